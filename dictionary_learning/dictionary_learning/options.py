@@ -1,0 +1,151 @@
+"""Options are frozen dataclasses; this file turns one into command-line flags and back.
+
+A field is declared with `option(default, help)`; its annotation gives the type of the flag.
+Presets (YAML in `configs/`) stand between the defaults and the flags that were typed.
+"""
+
+import argparse
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from dictionary_learning.errors import UserError
+
+Options = TypeVar("Options")
+PRESET_FOLDER = Path(__file__).parent / "configs"
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    group: str = "options",
+    choices: Sequence[Any] | None = None,
+    spellings: Sequence[str] = (),
+) -> Any:
+    """Declare an option of a frozen dataclass.
+
+    Args:
+        help: one sentence with the unit; it is the `--help` text and the field's documentation.
+        group: the heading under which `--help` lists the flag.
+        spellings: other names of the same flag, such as those of the original code.
+    """
+    metadata = {"help": help, "group": group, "choices": choices, "spellings": tuple(spellings)}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with one-sentence errors (exit code 2); `--run-name` is `--run_name`."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> typing.NoReturn:
+        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def,override]
+        import sys
+
+        words = list(sys.argv[1:] if args is None else args)
+        for i, word in enumerate(words):
+            if word == "--":
+                break
+            if word.startswith("--"):
+                flag, equals, value = word.partition("=")
+                words[i] = "--" + flag[2:].replace("-", "_") + equals + value
+        return super().parse_known_args(words, namespace)
+
+
+def _flag_type(annotation: Any) -> tuple[type, bool]:
+    """The scalar type of an annotation and whether it takes several values."""
+    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
+        annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
+    if typing.get_origin(annotation) is tuple:
+        return typing.get_args(annotation)[0], True
+    return annotation, False
+
+
+def add_options(parser: argparse.ArgumentParser, cls: type, skip: Sequence[str] = ()) -> None:
+    """Add one flag a field of the dataclass `cls`; a flag that is not typed leaves no trace."""
+    hints = typing.get_type_hints(cls)
+    groups: dict[str, Any] = {}
+    for field in dataclasses.fields(cls):
+        if field.name in skip or not field.metadata:
+            continue
+        meta = field.metadata
+        group = groups.get(meta["group"]) or parser.add_argument_group(meta["group"])
+        groups[meta["group"]] = group
+        kind, several = _flag_type(hints[field.name])
+        names = [f"--{name}" for name in (field.name, *meta["spellings"])]
+        default = field.default
+        shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
+        help_text = meta["help"].replace("%", "%%")
+        if default is not None:
+            help_text += f" (default: {shown})"
+        if kind is bool:
+            group.add_argument(
+                *names,
+                dest=field.name,
+                action=_YesNo,
+                default=argparse.SUPPRESS,
+                help=help_text,
+            )
+            continue
+        group.add_argument(
+            *names,
+            dest=field.name,
+            type=kind,
+            nargs="+" if several else None,
+            choices=meta["choices"],
+            default=argparse.SUPPRESS,
+            metavar=None if meta["choices"] else field.name.upper(),
+            help=help_text,
+        )
+
+
+class _YesNo(argparse.Action):
+    """`--flag` and `--no_flag`, spelled with underscores like every other flag."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **kwargs: Any) -> None:
+        negative = [f"--no_{name[2:]}" for name in option_strings]
+        super().__init__([*option_strings, *negative], dest, nargs=0, **kwargs)
+
+    def __call__(self, parser, namespace, values, option_string=None):  # type: ignore[no-untyped-def]
+        setattr(namespace, self.dest, not (option_string or "").startswith("--no_"))
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that `--config` takes."""
+    return sorted(path.stem for path in PRESET_FOLDER.glob("*.yaml"))
+
+
+def read_preset(name: str) -> dict[str, Any]:
+    """The values of a named preset.
+
+    Raises:
+        UserError: no preset has that name.
+    """
+    path = PRESET_FOLDER / f"{name}.yaml"
+    if name not in preset_names():
+        raise UserError(f"there is no preset {name!r}; choose one of {', '.join(preset_names())}.")
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def build(cls: type[Options], *layers: Mapping[str, Any]) -> Options:
+    """An options object from its defaults and `layers` of values; a later layer wins.
+
+    Keys that are not fields are left to other options classes. Lists become tuples.
+    """
+    names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            if key in names:
+                values[key] = tuple(value) if isinstance(value, list) else value
+    return cls(**values)
