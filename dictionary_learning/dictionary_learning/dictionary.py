@@ -84,7 +84,5 @@ def chunk_slice(dictionary: Dictionary, chunk: int) -> slice:
     if chunk == 2 or (chunk == 0 and not splits):
         return slice(0, dictionary.dict_size)
     if not splits:
-        raise UserError(
-            f"--chunk 1 needs a dictionary with groups, and {type(dictionary).__name__} has none: use --chunk 2."
-        )
+        raise UserError(f"--chunk 1 needs groups, and {type(dictionary).__name__} has none: use --chunk 2.")
     return splits[0] if chunk == 0 else slice(splits[0].stop, dictionary.dict_size)
