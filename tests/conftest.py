@@ -1,0 +1,152 @@
+"""What all tests share: a tiny language model, a tiny corpus, and nothing from the network."""
+
+import os
+
+# Read by the libraries when they are imported, so set before the first import of any of them.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_DATASETS_OFFLINE"] = "1"
+os.environ["WANDB_MODE"] = "disabled"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["MPLBACKEND"] = "Agg"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import json
+import random
+from pathlib import Path
+
+import hypothesis
+import pytest
+import torch
+
+torch.set_num_threads(1)
+# A busy machine is not a failure.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
+
+# Three domains without a noun, verb or adjective in common; only the frame of a sentence is shared.
+VOCABULARY = {
+    "Astronomy": {
+        "noun": "comet galaxy orbit telescope nebula planet moon eclipse supernova asteroid",
+        "verb": "circles outshines attracts illuminates eclipses",
+        "adjective": "distant stellar lunar faint cosmic",
+    },
+    "Cooking": {
+        "noun": "onion butter saucepan dough garlic oven vinegar pepper broth recipe",
+        "verb": "seasons thickens flavours covers softens",
+        "adjective": "salty roasted crisp sweet bitter",
+    },
+    "Law": {
+        "noun": "judge statute verdict plaintiff contract tribunal clause witness lawyer appeal",
+        "verb": "overrules convicts amends forbids upholds",
+        "adjective": "criminal federal binding unlawful civil",
+    },
+}
+FRAMES = (
+    "The {adjective} {noun} {verb} the {noun}.",
+    "A {noun} near the {noun} often {verb} it.",
+    "In {year}, the {noun} and the {noun} were {adjective}.",
+    "Every {noun} {verb} a {adjective} {noun}, but no {noun} is {adjective}.",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the tests marked slow, too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--slow"):
+        return
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.skip(reason="slow: run with --slow"))
+
+
+def corpus_records(n_documents: int = 60, seed: int = 0) -> list[dict[str, str]]:
+    """Documents with fields text, domain, title, source; the three domains take turns.
+
+    A document has two to four paragraphs of three to six sentences; no two are the same.
+    """
+    draw = random.Random(seed)
+    records = []
+    for i in range(n_documents):
+        domain = list(VOCABULARY)[i % len(VOCABULARY)]
+        words = {kind: line.split() for kind, line in VOCABULARY[domain].items()}
+
+        def sentence(words: dict[str, list[str]] = words) -> str:
+            pieces = []
+            for piece in draw.choice(FRAMES).split(" "):
+                for kind, choices in words.items():
+                    piece = piece.replace("{" + kind + "}", draw.choice(choices))
+                pieces.append(piece.replace("{year}", str(draw.randint(1500, 2020))))
+            return " ".join(pieces)
+
+        paragraphs = [
+            " ".join(sentence() for _ in range(draw.randint(3, 6))) for _ in range(draw.randint(2, 4))
+        ]
+        records.append(
+            {"text": "\n\n".join(paragraphs), "domain": domain, "title": f"{domain} {i}", "source": "tests"}
+        )
+    return records
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A `.jsonl` of 60 documents (fields text, domain, title, source) in three domains."""
+    path = tmp_path_factory.mktemp("corpus") / "tiny.jsonl"
+    lines = [json.dumps(record) for record in corpus_records()]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def make_tokenizer(texts: list[str], **special_tokens: str):  # type: ignore[no-untyped-def]
+    """A byte-level BPE tokenizer with offsets: any text goes in, every token keeps its characters.
+
+    Ids 0 to 3 are `<|endoftext|>`, `<|pad|>`, `<|im_start|>` and `<|im_end|>`; it adds no BOS.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=["<|endoftext|>", "<|pad|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special_tokens)
+
+
+@pytest.fixture(scope="session")
+def tiny_lm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama (4 layers, width 32, vocabulary 300) with its tokenizer, as transformers saves them.
+
+    eos is `<|endoftext|>` (id 0), pad is `<|pad|>` (id 1), no BOS is added.
+    """
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("tiny_lm")
+    texts = [record["text"] for record in corpus_records()]
+    tokenizer = make_tokenizer(texts, eos_token="<|endoftext|>", pad_token="<|pad|>")
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=300,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        # wide enough for every layer to change its input by about its own size
+        initializer_range=0.2,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        tie_word_embeddings=False,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
