@@ -111,7 +111,7 @@ def make_tokenizer(texts: list[str], **special_tokens: str):  # type: ignore[no-
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=300,
+        vocab_size=512,
         special_tokens=["<|endoftext|>", "<|pad|>", "<|im_start|>", "<|im_end|>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
@@ -122,7 +122,7 @@ def make_tokenizer(texts: list[str], **special_tokens: str):  # type: ignore[no-
 
 @pytest.fixture(scope="session")
 def tiny_lm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random Llama (4 layers, width 32, vocabulary 300) with its tokenizer, as transformers saves them.
+    """A random Llama (4 layers, width 32, vocabulary 512) with its tokenizer, as transformers saves them.
 
     eos is `<|endoftext|>` (id 0), pad is `<|pad|>` (id 1), no BOS is added.
     """
@@ -134,19 +134,21 @@ def tiny_lm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=300,
+        vocab_size=512,
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=4,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=512,
-        # wide enough for every layer to change its input by about its own size
-        initializer_range=0.2,
+        initializer_range=0.1,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         tie_word_embeddings=False,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    model = LlamaForCausalLM(config)
+    # Larger than what the layers add: which word it is stays readable at every layer, so probes can learn.
+    torch.nn.init.normal_(model.get_input_embeddings().weight)
+    model.save_pretrained(folder)
     return folder
