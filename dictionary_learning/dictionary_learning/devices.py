@@ -1,0 +1,25 @@
+"""The one place that chooses a device."""
+
+import torch
+
+from dictionary_learning.errors import UserError
+
+
+def find_device(device: str | torch.device | None = None) -> torch.device:
+    """The device that was asked for, or the best there is: CUDA, then MPS, then CPU.
+
+    Raises:
+        UserError: the device does not exist on this machine or is not a device's name.
+    """
+    if device is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise UserError(f"--device {device!r} is not a device: use cpu, cuda, cuda:0 or mps.") from None
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not present.get(found.type, True):
+        raise UserError(f"--device {found} does not exist on this machine: leave the flag out or use cpu.")
+    return found

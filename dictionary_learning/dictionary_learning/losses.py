@@ -1,0 +1,68 @@
+"""The terms of the training losses: pure functions of tensors.
+
+Shapes: B tokens, D model width, F latents, G groups. T-SAE is arXiv 2511.05541.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dictionary_learning.sparse import SparseCode, dot_products, sparse_matmul
+
+
+def reconstruction_losses(x_BD: Tensor, x_hat_BGD: Tensor) -> Tensor:
+    """Mean squared distance of each group's reconstruction, [G]: mean over b of ||x - x_hat_g||^2."""
+    return (x_BD.unsqueeze(1) - x_hat_BGD).square().sum(-1).mean(0)
+
+
+def matryoshka_loss(losses_G: Tensor, weights: Sequence[float], form: str) -> Tensor:
+    """One number from the groups' reconstruction losses.
+
+    `paper` sums them (T-SAE, section 3); `code`, the released implementation, weighs them and
+    takes the mean, so it is smaller by a factor of about G / w_g.
+    """
+    if form == "paper":
+        return losses_G.sum()
+    return (losses_G * losses_G.new_tensor(weights)).mean()
+
+
+def contrastive_loss(z: SparseCode, z_earlier: SparseCode, form: str, temperature: float = 1.0) -> Tensor:
+    """Symmetric InfoNCE between high-level codes of tokens and of earlier tokens of their texts.
+
+    Row b of `z` should be nearer to row b of `z_earlier` than to any other row, and conversely.
+    `paper` compares by cosine similarity (T-SAE, section 3), `code` by the dot product.
+    """
+    if form == "paper":
+        z, z_earlier = unit_rows(z), unit_rows(z_earlier)
+    logits_BB = dot_products(z, z_earlier) / temperature
+    towards_earlier = logits_BB.logsumexp(1)
+    towards_current = logits_BB.logsumexp(0)
+    return ((towards_earlier + towards_current) / 2 - logits_BB.diagonal()).mean()
+
+
+def unit_rows(z: SparseCode) -> SparseCode:
+    """The same codes with rows of norm 1; a row of zeros stays zero."""
+    squares_B = z.values_N.new_zeros(z.n_rows).index_add(0, z.row_N, z.values_N.square())
+    inverse_B = squares_B.clamp_min(1e-12).rsqrt()
+    return SparseCode(z.values_N * inverse_B[z.row_N], z.row_N, z.col_N, z.n_rows, z.n_cols)
+
+
+def temporal_l1_loss(x_BD: Tensor, x_earlier_BD: Tensor, z: SparseCode, z_earlier: SparseCode) -> Tensor:
+    """Mean over b of cos(x, x') * ||z - z'||_1: similar activations should have similar codes."""
+    distance_B = (z.dense() - z_earlier.dense()).abs().sum(-1)
+    return (F.cosine_similarity(x_BD, x_earlier_BD, dim=-1) * distance_B).mean()
+
+
+def auxk_loss(residual_BD: Tensor, dead: SparseCode, W_dec_FD: Tensor) -> Tensor:
+    """How badly dead latents reconstruct what the others missed, relative to its variance.
+
+    The residual is a target and carries no gradient. Undefined values (a residual without
+    variance) are 0. Source: Gao et al. 2024, appendix A.2.
+    """
+    residual_BD = residual_BD.detach()
+    guess_BD = sparse_matmul(dead.values_N, W_dec_FD, dead.row_N, dead.col_N, dead.n_rows)
+    missed = (residual_BD - guess_BD).square().sum(-1).mean()
+    variance = (residual_BD - residual_BD.mean(0)).square().sum(-1).mean()
+    return torch.nan_to_num(missed / variance, nan=0.0, posinf=0.0)

@@ -1,0 +1,255 @@
+"""Sparse codes in training: selection, encoding and decoding that cost O(non-zeros), not O(B * F).
+
+At k = 20 of 16,384 latents a code is 99.9 % zeros. After selection it is never a dense [B, F]
+tensor: it is (row, column, value), and everything that touches a weight is one of two products,
+
+    sparse_matmul    S @ M                  decoding, contrastive logits
+    sampled_matmul   (A @ M.T) at (i, j)    the pre-activations that were selected
+
+whose gradients are again the same two. Both run on `embedding_bag`, a gather-and-sum kernel that
+every backend has. Only one product stays dense: the encoder's, which finds out what to select.
+
+Shapes: B tokens, D model width, F latents, N non-zero entries, K entries to keep, G groups.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# The threshold that bounds the candidates is estimated from one entry in this many (a prime, so
+# that the sample visits every latent); with fewer entries than the second number nothing is gained.
+SAMPLE_STRIDE = 97
+SAMPLE_FROM = 1 << 18
+# Candidates per kept entry. A sample of K / 97 entries misses K by more than 30 % once in a great
+# many steps (then everything is sorted); bf16 pre-activations are ranked again in float32, and
+# their rounding is far smaller than this margin.
+CANDIDATE_MARGIN = 1.3
+
+
+@dataclass(frozen=True)
+class SparseCode:
+    """The non-zero entries of codes [B, F], ordered by row, then by column.
+
+    `values_N` carries the gradient; `row_N` and `col_N` are int64.
+    """
+
+    values_N: Tensor
+    row_N: Tensor
+    col_N: Tensor
+    n_rows: int
+    n_cols: int
+
+    def dense(self) -> Tensor:
+        """The same codes as a dense tensor [B, F], with gradient."""
+        f_BF = self.values_N.new_zeros(self.n_rows, self.n_cols)
+        return f_BF.index_put((self.row_N, self.col_N), self.values_N)
+
+    def columns(self, stop: int) -> "SparseCode":
+        """The first `stop` latents alone."""
+        inside = (self.col_N < stop).nonzero().squeeze(1)
+        return SparseCode(
+            self.values_N[inside], self.row_N[inside], self.col_N[inside], self.n_rows, min(stop, self.n_cols)
+        )
+
+    def rows(self, start: int, stop: int) -> "SparseCode":
+        """The codes of tokens `start` to `stop`."""
+        edges = torch.tensor([start, stop], device=self.row_N.device)
+        first, last = torch.searchsorted(self.row_N, edges).tolist()
+        part = slice(first, last)
+        return SparseCode(
+            self.values_N[part], self.row_N[part] - start, self.col_N[part], stop - start, self.n_cols
+        )
+
+
+def batch_topk(pre_BF: Tensor, n_keep: int) -> Tensor:
+    """Flat indices, ascending, of the `n_keep` largest positive entries of `pre_BF` (BatchTopK).
+
+    Fewer are returned when fewer are positive. Exact; of equal values at the edge the first stay.
+    Source: BatchTopK, Bussmann et al. 2024, section 3.
+    """
+    index_N, value_N = _candidates(pre_BF.reshape(-1), n_keep, margin=1.0)
+    return index_N[_largest(value_N, n_keep)]
+
+
+def _candidates(flat: Tensor, n_keep: int, margin: float) -> tuple[Tensor, Tensor]:
+    """Ascending indices and values of entries that hold the `margin * n_keep` largest positive ones."""
+    floor = _candidate_floor(flat, int(n_keep * max(margin, CANDIDATE_MARGIN)))
+    index_N = (flat > floor).nonzero().squeeze(1)
+    if floor > 0 and len(index_N) < n_keep * margin:
+        index_N = (flat > 0).nonzero().squeeze(1)
+    return index_N, flat[index_N].float()
+
+
+def _candidate_floor(flat: Tensor, n_wanted: int) -> float:
+    """A value that about `n_wanted` entries exceed, estimated from a strided sample; at least 0."""
+    if flat.numel() < SAMPLE_FROM or n_wanted >= flat.numel() // 2:
+        return 0.0
+    sample = flat[::SAMPLE_STRIDE]
+    k = math.ceil(n_wanted / SAMPLE_STRIDE)
+    return max(float(sample.float().topk(k).values[-1]), 0.0)
+
+
+def _largest(value_N: Tensor, n_keep: int) -> Tensor:
+    """Ascending positions of the `n_keep` largest of `value_N`; of equal ones the first stay."""
+    if len(value_N) <= n_keep:
+        return torch.arange(len(value_N), device=value_N.device)
+    smallest_kept = value_N.topk(n_keep, sorted=False).values.min()
+    keep_N = value_N > smallest_kept
+    n_ties = n_keep - int(keep_N.sum())
+    ties = (value_N == smallest_kept).nonzero().squeeze(1)[:n_ties]
+    keep_N[ties] = True
+    return keep_N.nonzero().squeeze(1)
+
+
+class Encoder:
+    """relu((x - b_dec) W_enc + b_enc) with BatchTopK, as a `SparseCode` that carries gradients.
+
+    The dense product runs without a graph into a buffer that is kept between steps, in
+    `product_dtype`; the values that were selected are computed again in float32, with their graph.
+    """
+
+    def __init__(self, product_dtype: torch.dtype = torch.float32) -> None:
+        self.product_dtype = product_dtype
+        self._pre_BF: Tensor | None = None
+
+    def __call__(
+        self, x_BD: Tensor, W_enc_DF: Tensor, b_enc_F: Tensor, b_dec_D: Tensor, n_keep: int, parts: int = 1
+    ) -> SparseCode:
+        """The codes of `x_BD`.
+
+        Args:
+            n_keep: entries to keep of each part of the batch.
+            parts: BatchTopK is taken over each of this many equal parts of the rows on its own.
+        """
+        centred_BD = x_BD - b_dec_D
+        W_enc_FD = W_enc_DF.T
+        with torch.no_grad():
+            pre_BF = self._product(centred_BD, W_enc_DF, b_enc_F)
+            index_N = torch.cat(
+                [
+                    self._select(pre, n_keep, centred, W_enc_FD, b_enc_F) + i * pre.numel()
+                    for i, (pre, centred) in enumerate(zip(pre_BF.chunk(parts), centred_BD.chunk(parts)))
+                ]
+            )
+        return self._values(index_N, centred_BD, W_enc_FD, b_enc_F)
+
+    def last_pre_activations(self, n_rows: int, latents: Tensor) -> Tensor:
+        """Pre-activations [n_rows, len(latents)] of the first rows of the last call, without a graph."""
+        assert self._pre_BF is not None, "encode first"
+        return self._pre_BF[:n_rows].index_select(1, latents).float()
+
+    def at(
+        self, row_N: Tensor, col_N: Tensor, x_BD: Tensor, W_enc_DF: Tensor, b_enc_F: Tensor, b_dec_D: Tensor
+    ) -> SparseCode:
+        """The codes of `x_BD` at chosen entries (ordered by row), relu applied."""
+        return self._values(row_N * W_enc_DF.shape[1] + col_N, x_BD - b_dec_D, W_enc_DF.T, b_enc_F)
+
+    def _product(self, centred_BD: Tensor, W_enc_DF: Tensor, b_enc_F: Tensor) -> Tensor:
+        shape = (len(centred_BD), W_enc_DF.shape[1])
+        buffer = self._pre_BF
+        if buffer is None or buffer.shape != shape or buffer.device != centred_BD.device:
+            # Fresh memory of this size costs a third of the product itself in page faults.
+            buffer = self._pre_BF = centred_BD.new_empty(shape, dtype=self.product_dtype)
+        dtype = self.product_dtype
+        return torch.addmm(b_enc_F.to(dtype), centred_BD.to(dtype), W_enc_DF.to(dtype), out=buffer)
+
+    def _select(
+        self, pre_BF: Tensor, n_keep: int, centred_BD: Tensor, W_enc_FD: Tensor, b_enc_F: Tensor
+    ) -> Tensor:
+        if self.product_dtype == torch.float32:
+            return batch_topk(pre_BF, n_keep)
+        index_N, _ = _candidates(pre_BF.reshape(-1), n_keep, margin=CANDIDATE_MARGIN)
+        exact_N = self._values(index_N, centred_BD, W_enc_FD, b_enc_F).values_N
+        return index_N[_largest(exact_N, n_keep)]
+
+    def _values(self, index_N: Tensor, centred_BD: Tensor, W_enc_FD: Tensor, b_enc_F: Tensor) -> SparseCode:
+        n_latents = len(W_enc_FD)
+        row_N, col_N = index_N // n_latents, index_N % n_latents
+        pre_N = sampled_matmul(centred_BD, W_enc_FD, row_N, col_N) + b_enc_F[col_N]
+        return SparseCode(pre_N.relu(), row_N, col_N, len(centred_BD), n_latents)
+
+
+def decode_groups(code: SparseCode, W_dec_FD: Tensor, group_ends: Sequence[int]) -> Tensor:
+    """What the latents of each group add up to, [B, G, D]: sum over j in group g of f_j W_dec_j."""
+    n_groups = len(group_ends)
+    bag_N = code.row_N
+    if n_groups > 1:
+        ends = torch.tensor(group_ends, device=code.col_N.device)
+        bag_N = bag_N * n_groups + torch.bucketize(code.col_N, ends, right=True)
+    sums = sparse_matmul(code.values_N, W_dec_FD, bag_N, code.col_N, code.n_rows * n_groups)
+    return sums.view(code.n_rows, n_groups, -1)
+
+
+def dot_products(z: SparseCode, other: SparseCode) -> Tensor:
+    """All dot products [B, B] between the rows of two codes."""
+    return sparse_matmul(z.values_N, other.dense().T.contiguous(), z.row_N, z.col_N, z.n_rows)
+
+
+def sparse_matmul(values_N: Tensor, M_FD: Tensor, row_N: Tensor, col_N: Tensor, n_rows: int) -> Tensor:
+    """S @ M [n_rows, D], where S holds `values_N` at (row_N, col_N) and `row_N` ascends."""
+    return _SparseMatmul.apply(values_N, M_FD, row_N, col_N, n_rows)
+
+
+def sampled_matmul(A_BD: Tensor, M_FD: Tensor, row_N: Tensor, col_N: Tensor) -> Tensor:
+    """The entries (row_N, col_N) of A @ M.T [N], where `row_N` ascends."""
+    return _SampledMatmul.apply(A_BD, M_FD, row_N, col_N)
+
+
+def _gather_sum(values_N: Tensor, M: Tensor, row_N: Tensor, col_N: Tensor, n_rows: int) -> Tensor:
+    if len(values_N) == 0:
+        return M.new_zeros(n_rows, M.shape[1])
+    offsets = torch.searchsorted(row_N, torch.arange(n_rows, device=row_N.device))
+    return F.embedding_bag(col_N, M, offsets, mode="sum", per_sample_weights=values_N)
+
+
+def _gather_sum_transposed(values_N: Tensor, A: Tensor, row_N: Tensor, col_N: Tensor, n: int) -> Tensor:
+    """S.T @ A: the same sum with rows and columns exchanged, so ordered by column first."""
+    by_col = torch.argsort(col_N, stable=True)
+    return _gather_sum(values_N[by_col], A, col_N[by_col], row_N[by_col], n)
+
+
+def _sampled(A: Tensor, M: Tensor, row_N: Tensor, col_N: Tensor) -> Tensor:
+    """<A[row], M[col]> a pair: the gradient of a gather-and-sum with respect to its weights."""
+    with torch.enable_grad():
+        weights = M.new_zeros(len(row_N)).requires_grad_()
+        sums = _gather_sum(weights, M.detach(), row_N, col_N, len(A))
+        if not sums.requires_grad:
+            return weights.detach()
+        return torch.autograd.grad(sums, weights, A)[0]
+
+
+class _SparseMatmul(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values_N: Tensor, M: Tensor, row_N: Tensor, col_N: Tensor, n_rows: int) -> Tensor:
+        ctx.save_for_backward(values_N, M, row_N, col_N)
+        return _gather_sum(values_N, M, row_N, col_N, n_rows)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        values_N, M, row_N, col_N = ctx.saved_tensors
+        grad = grads[0].contiguous()
+        d_values = _sampled(grad, M, row_N, col_N) if ctx.needs_input_grad[0] else None
+        d_M = (
+            _gather_sum_transposed(values_N, grad, row_N, col_N, len(M)) if ctx.needs_input_grad[1] else None
+        )
+        return d_values, d_M, None, None, None
+
+
+class _SampledMatmul(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, A: Tensor, M: Tensor, row_N: Tensor, col_N: Tensor) -> Tensor:
+        ctx.save_for_backward(A, M, row_N, col_N)
+        return _sampled(A, M, row_N, col_N)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        A, M, row_N, col_N = ctx.saved_tensors
+        grad_N = grads[0]
+        d_A = _gather_sum(grad_N, M, row_N, col_N, len(A)) if ctx.needs_input_grad[0] else None
+        d_M = _gather_sum_transposed(grad_N, A, row_N, col_N, len(M)) if ctx.needs_input_grad[1] else None
+        return d_A, d_M, None, None

@@ -1,0 +1,22 @@
+"""One file an architecture: its dictionary where that is not a classic, and its trainer."""
+
+from dictionary_learning.trainers.batch_top_k import BatchTopKSAE, BatchTopKTrainer
+from dictionary_learning.trainers.matryoshka_batch_top_k import (
+    MatryoshkaBatchTopKSAE,
+    MatryoshkaBatchTopKTrainer,
+)
+from dictionary_learning.trainers.temporal_sequence_top_k import (
+    TemporalMatryoshkaBatchTopKSAE,
+    TemporalMatryoshkaBatchTopKTrainer,
+)
+from dictionary_learning.trainers.trainer import Trainer
+
+__all__ = [
+    "BatchTopKSAE",
+    "BatchTopKTrainer",
+    "MatryoshkaBatchTopKSAE",
+    "MatryoshkaBatchTopKTrainer",
+    "TemporalMatryoshkaBatchTopKSAE",
+    "TemporalMatryoshkaBatchTopKTrainer",
+    "Trainer",
+]

@@ -1,0 +1,83 @@
+"""T-SAE (Bhalla et al., arXiv 2511.05541): a Matryoshka BatchTopK SAE with a steady first group.
+
+The contrastive loss itself is `losses.contrastive_loss`.
+
+Shapes: B pairs, D model width, F latents; x [B, 2, D] holds (current token, earlier token).
+"""
+
+from typing import Any
+
+from torch import Tensor
+
+from dictionary_learning.errors import UserError
+from dictionary_learning.losses import contrastive_loss, temporal_l1_loss
+from dictionary_learning.sparse import SparseCode
+from dictionary_learning.trainers.matryoshka_batch_top_k import (
+    MatryoshkaBatchTopKSAE,
+    MatryoshkaBatchTopKTrainer,
+)
+
+
+class TemporalMatryoshkaBatchTopKSAE(MatryoshkaBatchTopKSAE):
+    """A Matryoshka dictionary on disk and in use; only its training differs."""
+
+
+class TemporalMatryoshkaBatchTopKTrainer(MatryoshkaBatchTopKTrainer):
+    """Matryoshka with a term that holds group 0 steady between a token and an earlier one of its text.
+
+    Args (beside those of `MatryoshkaBatchTopKTrainer`):
+        temporal: "p" for pairs with the previous token, "r" for a random earlier one (recorded; the
+            batches decide); False trains on x [B, D] without the temporal term.
+        contrastive: InfoNCE (True) or the L1 similarity loss.
+        temp_alpha: strength of the temporal term.
+        form: `code` as the released implementation computes the losses, or `paper`.
+        temperature: of the contrastive loss.
+
+    Raises:
+        UserError: as the base class, and x that is not [B, 2, D].
+    """
+
+    def __init__(
+        self,
+        *,
+        temporal: str | bool = "p",
+        contrastive: bool = True,
+        temp_alpha: float = 0.1,
+        temperature: float = 1.0,
+        wandb_name: str = "TemporalMatryoshkaBatchTopKSAE",
+        **options: Any,
+    ) -> None:
+        self.temporal = temporal
+        self.contrastive = contrastive
+        self.temp_alpha = temp_alpha
+        self.temperature = temperature
+        super().__init__(wandb_name=wandb_name, **options)
+
+    def _make_dictionary(self, activation_dim: int, dict_size: int) -> TemporalMatryoshkaBatchTopKSAE:
+        return TemporalMatryoshkaBatchTopKSAE(activation_dim, dict_size, self.k, self.group_sizes, self.seed)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        names = ("temporal", "contrastive", "temp_alpha", "temperature")
+        return super().config | {name: getattr(self, name) for name in names}
+
+    def _split_input(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        if not self.temporal:
+            return super()._split_input(x)
+        if x.ndim != 3 or x.shape[1:] != (2, self.ae.activation_dim):
+            raise UserError(
+                f"T-SAE trains on pairs [B, 2, {self.ae.activation_dim}] of a token and an earlier one, "
+                f"and got {list(x.shape)}."
+            )
+        return x[:, 0], x[:, 1]
+
+    def _temporal_strength(self) -> float:
+        return self.temp_alpha
+
+    def _temporal_loss(
+        self, x_BD: Tensor, earlier_BD: Tensor, code: SparseCode, code_earlier: SparseCode
+    ) -> Tensor:
+        z, z_earlier = (c.columns(self.group_sizes[0]) for c in (code, code_earlier))
+        if self.contrastive:
+            return contrastive_loss(z, z_earlier, self.form, self.temperature)
+        return self.group_weights[0] * temporal_l1_loss(x_BD, earlier_BD, z, z_earlier)

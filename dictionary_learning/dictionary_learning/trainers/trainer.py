@@ -1,0 +1,154 @@
+"""What every trainer is, and the pieces that several of them use.
+
+Shapes: B tokens, D model width, F latents.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dictionary_learning.dictionary import Dictionary
+from dictionary_learning.devices import find_device
+
+
+class Trainer(ABC):
+    """Trains one dictionary on batches of activations; owns optimiser, counters and nothing else.
+
+    `update` changes state; `metrics` reports the last update and changes nothing. The learning
+    rate is a function of the step alone, so that no scheduler needs to be saved.
+    """
+
+    ae: Dictionary
+    optimizer: torch.optim.Optimizer
+
+    def __init__(
+        self,
+        steps: int,
+        layer: int | None,
+        lm_name: str | None,
+        seed: int | None,
+        device: str | torch.device | None,
+        wandb_name: str,
+        submodule_name: str | None,
+    ) -> None:
+        self.steps = steps
+        self.layer = layer
+        self.lm_name = lm_name
+        # A run without a recorded seed cannot be repeated, so "none" is drawn, not left open.
+        self.seed = torch.seed() % 2**31 if seed is None else seed
+        self.device = find_device(device)
+        self.wandb_name = wandb_name
+        self.submodule_name = submodule_name
+        self._metrics: dict[str, Tensor | float] = {}
+
+    @abstractmethod
+    def update(self, step: int, x: Tensor) -> float:
+        """One optimiser step on the batch `x`; returns the loss before it."""
+
+    def metrics(self) -> dict[str, float]:
+        """Terms of the loss and health of the latents at the last update; empty before the first."""
+        return {name: float(value) for name, value in self._metrics.items()}
+
+    def calibrate(self, batches: Iterable[Tensor]) -> dict[str, float] | None:
+        """Fit what inference needs with the final weights; None for a dictionary that needs nothing."""
+        return None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Every option that made this trainer, as `config.json` records it."""
+        return {
+            "trainer_class": type(self).__name__,
+            "dict_class": type(self.ae).__name__,
+            "steps": self.steps,
+            "activation_dim": self.ae.activation_dim,
+            "dict_size": self.ae.dict_size,
+            "seed": self.seed,
+            "device": str(self.device),
+            "layer": self.layer,
+            "lm_name": self.lm_name,
+            "wandb_name": self.wandb_name,
+            "submodule_name": self.submodule_name,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a later `load_state_dict` needs to go on as if never interrupted."""
+        return {"ae": self.ae.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.ae.load_state_dict(state["ae"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def _set_learning_rate(self, lr: float, factor: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr * factor
+
+
+class DeadLatents:
+    """Counts the tokens since each latent last fired."""
+
+    def __init__(self, dict_size: int, device: torch.device) -> None:
+        self.tokens_since_fired_F = torch.zeros(dict_size, dtype=torch.int64, device=device)
+
+    def count(self, fired: Tensor, n_tokens: int) -> None:
+        """Add a batch of `n_tokens`; `fired` holds the indices of latents that fired in it."""
+        self.tokens_since_fired_F += n_tokens
+        self.tokens_since_fired_F[fired] = 0
+
+    def dead(self, threshold: int) -> Tensor:
+        """Mask [F] of latents that have been silent for at least `threshold` tokens."""
+        return self.tokens_since_fired_F >= threshold
+
+
+def default_learning_rate(dict_size: int) -> float:
+    """2e-4 at 16k latents, falling with the square root of the size (Gao et al. 2024, figure 3)."""
+    return 2e-4 / math.sqrt(dict_size / 2**14)
+
+
+def learning_rate_factor(step: int, steps: int, warmup_steps: int, decay_start: int | None = None) -> float:
+    """Linear from 0 at step 0 over the warm-up, then 1, then linear to 0 from `decay_start` to `steps`."""
+    if step < warmup_steps:
+        return step / warmup_steps
+    if decay_start is not None and step >= decay_start:
+        return (steps - step) / (steps - decay_start)
+    return 1.0
+
+
+def adam(parameters: Iterable[nn.Parameter], lr: float, betas: tuple[float, float] = (0.9, 0.999)) -> Any:
+    """Adam in its fused form where the device has one: a sixth of the time of the default form."""
+    parameters = list(parameters)
+    fused = parameters[0].device.type in ("cpu", "cuda", "mps")
+    return torch.optim.Adam(parameters, lr=lr, betas=betas, fused=fused)
+
+
+@torch.no_grad()
+def geometric_median(x_BD: Tensor, max_rounds: int = 100, tolerance: float = 1e-5) -> Tensor:
+    """The point [D] with the least sum of distances to `x_BD`, by Weiszfeld's rounds from the mean."""
+    guess = x_BD.mean(0)
+    for _ in range(max_rounds):
+        previous = guess
+        weights_B = 1 / torch.linalg.vector_norm(x_BD - guess, dim=1).clamp_min(1e-12)
+        guess = (weights_B / weights_B.sum()) @ x_BD
+        if torch.linalg.vector_norm(guess - previous) < tolerance:
+            break
+    return guess
+
+
+@torch.no_grad()
+def remove_parallel_gradient(weight_FD: Tensor, grad_FD: Tensor) -> None:
+    """Take from each row of the gradient, in place, its component along the row of the weight.
+
+    A step along it would only change the row's norm, which is set back to 1 after every step.
+    """
+    norm_F1 = torch.linalg.vector_norm(weight_FD, dim=1, keepdim=True).clamp_min(1e-12)
+    along_F1 = torch.linalg.vecdot(grad_FD, weight_FD).unsqueeze(1) / norm_F1.square()
+    grad_FD.addcmul_(weight_FD, along_F1, value=-1)
+
+
+@torch.no_grad()
+def unit_norm_rows_(weight_FD: Tensor) -> None:
+    """Scale each row to norm 1, in place."""
+    weight_FD.div_(torch.linalg.vector_norm(weight_FD, dim=1, keepdim=True).clamp_min(1e-12))
