@@ -1,0 +1,219 @@
+"""Documents: the demo corpus, local files, Hugging Face data sets; dealt out to train and eval by their text.
+
+from dictionary_learning.text import DocumentStream
+for document in DocumentStream.open("demo", part="eval"):
+    print(document.id, document.text[:60])
+"""
+
+import hashlib
+import warnings
+from collections.abc import Iterator
+from itertools import chain, islice
+from pathlib import Path
+from typing import NamedTuple
+
+from dictionary_learning.errors import UserError
+from dictionary_learning.records import Record, hub_records, is_local, is_unicode, read_records
+
+# Names for --dataset, each with the corpora of `demo_assets` that it mixes.
+DEMO_CORPORA = {"demo": ("articles", "addresses"), "demo-extracts": ("extracts",)}
+PARTS = ("train", "eval", "all")
+
+
+class Document(NamedTuple):
+    """One text that stands for itself: no context and no pair reaches beyond it."""
+
+    text: str
+    id: int  # 63 bits, from the text alone: the same in every order and in every data set
+
+
+def document_id(text: str) -> int:
+    """A 63-bit hash of a document's text that is the same on every machine."""
+    return _hash(text.encode("utf-8"))
+
+
+def is_eval(document_id: int, eval_share: float) -> bool:
+    """Whether a document is set aside for evaluation: the lowest `eval_share` of all hashes are."""
+    return document_id < eval_share * 2**63
+
+
+class DocumentStream:
+    """An iterator of documents that knows its place: reopened at `position` it goes on with the same ones.
+
+    Attributes:
+        name: the data set, as the user named it.
+        position: raw records consumed, those of the other part included.
+        n_skipped: records consumed that had no text, or one that is not valid Unicode.
+    """
+
+    def __init__(
+        self,
+        records: Iterator[Record],
+        *,
+        name: str = "documents",
+        text_field: str = "text",
+        part: str = "all",
+        eval_share: float = 0.1,
+        start: int = 0,
+        max_documents: int | None = None,
+    ) -> None:
+        """Wrap an iterator of records whose first has the number `start`; see `open` for the arguments."""
+        if part not in PARTS:
+            raise UserError(f"part {part!r} does not exist: choose one of {', '.join(PARTS)}.")
+        if not 0 <= eval_share < 1:
+            raise UserError(f"eval_share {eval_share} is not a share: give a number from 0 to below 1.")
+        if max_documents is not None and max_documents < 1:
+            raise UserError(
+                f"max_documents {max_documents} leaves nothing: give at least 1, or leave it out."
+            )
+        self.name = name
+        self.position = start
+        self.n_skipped = 0
+        self._records = records
+        self._text_field = text_field
+        self._part = part
+        self._eval_share = eval_share
+        self._start = start
+        self._n_left = max_documents
+        self._n_given = 0
+
+    @classmethod
+    def open(
+        cls,
+        dataset: str,
+        *,
+        text_field: str = "text",
+        split: str = "train",
+        subset: str | None = None,
+        part: str = "train",
+        eval_share: float = 0.1,
+        start: int = 0,
+        max_documents: int | None = None,
+    ) -> "DocumentStream":
+        """Open a data set.
+
+        Args:
+            dataset: "demo" (whole articles and addresses, mixed), "demo-extracts", a local file (see
+                `records.read_records`), a folder of .txt files (one document each) or in hub layout, or the
+                name of a data set on the hub.
+            text_field: the field of a record that holds its text.
+            split, subset: of a hub data set.
+            part: "train", "eval" (the share `eval_share` of all documents) or "all". A text is always in the
+                same part, wherever it stands, so the two are disjoint.
+            start: raw records to pass over; `position` of an earlier stream.
+            max_documents: end after so many documents of this part, counted from record 0.
+
+        Raises:
+            UserError: the data set, its split or subset is not there; its first record lacks `text_field`;
+                (while reading) no record has a text there, or no document falls into `part`.
+        """
+        # The documents in front of `start` count for max_documents, so they have to be looked at.
+        first = start if max_documents is None else 0
+        records = _open_records(dataset, split, subset, first)
+        head = list(islice(records, 1))
+        if head and text_field not in head[0]:
+            raise UserError(
+                f"{dataset} has no field {text_field!r}: choose one of its fields with --text_field"
+                f" ({', '.join(map(str, head[0]))})."
+            )
+        stream = cls(
+            chain(head, records),
+            name=dataset,
+            text_field=text_field,
+            part=part,
+            eval_share=eval_share,
+            start=first,
+            max_documents=max_documents,
+        )
+        stream._pass_over(start)
+        return stream
+
+    def __iter__(self) -> "DocumentStream":
+        return self
+
+    def __next__(self) -> Document:
+        while self._n_left != 0:
+            document = self._next_record()
+            if document is not None:
+                return document
+        raise StopIteration
+
+    def _next_record(self) -> Document | None:
+        """Consume one record; None if it has no text or belongs to the other part."""
+        try:
+            record = next(self._records)
+        except StopIteration:
+            self._check_given()
+            raise
+        self.position += 1
+        text = record.get(self._text_field)
+        if not isinstance(text, str) or not text.strip() or not is_unicode(text):
+            self.n_skipped += 1
+            return None
+        document = Document(text, document_id(text))
+        if self._part != "all" and is_eval(document.id, self._eval_share) != (self._part == "eval"):
+            return None
+        self._n_given += 1
+        if self._n_left is not None:
+            self._n_left -= 1
+        return document
+
+    def _pass_over(self, start: int) -> None:
+        while self.position < start and self._n_left != 0:
+            try:
+                self._next_record()
+            except StopIteration:
+                return
+
+    def _check_given(self) -> None:
+        """At the end of the records: say what was skipped, and refuse a whole pass that gave nothing."""
+        n_read = self.position - self._start
+        if self._start == 0 and self._n_given == 0:
+            if n_read == self.n_skipped:
+                raise UserError(
+                    f"none of the {n_read:,} records of {self.name} has a text in the field"
+                    f" {self._text_field!r}: choose another with --text_field, or another data set."
+                )
+            raise UserError(
+                f"none of the {n_read - self.n_skipped:,} documents of {self.name} falls into the part"
+                f" {self._part!r} at --eval_share {self._eval_share}: choose another share, or give more"
+                " documents."
+            )
+        if self.n_skipped:
+            warnings.warn(
+                f"{self.name}: {self.n_skipped:,} of {n_read:,} records had no text in the field"
+                f" {self._text_field!r} and were skipped"
+            )
+
+
+def _hash(data: bytes, purpose: bytes = b"") -> int:
+    digest = hashlib.blake2b(data, digest_size=8, person=purpose).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def _open_records(dataset: str, split: str, subset: str | None, start: int) -> Iterator[Record]:
+    """The records of a data set from number `start` on."""
+    if dataset in DEMO_CORPORA:
+        return islice(_demo_records(dataset), start, None)
+    if is_local(dataset):
+        return islice(read_records(dataset), start, None)
+    text_files = sorted(Path(dataset).glob("*.txt"))
+    if text_files:
+        return islice(_text_folder(text_files), start, None)
+    return hub_records(dataset, subset=subset, split=split, start=start)
+
+
+def _text_folder(files: list[Path]) -> Iterator[Record]:
+    """One record a file; an empty one has an empty text and is skipped like any other."""
+    for file in files:
+        yield {"text": file.read_text(encoding="utf-8", errors="replace"), "title": file.stem}
+
+
+def _demo_records(dataset: str) -> Iterator[Record]:
+    """The demo's documents in the order of a hash, so that the kinds are mixed in every stretch."""
+    from dictionary_learning.demo_assets import corpus_path
+
+    records = [record for name in DEMO_CORPORA[dataset] for record in read_records(corpus_path(name))]
+    # Another hash than the one that splits, or all evaluation documents would come first.
+    records.sort(key=lambda record: _hash(record["text"].encode("utf-8"), purpose=b"order"))
+    return iter(records)
