@@ -1,0 +1,570 @@
+"""`trainSAE` and the loop behind it: several trainers on the same batches, in one run folder.
+
+Shapes: B tokens, D model width.
+"""
+
+import copy
+import math
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from dictionary_learning.checkpoint import RunFolder, provenance, random_state, set_random_state
+from dictionary_learning.devices import find_device
+from dictionary_learning.errors import UserError
+from dictionary_learning.interruption import Interrupted, Interruption
+from dictionary_learning.progress import Progress, describe, say
+
+NORM_TOKENS = 32_768  # on which the norm factor is measured
+SILENT_SHARE = 0.05  # of k: a group with less than this on for SILENT_LOGS logs in a row is reported
+SILENT_LOGS = 3
+
+
+class TrainingResult(NamedTuple):
+    """What a run leaves in memory."""
+
+    trainers: list[Any]
+    steps_done: int
+    norm_factor: float  # activations were divided by it; the saved weights work on raw ones
+
+
+def trainSAE(
+    data: Iterable[Tensor],
+    trainer_configs: Sequence[Mapping[str, Any]],
+    steps: int,
+    use_wandb: bool = False,
+    wandb_entity: str = "",
+    wandb_project: str = "",
+    save_steps: Sequence[int] | None = None,
+    save_dir: str | Path | None = None,
+    log_steps: int | None = None,
+    activations_split_by_head: bool = False,
+    transcoder: bool = False,
+    run_cfg: Mapping[str, Any] | None = None,
+    normalize_activations: bool = False,
+    verbose: bool = False,
+    device: str | torch.device | None = None,
+    autocast_dtype: torch.dtype = torch.float32,
+    backup_steps: int | None = None,
+    *,
+    resume: bool = False,
+    calibration_tokens: int = 65_536,
+    data_config: Mapping[str, Any] | None = None,
+    resume_hint: str = "call trainSAE again with resume=True",
+) -> TrainingResult:
+    """Train dictionaries, one per entry of `trainer_configs`, on the same batches.
+
+    The first seventeen arguments are those of dictionary_learning.
+
+    Args:
+        data: gives batches [B, ...] of activations; with `state_dict`/`load_state_dict` it can be
+            rewound, otherwise a resumed run reads the batches it has seen once more and drops them.
+        trainer_configs: each has the class under "trainer" and that class's keyword arguments.
+        steps: batches to train on.
+        save_steps: numbers of done steps after which checkpoints/ae_<step>.pt is written.
+        save_dir: the run folder, which must be new or empty unless `resume`; None saves nothing.
+        log_steps: steps between two records in metrics.jsonl; None records the last step only.
+        activations_split_by_head: batches are [..., heads, D] and trainer i sees head i.
+        run_cfg: recorded in config.yaml (and wandb) as what the run was asked for.
+        normalize_activations: divide activations by one factor so that E‖x‖² = 1, and fold that
+            factor into every saved file.
+        verbose: print each record, too.
+        autocast_dtype: run the updates under autocast to this dtype; float32 runs them as they are.
+        backup_steps: steps between two saves of the resume state; None saves it at the end only.
+        resume: go on from the last saved state in `save_dir`, from the beginning if there is none.
+        calibration_tokens: training tokens on which inference thresholds are set at the end;
+            0 keeps what training left.
+        data_config: recorded under "buffer" in config.json; `data.config` where it is None.
+        resume_hint: how to go on, printed when the run is interrupted.
+
+    Raises:
+        UserError: the run folder is taken, activations or the loss are not finite, the disk is full.
+        SystemExit: interrupted by Ctrl-C (130) or SIGTERM (143), after saving.
+    """
+    if transcoder:
+        raise UserError("transcoder=True is not possible: no trainer here learns one layer from another.")
+    if resume and save_dir is None:
+        raise UserError("resume=True needs save_dir: there is no folder to go on from.")
+    run = RunFolder(save_dir) if save_dir is not None else None
+    if run is not None and not resume:
+        run.check_new()
+    trainers = []
+    for config in trainer_configs:
+        arguments = dict(config)
+        trainers.append(arguments.pop("trainer")(**arguments))
+    if not trainers:
+        raise UserError("trainer_configs is empty: give at least one trainer.")
+    if data_config is None:
+        data_config = getattr(data, "config", None)
+    loop = _Loop(
+        source=_Source(data),
+        trainers=trainers,
+        steps=steps,
+        run=run,
+        save_steps=frozenset(save_steps or ()),
+        log_steps=log_steps or steps,
+        backup_steps=backup_steps or steps,
+        calibration_tokens=calibration_tokens,
+        normalize=normalize_activations,
+        by_head=activations_split_by_head,
+        verbose=verbose,
+        device=next(trainers[0].ae.parameters()).device if device is None else find_device(device),
+        autocast_dtype=autocast_dtype,
+        run_cfg=dict(run_cfg or {}),
+        data_config=dict(data_config or {}),
+        tracker=_Tracker(wandb_entity, wandb_project) if use_wandb else None,
+        resume_hint=resume_hint,
+    )
+    return loop.go(resume)
+
+
+class _Source:
+    """The batches, with a look ahead and a way back to a position among them."""
+
+    def __init__(self, data: Iterable[Tensor]) -> None:
+        self.data = data
+        self._iterator: Iterator[Tensor] = iter(data)
+        self._held: list[tuple[Tensor, dict[str, Any]]] = []  # batches read ahead, each with where it follows
+        self._n_read = 0
+        self.position = self._here()  # what the next batch follows
+
+    @property
+    def can_rewind(self) -> bool:
+        return hasattr(self.data, "load_state_dict") and hasattr(self.data, "state_dict")
+
+    @property
+    def epoch(self) -> int | None:
+        return getattr(self.data, "epoch", None)
+
+    def _here(self) -> dict[str, Any]:
+        state = self.data.state_dict() if self.can_rewind else None  # type: ignore[attr-defined]
+        return {"n_read": self._n_read, "data": state}
+
+    def _pull(self) -> Tensor | None:
+        batch = next(self._iterator, None)
+        self._n_read += batch is not None
+        return batch
+
+    def read(self) -> Tensor | None:
+        """The next batch, None when there are no more."""
+        batch = self._held.pop(0)[0] if self._held else self._pull()
+        self.position = self._held[0][1] if self._held else self._here()
+        return batch
+
+    def look_ahead(self, n_tokens: int) -> list[Tensor]:
+        """The next batches, until they have `n_tokens` rows; they stay to be read."""
+        while sum(len(batch) for batch, _ in self._held) < n_tokens:
+            follows = self._here()
+            batch = self._pull()
+            if batch is None:
+                break
+            self._held.append((batch, follows))
+        return [batch for batch, _ in self._held]
+
+    def seek(self, position: Mapping[str, Any]) -> None:
+        if self.can_rewind:
+            self.data.load_state_dict(position["data"])  # type: ignore[attr-defined]
+            self._iterator = iter(self.data)
+            self._n_read = position["n_read"]
+        elif position["n_read"]:
+            say("these data cannot be rewound: reading again the batches that the run has seen.")
+            while self._n_read < position["n_read"] and self._pull() is not None:
+                pass
+        self.position = self._here()
+
+
+class _Tracker:
+    """Weights & Biases, where any failure costs one warning and never the run."""
+
+    def __init__(self, entity: str, project: str) -> None:
+        self.entity, self.project = entity, project
+        self._run: Any = None
+
+    def start(self, config: Mapping[str, Any], folder: Path | None) -> None:
+        try:
+            import wandb
+
+            self._run = wandb.init(
+                entity=self.entity or None,
+                project=self.project or None,
+                name=folder.name if folder else None,
+                dir=str(folder) if folder else None,
+                config=dict(config),
+                settings=wandb.Settings(init_timeout=30),
+            )
+        except Exception as error:
+            self._give_up(error)
+
+    def log(self, record: Mapping[str, Any], step: int) -> None:
+        if self._run is not None:
+            try:
+                self._run.log(dict(record), step=step)
+            except Exception as error:
+                self._give_up(error)
+
+    def finish(self) -> None:
+        if self._run is not None:
+            try:
+                self._run.finish()
+            except Exception as error:
+                self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        self._run = None
+        say(f"warning: wandb failed ({error}); the run goes on, metrics.jsonl has every record.")
+
+
+class _SilentGroups:
+    """Warns once about each group of latents that stays almost without activations."""
+
+    def __init__(self, trainer: str, k: float) -> None:
+        self.trainer, self.k = trainer, k
+        self._logs: Counter[str] = Counter()
+        self._reported: set[str] = set()
+
+    def watch(self, metrics: Mapping[str, float]) -> None:
+        for name, value in metrics.items():
+            if not name.startswith("l0_group_") or name in self._reported:
+                continue
+            self._logs[name] = self._logs[name] + 1 if value < SILENT_SHARE * self.k else 0
+            if self._logs[name] == SILENT_LOGS:
+                self._reported.add(name)
+                say(
+                    f"warning: group {name.removeprefix('l0_group_')} of {self.trainer} has fallen silent "
+                    f"(L0 {value:.2g} where k is {self.k:g}): a lower --temp_alpha or other "
+                    "--group_fractions may help."
+                )
+
+
+@dataclass
+class _Loop:
+    """One call of `trainSAE`."""
+
+    source: _Source
+    trainers: list[Any]
+    steps: int
+    run: RunFolder | None
+    save_steps: frozenset[int]
+    log_steps: int
+    backup_steps: int
+    calibration_tokens: int
+    normalize: bool
+    by_head: bool
+    verbose: bool
+    device: torch.device
+    autocast_dtype: torch.dtype
+    run_cfg: dict[str, Any]
+    data_config: dict[str, Any]
+    tracker: _Tracker | None
+    resume_hint: str
+
+    done: int = 0
+    tokens: int = 0
+    seconds: float = 0.0  # of the sessions before this one
+    saved_step: int | None = None
+    norm_factor: float | None = None  # None: not measured yet
+    last_batch: Tensor | None = None
+
+    def go(self, resume: bool) -> TrainingResult:
+        if resume:
+            self._restore()
+        self.position = self.source.position
+        self._began, self._tokens_before = time.monotonic(), self.tokens
+        self._groups = [
+            _SilentGroups(f"trainer_{i}", float(trainer.config.get("k") or 0))
+            for i, trainer in enumerate(self.trainers)
+        ]
+        self._progress = Progress(self.steps, self.done)
+        try:
+            with Interruption() as interruption:
+                try:
+                    self._start(interruption, resume)
+                    self._train(interruption)
+                    self._finish(interruption)
+                except Interrupted:
+                    self._stop(interruption)
+        except UserError:
+            if self.run is not None:
+                self.run.discard_unless_saved()
+            raise
+        finally:
+            self._progress.close()
+            if self.tracker is not None:
+                self.tracker.finish()
+        assert self.norm_factor is not None
+        return TrainingResult(self.trainers, self.done, self.norm_factor)
+
+    def _start(self, interruption: Interruption, resume: bool) -> None:
+        """Read the first batch before anything is written, so that bad data leave nothing behind."""
+        with interruption.waiting():
+            if self.norm_factor is None:
+                self.norm_factor = self._measure_norm() if self.normalize else 1.0
+            if self.done < self.steps and not self.source.look_ahead(1) and self.done == 0:
+                raise UserError("the data gave not one batch: use more text or a smaller --batch_size.")
+        if self.run is not None:
+            if resume:
+                self.run.cut_metrics(self.done)
+                config = self.run.read_config()
+                config.setdefault("resumed", []).append({"step": self.done, **provenance()})
+            else:
+                self.run.create()
+                config = {**self.run_cfg, **provenance()}
+            self.run.write_config(config)
+            self._save_configs()
+        if self.tracker is not None:
+            self.tracker.start(self.run_cfg, self.run.path if self.run is not None else None)
+
+    def _train(self, interruption: Interruption) -> None:
+        while self.done < self.steps:
+            with interruption.waiting():
+                batch = self._read()
+            if batch is None:
+                say(
+                    f"the data ran out after {self.done} of {self.steps} steps: training ends here, "
+                    'and config.json says so under "steps_done".'
+                )
+                return
+            self._step(batch)
+            if self.done % self.log_steps == 0 or self.done == self.steps:
+                self._log()
+            if self.done in self.save_steps:
+                self._save_weights(self.done)
+            if self.done % self.backup_steps == 0 and self.done < self.steps:
+                self._save_state()
+            interruption.check()
+
+    def _read(self) -> Tensor | None:
+        try:
+            return self.source.read()
+        except UserError as error:
+            raise self._failure(str(error)) from error
+
+    def _step(self, batch: Tensor) -> None:
+        x = self._prepare(batch)
+        where = f"step {self.done} (batch {self.done} of the training data, counted from 0)"
+        if not _is_finite(x):
+            raise self._failure(f"the activations of {where} hold NaN or infinity: try --lm_dtype float32.")
+        for i, trainer in enumerate(self.trainers):
+            try:
+                with self._autocast():
+                    loss = trainer.update(self.done, self._part(x, i))
+            except UserError as error:
+                raise self._failure(f"trainer_{i} stopped at {where}: {error}", i) from error
+            if not math.isfinite(loss):
+                raise self._failure(
+                    f"the loss of trainer_{i} is {loss} at {where}: try a smaller --lr.", i + 1
+                )
+        self.done += 1
+        self.tokens += len(batch)
+        self.last_batch = batch
+        self.position = self.source.position
+        self._progress.step()
+
+    def _failure(self, sentence: str, trainers_ahead: int = 0) -> UserError:
+        """The error that ends the run, after saving the last good state if it is still there.
+
+        `trainers_ahead` have taken the failed step already; with any, memory holds no state to save.
+        """
+        if self.run is None or self.done == 0:
+            return UserError(sentence)
+        if not trainers_ahead and self.saved_step != self.done and self._weights_are_finite():
+            self._save_state()
+            self._save_weights()
+            self._save_configs()
+        saved = "nothing had been saved" if self.saved_step is None else f"step {self.saved_step} is safe"
+        return UserError(f"{sentence.rstrip('.')}; training stopped, and in {self.run.path} {saved}.")
+
+    def _finish(self, interruption: Interruption) -> None:
+        """Save the state, then calibrate with the final weights and save what inference needs."""
+        if self.saved_step != self.done:
+            self._save_state()
+        batches = []
+        with interruption.waiting():
+            while sum(map(len, batches)) < self.calibration_tokens:
+                batch = self._read()
+                if batch is None:
+                    break
+                batches.append(batch)
+        if self.calibration_tokens and not batches and self.last_batch is not None:
+            batches = [self.last_batch]
+        facts = [self._calibrate(i, batches) for i in range(len(self.trainers))]
+        if self.run is not None:
+            for i, trainer in enumerate(self.trainers):
+                self.run.save_weights(i, self._folded(trainer))
+            self._save_configs(facts)
+
+    def _stop(self, interruption: Interruption) -> None:
+        """Save everything after a signal, say how to go on, and leave with the shell's code for it."""
+        assert interruption.signal is not None
+        if self.run is None or self.done == 0:
+            if self.run is not None:
+                self.run.discard_unless_saved()
+            say("stopped before the first step: there is nothing to save.")
+        else:
+            if self.saved_step != self.done:
+                self._save_state()
+            if self.last_batch is not None:
+                self._save_weights()
+                self._save_configs()
+            say(f"stopped after step {self.done} of {self.steps}; to go on: {self.resume_hint}")
+        raise SystemExit(128 + interruption.signal)
+
+    def _prepare(self, batch: Tensor) -> Tensor:
+        assert self.norm_factor is not None
+        x = batch.to(self.device, torch.float32)
+        return x if self.norm_factor == 1.0 else x / self.norm_factor
+
+    def _part(self, x: Tensor, trainer: int) -> Tensor:
+        return x[..., trainer, :] if self.by_head else x
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.autocast_dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.autocast_dtype)
+
+    def _measure_norm(self) -> float:
+        """The factor s for which E‖x / s‖² = 1, from the first batches, which stay to be trained on."""
+        total, n_rows = 0.0, 0
+        for i, batch in enumerate(self.source.look_ahead(NORM_TOKENS)):
+            x = batch.to(self.device, torch.float32)
+            if not _is_finite(x):
+                raise UserError(
+                    f"the activations of batch {i} (counted from 0) hold NaN or infinity: "
+                    "try --lm_dtype float32."
+                )
+            squared_norms = x.square().sum(-1)
+            total += float(squared_norms.sum())
+            n_rows += squared_norms.numel()
+        if n_rows and not total:
+            raise UserError(f"the first {n_rows} activations are all zero: try another --layer.")
+        return math.sqrt(total / n_rows) if n_rows else 1.0
+
+    def _calibrate(self, i: int, batches: list[Tensor]) -> dict[str, float]:
+        """Set trainer i's inference threshold on `batches`; returns facts about it for config.json.
+
+        Thresholds are told in the units of raw activations, as they are in ae.pt.
+        """
+        if not batches:
+            return {}
+        facts = self.trainers[i].calibrate(self._part(self._prepare(batch), i) for batch in batches) or {}
+        assert self.norm_factor is not None
+        return {
+            name: value * self.norm_factor if name.startswith("threshold") and value >= 0 else value
+            for name, value in facts.items()
+        }
+
+    def _folded(self, trainer: Any) -> dict[str, Tensor]:
+        """The weights as they work on raw activations, on the CPU; the trainer's own stay as they are."""
+        ae = copy.deepcopy(trainer.ae)
+        if self.norm_factor != 1.0:
+            ae.scale_biases(self.norm_factor)
+        return {name: tensor.detach().cpu() for name, tensor in ae.state_dict().items()}
+
+    def _save_weights(self, step: int | None = None) -> None:
+        """Write weights in the middle of a run, with the threshold that fits them on the last batch.
+
+        The moving average would lag behind; the trainers themselves keep it.
+        """
+        if self.run is None:
+            return
+        assert self.last_batch is not None
+        for i, trainer in enumerate(self.trainers):
+            before = copy.deepcopy(trainer.ae.state_dict())
+            if self.calibration_tokens:
+                self._calibrate(i, [self.last_batch])
+            self.run.save_weights(i, self._folded(trainer), step)
+            trainer.ae.load_state_dict(before)
+
+    def _save_configs(self, facts: Sequence[Mapping[str, Any]] | None = None) -> None:
+        if self.run is None:
+            return
+        for i, trainer in enumerate(self.trainers):
+            own = {**trainer.config, "norm_factor": self.norm_factor, "steps_done": self.done}
+            if facts is not None:
+                own.update(facts[i])
+            self.run.save_trainer(i, {"trainer": own, "buffer": self.data_config})
+
+    def _log(self) -> None:
+        metrics = [trainer.metrics() for trainer in self.trainers]
+        for groups, values in zip(self._groups, metrics, strict=True):
+            groups.watch(values)
+        elapsed = time.monotonic() - self._began
+        speed = (self.tokens - self._tokens_before) / max(elapsed, 1e-9)
+        record: dict[str, Any] = {
+            "step": self.done,
+            "tokens": self.tokens,
+            "seconds": round(self.seconds + elapsed, 3),
+            "tokens_per_second": round(speed, 1),
+        }
+        if self.source.epoch is not None:
+            record["epoch"] = self.source.epoch
+        record |= {f"trainer_{i}": values for i, values in enumerate(metrics)}
+        if self.run is not None:
+            self.run.append_metrics(record)
+        if self.tracker is not None:
+            self.tracker.log(record, self.done)
+        self._progress.show(self.done, metrics[0], speed)
+        if self.verbose:
+            say(f"step {self.done}: {describe(metrics[0], speed)}")
+
+    def _save_state(self) -> None:
+        if self.run is None:
+            return
+        if not self._weights_are_finite():
+            raise self._failure(
+                f"the weights hold NaN or infinity after step {self.done}: try a smaller --lr."
+            )
+        self.run.save_state(
+            {
+                "step": self.done,
+                "tokens": self.tokens,
+                "seconds": self.seconds + time.monotonic() - self._began,
+                "norm_factor": self.norm_factor,
+                "position": self.position,
+                "random": random_state(),
+                "trainers": [trainer.state_dict() for trainer in self.trainers],
+            }
+        )
+        self.saved_step = self.done
+
+    def _weights_are_finite(self) -> bool:
+        return all(
+            bool(torch.isfinite(p).all()) for trainer in self.trainers for p in trainer.ae.parameters()
+        )
+
+    def _restore(self) -> None:
+        """Take up the last saved state; a run that ended before its first save begins again."""
+        assert self.run is not None
+        self.run.read_config()
+        state = self.run.load_state()
+        if state is None:
+            say(f"{self.run.path} ended before its first save: it starts again from the beginning.")
+            return
+        try:
+            for trainer, own in zip(self.trainers, state["trainers"], strict=True):
+                trainer.load_state_dict(own)
+            self.done, self.tokens, self.seconds = state["step"], state["tokens"], state["seconds"]
+            self.norm_factor = state["norm_factor"]
+            self.source.seek(state["position"])
+            set_random_state(state["random"])
+        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+            if isinstance(error, UserError):
+                raise
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(
+                f"{self.run.state_path} does not fit this run ({reason}): resume with the options it was "
+                "started with."
+            ) from error
+        self.saved_step = self.done
+
+
+def _is_finite(x: Tensor) -> bool:
+    # a sum is finite only if every term is, and costs one pass without a mask
+    return math.isfinite(float(x.sum())) or bool(torch.isfinite(x).all())
