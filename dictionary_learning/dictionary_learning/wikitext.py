@@ -5,6 +5,7 @@ paragraphs that end in a sentence, in the order of the article.
 """
 
 import bz2
+import contextlib
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
@@ -17,20 +18,44 @@ MIN_PROSE_SHARE = 0.85  # letters and spaces among the characters of a paragraph
 
 # sections that hold lists of sources and links, with everything below them
 _BACK_MATTER = frozenset(
-    "bibliography citations discography filmography footnotes gallery notes publications references sources"
-    " works".split()
-) | {
-    "see also",
-    "external links",
-    "further reading",
-    "works cited",
-    "selected works",
-    "notes and references",
-    "references and notes",
-}
+    (
+        "bibliography",
+        "citations",
+        "discography",
+        "external links",
+        "filmography",
+        "footnotes",
+        "further reading",
+        "gallery",
+        "notes",
+        "notes and references",
+        "publications",
+        "references",
+        "references and notes",
+        "see also",
+        "selected works",
+        "sources",
+        "works",
+        "works cited",
+    )
+)
 # tags whose content is not prose
 _DROPPED_TAGS = frozenset(
-    "chem code gallery hiero imagemap math ref references score source syntaxhighlight table timeline".split()
+    (
+        "chem",
+        "code",
+        "gallery",
+        "hiero",
+        "imagemap",
+        "math",
+        "ref",
+        "references",
+        "score",
+        "source",
+        "syntaxhighlight",
+        "table",
+        "timeline",
+    )
 )
 # [[File:...]], [[Category:...]], [[fr:...]]: a link with a prefix is not part of a sentence
 _PREFIXED_LINK = re.compile(r"\s*:?[a-z][a-z-]{1,11}:\S", re.IGNORECASE)
@@ -130,10 +155,8 @@ def _plain_text(wikitext: str) -> str:
 
 def _replace(code: Any, node: Any, text: str) -> None:
     """Put `text` where `node` stands, unless it went away together with something around it."""
-    try:
+    with contextlib.suppress(ValueError):
         code.replace(node, text)
-    except ValueError:
-        pass
 
 
 def _template_text(template: Any) -> str:
@@ -192,6 +215,6 @@ def _tidy(line: str) -> str:
 def _is_prose(line: str) -> bool:
     if len(line) < MIN_CHARACTERS or len(line.split()) < MIN_WORDS:
         return False
-    if line[0] in "*#:;|!{}=" or not _SENTENCE_END.search(line):
-        return False
+    if line[0] in "*#:;|!{}=" or ",," in line or not _SENTENCE_END.search(line):
+        return False  # two commas in a row: a list of formulas stood there
     return sum(c.isalpha() or c.isspace() for c in line) / len(line) >= MIN_PROSE_SHARE
