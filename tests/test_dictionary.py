@@ -136,12 +136,13 @@ def test_a_latent_adds_its_direction_to_the_reconstruction(cls):
 
 @CLASSES
 def test_a_new_dictionary_starts_tied_with_decoder_rows_of_one_norm(cls):
-    torch.manual_seed(0)
-    dictionary = cls(D, F)
+    dictionary = cls(D, F, seed=1)
     norms_F = dictionary.decoder_directions().norm(dim=-1)
     torch.testing.assert_close(norms_F, torch.full((F,), 0.1 if cls is AutoEncoderNew else 1.0))
     encoder_FD = dictionary.W_enc.T if cls is JumpReluAutoEncoder else dictionary.encoder.weight
     assert torch.equal(encoder_FD, dictionary.decoder_directions())
+    assert torch.equal(cls(D, F, seed=1).decoder_directions(), dictionary.decoder_directions())
+    assert not torch.equal(cls(D, F, seed=2).decoder_directions(), dictionary.decoder_directions())
 
 
 def test_jumprelu_reads_raw_activations_and_its_threshold_is_strict():

@@ -125,9 +125,10 @@ def state_sizes(
     return sizes
 
 
-def _random_directions(n: int, dim: int, norm: float = 1.0) -> Tensor:
-    """`n` vectors [n, dim] of one norm in directions drawn uniformly from the sphere."""
-    return nn.functional.normalize(torch.randn(n, dim), dim=-1) * norm
+def _random_directions(n: int, dim: int, seed: int) -> Tensor:
+    """`n` unit vectors [n, dim] drawn uniformly from the sphere."""
+    generator = torch.Generator().manual_seed(seed)
+    return nn.functional.normalize(torch.randn(n, dim, generator=generator), dim=-1)
 
 
 class _Classic(Dictionary):
@@ -153,13 +154,14 @@ class _Classic(Dictionary):
         return dictionary
 
 
-class LinearPair(_Classic):
+class _LinearPair(_Classic):
     """A dictionary whose weights are two linear maps, `encoder` [F, D] and `decoder` [D, F]."""
 
     def __init__(
         self,
         activation_dim: int,
         dict_size: int,
+        seed: int,
         *,
         encoder_bias: bool,
         decoder_bias: bool,
@@ -168,7 +170,7 @@ class LinearPair(_Classic):
         super().__init__(activation_dim, dict_size)
         self.encoder = nn.Linear(activation_dim, dict_size, bias=encoder_bias)
         self.decoder = nn.Linear(dict_size, activation_dim, bias=decoder_bias)
-        W_dec_FD = _random_directions(dict_size, activation_dim, norm)
+        W_dec_FD = _random_directions(dict_size, activation_dim, seed) * norm
         with torch.no_grad():
             self.encoder.weight.copy_(W_dec_FD)
             self.decoder.weight.copy_(W_dec_FD.T)
@@ -180,7 +182,7 @@ class LinearPair(_Classic):
         return self.decoder.weight.T
 
 
-class AutoEncoder(LinearPair):
+class AutoEncoder(_LinearPair):
     """ReLU dictionary with one bias before the encoder and after the decoder (Bricken et al. 2023).
 
     f = relu(W_enc (x - bias) + b_enc), x_hat = W_dec f + bias.
@@ -188,8 +190,8 @@ class AutoEncoder(LinearPair):
 
     shapes: ClassVar = {"bias": "D", "encoder.weight": "FD", "encoder.bias": "F", "decoder.weight": "DF"}
 
-    def __init__(self, activation_dim: int, dict_size: int) -> None:
-        super().__init__(activation_dim, dict_size, encoder_bias=True, decoder_bias=False)
+    def __init__(self, activation_dim: int, dict_size: int, seed: int = 0) -> None:
+        super().__init__(activation_dim, dict_size, seed, encoder_bias=True, decoder_bias=False)
         self.bias = nn.Parameter(torch.zeros(activation_dim))
 
     def encode(self, x: Tensor) -> Tensor:
@@ -204,7 +206,7 @@ class AutoEncoder(LinearPair):
             bias.mul_(scale)
 
 
-class AutoEncoderNew(LinearPair):
+class AutoEncoderNew(_LinearPair):
     """ReLU dictionary with a free decoder norm (Anthropic, Circuits Updates, April 2024).
 
     f = relu(W_enc x + b_enc), x_hat = W_dec f + b_dec. The decoder starts at norm 0.1, and
@@ -218,8 +220,8 @@ class AutoEncoderNew(LinearPair):
         "decoder.bias": "D",
     }
 
-    def __init__(self, activation_dim: int, dict_size: int) -> None:
-        super().__init__(activation_dim, dict_size, encoder_bias=True, decoder_bias=True, norm=0.1)
+    def __init__(self, activation_dim: int, dict_size: int, seed: int = 0) -> None:
+        super().__init__(activation_dim, dict_size, seed, encoder_bias=True, decoder_bias=True, norm=0.1)
 
     def encode(self, x: Tensor) -> Tensor:
         return torch.relu(self.encoder(x))
@@ -233,7 +235,7 @@ class AutoEncoderNew(LinearPair):
             bias.mul_(scale)
 
 
-class GatedAutoEncoder(LinearPair):
+class GatedAutoEncoder(_LinearPair):
     """Gated dictionary: one path says whether a latent fires, the other how much (arXiv 2404.16014).
 
     pi = W (x - decoder_bias); gate = pi + gate_bias > 0; magnitude = relu(exp(r_mag) pi + mag_bias);
@@ -249,8 +251,8 @@ class GatedAutoEncoder(LinearPair):
         "decoder.weight": "DF",
     }
 
-    def __init__(self, activation_dim: int, dict_size: int) -> None:
-        super().__init__(activation_dim, dict_size, encoder_bias=False, decoder_bias=False)
+    def __init__(self, activation_dim: int, dict_size: int, seed: int = 0) -> None:
+        super().__init__(activation_dim, dict_size, seed, encoder_bias=False, decoder_bias=False)
         self.decoder_bias = nn.Parameter(torch.zeros(activation_dim))
         self.r_mag = nn.Parameter(torch.zeros(dict_size))
         self.gate_bias = nn.Parameter(torch.zeros(dict_size))
@@ -284,9 +286,9 @@ class JumpReluAutoEncoder(_Classic):
 
     shapes: ClassVar = {"W_enc": "DF", "b_enc": "F", "W_dec": "FD", "b_dec": "D", "threshold": "F"}
 
-    def __init__(self, activation_dim: int, dict_size: int) -> None:
+    def __init__(self, activation_dim: int, dict_size: int, seed: int = 0) -> None:
         super().__init__(activation_dim, dict_size)
-        W_dec_FD = _random_directions(dict_size, activation_dim)
+        W_dec_FD = _random_directions(dict_size, activation_dim, seed)
         self.W_enc = nn.Parameter(W_dec_FD.T.clone())
         self.b_enc = nn.Parameter(torch.zeros(dict_size))
         self.W_dec = nn.Parameter(W_dec_FD)

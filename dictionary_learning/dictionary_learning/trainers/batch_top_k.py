@@ -23,11 +23,13 @@ from dictionary_learning.trainers.trainer import (
     DeadLatents,
     Trainer,
     adam,
+    check_decay_start,
     default_learning_rate,
     geometric_median,
     learning_rate_factor,
     remove_parallel_gradient,
     unit_norm_rows_,
+    what_went_wrong,
 )
 
 UNSET_THRESHOLD = -1.0
@@ -199,11 +201,7 @@ class BatchTopKTrainer(Trainer):
         super().__init__(steps, layer, lm_name, seed, device, wandb_name, submodule_name)
         if not 0 < k <= dict_size:
             raise UserError(f"k is {k}, and must be between 1 and the {dict_size} latents.")
-        if decay_start is not None and not warmup_steps <= decay_start < steps:
-            raise UserError(
-                f"decay_start is {decay_start}, and must lie between warmup_steps ({warmup_steps}) "
-                f"and steps ({steps})."
-            )
+        check_decay_start(decay_start, warmup_steps, steps)
         self.k = k
         self.lr = default_learning_rate(dict_size) if lr is None else lr
         self.auxk_alpha = auxk_alpha
@@ -255,7 +253,7 @@ class BatchTopKTrainer(Trainer):
         loss = self._loss(x_BD, earlier_BD)
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise UserError(f"the loss is {value} at step {step}: {_blame(x_BD, earlier_BD)}.")
+            raise UserError(f"the loss is {value} at step {step}: {what_went_wrong(x_BD, earlier_BD)}.")
         loss.backward()
         self._descend(step)
         self._update_threshold(step)
@@ -336,16 +334,17 @@ class BatchTopKTrainer(Trainer):
 
     def _update_threshold(self, step: int) -> None:
         assert self._last is not None
-        if step <= self.threshold_start_step or len(self._last.values_N) == 0:
+        if step <= self.threshold_start_step or not (self._last.values_N > 0).any():
             return
-        positive = self._last.values_N[self._last.values_N > 0]
-        if len(positive) == 0:
-            return
-        threshold, smallest = self.ae.threshold, positive.min()
+        threshold, smallest = self.ae.threshold, self._smallest_kept(self._last.values_N)
         if threshold < 0:
             threshold.copy_(smallest)
         else:
             threshold.lerp_(smallest, 1 - self.threshold_beta)
+
+    def _smallest_kept(self, values_N: Tensor) -> Tensor:
+        """The smallest positive value of a code, at least one of which is positive."""
+        return values_N[values_N > 0].min()
 
     def metrics(self) -> dict[str, float]:
         """Loss terms, FVE, L0 (whole and by group), dead share and threshold at the last update."""
@@ -416,14 +415,6 @@ class LastBatch(NamedTuple):
     col_N: Tensor
     values_N: Tensor
     terms: dict[str, Tensor]
-
-
-def _blame(x_BD: Tensor, earlier_BD: Tensor | None) -> str:
-    """Whether the activations or the training went wrong, with the remedy."""
-    for x in (x_BD, earlier_BD):
-        if x is not None and not x.isfinite().all():
-            return "the batch holds NaN or infinite activations; try --lm_dtype float32 or another layer"
-    return "the activations are finite, so training diverged; try a smaller --lr"
 
 
 def group_ends(sizes: Iterable[int]) -> list[int]:

@@ -16,8 +16,8 @@ from dictionary_learning.trainers.batch_top_k import (
     BatchTopKTrainer,
     ThresholdDictionary,
     Weights,
-    initial_decoder,
     group_ends,
+    initial_decoder,
     with_defaults,
 )
 

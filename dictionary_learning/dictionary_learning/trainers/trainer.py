@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dictionary_learning.dictionary import Dictionary
 from dictionary_learning.devices import find_device
+from dictionary_learning.dictionary import Dictionary
+from dictionary_learning.errors import UserError
 
 
 class Trainer(ABC):
@@ -115,6 +116,22 @@ def learning_rate_factor(step: int, steps: int, warmup_steps: int, decay_start: 
     if decay_start is not None and step >= decay_start:
         return (steps - step) / (steps - decay_start)
     return 1.0
+
+
+def check_decay_start(decay_start: int | None, warmup_steps: int, steps: int) -> None:
+    """Refuse a decay that does not lie between the warm-up and the end with a sentence."""
+    if decay_start is not None and not warmup_steps <= decay_start < steps:
+        raise UserError(
+            f"decay_start is {decay_start}, and must lie between warmup_steps ({warmup_steps}) "
+            f"and steps ({steps})."
+        )
+
+
+def what_went_wrong(*batch: Tensor | None) -> str:
+    """Whether the activations or the training made a loss infinite or NaN, with the remedy."""
+    if any(x is not None and not x.isfinite().all() for x in batch):
+        return "the batch holds NaN or infinite activations; try --lm_dtype float32 or another layer"
+    return "the activations are finite, so training diverged; try a smaller --lr"
 
 
 def adam(parameters: Iterable[nn.Parameter], lr: float, betas: tuple[float, float] = (0.9, 0.999)) -> Any:
