@@ -1,0 +1,82 @@
+"""Continuing prompts of different lengths, greedily or by seeded sampling.
+
+Shapes: B prompts, L positions.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from dictionary_learning.errors import UserError
+from dictionary_learning.tokens import pad
+
+
+def continue_prompts(
+    model: Any,
+    tokenizer: Any,
+    prompts: list[str],
+    *,
+    max_new_tokens: int,
+    max_positions: int | None,
+    temperature: float,
+    seed: int,
+) -> list[str]:
+    """What the model writes after each prompt; see `LanguageModel.generate`."""
+    rows = tokenizer(list(prompts))["input_ids"]
+    if not rows or not all(rows):
+        raise UserError("a prompt is empty: generation needs at least one token to start from.")
+    # On the left, so that every row's next token follows its last one; transformers then counts
+    # positions by the mask.
+    tokens_BL, mask_BL = pad(rows, side="left")
+    length = tokens_BL.shape[1]
+    if length + max_new_tokens > (max_positions or sys.maxsize):
+        raise UserError(
+            f"a prompt of {length} tokens and {max_new_tokens} new ones are more than the "
+            f"{max_positions} positions of the model: shorten one of them."
+        )
+    eos = model.generation_config.eos_token_id
+    eos = tokenizer.eos_token_id if eos is None else eos
+    eos_ids = [] if eos is None else eos if isinstance(eos, list) else [eos]
+    device = model.get_input_embeddings().weight.device
+    with _own_settings(model, max_new_tokens, temperature, eos_ids), _seeded(seed, device):
+        made_BL = model.generate(
+            input_ids=tokens_BL.to(device), attention_mask=mask_BL.to(device, torch.long)
+        )[:, length:].tolist()
+    # Rows that end early are filled up by transformers: cut them at their first EOS.
+    ends = [next((i for i, token in enumerate(row) if token in eos_ids), len(row)) for row in made_BL]
+    return [
+        tokenizer.decode(row[:end], skip_special_tokens=True) for row, end in zip(made_BL, ends, strict=True)
+    ]
+
+
+@contextmanager
+def _own_settings(model: Any, max_new_tokens: int, temperature: float, eos_ids: list[int]) -> Iterator[None]:
+    """Plain greedy search or plain sampling, instead of the settings that came with the model.
+
+    They take the model's place because transformers fills in from there whatever a call leaves open.
+    """
+    from transformers import GenerationConfig
+
+    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature > 0 else {}
+    own = model.generation_config
+    model.generation_config = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        eos_token_id=eos_ids or None,
+        pad_token_id=eos_ids[0] if eos_ids else 0,
+        **sampling,
+    )
+    try:
+        yield
+    finally:
+        model.generation_config = own
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Random numbers from `seed`; those outside the block go on as if nothing had happened."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,403 @@
+"""Language models: load one, find its decoder layers, record a layer, intervene on it, generate.
+
+"Layer L" is the residual stream AFTER decoder layer L, counted from 0: what `layers[L]` returns,
+before any final norm.
+
+Plain hooks do the work. nnsight gives the same numbers bit for bit and costs a little more a call
+(`benchmarks/nnsight_cost.py`); `LanguageModel.nnsight` puts it on the same weights for
+interventions of one's own.
+
+    lm = LanguageModel.load("demo")
+    tokens_BL, mask_BL, _ = lm.tokenize(["The capital of France is"], max_length=128)
+    x_BLD = lm.record(tokens_BL, mask_BL, layer=15)
+    lm.generate(["The capital of France is"], 15, add(direction_D, 8.0), max_new_tokens=20)
+
+Shapes: B texts, L positions, D model width, V vocabulary.
+"""
+
+import copy
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from dictionary_learning.errors import UserError
+from dictionary_learning.generation import continue_prompts
+from dictionary_learning.model_source import check_layer, read_model, told_in_a_sentence
+from dictionary_learning.tokens import Encoding, bos_id, pad, special_ids
+
+Edit = Callable[[Tensor], Tensor]
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def find_device(device: str | torch.device | None = None) -> torch.device:
+    """The device asked for; without one the first there is of CUDA, MPS, CPU.
+
+    Raises:
+        UserError: no such device, or this machine lacks it.
+    """
+    if device is None:
+        kinds = ("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available())
+        return torch.device(next((kind for kind, there in kinds if there), "cpu"))
+    try:
+        found = torch.device(device)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(
+            f"device {str(device)!r} cannot be used on this machine: try cpu, or leave --device out."
+        ) from error
+    return found
+
+
+def find_decoder_layers(model: Any) -> tuple[str, nn.ModuleList]:
+    """Path and list of a transformer's decoder layers, found by structure instead of by model name.
+
+    They are the outermost list of modules that has as many members as the config has hidden layers,
+    the largest one if there are several.
+
+    Raises:
+        UserError: the model has no such list.
+    """
+    n_layers = getattr(model.config.get_text_config(decoder=True), "num_hidden_layers", None)
+    other_towers = ("vision", "visual", "audio", "encoder.")
+    found = [
+        (path.count("."), -sum(weight.numel() for weight in module.parameters()), path, module)
+        for path, module in model.named_modules()
+        if isinstance(module, nn.ModuleList)
+        and len(module) == n_layers
+        and not any(tower in path for tower in other_towers)
+    ]
+    if not found:
+        raise UserError(f"{type(model).__name__} has no list of decoder layers: choose a decoder-only model.")
+    *_, path, layers = min(found)
+    return path, layers
+
+
+def replace(x: Tensor) -> Edit:
+    """Edit: put `x` in place of the layer's output; [D] and [L, D] are repeated to [B, L, D]."""
+    return lambda x_BLD: x.to(x_BLD).expand_as(x_BLD)
+
+
+def add(direction_D: Tensor, strength: float = 1.0) -> Edit:
+    """Edit: add `strength * direction_D` at every position; the direction is taken as it is."""
+    return lambda x_BLD: x_BLD + strength * direction_D.to(x_BLD)
+
+
+def zero() -> Edit:
+    """Edit: zeros in place of the layer's output."""
+    return torch.zeros_like
+
+
+def only(mask_BL: Tensor, edit: Edit) -> Edit:
+    """Edit: `edit` where the mask is True, the layer's own output elsewhere."""
+    return lambda x_BLD: torch.where(mask_BL.to(x_BLD.device)[..., None], edit(x_BLD).to(x_BLD), x_BLD)
+
+
+class LanguageModel:
+    """A causal language model with its tokenizer.
+
+    Attributes:
+        name: what it was asked for by: hub id, folder, or "demo".
+        model: the transformers model, in evaluation mode.
+        tokenizer: its tokenizer, which truncates on the right.
+        layers: the decoder layers; `layers_path` is their name inside `model`.
+        d_model: width of the residual stream.
+        n_layers: number of decoder layers of the whole model.
+        vocab_size: number of logits.
+        max_positions: the longest input the model was built for; None if there is no such length.
+        special_ids: tokens that are never text: BOS, EOS, padding, unknown, marks of a chat.
+        bos_id: the token that the tokenizer puts before every text; None if it puts none.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
+        self.name = name
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.tokenizer.truncation_side = "right"
+        self.layers_path, self.layers = find_decoder_layers(model)
+        config = model.config.get_text_config(decoder=True)
+        self.d_model: int = config.hidden_size
+        self.n_layers: int = len(self.layers)
+        self.vocab_size: int = config.vocab_size
+        self.max_positions: int | None = getattr(config, "max_position_embeddings", None)
+        self.special_ids: frozenset[int] = special_ids(tokenizer)
+        self.bos_id: int | None = bos_id(tokenizer)
+        self._nnsight: Any = None
+
+    @classmethod
+    def load(
+        cls,
+        name: str,
+        *,
+        device: str | torch.device | None = None,
+        dtype: str = "float32",
+        layer: int | None = None,
+    ) -> Self:
+        """Load a model by hub id, local folder, or "demo" (fetched when missing).
+
+        Args:
+            dtype: of weights and activations: float32, bfloat16 or float16.
+            layer: checked against the config, before the weights are read.
+
+        Raises:
+            UserError: unknown model, device, dtype or layer; weights or tokenizer that cannot be read.
+        """
+        if dtype not in DTYPES:
+            raise UserError(f"dtype {dtype!r} is not known: choose one of {', '.join(DTYPES)}.")
+        return cls(*read_model(name, find_device(device), DTYPES[dtype], layer), name)
+
+    @classmethod
+    def wrap(cls, model: Any, tokenizer: Any = None, name: str | None = None) -> Self:
+        """Use a model that is loaded already, a transformers or an nnsight one, without a second copy.
+
+        Raises:
+            UserError: there is no tokenizer to be had for it.
+        """
+        module = _unwrapped(model)
+        if module is not model:
+            if getattr(model, "dispatched", True) is False:
+                model.dispatch()  # nnsight reads the weights no sooner than they are used
+            module = _unwrapped(model)
+            tokenizer = tokenizer or getattr(model, "tokenizer", None)
+        name = name or getattr(module.config, "_name_or_path", "") or type(module).__name__
+        if tokenizer is None:
+            from transformers import AutoTokenizer
+
+            with told_in_a_sentence(name, "its tokenizer (pass one as tokenizer=)"):
+                tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        lm = cls(module, copy.deepcopy(tokenizer), name)
+        lm._nnsight = None if module is model else model
+        return lm
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tokens go."""
+        return self.model.get_input_embeddings().weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of weights and activations."""
+        return self.model.get_input_embeddings().weight.dtype
+
+    @property
+    def revision(self) -> str | None:
+        """The hub's commit of the weights; None for a local folder."""
+        return getattr(self.model.config, "_commit_hash", None)
+
+    @property
+    def nnsight(self) -> Any:
+        """The same weights as an nnsight `TransformersModel`, for `with lm.nnsight.trace(...)`.
+
+        nnsight pads texts on the left by itself: where its numbers are to meet ours, give it the
+        tokens and the mask of an `Encoding`.
+        """
+        if self._nnsight is None:
+            from nnsight import TransformersModel
+
+            # a copy, because nnsight changes the tokenizer it is given
+            tokenizer = copy.deepcopy(self.tokenizer)
+            self._nnsight = TransformersModel(self.model, task="text-generation", tokenizer=tokenizer)
+        return self._nnsight
+
+    def check_layer(self, layer: int) -> int:
+        """`layer` itself.
+
+        Raises:
+            UserError: the model has no such layer.
+        """
+        return check_layer(self.name, layer, self.n_layers)
+
+    def layer_of(self, submodule: Any) -> int:
+        """The number of a decoder layer that is given as a module or as nnsight's view of one.
+
+        Raises:
+            UserError: it is not a decoder layer of this model.
+        """
+        module = _unwrapped(submodule)
+        for number, layer in enumerate(self.layers):
+            if layer is module:
+                return number
+        raise UserError(
+            f"{type(module).__name__} is no decoder layer of {self.name}: give {self.layers_path}[layer]."
+        )
+
+    def tokenize(self, texts: list[str], max_length: int, offsets: bool = False) -> Encoding:
+        """Texts to tokens: cut to `max_length`, padded on the right, with the BOS the tokenizer adds.
+
+        Args:
+            max_length: tokens a text, special ones included.
+            offsets: give the characters of each token, too.
+
+        Raises:
+            UserError: the model cannot read that many tokens; offsets of a tokenizer that has none.
+        """
+        if not 1 <= max_length <= (self.max_positions or sys.maxsize):
+            raise UserError(
+                f"{self.name} cannot read contexts of {max_length} tokens: choose 1 to {self.max_positions}."
+            )
+        if offsets and not self.tokenizer.is_fast:
+            raise UserError(
+                f"the tokenizer of {self.name} does not tell which characters a token stands for: "
+                "choose a model with a tokenizer.json."
+            )
+        encoded = self.tokenizer(
+            list(texts), truncation=True, max_length=max_length, return_offsets_mapping=offsets
+        )
+        tokens_BL, mask_BL = pad(encoded["input_ids"], side="right")
+        return Encoding(tokens_BL, mask_BL, encoded["offset_mapping"] if offsets else None)
+
+    def text_mask(self, tokens_BL: Tensor, mask_BL: Tensor) -> Tensor:
+        """True [B, L] where a token is text: neither padding nor special."""
+        special = torch.tensor(sorted(self.special_ids), dtype=tokens_BL.dtype, device=tokens_BL.device)
+        return mask_BL & ~torch.isin(tokens_BL, special)
+
+    @torch.no_grad()
+    def record(self, tokens_BL: Tensor, mask_BL: Tensor, layer: int | nn.Module) -> Tensor:
+        """Output [B, L, D] of a decoder layer (or of another module), in the model's dtype.
+
+        The forward pass ends there: no later layer, no final norm, no LM head runs. Padded positions
+        hold numbers without meaning.
+
+        Raises:
+            UserError: the model has no such layer.
+        """
+        found: list[Tensor] = []
+
+        def keep(module: nn.Module, args: Any, output: Any) -> None:
+            found.append(_hidden(output))
+            raise _Stop
+
+        handle = self._module(layer).register_forward_hook(keep)
+        try:
+            self.model(**self._inputs(tokens_BL, mask_BL), use_cache=False)
+        except _Stop:
+            pass
+        finally:
+            handle.remove()
+        assert found, "the module did not run"
+        return found[0]
+
+    @contextmanager
+    def intervene(self, layer: int | nn.Module, edit: Edit) -> Iterator[None]:
+        """Inside the block every forward pass has `edit(x_BLD)` in place of the layer's output x_BLD.
+
+        Raises:
+            UserError: the model has no such layer.
+        """
+
+        def put(module: nn.Module, args: Any, output: Any) -> Any:
+            x_BLD = _hidden(output)
+            edited_BLD = edit(x_BLD).to(x_BLD)
+            assert edited_BLD.shape == x_BLD.shape, f"edit made {edited_BLD.shape} of {x_BLD.shape}"
+            return edited_BLD if torch.is_tensor(output) else (edited_BLD, *output[1:])
+
+        handle = self._module(layer).register_forward_hook(put)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    @torch.no_grad()
+    def logits(
+        self,
+        tokens_BL: Tensor,
+        mask_BL: Tensor,
+        layer: int | nn.Module | None = None,
+        edit: Edit | None = None,
+    ) -> Tensor:
+        """Next-token logits [B, L, V], with `edit` applied to the layer's output when given.
+
+        Raises:
+            UserError: the model has no such layer.
+        """
+        with self._intervention(layer, edit):
+            return self.model(**self._inputs(tokens_BL, mask_BL), use_cache=False).logits
+
+    @torch.no_grad()
+    def generate(
+        self,
+        prompts: list[str],
+        layer: int | nn.Module | None = None,
+        edit: Edit | None = None,
+        *,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+        generated_only: bool = False,
+    ) -> list[str]:
+        """Continuations of the prompts (without the prompts), up to EOS or `max_new_tokens`.
+
+        The edit sees the prompts first, [B, L, D] padded on the left, then one new position a call,
+        [B, 1, D]; padded positions have no influence. Sampling settings that come with a model
+        (top-k, repetition penalty, ...) are not used.
+
+        Args:
+            temperature: 0 takes the likeliest token; above 0 samples, repeatably by `seed`.
+            generated_only: leave the prompt's positions as they are.
+
+        Raises:
+            UserError: no such layer, a prompt without a token, or one too long for the model.
+        """
+        if edit is not None and generated_only:
+            edit = _after_first_call(edit)
+        with self._intervention(layer, edit):
+            return continue_prompts(
+                self.model,
+                self.tokenizer,
+                prompts,
+                max_new_tokens=max_new_tokens,
+                max_positions=self.max_positions,
+                temperature=temperature,
+                seed=seed,
+            )
+
+    def truncate(self, layer: int) -> None:
+        """Free the weights of all layers after `layer` and of the LM head: only `record` works from then on.
+
+        Raises:
+            UserError: the model has no such layer.
+        """
+        del self.layers[self.check_layer(layer) + 1 :]
+        self.model.set_output_embeddings(nn.Identity())
+
+    def _module(self, layer: int | nn.Module) -> nn.Module:
+        if isinstance(layer, int):
+            assert self.check_layer(layer) < len(self.layers), f"layer {layer} was truncated away"
+            return self.layers[layer]
+        return _unwrapped(layer)
+
+    def _inputs(self, tokens_BL: Tensor, mask_BL: Tensor) -> dict[str, Tensor]:
+        assert not (mask_BL[:, 1:] & ~mask_BL[:, :-1]).any(), "pad on the right, as `tokenize` does"
+        return {
+            "input_ids": tokens_BL.to(self.device, torch.long),
+            "attention_mask": mask_BL.to(self.device, torch.long),
+        }
+
+    def _intervention(self, layer: int | nn.Module | None, edit: Edit | None) -> AbstractContextManager[None]:
+        assert len(self.layers) == self.n_layers, "a truncated model has no logits"
+        assert (layer is None) == (edit is None), "an intervention is a layer and an edit"
+        return nullcontext() if layer is None or edit is None else self.intervene(layer, edit)
+
+
+class _Stop(Exception):  # noqa: N818
+    """Ends a forward pass at the layer that was wanted."""
+
+
+def _hidden(output: Any) -> Tensor:
+    """The hidden states in what a layer returns: a tensor, or (GPT-J, Bloom, ...) a tuple."""
+    return output if torch.is_tensor(output) else output[0]
+
+
+def _unwrapped(model: Any) -> Any:
+    """The torch module behind an nnsight model or submodule; anything else as it is."""
+    nnsight = sys.modules.get("nnsight")  # whoever holds one of its objects has imported it
+    return model._module if nnsight is not None and isinstance(model, nnsight.Envoy) else model
+
+
+def _after_first_call(edit: Edit) -> Edit:
+    """The edit without its first call, which is the one over the prompts."""
+    prompts = iter([True])
+    return lambda x_BLD: x_BLD if next(prompts, False) else edit(x_BLD)

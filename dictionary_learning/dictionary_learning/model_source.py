@@ -1,0 +1,123 @@
+"""Where a language model comes from: the hub, a folder, or the demo; and what is said when it is not there."""
+
+import errno
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dictionary_learning.errors import UserError
+
+REMEDY = "give a hub id, a folder saved by transformers, or --model demo"
+
+
+def read_model(
+    name: str, device: torch.device, dtype: torch.dtype, layer: int | None = None
+) -> tuple[Any, Any]:
+    """The transformers model and tokenizer of that name; the cheapest questions are asked first.
+
+    Args:
+        layer: checked against the config, before the weights are read.
+
+    Raises:
+        UserError: there is no such model or layer, or it cannot be read.
+    """
+    source, options = _locate(name)
+
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    options["trust_remote_code"] = False
+    with told_in_a_sentence(name, "its config"):
+        config = AutoConfig.from_pretrained(source, **options)
+    n_layers = getattr(config.get_text_config(decoder=True), "num_hidden_layers", None)
+    if layer is not None and n_layers is not None:
+        check_layer(name, layer, n_layers)
+    with told_in_a_sentence(name, "its tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    with told_in_a_sentence(name, "its weights"):
+        # straight to the device, so that the host needs no copy
+        model, report = AutoModelForCausalLM.from_pretrained(
+            source,
+            config=config,
+            dtype=dtype,
+            device_map={"": device},
+            output_loading_info=True,
+            **options,
+        )
+    if missing := sorted(report["missing_keys"]):
+        raise UserError(
+            f"the weights of {name} are not complete ({len(missing)} missing, {missing[0]} the first) and would "
+            f"be random numbers: {REMEDY}."
+        )
+    return model.requires_grad_(False), tokenizer
+
+
+def check_layer(name: str, layer: int, n_layers: int) -> int:
+    """`layer` itself.
+
+    Raises:
+        UserError: a model with `n_layers` has no such layer.
+    """
+    if not 0 <= layer < n_layers:
+        raise UserError(f"{name} has no layer {layer}: choose one of its layers 0 to {n_layers - 1}.")
+    return layer
+
+
+@contextmanager
+def told_in_a_sentence(name: str, part: str) -> Iterator[None]:
+    """Turn whatever transformers raises for a model it cannot read into a UserError."""
+    try:
+        yield
+    except Exception as error:
+        full_disk = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        if full_disk or isinstance(error, torch.OutOfMemoryError):
+            raise
+        reason = str(error).strip().split("\n")[0][:200]
+        raise UserError(
+            f"the model {name!r} cannot be used because {part} cannot be read ({reason}): {REMEDY}."
+        ) from error
+
+
+def _locate(name: str) -> tuple[str, dict[str, Any]]:
+    """Where transformers finds a model, and the options it needs for that."""
+    if name == "demo":
+        from dictionary_learning.demo_assets import language_model_folder
+
+        return str(language_model_folder()), {"local_files_only": True}
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise UserError(f"the folder {name} holds no model (no config.json): {REMEDY}.")
+        return str(folder), {"local_files_only": True}
+    if not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name):
+        raise UserError(f"there is no model folder {name!r}: {REMEDY}.")
+    return name, _ask_hub(name)
+
+
+def _ask_hub(name: str) -> dict[str, Any]:
+    """Options for a model of the hub, which need not be reached if the model is in the cache.
+
+    One short question: transformers by itself asks for half a minute before it gives up.
+    """
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+
+    try:
+        HfApi().model_info(name, timeout=10)
+    except RepositoryNotFoundError as error:
+        raise UserError(
+            f"the Hugging Face hub has no model {name!r} (or it is private: run `hf auth login`): {REMEDY}."
+        ) from error
+    except HfHubHTTPError:
+        return {}  # the hub is there; what it minds is told when the files are asked for
+    except Exception as error:  # no connection: which class that is depends on the HTTP library
+        if isinstance(try_to_load_from_cache(name, "config.json"), str):
+            return {"local_files_only": True}
+        raise UserError(
+            f"the model {name!r} is neither a folder nor in the local cache, and the Hugging Face hub "
+            f"cannot be reached: {REMEDY}."
+        ) from error
+    return {}

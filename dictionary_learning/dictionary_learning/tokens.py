@@ -1,0 +1,56 @@
+"""Token ids: padding, which ones are text, and what a tokenizer puts in front.
+
+Shapes: B texts, L positions.
+"""
+
+import re
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+# Added tokens that mark turns of a chat although their tokenizer does not call them special.
+CHAT_MARKER = re.compile(r"<\|.+\|>|<(start|end)_of_turn>|\[/?INST\]|</?(think|tool_call|tool_response)>")
+
+
+class Encoding(NamedTuple):
+    """Texts as tokens, padded on the right."""
+
+    tokens_BL: Tensor
+    """int64; 0 where padded."""
+    mask_BL: Tensor
+    """bool; False where padded. BOS and other special tokens are True (see `text_mask`)."""
+    offsets: list[list[tuple[int, int]]] | None
+    """Characters [start, end) of each token that is not padding; (0, 0) for an added special token."""
+
+
+def pad(rows: list[list[int]], side: str) -> tuple[Tensor, Tensor]:
+    """Tokens and mask [B, L] of rows of unequal length, L at least 1.
+
+    The fill is 0 and not the tokenizer's padding token: every model has an embedding for id 0, and
+    what stands under a False mask has no influence.
+    """
+    width = max((len(row) for row in rows), default=0) or 1
+    tokens_BL = torch.zeros(len(rows), width, dtype=torch.long)
+    mask_BL = torch.zeros(len(rows), width, dtype=torch.bool)
+    for i, row in enumerate(rows):
+        place = slice(0, len(row)) if side == "right" else slice(width - len(row), width)
+        tokens_BL[i, place] = torch.tensor(row, dtype=torch.long)
+        mask_BL[i, place] = True
+    return tokens_BL, mask_BL
+
+
+def special_ids(tokenizer: Any) -> frozenset[int]:
+    """Ids of the tokens that are never text: BOS, EOS, padding, unknown, marks of a chat."""
+    marks = {
+        number
+        for number, token in tokenizer.added_tokens_decoder.items()
+        if token.special or CHAT_MARKER.fullmatch(token.content)
+    }
+    return frozenset(marks | set(tokenizer.all_special_ids))
+
+
+def bos_id(tokenizer: Any) -> int | None:
+    """The token that the tokenizer puts before a text; None if it puts none."""
+    bare, full = (tokenizer("a", add_special_tokens=choice)["input_ids"] for choice in (False, True))
+    return full[0] if full[:1] != bare[:1] else None
