@@ -22,7 +22,7 @@ from dictionary_learning.errors import UserError
 from dictionary_learning.interruption import Interrupted, Interruption
 from dictionary_learning.progress import Progress, describe, say
 
-NORM_TOKENS = 32_768  # on which the norm factor is measured
+NORM_TOKENS, NORM_BATCHES = 32_768, 16  # the norm factor is measured on whichever is less
 SILENT_SHARE = 0.05  # of k: a group with less than this on for SILENT_LOGS logs in a row is reported
 SILENT_LOGS = 3
 
@@ -158,9 +158,9 @@ class _Source:
         self.position = self._held[0][1] if self._held else self._here()
         return batch
 
-    def look_ahead(self, n_tokens: int) -> list[Tensor]:
-        """The next batches, until they have `n_tokens` rows; they stay to be read."""
-        while sum(len(batch) for batch, _ in self._held) < n_tokens:
+    def look_ahead(self, n_tokens: int, n_batches: int) -> list[Tensor]:
+        """The next batches, until they have `n_tokens` rows or are `n_batches`; they stay to be read."""
+        while len(self._held) < n_batches and sum(len(batch) for batch, _ in self._held) < n_tokens:
             follows = self._here()
             batch = self._pull()
             if batch is None:
@@ -306,7 +306,7 @@ class _Loop:
         with interruption.waiting():
             if self.norm_factor is None:
                 self.norm_factor = self._measure_norm() if self.normalize else 1.0
-            if self.done < self.steps and not self.source.look_ahead(1) and self.done == 0:
+            if self.done < self.steps and not self.source.look_ahead(1, 1) and self.done == 0:
                 raise UserError("the data gave not one batch: use more text or a smaller --batch_size.")
         if self.run is not None:
             if resume:
@@ -385,9 +385,9 @@ class _Loop:
         """Save the state, then calibrate with the final weights and save what inference needs."""
         if self.saved_step != self.done:
             self._save_state()
-        batches = []
+        batches: list[Tensor] = []
         with interruption.waiting():
-            while sum(map(len, batches)) < self.calibration_tokens:
+            while sum(len(batch) for batch in batches) < self.calibration_tokens:
                 batch = self._read()
                 if batch is None:
                     break
@@ -432,7 +432,7 @@ class _Loop:
     def _measure_norm(self) -> float:
         """The factor s for which E‖x / s‖² = 1, from the first batches, which stay to be trained on."""
         total, n_rows = 0.0, 0
-        for i, batch in enumerate(self.source.look_ahead(NORM_TOKENS)):
+        for i, batch in enumerate(self.source.look_ahead(NORM_TOKENS, NORM_BATCHES)):
             x = batch.to(self.device, torch.float32)
             if not _is_finite(x):
                 raise UserError(
