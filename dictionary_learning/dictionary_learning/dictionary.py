@@ -24,6 +24,8 @@ class Dictionary(nn.Module, ABC):
 
     activation_dim: int
     dict_size: int
+    reads_sequences: bool = False
+    """Whether a code depends on earlier tokens, so that `encode` has to see whole texts [B, L, D]."""
 
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
