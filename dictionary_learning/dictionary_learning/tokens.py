@@ -54,3 +54,9 @@ def bos_id(tokenizer: Any) -> int | None:
     """The token that the tokenizer puts before a text; None if it puts none."""
     bare, full = (tokenizer("a", add_special_tokens=choice)["input_ids"] for choice in (False, True))
     return full[0] if full[:1] != bare[:1] else None
+
+
+def token_ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    """The tokens of whole texts, however long, with the BOS that the tokenizer adds."""
+    # Not a word about texts longer than the model reads at once: they are cut into contexts.
+    return tokenizer(texts, truncation=False, verbose=False)["input_ids"]

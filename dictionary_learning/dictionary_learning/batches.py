@@ -1,0 +1,242 @@
+"""Batches: shuffled views of the blocks of a store, as single tokens, as pairs or as whole contexts.
+
+Shapes: P items of a block, B batch, D model width, U usable tokens of a block.
+
+The order of a block's items is drawn anew in every epoch, by a generator seeded with (seed, epoch, block). So
+the batches are a function of the options and of a position among them, and a run that is resumed there sees
+what it would have seen.
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+from dictionary_learning.block import Block, BlockStart, Contexts
+from dictionary_learning.errors import UserError
+
+if TYPE_CHECKING:
+    from dictionary_learning.activation_store import ActivationStore
+
+Batch = TypeVar("Batch")
+PAIR_MODES = ("previous", "random")
+_BEGINNING = BlockStart(0, 0, 0)
+
+
+class View(ABC, Generic[Batch]):
+    """A way to read a block: which items it has, and what a batch of them looks like."""
+
+    what: str  # the name of an item, in the plural
+
+    @abstractmethod
+    def items(self, block: Block, generator: torch.Generator) -> Tensor:
+        """All items [P, ...] of a block, each once, in a drawn order."""
+
+    @abstractmethod
+    def take(self, block: Block, items: Tensor) -> Batch:
+        """The batch that some of the items stand for."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Options of the view that belong in a run's record."""
+        return {}
+
+
+class TokenView(View[Tensor]):
+    """Single tokens, [B, D]."""
+
+    what = "usable tokens"
+
+    def items(self, block: Block, generator: torch.Generator) -> Tensor:
+        return block.rows_U[torch.randperm(len(block.rows_U), generator=generator)]
+
+    def take(self, block: Block, items: Tensor) -> Tensor:
+        return block.rows(items)
+
+
+class PairView(View[Tensor]):
+    """Each token with an earlier one of its context, [B, 2, D] as (current, earlier).
+
+    `previous` takes position t-1; where that one is not usable there is no pair. `random` draws from the
+    usable earlier positions of the context, all equally likely, not more than `max_offset` back; one draw for
+    each token and epoch. Both tokens of a pair are usable.
+    """
+
+    what = "pairs"
+
+    def __init__(self, mode: str = "previous", max_offset: int | None = None) -> None:
+        if mode not in PAIR_MODES:
+            raise UserError(f"there are no {mode!r} pairs: choose one of {', '.join(PAIR_MODES)}.")
+        if mode == "previous" and max_offset is not None:
+            raise UserError(f"max_offset {max_offset} is for random pairs: leave it out, previous means 1.")
+        if max_offset is not None and max_offset < 1:
+            raise UserError(f"max_offset {max_offset} leaves no earlier token: give at least 1.")
+        self.mode = mode
+        self.max_offset = max_offset
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {"pair_mode": self.mode, "max_offset": self.max_offset}
+
+    def items(self, block: Block, generator: torch.Generator) -> Tensor:
+        rows_U = block.rows_U
+        rank_U = torch.arange(len(rows_U))
+        # Among the usable tokens, those from `lowest` to before a token are the ones it can be paired with.
+        lowest_U = torch.searchsorted(rows_U, block.start_C[block.context_T[rows_U]])
+        reach = 1 if self.mode == "previous" else self.max_offset
+        if reach is not None:
+            lowest_U = lowest_U.maximum(torch.searchsorted(rows_U, rows_U - reach))
+        n_earlier_U = rank_U - lowest_U
+        current_P = (n_earlier_U > 0).nonzero().flatten()
+        current_P = current_P[torch.randperm(len(current_P), generator=generator)]
+        # A double below 1 times n stays below n, so the draw never reaches the token itself.
+        draw_P = torch.rand(len(current_P), generator=generator, dtype=torch.float64)
+        earlier_P = lowest_U[current_P] + (draw_P * n_earlier_U[current_P]).long()
+        return torch.stack([rows_U[current_P], rows_U[earlier_P]], dim=1)
+
+    def take(self, block: Block, items: Tensor) -> Tensor:
+        return block.rows(items)
+
+
+class SequenceView(View[Contexts]):
+    """Whole contexts."""
+
+    what = "contexts"
+
+    def items(self, block: Block, generator: torch.Generator) -> Tensor:
+        return block.contexts_K[torch.randperm(len(block.contexts_K), generator=generator)]
+
+    def take(self, block: Block, items: Tensor) -> Contexts:
+        return block.contexts(items)
+
+
+class Batches(Iterator[Batch]):
+    """An iterator of batches that does not end, epoch after epoch, unless `epochs` is given.
+
+    Every item is given once an epoch, but for those (fewer than a batch, others each time) that are left over
+    at the end of a block.
+
+    Attributes:
+        epoch: passes over the corpus that are complete.
+    """
+
+    def __init__(
+        self,
+        store: "ActivationStore",
+        view: View[Batch],
+        batch_size: int,
+        seed: int = 0,
+        epochs: int | None = None,
+    ) -> None:
+        if batch_size < 1:
+            raise UserError(f"a batch of {batch_size} is empty: give at least 1.")
+        self.epoch = 0
+        self._store = store
+        self._view = view
+        self._batch_size = batch_size
+        self._seed = seed
+        self._epochs = epochs
+        self._block = 0
+        self._start = _BEGINNING
+        self._batch = 0
+        self._document: int | None = None  # id of the block's first document, as a saved state knows it
+        self._items: Tensor | None = None  # of the present block in the present epoch
+        self._gave_something = False  # in this epoch
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the batches were made from, under upstream's names and ours; for a run's record."""
+        batch = {"out_batch_size": self._batch_size, "seed": self._seed}
+        return {**self._store.config, **batch, **self._view.config}
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Batch:
+        while self._epochs is None or self.epoch < self._epochs:
+            block = self._store.block(self._start)
+            items = self._items_of(block)
+            first = self._batch * self._batch_size
+            if first + self._batch_size > len(items):
+                self._go_on(block)
+                continue
+            self._batch += 1
+            self._gave_something = True
+            batch = self._view.take(block, items[first : first + self._batch_size])
+            # A state behind the last batch of a block names the next one, so that resuming reads only that.
+            if first + 2 * self._batch_size > len(items):
+                self._go_on(block)
+            return batch
+        raise StopIteration
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position behind the last batch."""
+        return {
+            "epoch": self.epoch,
+            "block": self._block,
+            "batch": self._batch,
+            "start": list(self._start),
+            "document": self._document,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go to a saved position; the next batches are those that followed it.
+
+        Raises:
+            UserError: (at the next batch) the corpus is not what it was.
+        """
+        self.epoch = state["epoch"]
+        self._block = state["block"]
+        self._batch = state["batch"]
+        self._start = BlockStart(*state["start"])
+        self._document = state["document"]
+        self._items = None
+        self._gave_something = True
+
+    def _items_of(self, block: Block) -> Tensor:
+        if self._items is None:
+            document = int(block.document_C[0])
+            if self._document not in (None, document):
+                raise UserError(
+                    "the corpus has changed since the run was saved (another document is at record"
+                    f" {self._start.position:,}): resume with the same texts, or start a new run."
+                )
+            self._document = document
+            self._items = self._view.items(block, _generator(self._seed, self.epoch, self._block))
+        return self._items
+
+    def _go_on(self, block: Block) -> None:
+        """To the next block, or to the next epoch."""
+        self._batch = 0
+        self._items = None
+        self._document = None
+        if block.next is not None:
+            self._block += 1
+            self._start = block.next
+            return
+        if not self._gave_something:
+            n = len(self._view.items(block, torch.Generator()))
+            raise UserError(
+                f"a batch of {self._batch_size:,} cannot be filled: the corpus gives {n:,} {self._view.what};"
+                " choose a smaller batch, or give more text."
+            )
+        self._gave_something = False
+        self.epoch += 1
+        self._block = 0
+        self._start = _BEGINNING
+        # Many epochs over a small corpus are not worth a line each.
+        if self.epoch & (self.epoch - 1) == 0 and self.epoch != self._epochs:
+            self._store.log(f"the corpus has been read {_times(self.epoch)}: epoch {self.epoch + 1} begins.")
+
+
+def _times(n: int) -> str:
+    return "once" if n == 1 else f"{n} times"
+
+
+def _generator(*key: int) -> torch.Generator:
+    """A generator whose seed mixes all of `key`, so that neighbouring keys have nothing in common."""
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)

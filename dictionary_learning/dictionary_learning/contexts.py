@@ -1,0 +1,111 @@
+"""Documents to contexts: the stretches of tokens that the language model reads at once.
+
+A document longer than a context gives several, each with the BOS in front if the tokenizer adds one. No
+context holds tokens of two documents.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dictionary_learning.language_model import LanguageModel
+from dictionary_learning.text import Document, DocumentStream
+from dictionary_learning.tokens import token_ids
+
+# Texts that are tokenised together: enough to keep all cores busy, few enough to start soon.
+_GROUP_CHARACTERS = 1_000_000
+# A longer text is tokenised in pieces: the tokenizer takes some hundred bytes of memory a token.
+_PIECE_CHARACTERS = 500_000
+MIN_TEXT_TOKENS = 2  # one token has no earlier one
+
+
+class TokenContext(NamedTuple):
+    """A context of one document, before the language model has seen it."""
+
+    tokens_L: Tensor  # int32, special tokens included
+    n_text: int  # tokens that are text
+    document: int  # id of the document
+    position: int  # a stream opened here starts with the document
+    number: int  # of the context in its document
+
+
+def text_mask(lm: LanguageModel, tokens: Tensor, drop_special: bool = True) -> Tensor:
+    """Which tokens (any shape, none of them padding) are text; all of them with `drop_special` off."""
+    mask = torch.ones_like(tokens, dtype=torch.bool)
+    return lm.text_mask(tokens, mask) if drop_special else mask
+
+
+def read_contexts(
+    lm: LanguageModel,
+    stream: DocumentStream,
+    context_length: int,
+    *,
+    drop_special: bool = True,
+    add_bos: bool = True,
+) -> Iterator[TokenContext]:
+    """Contexts of at most `context_length` tokens, in the order of the documents.
+
+    Those with fewer than two text tokens are left out: nothing can be learnt from them about time.
+
+    Args:
+        drop_special: special tokens are no text.
+        add_bos: put the BOS in front of every context if the tokenizer puts it in front of a text.
+    """
+    bos = [lm.bos_id] if add_bos and lm.bos_id is not None else []
+    room = context_length - len(bos)
+    n_contexts = 0
+    position = -1
+    for group in _groups(stream):
+        tokens = token_ids(lm.tokenizer, [piece.text for piece in group])
+        for piece, row in zip(group, tokens, strict=True):
+            if piece.position != position:
+                position, n_contexts = piece.position, 0
+            for start in range(int(row[:1] == [lm.bos_id]), len(row), room):
+                tokens_L = torch.tensor(bos + row[start : start + room], dtype=torch.int32)
+                n_text = int(text_mask(lm, tokens_L, drop_special).sum())
+                if n_text >= MIN_TEXT_TOKENS:
+                    yield TokenContext(tokens_L, n_text, piece.document, position, n_contexts)
+                    n_contexts += 1
+
+
+class _Piece(NamedTuple):
+    """A document, or a part of a very long one."""
+
+    text: str
+    document: int
+    position: int
+
+
+def _groups(stream: DocumentStream) -> Iterator[list[_Piece]]:
+    """Pieces to tokenise together."""
+    group: list[_Piece] = []
+    n_characters = 0
+    for piece in _pieces(stream):
+        group.append(piece)
+        n_characters += len(piece.text)
+        if n_characters >= _GROUP_CHARACTERS:
+            yield group
+            group, n_characters = [], 0
+    if group:
+        yield group
+
+
+def _pieces(stream: DocumentStream) -> Iterator[_Piece]:
+    """Every document, the very long ones cut at white space."""
+    position = stream.position
+    for document in stream:
+        for text in _cut(document):
+            yield _Piece(text, document.id, position)
+        position = stream.position
+
+
+def _cut(document: Document) -> Iterator[str]:
+    text = document.text
+    while len(text) > _PIECE_CHARACTERS:
+        space = max(text.rfind(" ", 1, _PIECE_CHARACTERS), text.rfind("\n", 1, _PIECE_CHARACTERS))
+        cut = space if space > 0 else _PIECE_CHARACTERS
+        yield text[:cut]
+        text = text[cut:]
+    yield text

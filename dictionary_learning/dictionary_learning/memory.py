@@ -1,0 +1,52 @@
+"""Amounts of memory: read from a flag, written for a person, asked of the machine."""
+
+import re
+from pathlib import Path
+
+import torch
+
+from dictionary_learning.errors import UserError
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_BINARY_UNITS = {"KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+# What a container may use, where there is one (control groups, version 2 and 1).
+_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def parse_bytes(amount: str | int) -> int:
+    """Bytes in "4GB" (10**9), "4GiB" (2**30), "512 M" or a plain number.
+
+    Raises:
+        UserError: that is no amount of memory, or none at all.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([KMGT]I?)?B?\s*", str(amount), re.IGNORECASE)
+    n_bytes = 0
+    if match:
+        unit = (match[2] or "").upper()
+        n_bytes = int(float(match[1]) * {**_UNITS, **_BINARY_UNITS}[unit])
+    if n_bytes <= 0:
+        raise UserError(f"{amount!r} is no amount of memory: write it like 4GB, 512MiB or 4000000000.")
+    return n_bytes
+
+
+def format_bytes(n_bytes: float) -> str:
+    """Bytes with three digits and a decimal unit, as `parse_bytes` reads them: "537 MB"."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if n_bytes < 999.5:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.3g} TB"
+
+
+def available_memory(device: str | torch.device = "cpu") -> int:
+    """Bytes that can still be allocated on a device; for the CPU a container's limit counts, too."""
+    device = torch.device(device)
+    if device.type not in ("cpu", "mps"):
+        return torch.accelerator.get_memory_info(device)[0]
+    import psutil
+
+    available = psutil.virtual_memory().available
+    for path in map(Path, _LIMITS):
+        if path.is_file() and (limit := path.read_text().strip()).isdigit():
+            available = min(available, int(limit))
+    return available
