@@ -1,0 +1,182 @@
+"""Load a dictionary from a run, and small helpers under the names that dictionary_learning gives them.
+
+dictionary, config = load_dictionary("runs/demo")
+"""
+
+import importlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from dictionary_learning.checkpoint import read_checkpoint
+from dictionary_learning.devices import find_device
+from dictionary_learning.dictionary import Dictionary
+from dictionary_learning.errors import UserError
+
+DICTIONARIES = {
+    "AutoEncoder": "dictionary_learning.dictionary",
+    "AutoEncoderNew": "dictionary_learning.dictionary",
+    "GatedAutoEncoder": "dictionary_learning.dictionary",
+    "JumpReluAutoEncoder": "dictionary_learning.dictionary",
+    "AutoEncoderTopK": "dictionary_learning.trainers.top_k",
+    "BatchTopKSAE": "dictionary_learning.trainers.batch_top_k",
+    "MatryoshkaBatchTopKSAE": "dictionary_learning.trainers.matryoshka_batch_top_k",
+    "TemporalMatryoshkaBatchTopKSAE": "dictionary_learning.trainers.temporal_sequence_top_k",
+}
+
+# Configs of some older runs name the trainer only.
+TRAINERS = {
+    "StandardTrainer": "AutoEncoder",
+    "StandardTrainerAprilUpdate": "AutoEncoderNew",
+    "PAnnealTrainer": "AutoEncoder",
+    "GatedSAETrainer": "GatedAutoEncoder",
+    "GatedAnnealTrainer": "GatedAutoEncoder",
+    "JumpReluTrainer": "JumpReluAutoEncoder",
+    "TopKTrainer": "AutoEncoderTopK",
+    "BatchTopKTrainer": "BatchTopKSAE",
+    "MatryoshkaBatchTopKTrainer": "MatryoshkaBatchTopKSAE",
+    "TemporalMatryoshkaBatchTopKTrainer": "TemporalMatryoshkaBatchTopKSAE",
+}
+
+
+def load_dictionary(
+    path: str | Path, device: str | torch.device | None = None, checkpoint_path: str | Path | None = None
+) -> tuple[Dictionary, dict[str, Any]]:
+    """Load a trained dictionary, in evaluation mode, with the content of its config.json.
+
+    The class comes from the config; weights of another class or size are an error, never another
+    architecture. The dictionary works on raw activations.
+
+    Args:
+        path: a run folder with one trainer, or a trainer's folder (config.json and ae.pt).
+        device: where the weights go; the best there is when None.
+        checkpoint_path: another file than ae.pt, such as checkpoints/ae_1000.pt; relative to the
+            trainer's folder.
+
+    Raises:
+        UserError: nothing is there, the format is another one, or weights and config disagree.
+    """
+    folder = trainer_folder(path)
+    config = _read_config(folder)
+    name = _dictionary_name(config["trainer"], folder)
+    weights_path = _weights_path(folder, checkpoint_path)
+    checkpoint = read_checkpoint(weights_path)
+    cls = getattr(importlib.import_module(DICTIONARIES[name]), name)
+    try:
+        dictionary = cls.from_state_dict(checkpoint.weights, config["trainer"])
+    except UserError as error:
+        raise UserError(f"{weights_path} does not fit {folder / 'config.json'}: {error}") from error
+    if checkpoint.norm_factor is not None:
+        dictionary.scale_biases(checkpoint.norm_factor)
+    return dictionary.to(find_device(device)).eval(), config
+
+
+def trainer_folder(path: str | Path) -> Path:
+    """The folder of the one trainer at `path`, which is that folder or the run's.
+
+    Raises:
+        UserError: nothing is there, several trainers are, or a format that is not read.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise UserError(f"there is no folder {path}: check the run's name.")
+    if (path / "config.json").is_file():
+        return path
+    trainers = sorted(folder for folder in path.glob("trainer_*") if (folder / "config.json").is_file())
+    if len(trainers) == 1:
+        return trainers[0]
+    if trainers:
+        names = ", ".join(folder.name for folder in trainers)
+        raise UserError(f"{path} holds several trainers ({names}): choose one, such as {trainers[0]}.")
+    for foreign, what in (("conf.yaml", "a temporalSAEs"), ("cfg.json", "a SAELens")):
+        if (path / foreign).is_file():
+            raise UserError(
+                f"{path} is {what} folder ({foreign}), which is not read: give a folder with config.json "
+                "and ae.pt, as train_temporal.py and dictionary_learning write it."
+            )
+    raise UserError(f"{path} holds no trained dictionary (no config.json): check the run's name.")
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        config = None
+    if not isinstance(config, dict) or not isinstance(config.get("trainer"), dict):
+        raise UserError(f'{path} is damaged or of another kind: JSON with a "trainer" in it was expected.')
+    return config
+
+
+def _dictionary_name(trainer: dict[str, Any], folder: Path) -> str:
+    name = trainer.get("dict_class") or TRAINERS.get(trainer.get("trainer_class", ""))
+    if name not in DICTIONARIES:
+        known = ", ".join(DICTIONARIES)
+        given = name or trainer.get("trainer_class")
+        raise UserError(f"{folder / 'config.json'} asks for a {given}, which is not one of {known}.")
+    return name
+
+
+def _weights_path(folder: Path, checkpoint_path: str | Path | None) -> Path:
+    if checkpoint_path is None:
+        return folder / "ae.pt"
+    inside = folder / checkpoint_path
+    if inside.is_file():
+        return inside
+    if Path(checkpoint_path).is_file():
+        return Path(checkpoint_path)
+    there = sorted((folder / "checkpoints").glob("*.pt"), key=lambda path: (len(path.name), path.name))
+    names = ", ".join(f"checkpoints/{path.name}" for path in there) or "none"
+    raise UserError(f"there is no checkpoint {inside}: the run has {names}.")
+
+
+def check_width(dictionary: Dictionary, lm: Any) -> None:
+    """Raise a UserError unless the dictionary is as wide as the activations of the language model.
+
+    Args:
+        lm: anything with `name` and `d_model`, such as a `LanguageModel`.
+    """
+    if dictionary.activation_dim != lm.d_model:
+        raise UserError(
+            f"the dictionary takes activations of width {dictionary.activation_dim}, and {lm.name} has "
+            f"width {lm.d_model}: choose the --model that it was trained on."
+        )
+
+
+def get_submodule(model: Any, layer: int) -> nn.Module:
+    """Decoder layer `layer` (from 0) of a language model: ours, a transformers or an nnsight one.
+
+    Raises:
+        UserError: the model has no such layer.
+    """
+    from dictionary_learning.language_model import LanguageModel, find_decoder_layers
+    from dictionary_learning.model_source import check_layer
+
+    if isinstance(model, LanguageModel):
+        return model.layers[model.check_layer(layer)]
+    path, layers = find_decoder_layers(getattr(model, "_module", model))
+    check_layer(type(model).__name__, layer, len(layers))
+    submodule = model
+    for name in path.split("."):
+        submodule = getattr(submodule, name)
+    return submodule[layer]
+
+
+def hf_dataset_to_generator(
+    dataset_name: str, split: str = "train", streaming: bool = True, text_field: str = "text"
+) -> Iterator[str]:
+    """The texts of a data set: a hub name, a local file, or "demo".
+
+    `streaming` is there for the sake of the call; nothing is downloaded as a whole in any case.
+
+    Raises:
+        UserError: the data set or its text field is not there.
+    """
+    from dictionary_learning.text import DocumentStream
+
+    stream = DocumentStream.open(dataset_name, split=split, text_field=text_field, part="all")
+    return (document.text for document in stream)
