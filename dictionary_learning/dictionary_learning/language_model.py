@@ -24,56 +24,15 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from dictionary_learning.decoder_layers import find_decoder_layers, hidden_states, with_hidden_states
+from dictionary_learning.devices import find_device
 from dictionary_learning.errors import UserError
 from dictionary_learning.generation import continue_prompts
-from dictionary_learning.model_source import check_layer, read_model, told_in_a_sentence
+from dictionary_learning.model_source import check_layer, hub_revision, read_model, told_in_a_sentence
 from dictionary_learning.tokens import Encoding, bos_id, pad, special_ids
 
 Edit = Callable[[Tensor], Tensor]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-def find_device(device: str | torch.device | None = None) -> torch.device:
-    """The device asked for; without one the first there is of CUDA, MPS, CPU.
-
-    Raises:
-        UserError: no such device, or this machine lacks it.
-    """
-    if device is None:
-        kinds = ("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available())
-        return torch.device(next((kind for kind, there in kinds if there), "cpu"))
-    try:
-        found = torch.device(device)
-        torch.empty(1, device=found)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(
-            f"device {str(device)!r} cannot be used on this machine: try cpu, or leave --device out."
-        ) from error
-    return found
-
-
-def find_decoder_layers(model: Any) -> tuple[str, nn.ModuleList]:
-    """Path and list of a transformer's decoder layers, found by structure instead of by model name.
-
-    They are the outermost list of modules that has as many members as the config has hidden layers,
-    the largest one if there are several.
-
-    Raises:
-        UserError: the model has no such list.
-    """
-    n_layers = getattr(model.config.get_text_config(decoder=True), "num_hidden_layers", None)
-    other_towers = ("vision", "visual", "audio", "encoder.")
-    found = [
-        (path.count("."), -sum(weight.numel() for weight in module.parameters()), path, module)
-        for path, module in model.named_modules()
-        if isinstance(module, nn.ModuleList)
-        and len(module) == n_layers
-        and not any(tower in path for tower in other_towers)
-    ]
-    if not found:
-        raise UserError(f"{type(model).__name__} has no list of decoder layers: choose a decoder-only model.")
-    *_, path, layers = min(found)
-    return path, layers
 
 
 def replace(x: Tensor) -> Edit:
@@ -185,7 +144,7 @@ class LanguageModel:
     @property
     def revision(self) -> str | None:
         """The hub's commit of the weights; None for a local folder."""
-        return getattr(self.model.config, "_commit_hash", None)
+        return hub_revision(self.name)
 
     @property
     def nnsight(self) -> Any:
@@ -243,6 +202,8 @@ class LanguageModel:
                 f"the tokenizer of {self.name} does not tell which characters a token stands for: "
                 "choose a model with a tokenizer.json."
             )
+        if not texts:
+            return Encoding(*pad([], side="right"), [] if offsets else None)
         encoded = self.tokenizer(
             list(texts), truncation=True, max_length=max_length, return_offsets_mapping=offsets
         )
@@ -267,7 +228,7 @@ class LanguageModel:
         found: list[Tensor] = []
 
         def keep(module: nn.Module, args: Any, output: Any) -> None:
-            found.append(_hidden(output))
+            found.append(hidden_states(output))
             raise _Stop
 
         handle = self._module(layer).register_forward_hook(keep)
@@ -289,10 +250,10 @@ class LanguageModel:
         """
 
         def put(module: nn.Module, args: Any, output: Any) -> Any:
-            x_BLD = _hidden(output)
+            x_BLD = hidden_states(output)
             edited_BLD = edit(x_BLD).to(x_BLD)
             assert edited_BLD.shape == x_BLD.shape, f"edit made {edited_BLD.shape} of {x_BLD.shape}"
-            return edited_BLD if torch.is_tensor(output) else (edited_BLD, *output[1:])
+            return with_hidden_states(output, edited_BLD)
 
         handle = self._module(layer).register_forward_hook(put)
         try:
@@ -384,11 +345,6 @@ class LanguageModel:
 
 class _Stop(Exception):  # noqa: N818
     """Ends a forward pass at the layer that was wanted."""
-
-
-def _hidden(output: Any) -> Tensor:
-    """The hidden states in what a layer returns: a tensor, or (GPT-J, Bloom, ...) a tuple."""
-    return output if torch.is_tensor(output) else output[0]
 
 
 def _unwrapped(model: Any) -> Any:

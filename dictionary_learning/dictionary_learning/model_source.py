@@ -1,4 +1,4 @@
-"""Where a language model comes from: the hub, a folder, or the demo; and what is said when it is not there."""
+"""Where a language model comes from: the hub, a folder or the demo, and what is said when it is not there."""
 
 import errno
 import re
@@ -12,6 +12,7 @@ import torch
 from dictionary_learning.errors import UserError
 
 REMEDY = "give a hub id, a folder saved by transformers, or --model demo"
+HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
 
 
 def read_model(
@@ -28,10 +29,14 @@ def read_model(
     source, options = _locate(name)
 
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     options["trust_remote_code"] = False
     with told_in_a_sentence(name, "its config"):
         config = AutoConfig.from_pretrained(source, **options)
+    masked = any(kind.endswith("ForMaskedLM") for kind in config.architectures or ())
+    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or masked:
+        raise UserError(f"{name} is no causal language model but a {config.model_type} model: {REMEDY}.")
     n_layers = getattr(config.get_text_config(decoder=True), "num_hidden_layers", None)
     if layer is not None and n_layers is not None:
         check_layer(name, layer, n_layers)
@@ -49,8 +54,8 @@ def read_model(
         )
     if missing := sorted(report["missing_keys"]):
         raise UserError(
-            f"the weights of {name} are not complete ({len(missing)} missing, {missing[0]} the first) and would "
-            f"be random numbers: {REMEDY}."
+            f"the weights of {name} are not complete ({len(missing)} missing, {missing[0]} the first) "
+            f"and would be random numbers: {REMEDY}."
         )
     return model.requires_grad_(False), tokenizer
 
@@ -88,13 +93,23 @@ def _locate(name: str) -> tuple[str, dict[str, Any]]:
 
         return str(language_model_folder()), {"local_files_only": True}
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if name and folder.is_dir():
         if not (folder / "config.json").is_file():
             raise UserError(f"the folder {name} holds no model (no config.json): {REMEDY}.")
         return str(folder), {"local_files_only": True}
-    if not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name):
+    if not HUB_ID.fullmatch(name):
         raise UserError(f"there is no model folder {name!r}: {REMEDY}.")
     return name, _ask_hub(name)
+
+
+def hub_revision(name: str) -> str | None:
+    """The commit of a hub model's files in the local cache; None for a model from elsewhere."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if not HUB_ID.fullmatch(name) or Path(name).is_dir():
+        return None
+    config = try_to_load_from_cache(name, "config.json")
+    return Path(config).parent.name if isinstance(config, str) else None
 
 
 def _ask_hub(name: str) -> dict[str, Any]:
