@@ -1,0 +1,56 @@
+"""Train and load sparse dictionaries of language model activations.
+
+The names here are imported when they are first used, so that `import dictionary_learning` costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dictionary_learning.activation_store import ActivationStore
+    from dictionary_learning.buffer import ActivationBuffer
+    from dictionary_learning.dictionary import (
+        AutoEncoder,
+        AutoEncoderNew,
+        Dictionary,
+        GatedAutoEncoder,
+        JumpReluAutoEncoder,
+    )
+    from dictionary_learning.errors import UserError
+    from dictionary_learning.language_model import LanguageModel
+    from dictionary_learning.training import trainSAE
+    from dictionary_learning.utils import load_dictionary
+
+__all__ = [
+    "ActivationBuffer",
+    "ActivationStore",
+    "AutoEncoder",
+    "AutoEncoderNew",
+    "Dictionary",
+    "GatedAutoEncoder",
+    "JumpReluAutoEncoder",
+    "LanguageModel",
+    "UserError",
+    "load_dictionary",
+    "trainSAE",
+]
+
+_MODULES = {
+    "ActivationBuffer": "buffer",
+    "ActivationStore": "activation_store",
+    "LanguageModel": "language_model",
+    "UserError": "errors",
+    "load_dictionary": "utils",
+    "trainSAE": "training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{_MODULES.get(name, 'dictionary')}")
+    return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -66,7 +66,8 @@ def trainSAE(
     Args:
         data: gives batches [B, ...] of activations; with `state_dict`/`load_state_dict` it can be
             rewound, otherwise a resumed run reads the batches it has seen once more and drops them.
-        trainer_configs: each has the class under "trainer" and that class's keyword arguments.
+        trainer_configs: each has the class under "trainer" and that class's keyword arguments;
+            "dead_feature_threshold" (tokens) is set on the trainer that was made.
         steps: batches to train on.
         save_steps: numbers of done steps after which checkpoints/ae_<step>.pt is written.
         save_dir: the run folder, which must be new or empty unless `resume`; None saves nothing.
@@ -98,7 +99,11 @@ def trainSAE(
     trainers = []
     for config in trainer_configs:
         arguments = dict(config)
-        trainers.append(arguments.pop("trainer")(**arguments))
+        dead_feature_threshold = arguments.pop("dead_feature_threshold", None)
+        trainer = arguments.pop("trainer")(**arguments)
+        if dead_feature_threshold is not None:
+            trainer.dead_feature_threshold = dead_feature_threshold
+        trainers.append(trainer)
     if not trainers:
         raise UserError("trainer_configs is empty: give at least one trainer.")
     if data_config is None:
@@ -398,7 +403,7 @@ class _Loop:
         if self.run is not None:
             for i, trainer in enumerate(self.trainers):
                 self.run.save_weights(i, self._folded(trainer))
-            self._save_configs(facts)
+            self._save_configs([{**own, "finished": True} for own in facts])
 
     def _stop(self, interruption: Interruption) -> None:
         """Save everything after a signal, say how to go on, and leave with the shell's code for it."""

@@ -1,0 +1,23 @@
+"""Train an SAE to compare a Temporal SAE with, on the same activations and budget.
+
+    python dictionary_learning/dictionary_learning/train_baseline.py --arch matryoshka --config demo
+
+Every other flag is as in train_temporal.py.
+"""
+
+from dictionary_learning import cli, train_command
+from dictionary_learning.options import Parser
+
+BASELINES = ["batch_top_k", "matryoshka", "top_k", "standard", "jumprelu", "gated"]
+
+
+def parser() -> Parser:
+    return train_command.parser(__doc__, BASELINES)
+
+
+def main(argv: list[str] | None = None) -> None:
+    train_command.train(vars(parser().parse_args(argv)), BASELINES)
+
+
+if __name__ == "__main__":
+    cli.run(main)

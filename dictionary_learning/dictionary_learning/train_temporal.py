@@ -1,0 +1,24 @@
+"""Train a Temporal SAE (arXiv 2511.05541) on the activations of a language model.
+
+    python dictionary_learning/dictionary_learning/train_temporal.py --config demo
+
+Flags override the preset; `--resume` goes on with a run that was stopped:
+
+    python dictionary_learning/dictionary_learning/train_temporal.py --config demo --k 32 --run_name demo_k32
+    python dictionary_learning/dictionary_learning/train_temporal.py --run_name demo_k32 --resume
+"""
+
+from dictionary_learning import cli, train_command
+from dictionary_learning.options import Parser
+
+
+def parser() -> Parser:
+    return train_command.parser(__doc__, ["temporal"])
+
+
+def main(argv: list[str] | None = None) -> None:
+    train_command.train(vars(parser().parse_args(argv)), ["temporal"])
+
+
+if __name__ == "__main__":
+    cli.run(main)

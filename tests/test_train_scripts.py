@@ -1,0 +1,408 @@
+"""train_temporal.py and train_baseline.py on the tiny language model, from the command line to the files."""
+
+import ast
+import dataclasses
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import dictionary_learning
+from dictionary_learning import cli, train_baseline, train_command, train_temporal
+from dictionary_learning.checkpoint import RunFolder, load_weights
+from dictionary_learning.errors import UserError
+from dictionary_learning.options import build, preset_names, read_preset
+from dictionary_learning.train_options import ARCHITECTURES, FREE_ON_RESUME, ONLY_FOR, TrainOptions
+from dictionary_learning.utils import load_dictionary
+
+PACKAGE = Path(dictionary_learning.__file__).parent
+BASELINES = [arch for arch in ARCHITECTURES if arch != "temporal"]
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_lm_folder: Path, tiny_corpus: Path) -> list[str]:
+    """Flags of a small run."""
+    flags = f"--model {tiny_lm_folder} --dataset {tiny_corpus} --layer 2 --device cpu --context_length 32"
+    sizes = "--memory 20MB --batch_size 32 --dict_size 64 --steps 20 --warmup_steps 5 --lr 0.001"
+    sizes += " --max_tokens 3000 --log_steps 5 --calibration_tokens 512"
+    return [*flags.split(), *sizes.split()]
+
+
+def run_temporal(*argv: str) -> None:
+    train_temporal.main([*argv, "--k", "4", "--threshold_start_step", "5"])
+
+
+def trainer_config(run: Path) -> dict[str, Any]:
+    return json.loads((run / "trainer_0/config.json").read_text())
+
+
+# --- what a run leaves ---
+
+
+def test_a_t_sae_trains_from_the_command_line_and_records_every_option(
+    tiny: list[str], tmp_path: Path
+) -> None:
+    run_temporal(*tiny, "--run_name", "tsae", "--checkpoints_path", str(tmp_path), "--save_fractions", "0.5")
+    run = tmp_path / "tsae"
+    dictionary, config = load_dictionary(run, device="cpu", checkpoint_path="checkpoints/ae_10.pt")
+    dictionary, config = load_dictionary(run, device="cpu")
+    assert type(dictionary).__name__ == "TemporalMatryoshkaBatchTopKSAE"
+    assert dictionary.activation_dim == 32
+
+    # the command line's default is the paper's method
+    trainer = config["trainer"]
+    expected = {"contrastive": True, "temporal": "p", "temp_alpha": 1.0, "form": "paper", "seed": 0, "k": 4}
+    assert {name: trainer[name] for name in expected} == expected
+    assert trainer["finished"]
+    assert trainer["norm_factor"] > 0
+    assert trainer["calibration_l0"] == pytest.approx(4, rel=0.05)
+    buffer = {"ctx_len": 32, "context_length": 32, "max_norm_ratio": 10.0, "text_field": "text"}
+    assert {name: config["buffer"][name] for name in buffer} == buffer
+    assert {"dataset", "eval_share", "out_batch_size", "model", "lm_dtype"} <= config["buffer"].keys()
+
+    recorded = RunFolder(run).read_config()
+    names = {field.name for field in dataclasses.fields(TrainOptions)}
+    assert recorded["options"].keys() == names
+    assert recorded["options"]["k"] == 4
+    assert recorded["preset"] is None
+    assert {"versions", "git_revision", "command", "started", "machine"} <= recorded.keys()
+    assert [record["step"] for record in RunFolder(run).read_metrics()] == [5, 10, 15, 20]
+
+
+@pytest.mark.parametrize("arch", BASELINES)
+def test_every_baseline_trains_and_loads_again(tiny: list[str], tmp_path: Path, arch: str) -> None:
+    flags = [*tiny, "--run_name", arch, "--checkpoints_path", str(tmp_path), "--arch", arch]
+    if "k" in flags_of(arch):
+        flags += ["--k", "4"]
+    train_baseline.main(flags)
+    dictionary, config = load_dictionary(tmp_path / arch, device="cpu")
+    assert type(dictionary).__name__ == config["trainer"]["dict_class"]
+    assert (dictionary.activation_dim, dictionary.dict_size) == (32, 64)
+    assert all(tensor.isfinite().all() for tensor in dictionary.state_dict().values())
+    x_BLD = torch.randn(2, 3, 32)
+    assert dictionary(x_BLD).shape == x_BLD.shape
+
+
+def flags_of(arch: str) -> set[str]:
+    return {name for name in ONLY_FOR if arch in ONLY_FOR[name]}
+
+
+def test_several_seeds_train_on_the_same_batches_in_one_run(tiny: list[str], tmp_path: Path) -> None:
+    # 15 of the 64 latents are high-level: int(0.25 * 64) = 16 would be a quarter, 0.24 gives 15
+    grouped = ["--group_fractions", "0.24", "0.26", "0.5", "--seed", "3", "5", "--no_temporal"]
+    run_temporal(*tiny, *grouped, "--run_name", "two", "--save-path", str(tmp_path))
+    for i, seed in enumerate((3, 5)):
+        dictionary, config = load_dictionary(tmp_path / f"two/trainer_{i}", device="cpu")
+        assert config["trainer"]["seed"] == seed
+        assert config["trainer"]["temporal"] is False
+        assert dictionary.splits()["high"] == slice(0, 15)
+    with pytest.raises(UserError, match="several trainers"):
+        load_dictionary(tmp_path / "two")
+
+
+# --- stopping and going on ---
+
+
+def start_script(*argv: str, cwd: Path) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(PACKAGE / "train_temporal.py"), *argv]
+    return subprocess.Popen(command, cwd=cwd, env=environment, text=True, stderr=subprocess.PIPE)
+
+
+def wait_for_steps(run: Path, n_steps: int, process: subprocess.Popen[str]) -> None:
+    metrics = run / "metrics.jsonl"
+    while process.poll() is None:
+        if metrics.exists() and metrics.read_text().count("\n") >= n_steps:
+            return
+        time.sleep(0.001)
+
+
+def test_a_run_that_was_killed_and_stopped_ends_with_the_bits_of_one_that_was_not(
+    tiny: list[str], tmp_path: Path
+) -> None:
+    steps = ["--steps", "600", "--log_steps", "1", "--resume_every", "7"]
+    flags = [*tiny, *steps, "--k", "4", "--threshold_start_step", "5", "--save_fractions", "0.9"]
+    train_temporal.main([*flags, "--run_name", "whole", "--checkpoints_path", str(tmp_path)])
+
+    here = ["--run_name", "cut", "--checkpoints_path", "."]
+    cut = tmp_path / "cut"
+    # kill -9 between saves, from another folder than the script's
+    process = start_script(*flags, *here, cwd=tmp_path)
+    wait_for_steps(cut, 30, process)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    killed = RunFolder(cut).load_state()
+    assert killed is not None
+    assert 21 <= killed["step"] < 600
+    assert killed["step"] % 7 == 0
+
+    done = killed["step"]
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        process = start_script(*here, "--resume", cwd=tmp_path)
+        wait_for_steps(cut, done + 30, process)
+        process.send_signal(number)
+        _, said = process.communicate()
+        assert process.returncode == code, said
+        state = RunFolder(cut).load_state()
+        assert state is not None
+        assert done < state["step"] < 600
+        done = state["step"]
+        assert re.search(rf"stopped after step {done} of 600; to go on: .*--run_name cut .*--resume", said)
+        _, config = load_dictionary(cut, device="cpu")
+        assert config["trainer"]["steps_done"] == done
+
+    train_temporal.main(["--run_name", "cut", "--checkpoints_path", str(tmp_path), "--resume"])
+    for name in ("ae.pt", "checkpoints/ae_540.pt"):
+        whole, resumed = (load_weights(tmp_path / run / "trainer_0" / name) for run in ("whole", "cut"))
+        assert whole.keys() == resumed.keys()
+        assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+    assert [record["step"] for record in RunFolder(cut).read_metrics()] == list(range(1, 601))
+    assert len(RunFolder(cut).read_config()["resumed"]) == 3
+
+
+def test_a_run_resumes_with_its_own_options_only(
+    tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = ["--run_name", "run", "--checkpoints_path", str(tmp_path)]
+    run_temporal(*tiny, *place)
+    resume = [*place, "--resume"]
+    with pytest.raises(UserError, match=r"--k 5 \(the run has 4\), --layer 1 \(the run has 2\)"):
+        train_temporal.main([*resume, "--k", "5", "--layer", "1", "--lr", "0.001"])
+    with pytest.raises(UserError, match=r"--config demo \(the run has None\)"):
+        train_temporal.main([*resume, "--config", "demo"])
+    with pytest.raises(UserError, match="no run of this script"):
+        train_baseline.main(resume)
+    with pytest.raises(UserError, match="there is no run"):
+        train_temporal.main(["--run_name", "other", "--checkpoints_path", str(tmp_path), "--resume"])
+    with pytest.raises(UserError, match="--resume needs the run's name"):
+        train_temporal.main(["--resume"])
+    capsys.readouterr()
+    train_temporal.main([*resume, "--k", "4", "--log_steps", "7"])
+    assert "finished already" in capsys.readouterr().err
+
+
+# --- wrong inputs ---
+
+
+def make_taken(folder: Path) -> None:
+    (folder / "run").mkdir()
+    (folder / "run/notes.txt").write_text("mine")
+
+
+def make_file(folder: Path) -> None:
+    (folder / "runs_file").write_text("")
+
+
+def make_corpora(folder: Path) -> None:
+    (folder / "empty.jsonl").write_text("")
+    (folder / "corrupt.jsonl").write_text("{\nnot json\n")
+    (folder / "short.jsonl").write_text('{"text": "The judge overrules a clause."}\n')
+
+
+WRONG: list[tuple[list[str], str, Callable[[Path], None] | None]] = [
+    (["--model", "no/such-folder-or-model"], "no/such-folder-or-model", None),
+    (["--layer", "4"], "layer 4", None),
+    (["--layer", "-1"], "--layer is -1", None),
+    (["--device", "abacus"], "abacus", None),
+    (["--group_fractions", "0.2", "0.9"], "must sum to 1", None),
+    (["--group_fractions", "1.5", "-0.5"], "--group_fractions", None),
+    (["--group_weights", "1"], "one weight for each of the 2 groups", None),
+    (["--k", "65"], "--k is 65, and must not be larger than the 64 latents", None),
+    (["--expansion_factor", "0.1"], "not be larger than the 3 latents", None),
+    (["--k", "0"], "--k is 0", None),
+    (["--steps", "0"], "--steps is 0", None),
+    (["--lr", "-1"], "--lr is -1.0", None),
+    (["--memory", "lots"], "no amount of memory", None),
+    (["--memory", "1KB"], "--memory", None),
+    (["--decay_start", "2"], "--decay_start is 2", None),
+    (["--max_offset", "5"], "--pair_mode random", None),
+    (["--seeds", "1", "1"], "--seeds is 1 1", None),
+    (["--context_length", "1"], "--context_length is 1", None),
+    (["--l1_penalty", "3"], "l1_penalty", None),
+    (["--no_such_flag"], "no_such_flag", None),
+    (["--form", "prose"], "prose", None),
+    (["--text_field", "body"], "'body'", None),
+    (["--dataset", "no-such-file.jsonl"], "no-such-file.jsonl", None),
+    (["--dataset", "empty.jsonl"], "empty.jsonl", make_corpora),
+    (["--dataset", "corrupt.jsonl"], "corrupt.jsonl", make_corpora),
+    (["--dataset", "short.jsonl", "--eval_share", "0"], "cannot be filled", make_corpora),
+    (["--run_name", "run"], "not empty", make_taken),
+    (["--checkpoints_path", "runs_file"], "is a file, not a folder", make_file),
+]
+
+
+@pytest.mark.parametrize(("flags", "sentence", "prepare"), WRONG, ids=[" ".join(case[0]) for case in WRONG])
+def test_a_wrong_input_is_one_sentence_and_leaves_nothing_behind(
+    tiny: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    flags: list[str],
+    sentence: str,
+    prepare: Callable[[Path], None] | None,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if prepare is not None:
+        prepare(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(SystemExit) as raised:
+        cli.run(lambda: run_temporal(*tiny, "--run_name", "new", *flags))
+    assert raised.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    errors = [line for line in lines if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert lines[-1] == errors[0]
+    assert sentence in errors[0]
+    # what the model or the store said while they worked is no part of the error
+    assert len(lines) == 1 or "latents on layer" in lines[0]
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_script_exits_with_2_and_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, str(PACKAGE / "train_baseline.py"), "--arch", "top_k", "--temp_alpha", "1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [done.stderr.strip()]
+    assert "temp_alpha" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_activations_that_are_not_finite_stop_a_run_and_keep_the_last_good_state(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dictionary_learning.batches import PairView
+
+    take, calls = PairView.take, []
+
+    def poisoned(self: PairView, *arguments: Any) -> torch.Tensor:
+        calls.append(1)
+        batch = take(self, *arguments)
+        # the first 16 batches are read ahead, so the 18th is batch 17
+        return batch.clone().fill_(float("nan")) if len(calls) == 18 else batch
+
+    monkeypatch.setattr(PairView, "take", poisoned)
+    with pytest.raises(UserError, match=r"batch 17 .*step 17 is safe"):
+        run_temporal(*tiny, "--run_name", "run", "--checkpoints_path", str(tmp_path), "--resume_every", "5")
+    assert RunFolder(tmp_path / "run").load_state()["step"] == 17  # type: ignore[index]
+    assert load_dictionary(tmp_path / "run", "cpu")[1]["trainer"]["steps_done"] == 17
+    monkeypatch.undo()
+    run_temporal("--run_name", "run", "--checkpoints_path", str(tmp_path), "--resume")
+    assert trainer_config(tmp_path / "run")["trainer"]["finished"]
+
+
+def test_no_argument_at_all_names_the_demo_where_the_paper_run_cannot_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train_command, "_hub_answers", lambda: False)
+    monkeypatch.setattr(train_command, "find_device", lambda device=None: torch.device("cpu"))
+    with pytest.raises(UserError, match=r"a GPU and the Hugging Face hub: try --config demo"):
+        train_temporal.main([])
+    monkeypatch.setattr(train_command, "find_device", lambda device=None: torch.device("cuda"))
+    with pytest.raises(UserError, match=r"lacks the Hugging Face hub: try --config demo"):
+        train_baseline.main([])
+    monkeypatch.setattr(train_command, "_hub_answers", lambda: True)
+    options, preset = train_command.new_options({}, None, ["temporal"])
+    assert (options.model, options.layer, preset) == ("EleutherAI/pythia-160m", 8, "pythia-160m")
+    assert options.run_name == "pythia-160m-temporal-seed0"
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- options and presets ---
+
+
+def test_every_option_is_read_by_the_code() -> None:
+    """An option that nothing reads would be a promise that is not kept."""
+    checks = {"__post_init__", "_require", "_check_groups"}
+    read = set()
+    for path in PACKAGE.glob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        # reading an option only to check it is not reading it
+        ignored = {
+            id(inner)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.FunctionDef) and node.name in checks
+            for inner in ast.walk(node)
+        }
+        for node in ast.walk(tree):
+            if (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and id(node) not in ignored
+            ):
+                reader = (node.value.id, path.name)
+                if reader in (("options", "train_command.py"), ("self", "train_options.py")):
+                    read.add(node.attr)
+    names = {field.name for field in dataclasses.fields(TrainOptions)}
+    assert names - read == set()
+    assert ONLY_FOR.keys() <= names
+    assert names >= FREE_ON_RESUME
+
+
+def test_presets_hold_options_that_exist_and_fit_together() -> None:
+    assert set(preset_names()) >= {"demo", "pythia-160m", "gemma-2-2b"}
+    names = {field.name: field for field in dataclasses.fields(TrainOptions)}
+    for preset in ("demo", "pythia-160m", "gemma-2-2b"):
+        values = read_preset(preset)
+        assert values.keys() <= names.keys()
+        options = build(TrainOptions, values)
+        # YAML reads 3e-4 as text
+        assert isinstance(options.lr, float)
+        assert options.latents(d_model=576) == values["dict_size"]
+        text = (PACKAGE / "configs" / f"{preset}.yaml").read_text()
+        unsourced = [line for line in text.splitlines() if not line.startswith("#") and "# " not in line]
+        assert unsourced == []
+
+
+def test_the_defaults_are_the_papers_pythia_run() -> None:
+    machine = {"lm_batch_size", "memory", "save_fractions", "resume_every", "lr"}
+    defaults = TrainOptions()
+    for name, value in read_preset("pythia-160m").items():
+        default = getattr(defaults, name)
+        if name not in machine:
+            assert (list(default) if isinstance(default, tuple) else default) == value, name
+    assert train_command.trainer_config(defaults, 768, 0)["lr"] == 3e-4
+
+
+def test_flags_of_the_original_script_are_accepted() -> None:
+    typed = (
+        "--save-path out --run-name a --save_checkpoints --temp_alpha 0.1 --max-steps 50 --lr 1e-3 --seed 4"
+    )
+    typed += " --dataset x.jsonl --batch-size 64 --temporal r --contrastive --model_name demo --ctx-len 64"
+    flags = vars(train_temporal.parser().parse_args(typed.split()))
+    options, _ = train_command.new_options({**flags, "config": None}, None, ["temporal"])
+    assert (options.checkpoints_path, options.run_name, options.steps, options.lr) == ("out", "a", 50, 1e-3)
+    assert (options.seeds, options.dataset, options.batch_size) == ((4,), "x.jsonl", 64)
+    assert (options.temporal, options.pair_mode, options.contrastive) == (True, "random", True)
+    assert (options.model, options.context_length, options.temp_alpha) == ("demo", 64, 0.1)
+    # shares .001 .00316 .01 .0316 .1 .316 1 of 50 steps; the first four round to the first step or two
+    assert options.save_steps == [1, 2, 5, 16, 50]
+    assert vars(train_temporal.parser().parse_args(["--no_temporal"]))["temporal"] is False
+
+
+def test_no_module_beside_the_scripts_has_the_name_of_a_library() -> None:
+    """A script's own folder is the first on sys.path."""
+    libraries = set(metadata.packages_distributions()) | sys.stdlib_module_names
+    ours = {
+        path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert ours & libraries - {"__init__"} == set()
+
+
+def test_importing_the_package_is_cheap_and_gives_the_public_names() -> None:
+    code = "import sys, dictionary_learning as d; assert 'torch' not in sys.modules; "
+    code += "from dictionary_learning import ActivationBuffer, AutoEncoder, GatedAutoEncoder; "
+    code += "from dictionary_learning import JumpReluAutoEncoder, trainSAE; "
+    code += "assert set(d.__all__) <= set(dir(d)) and [getattr(d, name) for name in d.__all__]"
+    subprocess.run([sys.executable, "-c", code], check=True)
