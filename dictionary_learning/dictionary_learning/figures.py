@@ -49,7 +49,7 @@ _METHOD_OF_CLASS = {
     "baseline_model": "dense activations",
 }
 
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "figure.dpi": 100,
     "savefig.dpi": 160,
     "savefig.facecolor": "white",
@@ -90,7 +90,7 @@ def colour(method: str) -> str:
 
 
 def run_colours(methods: Sequence[str]) -> list[str]:
-    """One colour a run, given each run's method: the method's colour, lighter for its second, third, ... run."""
+    """One colour a run, given each run's method: its second, third, ... run is lighter."""
     from matplotlib.colors import to_hex, to_rgb
 
     shades = []
@@ -98,7 +98,8 @@ def run_colours(methods: Sequence[str]) -> list[str]:
         total = methods.count(method)
         earlier = list(methods[:i]).count(method)
         lightness = 0.65 * earlier / max(1, total - 1)
-        shades.append(to_hex([c + (1 - c) * lightness for c in to_rgb(colour(method))]))
+        red, green, blue = (c + (1 - c) * lightness for c in to_rgb(colour(method)))
+        shades.append(to_hex((red, green, blue)))
     return shades
 
 

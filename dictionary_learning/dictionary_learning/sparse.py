@@ -133,7 +133,9 @@ class Encoder:
             index_N = torch.cat(
                 [
                     self._select(pre, n_keep, centred, W_enc_FD, b_enc_F) + i * pre.numel()
-                    for i, (pre, centred) in enumerate(zip(pre_BF.chunk(parts), centred_BD.chunk(parts)))
+                    for i, (pre, centred) in enumerate(
+                        zip(pre_BF.chunk(parts), centred_BD.chunk(parts), strict=True)
+                    )
                 ]
             )
         return self._values(index_N, centred_BD, W_enc_FD, b_enc_F)

@@ -24,12 +24,13 @@ from dictionary_learning.trainers.trainer import (
     Trainer,
     adam,
     check_decay_start,
+    check_finite,
+    check_loss,
     default_learning_rate,
     geometric_median,
     learning_rate_factor,
     remove_parallel_gradient,
     unit_norm_rows_,
-    what_went_wrong,
 )
 
 UNSET_THRESHOLD = -1.0
@@ -247,13 +248,12 @@ class BatchTopKTrainer(Trainer):
             UserError: wrong shape; the loss or its gradient is not finite (the weights stay as they were).
         """
         x_BD, earlier_BD = self._split_input(x.to(self.device, torch.float32))
+        check_finite(x, step)
         if step == 0:
             with torch.no_grad():
                 self.ae.weights().b_dec_D.copy_(geometric_median(x_BD))
         loss = self._loss(x_BD, earlier_BD)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise UserError(f"the loss is {value} at step {step}: {what_went_wrong(x_BD, earlier_BD)}.")
+        value = check_loss(float(loss.detach()), step)
         loss.backward()
         self._descend(step)
         self._update_threshold(step)

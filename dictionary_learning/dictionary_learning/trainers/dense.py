@@ -17,11 +17,12 @@ from dictionary_learning.trainers.trainer import (
     Trainer,
     adam,
     check_decay_start,
+    check_finite,
+    check_loss,
     geometric_median,
     learning_rate_factor,
     remove_parallel_gradient,
     unit_norm_rows_,
-    what_went_wrong,
 )
 
 
@@ -105,13 +106,12 @@ class DenseTrainer(Trainer):
                 f"and got {list(x.shape)}; pairs are for T-SAE."
             )
         x_BD = x.to(self.device, torch.float32)
+        check_finite(x_BD, step)
         if step == 0:
             with torch.no_grad():
                 self._start(geometric_median(x_BD))
         losses = self._losses(x_BD, self._penalty_factor(step))
-        loss = float(losses.total.detach())
-        if not math.isfinite(loss):
-            raise UserError(f"the loss is {loss} at step {step}: {what_went_wrong(x_BD)}.")
+        loss = check_loss(float(losses.total.detach()), step)
         losses.total.backward()
         self._descend(step)
         self._observe(x_BD, losses)

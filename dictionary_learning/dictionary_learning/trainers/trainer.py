@@ -127,11 +127,28 @@ def check_decay_start(decay_start: int | None, warmup_steps: int, steps: int) ->
         )
 
 
-def what_went_wrong(*batch: Tensor | None) -> str:
-    """Whether the activations or the training made a loss infinite or NaN, with the remedy."""
-    if any(x is not None and not x.isfinite().all() for x in batch):
-        return "the batch holds NaN or infinite activations; try --lm_dtype float32 or another layer"
-    return "the activations are finite, so training diverged; try a smaller --lr"
+def check_finite(x: Tensor, step: int) -> None:
+    """Refuse a batch with NaN or infinity: BatchTopK would drop a NaN without a trace.
+
+    Raises:
+        UserError: names the step and the remedy.
+    """
+    if not x.sum(dtype=torch.float32).isfinite():
+        raise UserError(
+            f"the batch of step {step} holds NaN or infinite activations: try --lm_dtype float32 "
+            "or another layer."
+        )
+
+
+def check_loss(loss: float, step: int) -> float:
+    """The loss, if it is finite.
+
+    Raises:
+        UserError: names the step and the remedy.
+    """
+    if not math.isfinite(loss):
+        raise UserError(f"the loss is {loss} at step {step}, so training diverged: try a smaller --lr.")
+    return loss
 
 
 def adam(parameters: Iterable[nn.Parameter], lr: float, betas: tuple[float, float] = (0.9, 0.999)) -> Any:

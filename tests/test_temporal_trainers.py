@@ -1,0 +1,275 @@
+"""T-SAE, Matryoshka and BatchTopK trainers against the dense step, by hand, and through a resume."""
+
+import copy
+import math
+
+import pytest
+import torch
+from reference_tsae import DenseStep, DenseTSAE
+
+from dictionary_learning.errors import UserError
+from dictionary_learning.losses import contrastive_loss, matryoshka_loss, temporal_l1_loss
+from dictionary_learning.sparse import SparseCode
+from dictionary_learning.trainers import (
+    BatchTopKSAE,
+    BatchTopKTrainer,
+    MatryoshkaBatchTopKSAE,
+    MatryoshkaBatchTopKTrainer,
+    TemporalMatryoshkaBatchTopKTrainer,
+)
+from dictionary_learning.trainers.trainer import geometric_median, learning_rate_factor
+
+D, LATENTS, K, B = 12, 48, 4, 64
+
+
+def pairs(n: int, seed: int = 0) -> torch.Tensor:
+    """Pairs [n, B, 2, D] that share a direction."""
+    generator = torch.Generator().manual_seed(seed)
+    shared = torch.randn(n, B, 1, D, generator=generator)
+    return 3 * (shared + torch.randn(n, B, 2, D, generator=generator))
+
+
+def temporal_trainer(**options):
+    defaults = dict(
+        steps=30,
+        activation_dim=D,
+        dict_size=LATENTS,
+        k=K,
+        lr=1e-3,
+        warmup_steps=3,
+        threshold_start_step=5,
+        group_fractions=[0.25, 0.25, 0.5],
+        group_weights=[0.5, 0.3, 0.2],
+        temp_alpha=0.7,
+        seed=0,
+        device="cpu",
+    )
+    return TemporalMatryoshkaBatchTopKTrainer(**(defaults | options))
+
+
+@pytest.mark.parametrize("form", ["code", "paper"])
+@pytest.mark.parametrize("contrastive", [True, False])
+@pytest.mark.parametrize("dead_after", [10_000_000, 2 * B])
+def test_the_sparse_step_is_the_dense_step(form, contrastive, dead_after):
+    ours = temporal_trainer(form=form, contrastive=contrastive, temperature=0.5)
+    ours.dead_feature_threshold = dead_after
+    plain_ae = DenseTSAE(ours.ae.W_dec.detach(), ours.group_sizes, K)
+    plain = DenseStep(
+        plain_ae,
+        lr=1e-3,
+        group_weights=[0.5, 0.3, 0.2],
+        temp_alpha=0.7,
+        warmup_steps=3,
+        contrastive=contrastive,
+        form=form,
+        temperature=0.5,
+        dead_feature_threshold=dead_after,
+    )
+    batches = pairs(20)
+    plain_ae.b_dec.data.copy_(geometric_median(batches[0, :, 0]))
+    with_auxk = 0
+    for step, batch in enumerate(batches):
+        assert ours.update(step, batch) == pytest.approx(plain.update(step, batch), rel=1e-4)
+        with_auxk += ours.metrics()["auxk"] > 0
+    assert (with_auxk > 0) == (dead_after < 1000), "the case with dead latents must have some"
+    torch.testing.assert_close(ours.ae.W_dec, plain_ae.W_dec, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(ours.ae.W_enc, plain_ae.W_enc, rtol=1e-3, atol=1e-4)
+
+
+def test_matryoshka_is_the_temporal_trainer_without_its_term():
+    options = dict(
+        steps=9, activation_dim=D, dict_size=LATENTS, k=K, lr=1e-3, warmup_steps=2, seed=3, device="cpu"
+    )
+    matryoshka = MatryoshkaBatchTopKTrainer(**options)
+    temporal = TemporalMatryoshkaBatchTopKTrainer(**options, temp_alpha=0.0)
+    for step, batch in enumerate(pairs(9)):
+        assert matryoshka.update(step, batch[:, 0]) == pytest.approx(temporal.update(step, batch), rel=1e-5)
+
+
+def test_batch_topk_is_matryoshka_with_one_group():
+    options = dict(
+        steps=9, activation_dim=D, dict_size=LATENTS, k=K, lr=1e-3, warmup_steps=2, seed=3, device="cpu"
+    )
+    single = BatchTopKTrainer(**options)
+    grouped = MatryoshkaBatchTopKTrainer(**options, group_fractions=[1.0])
+    for step, batch in enumerate(pairs(9)):
+        assert single.update(step, batch[:, 0]) == pytest.approx(grouped.update(step, batch[:, 0]), rel=1e-6)
+    torch.testing.assert_close(single.ae.decoder.weight.T, grouped.ae.W_dec)
+
+
+def test_the_two_forms_of_the_matryoshka_loss_by_hand():
+    losses_G = torch.tensor([4.0, 1.0])
+    assert float(matryoshka_loss(losses_G, [0.2, 0.8], "paper")) == 5.0
+    # (0.2 * 4 + 0.8 * 1) / 2 = 0.8
+    assert float(matryoshka_loss(losses_G, [0.2, 0.8], "code")) == pytest.approx(0.8)
+
+
+def code_of(dense: list[list[float]]) -> SparseCode:
+    f_BF = torch.tensor(dense)
+    row_N, col_N = f_BF.nonzero(as_tuple=True)
+    return SparseCode(f_BF[row_N, col_N], row_N, col_N, *f_BF.shape)
+
+
+def test_the_contrastive_loss_by_hand():
+    # Own pairs meet with 2 * 1 = 2, other pairs with 0, in rows and in columns alike:
+    # loss = log(e^2 + e^0) - 2. By cosine own pairs meet with 1: log(e + 1) - 1.
+    z, z_earlier = code_of([[2.0, 0.0], [0.0, 2.0]]), code_of([[1.0, 0.0], [0.0, 1.0]])
+    assert float(contrastive_loss(z, z_earlier, "code")) == pytest.approx(math.log(math.e**2 + 1) - 2)
+    assert float(contrastive_loss(z, z_earlier, "paper")) == pytest.approx(math.log(math.e + 1) - 1)
+    # At temperature 0.5 cosines count double: as the dot products above.
+    assert float(contrastive_loss(z, z_earlier, "paper", 0.5)) == pytest.approx(math.log(math.e**2 + 1) - 2)
+
+
+def test_silent_codes_have_a_contrastive_loss_of_log_b_and_finite_gradients():
+    z = code_of([[0.0], [0.0], [0.0]])
+    for form in ("code", "paper"):
+        assert float(contrastive_loss(z, z, form)) == pytest.approx(math.log(3))
+
+
+def test_the_l1_similarity_loss_by_hand():
+    # Row 0: cosine 1 and codes |2-1| = 1; row 1: cosine 0, whatever the codes. Mean (1 + 0) / 2.
+    x, x_earlier = torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([[2.0, 0.0], [0.0, 3.0]])
+    z, z_earlier = code_of([[2.0], [5.0]]), code_of([[1.0], [1.0]])
+    assert float(temporal_l1_loss(x, x_earlier, z, z_earlier)) == pytest.approx(0.5)
+
+
+def test_the_learning_rate_warms_up_stays_and_decays():
+    factors = [learning_rate_factor(s, steps=10, warmup_steps=4, decay_start=8) for s in range(10)]
+    assert factors == [0, 0.25, 0.5, 0.75, 1, 1, 1, 1, 1, 0.5]
+    assert learning_rate_factor(0, steps=10, warmup_steps=0) == 1
+
+
+def test_the_geometric_median_ignores_an_outlier():
+    # The median of a cross with one arm stretched to 1000 stays in the middle.
+    x = torch.tensor([[0.0, 1.0], [0.0, -1.0], [-1.0, 0.0], [1000.0, 0.0]])
+    torch.testing.assert_close(geometric_median(x), torch.zeros(2), atol=1e-3, rtol=0)
+
+
+def test_a_resumed_trainer_goes_on_bit_for_bit():
+    batches = pairs(16)
+    whole, first = temporal_trainer(), temporal_trainer()
+    for trainer in (whole, first):
+        trainer.dead_feature_threshold = 3 * B
+    losses = [whole.update(step, batch) for step, batch in enumerate(batches)]
+    for step in range(7):
+        first.update(step, batches[step])
+    second = temporal_trainer(seed=99)
+    second.dead_feature_threshold = 3 * B
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    assert [second.update(step, batches[step]) for step in range(7, 16)] == losses[7:]
+    for name, tensor in whole.ae.state_dict().items():
+        assert torch.equal(tensor, second.ae.state_dict()[name]), name
+
+
+def test_metrics_change_nothing_and_count_each_group():
+    trainer = temporal_trainer()
+    trainer.update(0, pairs(1)[0])
+    before = copy.deepcopy(trainer.state_dict())
+    metrics = trainer.metrics()
+    assert trainer.metrics() == metrics
+    assert torch.equal(before["tokens_since_fired"], trainer.num_tokens_since_fired)
+    assert metrics["l0"] == pytest.approx(K)
+    assert sum(metrics[f"l0_group_{g}"] for g in range(3)) == pytest.approx(K)
+    assert metrics["loss"] == pytest.approx(
+        metrics["reconstruction"] + metrics["auxk"] / 32 + 0.7 * metrics["temporal"], rel=1e-5
+    )
+
+
+def test_calibration_makes_inference_as_sparse_as_training():
+    trainer = temporal_trainer()
+    batches = pairs(30)
+    for step, batch in enumerate(batches):
+        trainer.update(step, batch)
+    moving_average = float(trainer.ae.threshold)
+    found = trainer.calibrate(batches)
+    f = trainer.ae.encode(batches[:, :, 0].reshape(-1, D))
+    assert float((f > 0).sum(1).float().mean()) == pytest.approx(K, rel=1e-3)
+    assert found["threshold_moving_average"] == moving_average
+    assert found["calibration_tokens"] == 30 * B
+
+
+def test_a_sequence_batch_gives_the_codes_of_its_tokens():
+    for ae in (BatchTopKSAE(D, LATENTS, K), MatryoshkaBatchTopKSAE(D, LATENTS, K, [12, 36])):
+        ae.threshold.fill_(0.3)
+        x_BLD = torch.randn(5, 7, D)
+        for use_threshold in (True, False):
+            flat = ae.encode(x_BLD.reshape(-1, D), use_threshold=use_threshold)
+            assert torch.equal(ae.encode(x_BLD, use_threshold=use_threshold), flat.view(5, 7, LATENTS))
+        assert int((ae.encode(x_BLD, use_threshold=False) > 0).sum()) == K * 35
+
+
+def test_active_groups_cut_the_last_axis():
+    ae = MatryoshkaBatchTopKSAE(D, LATENTS, K, [12, 12, 24])
+    x_BLD = torch.randn(40, 3, D)
+    whole = ae.encode(x_BLD)
+    ae.active_groups = 2
+    cut = ae.encode(x_BLD)
+    assert torch.equal(cut[..., :24], whole[..., :24])
+    assert not cut[..., 24:].any()
+
+
+def test_scaled_biases_make_a_dictionary_for_scaled_activations():
+    for ae in (BatchTopKSAE(D, LATENTS, K), MatryoshkaBatchTopKSAE(D, LATENTS, K, [12, 36])):
+        x = torch.randn(50, D)
+        ae.threshold.fill_(0.4)
+        ae.weights().b_dec_D.data.normal_()
+        ae.weights().b_enc_F.data.normal_()
+        scaled = copy.deepcopy(ae)
+        scaled.scale_biases(8.0)
+        torch.testing.assert_close(scaled(8 * x), 8 * ae(x), rtol=1e-4, atol=1e-4)
+
+
+def test_a_file_of_upstreams_shape_is_read_back():
+    ae = MatryoshkaBatchTopKSAE(D, LATENTS, K, [12, 36])
+    state = {name: tensor.clone() for name, tensor in ae.state_dict().items()}
+    assert {name: tuple(tensor.shape) for name, tensor in state.items()} == {
+        "W_enc": (D, LATENTS),
+        "b_enc": (LATENTS,),
+        "W_dec": (LATENTS, D),
+        "b_dec": (D,),
+        "k": (),
+        "threshold": (),
+        "group_sizes": (2,),
+    }
+    again = MatryoshkaBatchTopKSAE.from_state_dict(state, {})
+    assert again.splits() == {"high": slice(0, 12), "low": slice(12, 48)}
+    assert torch.equal(again.W_enc, ae.W_enc)
+    assert set(BatchTopKSAE(D, LATENTS, K).state_dict()) == {
+        "encoder.weight",
+        "encoder.bias",
+        "decoder.weight",
+        "b_dec",
+        "k",
+        "threshold",
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"k": 100}, "k is 100"),
+        ({"group_fractions": [0.2, 0.7]}, "sum to 0.9"),
+        ({"group_fractions": [0.001, 0.999]}, "empty"),
+        ({"group_weights": [1.0]}, "1 group weights for 3 groups"),
+        ({"decay_start": 99}, "decay_start is 99"),
+    ],
+)
+def test_options_that_cannot_work_are_refused_with_a_sentence(options, sentence):
+    if "group_fractions" in options:
+        options = options | {"group_weights": None}
+    with pytest.raises(UserError, match=sentence):
+        temporal_trainer(**options)
+
+
+def test_a_bad_batch_is_named_and_leaves_the_weights_as_they_were():
+    trainer = temporal_trainer()
+    trainer.update(0, pairs(1)[0])
+    before = copy.deepcopy(trainer.ae.state_dict())
+    bad = pairs(1)[0]
+    bad[3, 1, 2] = torch.nan
+    with pytest.raises(UserError, match="step 1: the batch holds NaN"):
+        trainer.update(1, bad)
+    with pytest.raises(UserError, match=r"pairs \[B, 2, 12\]"):
+        trainer.update(1, bad[:, 0])
+    for name, tensor in trainer.ae.state_dict().items():
+        assert torch.equal(tensor, before[name])
