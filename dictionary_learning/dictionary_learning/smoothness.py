@@ -1,0 +1,201 @@
+"""How smoothly latents follow a text: five measures over time, for any dictionary and any splits.
+
+Shapes: T tokens of one text, D model width, F latents, A latents that are non-zero somewhere in the
+text, S latents of A that belong to one split.
+
+A latent is *active* when its sum over the text is not zero. At k = 20 of 16,384 all but a few hundred
+latents are silent in a text of 128 tokens, so everything after the first pass over f is computed on
+those columns only, once for all splits.
+
+Over one text and the active latents of one split:
+
+- `total_variation`: sum over t and latents of abs(f_t - f_{t-1}).
+- `lipschitz`: max over t of abs(f_t - f_{t-1}) / ‖x_t - x_{t-1}‖₂, mean over latents.
+- `fourier`: power from the middle frequency up / power below it, mean over latents.
+- `wavelet`: detail energy of three Haar levels / energy of the last approximation, both over all latents.
+- `multiscale`: v(1) / v(largest of 1, 2, 4, 8 below T), v(s) the variance over t of f_{t+s} - f_t, mean over
+  latents.
+
+`lipschitz` is "smoothness" in the tables of the T-SAE paper (arXiv 2511.05541); the others are from the
+evaluation released with it.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+METRICS = ("total_variation", "lipschitz", "fourier", "wavelet", "multiscale")
+SCALES = (1, 2, 4, 8)
+HAAR_LEVELS = 3
+EPSILON = 1e-10  # of the formulas' denominators
+BLOCK = 1024  # latents at a time: 128 tokens of them in float64 stay in a core's cache
+
+Values = dict[str, float | None]
+Array = NDArray[np.float64]
+
+
+class TextMean(NamedTuple):
+    """The mean of one measure over texts; `value` is None when no text defines it."""
+
+    value: float | None
+    texts: int
+    left_out: int  # texts that leave the measure undefined
+
+
+@torch.no_grad()
+def smoothness(f_TF: Tensor, x_TD: Tensor, splits: Mapping[str, slice] | None = None) -> dict[str, Values]:
+    """The five measures of one text: `{"all": {metric: value}, "<split>": {metric: value}}`.
+
+    Args:
+        f_TF: latents of the text's tokens, in order, any float type; computed in float64.
+        x_TD: the activations they were encoded from.
+        splits: named ranges of latents, as `Dictionary.splits()` gives them.
+
+    Returns:
+        a float, or None where the text leaves the measure undefined: fewer than two tokens (all five);
+        no active latent in the split (all but `total_variation`); two equal activations in a row
+        (`lipschitz`); fewer than 8 tokens (`wavelet`); fewer than two differences at the largest scale
+        below T, which is 2, 3, 5 and 9 tokens (`multiscale`); a numerator over nothing (`wavelet`,
+        `multiscale`). Never NaN or infinite for finite input.
+
+    Raises:
+        ValueError: shapes that do not belong together, a split that is no range of latents.
+    """
+    if f_TF.ndim != 2 or x_TD.ndim != 2 or len(f_TF) != len(x_TD):
+        shapes = f"{list(f_TF.shape)} and {list(x_TD.shape)}"
+        raise ValueError(f"smoothness takes f [T, F] and x [T, D] of one text, not {shapes}.")
+    T, F = f_TF.shape
+    ranges = {"all": slice(0, F)} | {name: _range(name, part, F) for name, part in (splits or {}).items()}
+    if T < 2 or F == 0:
+        return {name: dict.fromkeys(METRICS) for name in ranges}
+
+    # In numpy, because a device may lack float64, and because torch's threads wait for each other longer
+    # than an operation of this size takes when other work has the cores.
+    columns_A, f_TA = _touched(f_TF)
+    x = _array(x_TD).astype(np.float64)
+    distance_T = np.linalg.norm(x[1:] - x[:-1], axis=1)
+    blocks = [
+        _measure(f_TA[:, start : start + BLOCK].astype(np.float64), distance_T)
+        for start in range(0, f_TA.shape[1], BLOCK)
+    ]
+    measured = {key: np.concatenate([block[key] for block in blocks]) for key in blocks[0]}
+
+    active_A = measured.pop("sum") != 0
+    result = {}
+    for name, part in ranges.items():
+        start, stop = np.searchsorted(columns_A, (part.start, part.stop))
+        active_S = active_A[start:stop]
+        sums = {key: float(value_A[start:stop][active_S].sum()) for key, value_A in measured.items()}
+        sums["total_variation"] = float(measured["total_variation"][start:stop].sum())
+        result[name] = _values(sums, int(active_S.sum()))
+    return result
+
+
+def _touched(f_TF: Tensor) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
+    """The latents that are not zero everywhere, and their columns; at least one, so that nothing is empty."""
+    if f_TF.device.type == "cpu":
+        f = _array(f_TF)
+        columns_A = np.flatnonzero(f.any(axis=0))
+        columns_A = columns_A if len(columns_A) else np.zeros(1, np.intp)
+        return columns_A, f.take(columns_A, axis=1)
+    columns = (f_TF != 0).any(0).nonzero().flatten()
+    columns = columns if len(columns) else columns.new_zeros(1)
+    return columns.cpu().numpy(), _array(f_TF.index_select(1, columns))
+
+
+def _array(tensor: Tensor) -> NDArray[np.floating]:
+    """numpy knows float32 and float64, not bfloat16."""
+    return (tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()).cpu().numpy()
+
+
+class SmoothnessMean:
+    """Means over texts, the papers' way: first over the latents of a text, then over texts.
+
+    A text that leaves a measure undefined is left out of that mean and counted.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[str, str], tuple[float, int, int]] = {}
+
+    def add(self, one_text: Mapping[str, Values]) -> None:
+        """Add what `smoothness` returned for one text."""
+        for split, values in one_text.items():
+            for metric, value in values.items():
+                total, texts, left_out = self._sums.get((split, metric), (0.0, 0, 0))
+                if value is None:
+                    self._sums[split, metric] = (total, texts, left_out + 1)
+                else:
+                    self._sums[split, metric] = (total + value, texts + 1, left_out)
+
+    def mean(self) -> dict[str, dict[str, TextMean]]:
+        """`{split: {metric: TextMean}}` of all texts added so far."""
+        means: dict[str, dict[str, TextMean]] = {}
+        for (split, metric), (total, texts, left_out) in self._sums.items():
+            value = total / texts if texts else None
+            means.setdefault(split, {})[metric] = TextMean(value, texts, left_out)
+        return means
+
+
+def _range(name: str, part: slice, F: int) -> slice:
+    start, stop, step = part.indices(F)
+    if name == "all" or step != 1:
+        raise ValueError(f"split {name!r} = {part} is no named range of latents besides 'all'.")
+    return slice(start, max(start, stop))
+
+
+def _measure(f_TA: Array, distance_T: Array) -> dict[str, Array]:
+    """What each latent adds to the sums of the measures that a text of T tokens defines."""
+    T = len(f_TA)
+    change_TA = np.abs(f_TA[1:] - f_TA[:-1])
+    measured = {"sum": f_TA.sum(0), "total_variation": change_TA.sum(0), "fourier": _fourier(f_TA)}
+    if (distance_T > 0).all():
+        measured["lipschitz"] = (change_TA / distance_T[:, None]).max(0)
+    if 2**HAAR_LEVELS <= T:
+        measured["detail"], measured["approximation"] = _haar_energies(f_TA)
+    largest = max(scale for scale in SCALES if scale < T)
+    if T - largest >= 2:
+        for name, scale in (("v(smallest)", SCALES[0]), ("v(largest)", largest)):
+            measured[name] = np.var(f_TA[scale:] - f_TA[:-scale], axis=0, ddof=1)
+    return measured
+
+
+def _fourier(f_TA: Array) -> Array:
+    spectrum_KA = np.fft.rfft(f_TA, axis=0)
+    power_KA = spectrum_KA.real**2 + spectrum_KA.imag**2
+    middle = int(0.5 * len(power_KA))
+    return power_KA[middle:].sum(0) / (power_KA[:middle].sum(0) + EPSILON)
+
+
+def _haar_energies(f_TA: Array) -> tuple[Array, Array]:
+    """Energy of the details of all levels and of the last approximation; an odd last step is dropped."""
+    approximation_TA, detail_A = f_TA, np.zeros(f_TA.shape[1])
+    for _ in range(HAAR_LEVELS):
+        pairs = len(approximation_TA) // 2
+        even, odd = approximation_TA[: 2 * pairs : 2], approximation_TA[1 : 2 * pairs : 2]
+        detail_A += np.square((even - odd) / 2).sum(0)
+        approximation_TA = (even + odd) / 2
+    return detail_A, np.square(approximation_TA).sum(0)
+
+
+def _values(sums: Mapping[str, float], active: int) -> Values:
+    """The measures of one split from sums over its active latents."""
+    values: Values = dict.fromkeys(METRICS)
+    values["total_variation"] = sums["total_variation"]
+    if not active:
+        return values
+    for metric in ("lipschitz", "fourier"):
+        if metric in sums:
+            values[metric] = sums[metric] / active
+    if "detail" in sums:
+        values["wavelet"] = _ratio(sums["detail"], sums["approximation"])
+    if "v(largest)" in sums:
+        values["multiscale"] = _ratio(sums["v(smallest)"] / active, sums["v(largest)"] / active)
+    return values
+
+
+def _ratio(above: float, below: float) -> float | None:
+    return None if below == 0 < above else above / (below + EPSILON)
