@@ -1,0 +1,99 @@
+"""One self-contained HTML page: markup that escapes by itself, tables, images in the page, the style sheet.
+
+    body = [element("h1", "a < b"), image(png, "png", alt="loss by step")]
+    text = page("Title", body)
+
+A page loads nothing: styles and images are inside it, there is no script, and its content security policy
+forbids both to whatever may slip in.
+"""
+
+import base64
+import html
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+STYLE_SHEET = Path(__file__).with_name("page.css")
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+VOID = {"br", "img", "meta"}
+
+
+class Html(str):
+    """Text that is markup already; any other text is escaped when it comes into a page."""
+
+
+def markup(child: object) -> Html:
+    """A child of an element as markup: `Html` as it is, None as nothing, anything else escaped."""
+    if isinstance(child, Html):
+        return child
+    return Html("" if child is None else html.escape(str(child)))
+
+
+def join(children: Iterable[object]) -> Html:
+    """Children one after another."""
+    return Html("".join(markup(child) for child in children))
+
+
+def element(name: str, /, *children: object, **attributes: object) -> Html:
+    """`<name attribute="...">children</name>`.
+
+    Args:
+        attributes: `class_` is class, `aria_label` is aria-label; one that is None is left out.
+    """
+    written = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
+        for key, value in attributes.items()
+        if value is not None
+    )
+    if name in VOID:
+        return Html(f"<{name}{written}>")
+    return Html(f"<{name}{written}>{join(children)}</{name}>")
+
+
+def table(headers: Sequence[object], rows: Iterable[Sequence[object]], caption: object) -> Html:
+    """A table whose first column names the rows; a narrow window scrolls it, not the page."""
+    head = element("tr", *(element("th", cell, scope="col") for cell in headers))
+    body = [
+        element("tr", element("th", row[0], scope="row"), *(element("td", cell) for cell in row[1:]))
+        for row in rows
+    ]
+    inside = [element("caption", caption), element("thead", head), element("tbody", *body)]
+    # reachable by keyboard, or nobody without a mouse could scroll it
+    return element("div", element("table", *inside), class_="scroll", tabindex="0")
+
+
+def facts(pairs: Iterable[tuple[object, object]]) -> Html:
+    """Names with their values; a value that is None or empty is left out."""
+    told = [(name, value) for name, value in pairs if value not in (None, "")]
+    return element(
+        "dl", *(element("div", element("dt", name), element("dd", value)) for name, value in told)
+    )
+
+
+def image(data: bytes, kind: str, alt: str, caption: object = None) -> Html:
+    """A picture inside the page.
+
+    Args:
+        kind: png or svg+xml.
+        alt: what a reader who cannot see it should know.
+    """
+    address = f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+    below = element("figcaption", caption) if caption else None
+    return element("figure", element("img", src=address, alt=alt), below)
+
+
+def commands(lines: Iterable[str]) -> Html:
+    """Command lines, as they can be copied."""
+    return element("pre", element("code", "\n".join(lines)))
+
+
+def page(title: str, body: Iterable[object]) -> str:
+    """The whole page."""
+    head = [
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("title", title),
+        element("style", Html(STYLE_SHEET.read_text(encoding="utf-8"))),
+    ]
+    inside = element("html", element("head", *head), element("body", element("main", *body)), lang="en")
+    return f"<!DOCTYPE html>\n{inside}\n"

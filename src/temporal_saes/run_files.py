@@ -1,0 +1,130 @@
+"""What a run left on disk: its options, its log, its evaluation and its probes, for whoever shows them."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dictionary_learning import figures
+from dictionary_learning.checkpoint import RunFolder
+from dictionary_learning.errors import UserError
+from temporal_saes.cli import BASELINE
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """One trainer of one run; what is not there yet is empty or None."""
+
+    name: str
+    folder: Path
+    trainer_name: str
+    """`trainer_<i>`."""
+    config: dict[str, Any]
+    """config.yaml: options, versions, git revision, command line; empty for a run of other software."""
+    trainer: dict[str, Any]
+    """"trainer" of config.json."""
+    buffer: dict[str, Any]
+    """"buffer" of config.json: which activations these were."""
+    metrics: list[dict[str, Any]]
+    """metrics.jsonl; the numbers of a trainer stand under its name."""
+    evaluation: dict[str, Any] | None
+    """eval_results.json."""
+    probing: list[dict[str, Any]]
+    """Results of the probing experiment on the final weights."""
+
+    @classmethod
+    def read(cls, checkpoints_path: str | Path, name: str, trainer: int = 0) -> "RunFiles":
+        """Read the files of a run; weights are not among them.
+
+        Raises:
+            UserError: there is no such run or trainer, or its config is damaged.
+        """
+        folder = Path(checkpoints_path) / name
+        if not folder.is_dir():
+            there = sorted(path.parent.name for path in Path(checkpoints_path).glob("*/config.yaml"))
+            raise UserError(
+                f"there is no run {name!r} in {checkpoints_path}: choose one of "
+                f"{', '.join(there) or 'none, so far'}, or give another --checkpoints_path."
+            )
+        trainer_folder = folder / f"trainer_{trainer}"
+        config_path = trainer_folder / "config.json"
+        if not config_path.is_file():
+            raise UserError(f"the run {folder} holds no {trainer_folder.name}: check --run_name and --trainer.")
+        config = read_json(config_path)
+        if config is None or not isinstance(config.get("trainer"), dict):
+            raise UserError(f'{config_path} is damaged: JSON with a "trainer" in it was expected.')
+        run = RunFolder(folder)
+        evaluation = read_json(trainer_folder / "eval_results.json")
+        return cls(
+            name=name,
+            folder=folder,
+            trainer_name=trainer_folder.name,
+            config=run.read_config() if run.config_path.is_file() else {},
+            trainer=config["trainer"],
+            buffer=config.get("buffer") or {},
+            metrics=run.read_metrics(),
+            evaluation=evaluation if evaluation and isinstance(evaluation.get("measures"), dict) else None,
+            probing=[
+                result
+                for result in read_probing(folder)
+                if result["subject"].get("trainer_folder") == trainer_folder.name
+                and result["subject"].get("checkpoint") is None
+            ],
+        )
+
+    @property
+    def method(self) -> str:
+        """The short name of its method, such as T-SAE."""
+        return figures.method_of(self.trainer.get("dict_class"))
+
+    @property
+    def model(self) -> str | None:
+        """The language model whose activations it was trained on."""
+        return self.trainer.get("lm_name") or self.buffer.get("model")
+
+    @property
+    def layer(self) -> int | None:
+        """The decoder layer, from 0, whose output that is."""
+        layer = self.trainer.get("layer")
+        return self.buffer.get("layer") if layer is None else layer
+
+    def curve(self, metric: str) -> tuple[list[int], list[float]]:
+        """Steps and values of a number in the log; records without it are left out."""
+        points = [
+            (record["step"], value)
+            for record in self.metrics
+            if (value := (record.get(self.trainer_name) or {}).get(metric)) is not None
+        ]
+        return [step for step, _ in points], [value for _, value in points]
+
+    def logged(self) -> set[str]:
+        """Names of all numbers in the log."""
+        return {name for record in self.metrics for name in (record.get(self.trainer_name) or {})}
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object; None if the file is missing, damaged or something else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def read_probing(folder: Path) -> list[dict[str, Any]]:
+    """The results of the probing experiment in a run's folder, by file name."""
+    results = [read_json(path) for path in sorted((folder / "probing").glob("*.json"))]
+    return [
+        result
+        for result in results
+        if result and result.get("experiment") == "probing" and isinstance(result.get("subject"), dict)
+    ]
+
+
+def read_baseline_probing(checkpoints_path: str | Path, run: RunFiles) -> list[dict[str, Any]]:
+    """Probes on the dense activations that a run was trained on."""
+    return [
+        result
+        for result in read_probing(Path(checkpoints_path) / BASELINE)
+        if (result["subject"].get("model"), result["subject"].get("layer")) == (run.model, run.layer)
+    ]

@@ -1,0 +1,102 @@
+"""Training curves of one or several runs: a small picture for each number in the log.
+
+    for curve in training_curves([RunFiles.read("runs", "demo")]):
+        folder.joinpath(f"{curve.name}.svg").write_bytes(curve.svg)
+"""
+
+import io
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from dictionary_learning import figures
+from temporal_saes.run_files import RunFiles
+
+LINES = ("-", "--", ":", "-.")
+L0_GROUP = "l0_group_"
+# Titles by name in the log; those of a loss are drawn on a logarithmic scale where they are positive.
+LOSSES = {
+    "loss": "total loss",
+    "reconstruction": "reconstruction loss",
+    "temporal": "temporal loss",
+    "auxk": "AuxK loss (revives dead latents)",
+    "auxiliary": "auxiliary loss of the gate",
+    "l1": "L1 term",
+    "sparsity": "sparsity term",
+}
+SHARES = {"fve": "fraction of variance explained (FVE)", "dead_share": "share of dead latents"}
+
+
+class Curve(NamedTuple):
+    """One picture."""
+
+    name: str
+    svg: bytes
+    description: str
+    """The last values, in words."""
+
+
+def training_curves(runs: Sequence[RunFiles]) -> list[Curve]:
+    """Curves of all numbers that any of the runs logged: losses, FVE, L0 of each group, dead share."""
+    logged = set().union(*(run.logged() for run in runs))
+    curves = [_curve(runs, name, title) for name, title in (LOSSES | SHARES).items() if name in logged]
+    l0 = _l0_curve(runs) if logged & {"l0", f"{L0_GROUP}0"} else None
+    # after the FVE: how well, and with how many latents
+    return curves if l0 is None else [*curves[:-1], l0, *curves[-1:]]
+
+
+def _curve(runs: Sequence[RunFiles], name: str, title: str) -> Curve:
+    lines = [_Line(run, name, "-", run.name) for run in runs]
+    return _draw(runs, lines, name, title)
+
+
+def _l0_curve(runs: Sequence[RunFiles]) -> Curve:
+    """L0 by group where there are groups, in one picture."""
+    lines = []
+    for run in runs:
+        groups = sorted(name for name in run.logged() if name.startswith(L0_GROUP))
+        for i, name in enumerate(groups or ["l0"]):
+            label = f"{run.name}, {'high-level group' if i == 0 else f'group {i}'}" if groups else run.name
+            lines.append(_Line(run, name, LINES[i % len(LINES)] if groups else "-.", label))
+    grouped = any(line.name != "l0" for line in lines)
+    title = "L0: group 0 solid, 1 dashed" if grouped else "L0"
+    return _draw(runs, lines, "l0", title)
+
+
+class _Line(NamedTuple):
+    run: RunFiles
+    name: str
+    style: str
+    label: str
+
+
+def _draw(runs: Sequence[RunFiles], lines: Sequence[_Line], name: str, title: str) -> Curve:
+    import matplotlib
+
+    colours = figures.run_colours([run.method for run in runs])
+    colour_of = {run.name: colour for run, colour in zip(runs, colours, strict=True)}
+    said = []
+    # text stays text, and the same curves are the same file
+    with figures.style(), matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        fig, axis = figures.subplots(figsize=(3.6, 2.4))
+        values: list[float] = []
+        for line in lines:
+            steps, numbers = line.run.curve(line.name)
+            if numbers:
+                axis.plot(steps, numbers, line.style, color=colour_of[line.run.name])
+                said.append(f"{line.label} {numbers[-1]:.3g} at step {steps[-1]:,}")
+                values += numbers
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel("step")
+        _scale(axis, name, values)
+        drawn = io.BytesIO()
+        fig.savefig(drawn, format="svg", metadata={"Date": None})
+    return Curve(name, drawn.getvalue(), f"{title}, over training steps: {'; '.join(said)}.")
+
+
+def _scale(axis: Any, name: str, values: Sequence[float]) -> None:
+    if name in LOSSES and values and min(values) > 0:
+        axis.set_yscale("log")
+    elif name == "fve" and values and min(values) < 0:
+        axis.set_ylim(0, 1)  # the first steps are far below, and would flatten the rest
+    elif name not in LOSSES:
+        axis.set_ylim(bottom=0)

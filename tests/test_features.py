@@ -1,0 +1,260 @@
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from dictionary_learning.dictionary import Dictionary
+from dictionary_learning.errors import UserError
+from dictionary_learning.language_model import LanguageModel
+from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
+from temporal_saes import features
+from temporal_saes.features import every_usable, extract_features, last_usable, weights_identity
+
+LAYER, LENGTH, WIDTH, LATENTS = 2, 24, 32, 40
+
+
+@pytest.fixture(scope="module")
+def lm(tiny_lm_folder):
+    return LanguageModel.load(str(tiny_lm_folder), device="cpu")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """Every test has a cache of its own."""
+    monkeypatch.setenv("TEMPORAL_SAES_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "activations"
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The batch sizes of every call of the language model."""
+    sizes = []
+    record = LanguageModel.record
+
+    def counted(self, tokens_BL, mask_BL, layer):
+        sizes.append(len(tokens_BL))
+        return record(self, tokens_BL, mask_BL, layer)
+
+    monkeypatch.setattr(LanguageModel, "record", counted)
+    return sizes
+
+
+def dictionary(width: int = WIDTH) -> MatryoshkaBatchTopKSAE:
+    torch.manual_seed(0)
+    made = MatryoshkaBatchTopKSAE(width, LATENTS, k=8, group_sizes=[10, 30])
+    made.threshold.fill_(0.5)
+    return made
+
+
+TEXTS = [
+    "The distant comet circles the galaxy.",
+    "A judge near the tribunal often overrules it. The binding contract forbids the appeal, every clause.",
+    "Onion",
+    "In 1850, the oven and the dough were salty.<|endoftext|>",
+    "",
+]
+OPTIONS = {"context_length": LENGTH, "lm_batch_size": 2, "log": lambda line: None}
+
+
+def naive(lm, sae, columns, max_norm_ratio=None):
+    """One text at a time, one position at a time: rows of features with (text, position)."""
+    found, norms = [], []
+    for index, text in enumerate(TEXTS):
+        ids = lm.tokenizer(text, truncation=True, max_length=LENGTH)["input_ids"]
+        if not ids:
+            continue
+        x_LD = lm.model(torch.tensor([ids]), output_hidden_states=True).hidden_states[LAYER + 1][0]
+        for position, token in enumerate(ids):
+            if token not in lm.special_ids:
+                norms.append(float(x_LD[position].norm()))
+                found.append((index, position, x_LD[position]))
+    limit = np.inf if max_norm_ratio is None else max_norm_ratio * np.median(norms)
+    kept = [entry for entry, norm in zip(found, norms, strict=True) if norm <= limit]
+    places = [(index, position) for index, position, _ in kept]
+    rows = [x_D if sae is None else sae.encode(x_D[None])[0][columns] for _, _, x_D in kept]
+    return places, torch.stack(rows).detach().numpy()
+
+
+@pytest.mark.parametrize(("chunk", "columns"), [(0, slice(0, 10)), (1, slice(10, 40)), (2, slice(0, 40))])
+def test_features_are_those_of_one_text_at_a_time(lm, chunk, columns):
+    sae = dictionary()
+    got = extract_features(TEXTS, lm, LAYER, sae, chunk, **OPTIONS)
+    places, expected = naive(lm, sae, columns)
+    assert list(zip(got.text_N, got.position_N, strict=True)) == places
+    np.testing.assert_allclose(got.x.toarray(), expected, rtol=1e-4, atol=1e-4)
+    assert 0 < got.x.nnz < got.x.shape[0] * got.x.shape[1]
+
+
+def test_without_a_dictionary_the_activations_themselves_come_out(lm):
+    got = extract_features(TEXTS, lm, LAYER, None, **OPTIONS)
+    _, expected = naive(lm, None, slice(None))
+    assert got.x.dtype == np.float32
+    np.testing.assert_allclose(got.x, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_tokens_carry_ids_and_characters_and_special_ones_are_not_usable(lm):
+    got = extract_features(TEXTS, lm, LAYER, None, **OPTIONS)
+    tokens = got.tokens[3]
+    assert tokens.ids_L.tolist() == lm.tokenizer(TEXTS[3])["input_ids"]
+    assert TEXTS[3][slice(*tokens.offsets[-2])] == "."
+    assert tokens.usable_L.tolist() == [True] * (len(tokens.ids_L) - 1) + [False]
+    assert len(got.tokens[4].ids_L) == 0
+
+
+def test_only_chosen_positions_come_out(lm):
+    last = extract_features(TEXTS, lm, LAYER, dictionary(), 2, choose=last_usable, **OPTIONS)
+    assert last.text_N.tolist() == [0, 1, 2, 3]  # the empty text has none
+    lengths = [len(tokens.ids_L) for tokens in last.tokens]
+    assert last.position_N.tolist() == [lengths[0] - 1, lengths[1] - 1, lengths[2] - 1, lengths[3] - 2]
+    given = {1: [0, 3]}
+    some = extract_features(TEXTS, lm, LAYER, None, choose=lambda i, tokens: given.get(i, []), **OPTIONS)
+    assert list(zip(some.text_N, some.position_N, strict=True)) == [(1, 0), (1, 3)]
+    none = extract_features(TEXTS, lm, LAYER, dictionary(), choose=lambda i, tokens: [], **OPTIONS)
+    assert none.x.shape == (0, LATENTS)
+
+
+def test_norm_outliers_are_not_usable(lm):
+    plain = extract_features(TEXTS, lm, LAYER, None, max_norm_ratio=None, **OPTIONS)
+    norms = np.linalg.norm(plain.x, axis=1)
+    ratio = float(np.quantile(norms, 0.8) / np.median(norms))
+    got = extract_features(TEXTS, lm, LAYER, None, max_norm_ratio=ratio, **OPTIONS)
+    places, _ = naive(lm, None, slice(None), max_norm_ratio=ratio)
+    assert list(zip(got.text_N, got.position_N, strict=True)) == places
+    assert got.outlier_share == pytest.approx(1 - len(places) / len(norms))
+    assert 0.1 < got.outlier_share < 0.3
+
+
+def test_the_language_model_runs_once_for_all_dictionaries_and_chunks(lm, calls, cache):
+    first = extract_features(TEXTS, lm, LAYER, dictionary(), 0, **OPTIONS)
+    assert sum(calls) == 4  # the empty text is not run
+    calls.clear()
+    again = extract_features(TEXTS, lm, LAYER, dictionary(), 0, **OPTIONS)
+    extract_features(TEXTS, lm, LAYER, dictionary(), 1, choose=last_usable, **OPTIONS)
+    extract_features(TEXTS, lm, LAYER, None, **OPTIONS)
+    assert calls == []
+    assert (first.x != again.x).nnz == 0
+    for changed in ({"context_length": 8}, {"max_norm_ratio": 2.0}):
+        extract_features(TEXTS, lm, LAYER, None, **{**OPTIONS, **changed})
+    assert sum(calls) == 4  # other tokens are run, another filter is not
+    extract_features(TEXTS, lm, LAYER + 1, None, **OPTIONS)
+    assert sum(calls) == 8
+
+
+def test_more_texts_run_only_those_that_are_new(lm, calls, monkeypatch):
+    monkeypatch.setattr(features, "SHARD_TEXTS", 2)
+    small = extract_features(TEXTS[:2], lm, LAYER, None, **OPTIONS)
+    calls.clear()
+    large = extract_features(TEXTS[:4], lm, LAYER, None, **OPTIONS)
+    assert sum(calls) == 2
+    np.testing.assert_array_equal(large.x[: len(small.x)], small.x)
+
+
+def test_without_a_cache_nothing_is_kept(lm, cache):
+    extract_features(TEXTS, lm, LAYER, None, cache=False, **OPTIONS)
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize("damage", ["cut", "other"])
+def test_a_damaged_cache_file_is_made_again(lm, calls, cache, damage):
+    before = extract_features(TEXTS, lm, LAYER, None, **OPTIONS)
+    (file,) = cache.glob("*.safetensors")
+    if damage == "cut":
+        file.write_bytes(file.read_bytes()[:100])
+    else:
+        save_file({"x_TD": load_file(file)["x_TD"][:3].clone()}, file)
+    calls.clear()
+    after = extract_features(TEXTS, lm, LAYER, None, **OPTIONS)
+    assert sum(calls) == 4
+    np.testing.assert_array_equal(before.x, after.x)
+
+
+def test_the_identity_is_of_the_weights_and_not_of_the_name(lm, tiny_lm_folder, tmp_path):
+    other = LanguageModel.load(str(tiny_lm_folder), device="cpu")
+    other.name = "another name"
+    assert weights_identity(other, LAYER) == weights_identity(lm, LAYER)
+    assert weights_identity(other, LAYER) != weights_identity(lm, LAYER - 1)
+    with torch.no_grad():
+        other.layers[LAYER].mlp.down_proj.weight.mul_(1.01)
+    assert weights_identity(other, LAYER) != weights_identity(lm, LAYER)
+    assert weights_identity(other, LAYER - 1) == weights_identity(lm, LAYER - 1)
+
+
+class MeanSoFar(Dictionary):
+    """Latents are the mean of the activations up to and with a token: a code that needs the sequence."""
+
+    reads_sequences = True
+
+    def __init__(self):
+        super().__init__()
+        self.activation_dim = self.dict_size = WIDTH
+        self.scale = torch.nn.Parameter(torch.ones(1))
+
+    def encode(self, x):
+        assert x.ndim == 3
+        counts_L1 = torch.arange(1, x.shape[1] + 1)[:, None]
+        return self.scale * x.cumsum(dim=1) / counts_L1
+
+    def decode(self, f):
+        return f
+
+    @classmethod
+    def from_state_dict(cls, state, config):
+        raise NotImplementedError
+
+
+def test_a_dictionary_that_reads_sequences_sees_each_text_whole_and_alone(lm):
+    dense = extract_features(TEXTS, lm, LAYER, None, max_norm_ratio=None, **OPTIONS)
+    got = extract_features(
+        TEXTS,
+        lm,
+        LAYER,
+        MeanSoFar(),
+        max_norm_ratio=None,
+        choose=lambda i, t: every_usable(i, t)[3::2],
+        **OPTIONS,
+    )
+    assert len(got.text_N) > 4
+    for row, (text, position) in enumerate(zip(got.text_N, got.position_N, strict=True)):
+        expected = dense.x[(dense.text_N == text) & (dense.position_N <= position)].mean(axis=0)
+        np.testing.assert_allclose(got.x[[row]].toarray()[0], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_cut_of_a_causal_model_is_the_same_as_the_uncut_text(lm):
+    text = "A faint planet circles the moon. The nebula eclipses it."
+    whole = extract_features([text], lm, LAYER, None, **OPTIONS)
+    _, end = whole.tokens[0].offsets[5]
+    cut = extract_features([text[:end]], lm, LAYER, None, choose=last_usable, **OPTIONS)
+    assert cut.position_N.tolist() == [5]
+    np.testing.assert_allclose(cut.x[0], whole.x[5], rtol=1e-4, atol=1e-4)
+
+
+def test_a_bos_that_training_did_not_use_is_not_read(lm, monkeypatch):
+    first = lm.tokenizer(TEXTS[0])["input_ids"][0]
+    monkeypatch.setattr(lm, "bos_id", first)  # as if the tokenizer had put it there
+    got = extract_features(TEXTS[:1], lm, LAYER, None, add_bos=False, **OPTIONS)
+    assert got.tokens[0].ids_L.tolist() == lm.tokenizer(TEXTS[0])["input_ids"][1:]
+    assert got.tokens[0].offsets[0][0] > 0
+
+
+def test_what_does_not_fit_is_told_in_a_sentence(lm):
+    with pytest.raises(UserError, match="width 16"):
+        extract_features(TEXTS, lm, LAYER, dictionary(16), **OPTIONS)
+    with pytest.raises(UserError, match="layer 9"):
+        extract_features(TEXTS, lm, 9, None, **OPTIONS)
+    with pytest.raises(UserError, match="--chunk 3"):
+        extract_features(TEXTS, lm, LAYER, dictionary(), 3, **OPTIONS)
+    broken = dictionary()
+    with torch.no_grad():
+        broken.b_dec.fill_(torch.nan)
+        broken.threshold.fill_(-1)
+        broken.b_enc.fill_(torch.inf)
+    with pytest.raises(UserError, match="latents that are not finite"):
+        extract_features(TEXTS, lm, LAYER, broken, **OPTIONS)
+
+
+def test_activations_that_are_not_finite_are_told_and_not_kept(lm, monkeypatch, cache):
+    record = LanguageModel.record
+    monkeypatch.setattr(LanguageModel, "record", lambda *args: record(*args) * torch.nan)
+    with pytest.raises(UserError, match="not finite"):
+        extract_features(TEXTS, lm, LAYER, None, **OPTIONS)
+    assert not list(cache.glob("*"))

@@ -1,0 +1,195 @@
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from dictionary_learning.errors import UserError
+from temporal_saes import labelled_data
+from temporal_saes.labelled_data import load_labelled
+
+QUIET = {"log": lambda line: None}
+
+
+def write(path: Path, records: list[dict]) -> Path:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+def many(n_by_label: dict[str, int]) -> list[dict]:
+    return [
+        {"text": f"{label} number {i}", "label": label} for label, n in n_by_label.items() for i in range(n)
+    ]
+
+
+def test_a_local_file_gives_its_texts_with_class_title_and_source(tiny_corpus):
+    texts = load_labelled(str(tiny_corpus), label_field="domain")
+    assert len(texts) == 60
+    assert Counter(text.label for text in texts) == {"Astronomy": 20, "Cooking": 20, "Law": 20}
+    one = next(text for text in texts if text.title == "Law 2")
+    assert one.source == "tests"
+    assert len({text.id for text in texts}) == 60
+
+
+def test_a_sample_is_balanced_and_a_small_class_gives_all_it_has(tmp_path):
+    path = write(tmp_path / "x.jsonl", many({"a": 50, "b": 30, "c": 5}))
+    texts = load_labelled(str(path), max_texts=30)
+    assert Counter(text.label for text in texts) == {"a": 10, "b": 10, "c": 5}
+    # the classes take turns: the first six are two of each
+    assert Counter(text.label for text in texts[:6]) == {"a": 2, "b": 2, "c": 2}
+
+
+def test_a_sample_does_not_depend_on_the_order_of_the_records(tmp_path):
+    records = many({"a": 40, "b": 40, "c": 40})
+    one = write(tmp_path / "one.jsonl", records)
+    other = write(tmp_path / "other.jsonl", records[::-1])
+    sample = load_labelled(str(one), max_texts=24)
+    assert [text.text for text in sample] == [text.text for text in load_labelled(str(other), max_texts=24)]
+    assert sample != load_labelled(str(one), max_texts=24, seed=1)
+
+
+def test_a_larger_sample_begins_with_the_smaller_one(tmp_path):
+    path = write(tmp_path / "x.jsonl", many({"a": 40, "b": 40}))
+    small, large = (load_labelled(str(path), max_texts=n) for n in (20, 60))
+    assert large[:20] == small
+
+
+def test_a_text_that_is_there_twice_is_taken_once(tmp_path):
+    path = write(tmp_path / "x.jsonl", many({"a": 3, "b": 3}) * 2)
+    assert len(load_labelled(str(path))) == 6
+
+
+def test_records_without_text_or_class_are_left_out_and_counted(tmp_path):
+    records = [*many({"a": 3, "b": 3}), {"text": "none", "label": None}, {"text": " ", "label": "a"}]
+    lines: list[str] = []
+    path = write(tmp_path / "x.jsonl", [*records, {"label": "a"}])
+    assert len(load_labelled(str(path), log=lines.append)) == 6
+    assert "3 of 9 records" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"text_field": "body"}, "no field 'body'.*--text_field.*text, label"),
+        ({"label_field": "topic"}, "no field 'topic'.*--label_field.*text, label"),
+        ({"max_texts": 1}, "--max_texts 1 is too few"),
+        ({"data_path": "nowhere.jsonl"}, "no file or folder nowhere.jsonl"),
+    ],
+)
+def test_a_wrong_option_is_told_in_one_sentence(tmp_path, options, sentence):
+    path = write(tmp_path / "x.jsonl", many({"a": 3, "b": 3}))
+    with pytest.raises(UserError, match=sentence):
+        load_labelled(str(path), **options)
+
+
+def test_one_class_only_is_refused(tmp_path):
+    path = write(tmp_path / "x.jsonl", many({"a": 5}))
+    with pytest.raises(UserError, match="the one class 'a'"):
+        load_labelled(str(path))
+
+
+def test_no_usable_record_is_refused(tmp_path):
+    path = write(tmp_path / "x.jsonl", [{"text": "", "label": "a"}])
+    with pytest.raises(UserError, match="none of the 1 records"):
+        load_labelled(str(path))
+
+
+def test_an_unknown_name_is_refused_with_the_names_there_are():
+    with pytest.raises(UserError, match="demo, finefineweb, wikipedia, mmlu"):
+        load_labelled("finewebb")
+
+
+def test_the_demo_is_the_extracts_with_their_topic(tmp_path, monkeypatch):
+    records = [{"text": f"t{i}", "domain": "Arts" if i % 2 else "History", "title": str(i)} for i in range(6)]
+    path = write(tmp_path / "extracts.jsonl", [*records, {"text": "t9", "domain": None}])
+    monkeypatch.setattr("dictionary_learning.demo_assets.corpus_path", {"extracts": path}.get)
+    texts = load_labelled("demo", **QUIET)
+    assert Counter(text.label for text in texts) == {"Arts": 3, "History": 3}
+
+
+def test_a_local_copy_of_finefineweb_has_text_and_domain(tmp_path):
+    path = write(
+        tmp_path / "f.jsonl", [{"text": f"t{i}", "domain": "law" if i < 3 else "music"} for i in range(6)]
+    )
+    texts = load_labelled("finefineweb", data_path=path)
+    assert Counter(text.label for text in texts) == {"law": 3, "music": 3}
+
+
+def test_a_local_copy_of_mmlu_has_questions_with_their_choices(tmp_path):
+    records = [
+        {
+            "question": f"What is {i}?",
+            "subject": subject,
+            "choices": ["one", "two", "three", "four"],
+            "answer": 0,
+        }
+        for i, subject in enumerate(["anatomy", "virology"])
+    ]
+    texts = load_labelled("mmlu", data_path=write(tmp_path / "m.jsonl", records))
+    assert {(text.text, text.label) for text in texts} == {
+        (f"What is {i}?\nA. one\nB. two\nC. three\nD. four", subject)
+        for i, subject in enumerate(["anatomy", "virology"])
+    }
+
+
+@pytest.mark.parametrize("form", ["object", "records"])
+def test_a_local_copy_of_wikipedia_takes_its_classes_from_the_categories(tmp_path, form):
+    titles = {"Anarchism": "Politics", "Albedo": "Physics"}
+    articles = [
+        {"id": "1", "url": f"https://{t}", "title": t, "text": f"About {t}."} for t in [*titles, "Zzz"]
+    ]
+    path = write(tmp_path / "w.jsonl", articles)
+    if form == "object":
+        categories = tmp_path / "categories.json"
+        categories.write_text(json.dumps(titles))
+    else:
+        rows = [{"title": title, "category": category} for title, category in titles.items()]
+        categories = write(tmp_path / "categories.jsonl", rows)
+    texts = load_labelled("wikipedia", data_path=path, categories=categories)
+    assert {(text.title, text.label, text.source) for text in texts} == {
+        ("Anarchism", "Politics", "https://Anarchism"),
+        ("Albedo", "Physics", "https://Albedo"),
+    }
+
+
+def test_wikipedia_without_categories_and_a_wrong_file_of_them_are_refused(tmp_path):
+    path = write(tmp_path / "w.jsonl", [{"title": title, "text": title} for title in "AB"])
+    with pytest.raises(UserError, match="give --categories"):
+        load_labelled("wikipedia", data_path=path)
+    with pytest.raises(UserError, match="no file of categories"):
+        load_labelled("wikipedia", data_path=path, categories=path)
+
+
+def test_a_folder_is_read_file_by_file(tmp_path):
+    write(tmp_path / "1.jsonl", many({"a": 3}))
+    write(tmp_path / "2.jsonl", many({"b": 3}))
+    (tmp_path / "README.md").write_text("about")
+    assert len(load_labelled(str(tmp_path))) == 6
+
+
+def test_the_hub_is_read_with_the_data_sets_own_subset_and_split_up_to_the_limit(monkeypatch):
+    asked = []
+
+    def stream(name, *, subset, split):
+        asked.append((name, subset, split))
+        for i in range(1_000_000):
+            yield {"question": f"q{i}", "subject": "ab"[i % 2], "label": "cd"[i % 2]}
+
+    monkeypatch.setattr(labelled_data, "hub_records", stream)
+    assert len(load_labelled("mmlu", max_records=50)) == 50
+    assert len(load_labelled("mmlu", max_records=50, split="validation")) == 50
+    both = {"text_field": "question", "label_field": "label"}
+    assert {text.label for text in load_labelled("some/thing", max_records=10, **both)} == {"c", "d"}
+    assert asked == [
+        ("cais/mmlu", "all", "test"),
+        ("cais/mmlu", "all", "validation"),
+        ("some/thing", None, "train"),
+    ]
+
+
+def test_a_sample_of_a_large_stream_holds_no_more_than_asked_for():
+    sample = labelled_data._Sample(max_texts=20, seed=0)
+    for i in range(1000):
+        sample.add(labelled_data.LabelledText(f"t{i}", "abcd"[i % 4], "", "", i))
+        assert sum(map(len, sample._kept.values())) <= 20
+    assert Counter(text.label for text in sample.texts()) == dict.fromkeys("abcd", 5)
