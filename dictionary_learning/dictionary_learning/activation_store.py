@@ -32,6 +32,11 @@ _EXTRA_BYTES = 4 + 1 + 4 + 2 * 8 + 2 * 8 + 6 * 8
 _BEGINNING = BlockStart(0, 0, 0)
 
 
+def bytes_per_token(d_model: int, dtype: torch.dtype = torch.float32) -> int:
+    """What a stored position takes of `memory_bytes`."""
+    return d_model * dtype.itemsize + _EXTRA_BYTES
+
+
 class ActivationStore:
     """The activations of a corpus at one layer, block by block.
 
@@ -41,6 +46,7 @@ class ActivationStore:
 
     Attributes:
         d_model: width of the activations.
+        capacity: positions that fit into a block.
         config: the options, under upstream's names and ours, for a run's record.
     """
 
@@ -111,11 +117,11 @@ class ActivationStore:
         self._max_tokens = max_tokens
         self._add_bos = add_bos
         self._drop_special = drop_special
-        self._bytes_per_row = self.d_model * dtype.itemsize + _EXTRA_BYTES
-        self._capacity = memory_bytes // self._bytes_per_row
-        if self._capacity < context_length:
+        self._bytes_per_row = bytes_per_token(self.d_model, dtype)
+        self.capacity = memory_bytes // self._bytes_per_row
+        if self.capacity < context_length:
             raise UserError(
-                f"{format_bytes(memory_bytes)} hold {self._capacity:,} tokens of width {self.d_model}, less"
+                f"{format_bytes(memory_bytes)} hold {self.capacity:,} tokens of width {self.d_model}, less"
                 f" than one context of {context_length}: ask for more with --memory, such as 4GB."
             )
         self.config: dict[str, Any] = {
@@ -229,14 +235,14 @@ class ActivationStore:
             n_tokens += context.n_text
             if self._max_tokens is not None and n_tokens > self._max_tokens:
                 break
-            if n_rows > self._capacity:
+            if n_rows > self.capacity:
                 following = BlockStart(context.position, context.number, n_tokens - context.n_text)
                 self._waiting = following, chain([context], waiting)
                 return contexts, following
             if n_rows * self._bytes_per_row > free_bytes:
                 raise UserError(
                     f"the activation store would take more than the {format_bytes(free_bytes)} of memory that"
-                    f" are free: ask for less than {format_bytes(self._capacity * self._bytes_per_row)} with"
+                    f" are free: ask for less than {format_bytes(self.capacity * self._bytes_per_row)} with"
                     " --memory."
                 )
             contexts.append(context)
@@ -264,7 +270,7 @@ class ActivationStore:
     def _allocate(self, n_rows: int, is_last: bool) -> Tensor:
         """Room for the activations of a block: exactly what a small corpus needs, all that was asked else."""
         if len(self._x_TD) < n_rows:
-            n_allocated = n_rows if is_last else self._capacity
+            n_allocated = n_rows if is_last else self.capacity
             more = "" if is_last else "; the corpus is larger, so the language model runs in every epoch"
             self.log(
                 f"activation store: {format_bytes(n_allocated * self._bytes_per_row)} for {n_allocated:,}"

@@ -133,6 +133,11 @@ class Batches(Iterator[Batch]):
     ) -> None:
         if batch_size < 1:
             raise UserError(f"a batch of {batch_size} is empty: give at least 1.")
+        if batch_size > store.capacity:
+            raise UserError(
+                f"a batch of {batch_size:,} {view.what} is larger than the {store.capacity:,} tokens that are"
+                " in memory together: ask for more with --memory, or choose a smaller batch."
+            )
         self.epoch = 0
         self._store = store
         self._view = view

@@ -1,0 +1,123 @@
+"""Tokens/s from text to the activation store, against the bare model on the same padded batches.
+
+    python benchmarks/text_to_store.py
+
+The store's time covers all it does with texts in memory: tokenising, cutting, padding, the language model,
+masks and norms, writing. The bare model is a plain forward pass through the layers up to the recorded one, on
+the very batches that the store made. Rounds of the two alternate; the medians are compared.
+"""
+
+import json
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from machine import machine_facts
+from torch import Tensor
+
+from dictionary_learning import cli
+from dictionary_learning.activation_store import ActivationStore
+from dictionary_learning.language_model import LanguageModel
+from dictionary_learning.options import Parser
+from dictionary_learning.text import Document, DocumentStream
+
+
+def parser() -> Parser:
+    flags = Parser(description=__doc__)
+    flags.add_argument("--model", default="demo", help="language model")
+    flags.add_argument("--dataset", default="demo", help="texts")
+    flags.add_argument("--layer", type=int, default=15, help="layer whose activations are stored")
+    flags.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"], help="of the language model")
+    flags.add_argument("--tokens", type=int, default=16_384, help="tokens a round")
+    flags.add_argument("--context_length", type=int, default=256, help="tokens a context")
+    flags.add_argument("--lm_batch_size", type=int, default=8, help="contexts a batch")
+    flags.add_argument("--rounds", type=int, default=5, help="rounds of each of the two")
+    flags.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "text_to_store.json")
+    return flags
+
+
+class Recorder(LanguageModel):
+    """A language model that keeps the batches it was given."""
+
+    batches: list[tuple[Tensor, Tensor]]
+
+    def record(self, tokens_BL: Tensor, mask_BL: Tensor, layer: int | torch.nn.Module) -> Tensor:
+        self.batches.append((tokens_BL, mask_BL))
+        return super().record(tokens_BL, mask_BL, layer)
+
+
+def fill(lm: Recorder, documents: list[Document], options: dict[str, int], layer: int) -> ActivationStore:
+    """A store that holds the activations of the documents."""
+    lm.batches = []
+
+    def stream(start: int) -> DocumentStream:
+        records: Iterator[dict[str, str]] = ({"text": document.text} for document in documents[start:])
+        return DocumentStream(records, start=start)
+
+    store = ActivationStore(lm, layer, stream, memory_bytes=10**10, log=lambda line: None, **options)
+    next(store.contexts(1))
+    return store
+
+
+@torch.no_grad()
+def run_bare(lm: Recorder) -> None:
+    for tokens_BL, mask_BL in lm.batches:
+        lm.model.base_model(input_ids=tokens_BL, attention_mask=mask_BL.long(), use_cache=False)
+
+
+def measure(dtype: str, documents: list[Document], args: dict[str, object]) -> dict[str, float | int | str]:
+    """Medians over the rounds, in tokens that are not padding a second."""
+    layer, rounds = int(str(args["layer"])), int(str(args["rounds"]))
+    lm = Recorder.load(str(args["model"]), dtype=dtype)
+    lm.truncate(layer)
+    options = {
+        "context_length": int(str(args["context_length"])),
+        "lm_batch_size": int(str(args["lm_batch_size"])),
+        "max_tokens": int(str(args["tokens"])),
+    }
+    n_tokens = fill(lm, documents, options, layer).statistics.n_positions  # warm-up
+    of_store, of_bare = [], []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        fill(lm, documents, options, layer)
+        between = time.perf_counter()
+        run_bare(lm)
+        of_store.append(between - began)
+        of_bare.append(time.perf_counter() - between)
+    store, bare = statistics.median(of_store), statistics.median(of_bare)
+    n_padded = sum(tokens_BL.numel() for tokens_BL, _ in lm.batches)
+    return {
+        "dtype": dtype,
+        "tokens": n_tokens,
+        "padding_share": round(1 - n_tokens / n_padded, 4),
+        "store_tokens_per_second": round(n_tokens / store),
+        "bare_tokens_per_second": round(n_tokens / bare),
+        "ratio": round(bare / store, 3),
+        "ratio_of_the_fastest_rounds": round(min(of_bare) / min(of_store), 3),
+    }
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = vars(parser().parse_args(argv))
+    documents: list[Document] = []
+    n_characters = 0
+    for document in DocumentStream.open(args["dataset"], part="all"):
+        documents.append(document)
+        n_characters += len(document.text)
+        if n_characters > 8 * args["tokens"]:
+            break
+    results = []
+    for dtype in args["dtypes"]:
+        results.append(measure(dtype, documents, args))
+        print(results[-1])
+    out = args.pop("out")
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(
+        json.dumps({"options": args, "machine": machine_facts(), "results": results}, indent=1) + "\n"
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)
