@@ -95,20 +95,25 @@ def train(typed: Mapping[str, Any], architectures: Sequence[str]) -> None:
     find_device(options.device)
     _check_texts(options)
 
-    from dictionary_learning.activation_store import ActivationStore
     from dictionary_learning.language_model import LanguageModel
-    from dictionary_learning.training import trainSAE
 
     lm = LanguageModel.load(options.model, device=options.device, dtype=options.lm_dtype, layer=options.layer)
     lm.truncate(options.layer)
-    say(
-        f"{options.arch}: {options.latents(lm.d_model):,} latents on layer {options.layer} of "
-        f"{options.model}, {options.steps:,} steps of {options.batch_size:,}, in {run.path}"
-    )
-    store = ActivationStore(
+    train_on(open_store(lm, options), options, preset)
+
+
+def open_store(lm: Any, options: TrainOptions, part: str = "train") -> Any:
+    """The store of the activations that `options` ask for; nothing is read yet.
+
+    Args:
+        part: of the documents, "train" or "eval".
+    """
+    from dictionary_learning.activation_store import ActivationStore
+
+    return ActivationStore(
         lm,
         options.layer,
-        lambda start: _open_texts(options, start),
+        lambda start: _open_texts(options, start, part),
         context_length=options.context_length,
         lm_batch_size=options.lm_batch_size,
         memory_bytes=options.memory_bytes,
@@ -116,6 +121,17 @@ def train(typed: Mapping[str, Any], architectures: Sequence[str]) -> None:
         max_norm_ratio=options.max_norm_ratio,
         max_tokens=options.max_tokens,
         log=say,
+    )
+
+
+def train_on(store: Any, options: TrainOptions, preset: str | None) -> None:
+    """Train one dictionary a seed on the activations of a store, into the run's folder."""
+    from dictionary_learning.training import trainSAE
+
+    run = _run_folder(options)
+    say(
+        f"{options.arch}: {options.latents(store.d_model):,} latents on layer {options.layer} of "
+        f"{options.model}, {options.steps:,} steps of {options.batch_size:,}, in {run.path}"
     )
     if _trains_on_pairs(options):
         data = store.pairs(
@@ -125,7 +141,7 @@ def train(typed: Mapping[str, Any], architectures: Sequence[str]) -> None:
         data = store.tokens(options.batch_size, seed=options.seeds[0])
     result = trainSAE(
         data,
-        [trainer_config(options, lm.d_model, seed) for seed in options.seeds],
+        [trainer_config(options, store.d_model, seed) for seed in options.seeds],
         options.steps,
         use_wandb=options.use_wandb,
         wandb_entity=options.wandb_entity,
@@ -250,7 +266,7 @@ def _hub_answers() -> bool:
         return False
 
 
-def _open_texts(options: TrainOptions, start: int) -> Any:
+def _open_texts(options: TrainOptions, start: int, part: str = "train") -> Any:
     from dictionary_learning.text import DocumentStream
 
     return DocumentStream.open(
@@ -258,7 +274,7 @@ def _open_texts(options: TrainOptions, start: int) -> Any:
         text_field=options.text_field,
         split=options.split,
         subset=options.subset,
-        part="train",
+        part=part,
         eval_share=options.eval_share,
         start=start,
     )

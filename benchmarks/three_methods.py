@@ -1,0 +1,177 @@
+"""T-SAE, Matryoshka and BatchTopK at one budget on the demo's texts: quality, smoothness, probes.
+
+    python benchmarks/three_methods.py
+
+SmolLM2 layer 15, 4,608 latents, k 20, three seeds, 1.5 million pairs (750 steps of 2,048): the language
+model runs once over the training texts, every method trains on those activations, and all are evaluated
+on the same held-out documents and probed on the same labelled extracts. What is finished is not done
+again. Takes about an hour on two cores. Writes benchmarks/results/three_methods.json and .md.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from pathlib import Path
+
+from machine import machine_facts
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+from experiments import probing
+
+from dictionary_learning import cli
+from dictionary_learning.evaluation import evaluate
+from dictionary_learning.language_model import LanguageModel
+from dictionary_learning.train_command import new_options, open_store, train_on
+from dictionary_learning.utils import load_dictionary
+
+RESULTS = Path(__file__).parent / "results"
+METHODS = {"temporal": "T-SAE", "matryoshka": "Matryoshka", "batch_top_k": "BatchTopK"}
+PROBE_K = 10
+
+
+def train_all(flags: dict, runs: Path) -> None:
+    """Train what is missing, on activations that are recorded once."""
+    store = None
+    for arch in METHODS:
+        options, preset = new_options(
+            flags | {"arch": arch, "run_name": arch, "checkpoints_path": str(runs)}, "demo", [arch]
+        )
+        if all((runs / arch / f"trainer_{i}" / "ae.pt").exists() for i in range(len(options.seeds))):
+            continue
+        if store is None:
+            lm = LanguageModel.load(options.model, dtype=options.lm_dtype, layer=options.layer)
+            lm.truncate(options.layer)
+            store = open_store(lm, options)
+        train_on(store, options, preset)
+
+
+def evaluate_all(flags: dict, runs: Path, n_tokens: int, loss_tokens: int) -> None:
+    """Evaluate what is missing on held-out documents."""
+    missing = [path for path in folders(runs) if not (path / "three_methods_eval.json").exists()]
+    if not missing:
+        return
+    options, _ = new_options(
+        flags | {"run_name": "evaluation", "max_tokens": n_tokens, "batch_size": 1}, "demo", ["temporal"]
+    )
+    lm = LanguageModel.load(options.model, dtype=options.lm_dtype)
+    store = open_store(lm, options, part="eval")
+    for path in missing:
+        dictionary, _ = load_dictionary(path)
+        result = evaluate(dictionary, store.contexts(8), lm=lm, layer=options.layer, loss_tokens=loss_tokens)
+        (path / "three_methods_eval.json").write_text(json.dumps(result))
+        print(f"evaluated {path}", flush=True)
+
+
+def probe_all(runs: Path, n_train: int, n_test: int) -> None:
+    """Probe the high-level split, the rest and the whole of each dictionary."""
+    sizes = ["--n_train", str(n_train), "--n_test", str(n_test), "--k", str(PROBE_K), "--repeats", "5"]
+    for path in folders(runs):
+        for chunk in chunks(path.parent.name):
+            if not probing_path(path, chunk).exists():
+                where = ["--run_name", path.parent.name, "--trainer", path.name.split("_")[1]]
+                where += ["--output_dir", str(probing_path(path, chunk).parent), "--chunk", str(chunk)]
+                probing.main([*where, "--checkpoints_path", str(runs), *sizes])
+    if not list(runs.glob("baseline_model/**/*.json")):
+        place = ["--model", "demo", "--layer", "15", "--context_length", "128"]
+        probing.main(["--run_name", "baseline_model", "--checkpoints_path", str(runs), *place, *sizes])
+
+
+def chunks(arch: str) -> tuple[int, ...]:
+    return (2,) if arch == "batch_top_k" else (0, 1, 2)
+
+
+def folders(runs: Path) -> list[Path]:
+    return sorted(path for arch in METHODS for path in (runs / arch).glob("trainer_*"))
+
+
+def probing_path(trainer: Path, chunk: int) -> Path:
+    folder = trainer / f"probing_{chunk}"
+    return next(iter(folder.glob("*.json")), folder / "missing.json")
+
+
+def collect(runs: Path) -> dict:
+    """{method: {measure: [one value a seed]}}"""
+    table: dict[str, dict[str, list[float]]] = {}
+    for path in folders(runs):
+        rows = table.setdefault(METHODS[path.parent.name], {})
+        measures = json.loads((path / "three_methods_eval.json").read_text())["measures"]
+        whole = measures["all"]
+        values = {
+            "FVE, mean of contexts": whole["fve_context_mean"]["value"],
+            "FVE, global": whole["fve_global"]["value"],
+            "cosine": whole["cosine"]["value"],
+            "L0, held out": whole["l0"]["value"],
+            "alive": whole["alive"]["value"],
+            "cross-entropy recovered": whole["loss_recovered"]["value"],
+            "smoothness, all": whole["smoothness_lipschitz"]["value"],
+        }
+        for split in ("high", "low"):
+            if split in measures:
+                values[f"smoothness, {split}"] = measures[split]["smoothness_lipschitz"]["value"]
+                values[f"L0, {split}"] = measures[split]["l0"]["value"]
+        for chunk in chunks(path.parent.name):
+            tasks = json.loads(probing_path(path, chunk).read_text())["tasks"]
+            for task, result in tasks.items():
+                name = f"{task}, {('high', 'low', 'all')[chunk]} latents"
+                values[name] = result["accuracy"][0]["mean"]
+        for name, value in values.items():
+            rows.setdefault(name, []).append(value)
+    for path in runs.glob("baseline_model/**/*.json"):
+        tasks = json.loads(path.read_text())["tasks"]
+        table["dense activations"] = {
+            f"{task}, all latents": [result["accuracy"][0]["mean"]] for task, result in tasks.items()
+        }
+    return table
+
+
+def markdown(table: dict) -> str:
+    """A row a measure, a column a method; mean and, over several seeds, standard deviation."""
+    names = list(dict.fromkeys(name for rows in table.values() for name in rows))
+    lines = ["| | " + " | ".join(table) + " |", "|---" * (len(table) + 1) + "|"]
+    for name in names:
+        cells = []
+        for rows in table.values():
+            values = rows.get(name)
+            if values is None:
+                cells.append("")
+                continue
+            digits = 2 if name.startswith("L0") else 3
+            spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+            cells.append(f"{statistics.mean(values):.{digits}f}{spread}")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=Path, default=Path("runs/three_methods"), help="folder of the runs")
+    parser.add_argument("--max_tokens", type=int, default=1_000_000, help="training tokens read once")
+    parser.add_argument("--steps", type=int, default=750, help="steps of 2,048 pairs")
+    parser.add_argument("--eval_tokens", type=int, default=40_000, help="held-out tokens")
+    parser.add_argument("--loss_tokens", type=int, default=8_000, help="of them, for the cross-entropy")
+    parser.add_argument("--n_train", type=int, default=2000, help="training examples of a probe")
+    parser.add_argument("--n_test", type=int, default=800, help="test examples of a probe")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    args = parser.parse_args()
+    flags = {
+        "max_tokens": args.max_tokens,
+        "steps": args.steps,
+        "seeds": tuple(args.seeds),
+        "memory": "4GB",
+        "calibration_tokens": 65_536,
+    }
+    train_all(flags, args.runs)
+    evaluate_all(flags, args.runs, args.eval_tokens, args.loss_tokens)
+    probe_all(args.runs, args.n_train, args.n_test)
+    table = collect(args.runs)
+    RESULTS.mkdir(exist_ok=True)
+    settings = {key: str(value) for key, value in vars(args).items()}
+    content = {"machine": machine_facts(), "settings": settings, "probe_k": PROBE_K, "table": table}
+    (RESULTS / "three_methods.json").write_text(json.dumps(content, indent=2) + "\n")
+    (RESULTS / "three_methods.md").write_text(markdown(table))
+    print(markdown(table))
+
+
+if __name__ == "__main__":
+    cli.run(main)
