@@ -109,7 +109,7 @@ class DocumentStream:
         """
         # The documents in front of `start` count for max_documents, so they have to be looked at.
         first = start if max_documents is None else 0
-        records = _open_records(dataset, split, subset, first)
+        records = open_records(dataset, split, subset, first)
         head = list(islice(records, 1))
         if head and text_field not in head[0]:
             raise UserError(
@@ -191,8 +191,8 @@ def _hash(data: bytes, purpose: bytes = b"") -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def _open_records(dataset: str, split: str, subset: str | None, start: int) -> Iterator[Record]:
-    """The records of a data set from number `start` on."""
+def open_records(dataset: str, split: str, subset: str | None, start: int) -> Iterator[Record]:
+    """The records of a data set, named as for `DocumentStream.open`, from number `start` on."""
     if dataset in DEMO_CORPORA:
         return islice(_demo_records(dataset), start, None)
     if is_local(dataset):

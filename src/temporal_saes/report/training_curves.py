@@ -1,7 +1,7 @@
 """Training curves of one or several runs: a small picture for each number in the log.
 
-    for curve in training_curves([RunFiles.read("runs", "demo")]):
-        folder.joinpath(f"{curve.name}.svg").write_bytes(curve.svg)
+for curve in training_curves([RunFiles.read("runs", "demo")]):
+    folder.joinpath(f"{curve.name}.svg").write_bytes(curve.svg)
 """
 
 import io
@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from dictionary_learning import figures
-from temporal_saes.run_files import RunFiles
+from temporal_saes.report import page
+from temporal_saes.report.page import Html, element, missing
+from temporal_saes.report.run_files import RunFiles
 
 LINES = ("-", "--", ":", "-.")
 L0_GROUP = "l0_group_"
@@ -38,10 +40,12 @@ class Curve(NamedTuple):
 def training_curves(runs: Sequence[RunFiles]) -> list[Curve]:
     """Curves of all numbers that any of the runs logged: losses, FVE, L0 of each group, dead share."""
     logged = set().union(*(run.logged() for run in runs))
-    curves = [_curve(runs, name, title) for name, title in (LOSSES | SHARES).items() if name in logged]
-    l0 = _l0_curve(runs) if logged & {"l0", f"{L0_GROUP}0"} else None
-    # after the FVE: how well, and with how many latents
-    return curves if l0 is None else [*curves[:-1], l0, *curves[-1:]]
+    titles = LOSSES | SHARES
+    return [
+        _l0_curve(runs) if name == "l0" else _curve(runs, name, titles[name])
+        for name in (*LOSSES, "fve", "l0", "dead_share")
+        if name in logged
+    ]
 
 
 def _curve(runs: Sequence[RunFiles], name: str, title: str) -> Curve:
@@ -100,3 +104,38 @@ def _scale(axis: Any, name: str, values: Sequence[float]) -> None:
         axis.set_ylim(0, 1)  # the first steps are far below, and would flatten the rest
     elif name not in LOSSES:
         axis.set_ylim(bottom=0)
+
+
+# --- the section ---
+
+
+def curves_section(runs: Sequence[RunFiles]) -> list[Html | None]:
+    """Training curves, and which colour is which run."""
+    title = element("h2", "Training")
+    logged = [run for run in runs if run.logged()]
+    if not logged:
+        return [title, missing(f"{runs[0].name} has no metrics.jsonl, which training writes as it goes on.")]
+    colours = figures.run_colours([run.method for run in logged])
+    legend = [
+        element(
+            "li", element("span", class_="swatch", style=f"background:{colour}"), f"{run.name} ({run.method})"
+        )
+        for run, colour in zip(logged, colours, strict=True)
+    ]
+    pictures = [page.image(curve.svg, "svg+xml", curve.description) for curve in training_curves(logged)]
+    dead = runs[0].trainer.get("dead_feature_threshold")
+    several = (
+        " Losses of different methods have different terms, so compare FVE and L0." if len(logged) > 1 else ""
+    )
+    return [
+        title,
+        element("ul", *legend, class_="legend"),
+        element("div", *pictures, class_="curves"),
+        element(
+            "p",
+            "Each point is one training batch. FVE is the share of the activations' variance that the "
+            "reconstruction explains (1 is perfect), L0 the number of latents that fire at a token, and dead "
+            f"latents have not fired for {f'{dead:,}' if isinstance(dead, int) else 'many'} tokens.{several}",
+            class_="quiet",
+        ),
+    ]

@@ -64,9 +64,7 @@ def table(headers: Sequence[object], rows: Iterable[Sequence[object]], caption: 
 def facts(pairs: Iterable[tuple[object, object]]) -> Html:
     """Names with their values; a value that is None or empty is left out."""
     told = [(name, value) for name, value in pairs if value not in (None, "")]
-    return element(
-        "dl", *(element("div", element("dt", name), element("dd", value)) for name, value in told)
-    )
+    return element("dl", *(element("div", element("dt", name), element("dd", value)) for name, value in told))
 
 
 def image(data: bytes, kind: str, alt: str, caption: object = None) -> Html:
@@ -84,6 +82,11 @@ def image(data: bytes, kind: str, alt: str, caption: object = None) -> Html:
 def commands(lines: Iterable[str]) -> Html:
     """Command lines, as they can be copied."""
     return element("pre", element("code", "\n".join(lines)))
+
+
+def missing(sentence: str, *lines: str) -> Html:
+    """What is not there, and the commands that make it."""
+    return element("div", element("p", sentence), commands(lines) if lines else None, class_="missing")
 
 
 def page(title: str, body: Iterable[object]) -> str:

@@ -1,7 +1,7 @@
 """Latents on one text: which ones to show, how strong they are at each token, and what they may mean.
 
     shown = look(parts, features, texts, dictionary.splits())
-    shown.latents[0]  # index, split, value at every token, where it is strongest in other texts
+    shown.latents[0]  # number, split, value at every token, where it is strongest in other texts
 
 A latent is chosen for a part of the text (one of two joined passages): in each split, the one whose mean
 activation over the part's tokens exceeds its mean over everything it is compared with most. The rule is the
@@ -49,7 +49,7 @@ class Snippet(NamedTuple):
 class Latent(NamedTuple):
     """One latent on the text."""
 
-    index: int
+    number: int
     split: str
     part: int
     value_T: np.ndarray
@@ -80,11 +80,8 @@ class Shown(NamedTuple):
 # --- the text ---
 
 
-def two_parts(lm: LanguageModel, records: Sequence[Record], text_field: str, context_length: int) -> list[Part]:
-    """The beginnings of the first document and of the first one of another domain.
-
-    Each is half of what is shown at most, and ends with a sentence where it can. Documents without a
-    domain differ from each other.
+def two_documents(records: Sequence[Record]) -> list[Record]:
+    """The first record and the first one of another domain; those without a domain differ from each other.
 
     Raises:
         UserError: there are no two such documents.
@@ -93,13 +90,15 @@ def two_parts(lm: LanguageModel, records: Sequence[Record], text_field: str, con
     second = next((record for record in records[1:] if first and _differ(first, record)), None)
     if first is None or second is None:
         raise UserError("there are no two held-out documents of different domains: give a --text.")
+    return [first, second]
+
+
+def opening(lm: LanguageModel, record: Record, text_field: str, context_length: int) -> Part:
+    """The beginning of a document: at most half of what is shown, up to the end of a sentence or a word."""
     n_tokens = max(2, min(context_length, MAX_TOKENS) // 2 - 2)
-    parts = []
-    for number, record in enumerate((first, second), start=1):
-        text = _beginning(lm, paragraphs(record[text_field]), n_tokens)
-        title = _string(record.get("title")) or f"held-out document {number}"
-        parts.append(Part(text, title, _string(record.get("domain")), _string(record.get("source"))))
-    return parts
+    text = _beginning(lm, paragraphs(record[text_field]), n_tokens)
+    title = _string(record.get("title")) or "a held-out document"
+    return Part(text, title, _string(record.get("domain")), _string(record.get("source")))
 
 
 def _differ(first: Record, second: Record) -> bool:
@@ -152,10 +151,12 @@ def look(
     for name, split in splits.items():
         for part, index in choose(f_TF, part_T, held_out_NF, split, n_parts=len(parts)):
             value_T = f_TF[:, [index]].toarray()[:, 0]
-            on = [(int((value_T[part_T == p] > 0).sum()), int((part_T == p).sum())) for p in range(len(parts))]
+            on = [
+                (int((value_T[part_T == p] > 0).sum()), int((part_T == p).sum())) for p in range(len(parts))
+            ]
             latents.append(
                 Latent(
-                    index=index,
+                    number=index,
                     split=name,
                     part=part,
                     value_T=value_T,
@@ -218,7 +219,8 @@ def steadiness(f_TF: np.ndarray) -> float:
 
 def strongest(features: Features, texts: Sequence[str], index: int) -> list[Snippet]:
     """The held-out tokens at which a latent is strongest, strongest first, each token text once."""
-    value_N = features.x[:, [index]].toarray()[:, 0]
+    x: Any = features.x
+    value_N = x[:, [index]].toarray()[:, 0]
     value_N[features.text_N == 0] = 0
     snippets: dict[str, Snippet] = {}
     for row in np.argsort(-value_N, kind="stable"):

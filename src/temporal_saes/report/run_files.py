@@ -1,6 +1,8 @@
 """What a run left on disk: its options, its log, its evaluation and its probes, for whoever shows them."""
 
+import hashlib
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,9 +30,9 @@ class RunFiles:
     metrics: list[dict[str, Any]]
     """metrics.jsonl; the numbers of a trainer stand under its name."""
     evaluation: dict[str, Any] | None
-    """eval_results.json."""
+    """eval_results.json, if it is of the weights in ae.pt."""
     probing: list[dict[str, Any]]
-    """Results of the probing experiment on the final weights."""
+    """Results of the probing experiment on the weights in ae.pt."""
 
     @classmethod
     def read(cls, checkpoints_path: str | Path, name: str, trainer: int = 0) -> "RunFiles":
@@ -49,12 +51,18 @@ class RunFiles:
         trainer_folder = folder / f"trainer_{trainer}"
         config_path = trainer_folder / "config.json"
         if not config_path.is_file():
-            raise UserError(f"the run {folder} holds no {trainer_folder.name}: check --run_name and --trainer.")
+            raise UserError(
+                f"the run {folder} holds no {trainer_folder.name}: check --run_name and --trainer."
+            )
         config = read_json(config_path)
         if config is None or not isinstance(config.get("trainer"), dict):
             raise UserError(f'{config_path} is damaged: JSON with a "trainer" in it was expected.')
         run = RunFolder(folder)
-        evaluation = read_json(trainer_folder / "eval_results.json")
+        weights = _sha256(trainer_folder / "ae.pt")
+        evaluation = read_json(trainer_folder / "eval_results.json") or {}
+        is_current = evaluation.get("weights_sha256") == weights and isinstance(
+            evaluation.get("measures"), dict
+        )
         return cls(
             name=name,
             folder=folder,
@@ -63,13 +71,8 @@ class RunFiles:
             trainer=config["trainer"],
             buffer=config.get("buffer") or {},
             metrics=run.read_metrics(),
-            evaluation=evaluation if evaluation and isinstance(evaluation.get("measures"), dict) else None,
-            probing=[
-                result
-                for result in read_probing(folder)
-                if result["subject"].get("trainer_folder") == trainer_folder.name
-                and result["subject"].get("checkpoint") is None
-            ],
+            evaluation=evaluation if is_current else None,
+            probing=[result for result in read_probing(folder) if result.get("weights_sha256") == weights],
         )
 
     @property
@@ -88,6 +91,16 @@ class RunFiles:
         layer = self.trainer.get("layer")
         return self.buffer.get("layer") if layer is None else layer
 
+    @property
+    def flags(self) -> str:
+        """`--run_name` and its companions, for a command line."""
+        words = ["--run_name", self.name]
+        if self.folder.parent != Path("runs"):
+            words += ["--checkpoints_path", str(self.folder.parent)]
+        if self.trainer_name != "trainer_0":
+            words += ["--trainer", self.trainer_name.removeprefix("trainer_")]
+        return shlex.join(words)
+
     def curve(self, metric: str) -> tuple[list[int], list[float]]:
         """Steps and values of a number in the log; records without it are left out."""
         points = [
@@ -100,6 +113,14 @@ class RunFiles:
     def logged(self) -> set[str]:
         """Names of all numbers in the log."""
         return {name for record in self.metrics for name in (record.get(self.trainer_name) or {})}
+
+
+def _sha256(path: Path) -> str | None:
+    """None if there is no such file: nothing was made from it then."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Sequence
 
-from temporal_saes.page import Html, element, join
-from temporal_saes.text_latents import Latent, Part, Piece, Shown, Snippet, pieces
+from temporal_saes.report.page import Html, element, join
+from temporal_saes.report.text_latents import Latent, Part, Piece, Shown, Snippet, pieces
 
 STRONGEST = 0.8  # opacity of the colour at the largest value: the letters stay readable
 N_SNIPPETS = 3
@@ -19,14 +19,16 @@ def visible(text: str) -> str:
         return "␣" * len(text)
     text = text.replace("\r\n", "\n").replace("\n", "↵\n").replace("\t", "⇥\t")
     # the joiner of an emoji and the marks of some scripts are unseen and needed: a lone one is shown
-    return _UNSEEN.sub(lambda found: "�" if len(text) == 1 or found[0] not in "\u200c\u200d" else found[0], text)
+    return _UNSEEN.sub(
+        lambda found: "�" if len(text) == 1 or found[0] not in "\u200c\u200d" else found[0], text
+    )
 
 
 def panel(shown: Shown, latent: Latent) -> Html:
     """Everything about one latent: its name, its numbers, the strip, the coloured text, its top tokens."""
     peak = float(latent.value_T.max(initial=0.0))
     name = " ".join(word for word in (SPLIT_NAMES.get(latent.split, latent.split), "latent") if word)
-    title = f"{name} {latent.index}".capitalize()
+    title = f"{name} {latent.number}".capitalize()
     scale = element(
         "p", "0", element("span", class_="scale"), f"{peak:.3g}, its largest value here", class_="quiet"
     )
@@ -43,7 +45,9 @@ def panel(shown: Shown, latent: Latent) -> Html:
 
 
 def _chosen_for(shown: Shown, latent: Latent) -> str:
-    counts = [f"{on} of {n} tokens of {_ordinal(part, shown)}" for part, (on, n) in enumerate(latent.on_in_parts)]
+    counts = [
+        f"{on} of {n} tokens of {_ordinal(part, shown)}" for part, (on, n) in enumerate(latent.on_in_parts)
+    ]
     chosen = f"Chosen for {_ordinal(latent.part, shown)}. " if len(shown.parts) > 1 else ""
     return f"{chosen}On at {' and at '.join(counts)}; steadiness {latent.steadiness:.2f}."
 
@@ -112,7 +116,10 @@ def _hints(snippets: Sequence[Snippet]) -> list[Html]:
         return [element("p", "It fires at no token of the held-out texts that were read.", class_="quiet")]
     tokens: list[object] = []
     for snippet in snippets:
-        tokens += [", " if tokens else None, element("code", _signs(snippet.token), title=f"{snippet.value:.3g}")]
+        tokens += [
+            ", " if tokens else None,
+            element("code", _signs(snippet.token), title=f"{snippet.value:.3g}"),
+        ]
     examples = [
         element(
             "li",
@@ -151,6 +158,7 @@ def legend() -> Html:
 def whole_text_steadiness(shown: Shown) -> str:
     """The splits' steadiness over all latents, which no choice of latents can flatter."""
     told = [
-        f"{SPLIT_NAMES.get(name, name) or 'all'} latents {value:.2f}" for name, value in shown.steadiness.items()
+        f"{SPLIT_NAMES.get(name, name) or 'all'} latents {value:.2f}"
+        for name, value in shown.steadiness.items()
     ]
     return f"Over all latents that fire in this text, steadiness is: {', '.join(told)}."

@@ -1,0 +1,255 @@
+"""What was measured on a run: the evaluation table, the probing figure and table; beside other runs."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from temporal_saes.cli import slug
+from temporal_saes.report import page
+from temporal_saes.report.page import Html, element, join, missing
+from temporal_saes.report.run_files import RunFiles
+
+EVALUATE = "python dictionary_learning/dictionary_learning/eval_temporal.py"
+PROBE = "python src/experiments/probing.py"
+TASKS = ("semantics", "syntax", "context")
+
+HIGHER, LOWER = "higher is better", "lower is better"
+# split, measure, name, how to read it
+MEASURES = (
+    ("all", "fve_global", "FVE, global", f"share of the variance explained, over all tokens; {HIGHER}"),
+    (
+        "all",
+        "fve_context_mean",
+        "FVE, mean over contexts",
+        f"the same in each context, as papers do; {HIGHER}",
+    ),
+    ("high", "fve_context_mean", "… by high-level latents alone", "the higher, the more they carry"),
+    ("low", "fve_context_mean", "… by low-level latents alone", "the higher, the more they carry"),
+    ("all", "cosine", "cosine", f"between activation and reconstruction; {HIGHER}"),
+    ("all", "l0", "L0", "latents that fire at a token; meant to be k, lower is sparser"),
+    ("high", "l0", "… of them high-level", "near 0 the group has fallen silent"),
+    ("low", "l0", "… of them low-level", "the rest of L0"),
+    ("all", "alive", "alive", f"share of latents that fired at all; {HIGHER}, and grows with the tokens"),
+    (
+        "all",
+        "smoothness_lipschitz",
+        "smoothness, all latents",
+        "change of a latent by change of x; lower is smoother",
+    ),
+    ("high", "smoothness_lipschitz", "… high-level", f"{LOWER}: these are meant to be steady"),
+    ("low", "smoothness_lipschitz", "… low-level", "no aim: these may follow single words"),
+    (
+        "all",
+        "loss_recovered",
+        "cross-entropy recovered",
+        f"1: the model reads x̂ as well as x, 0: as badly as zeros; {HIGHER}",
+    ),
+)
+MORE_MEASURES = (
+    *(
+        (split, f"smoothness_{name}", f"{label}, {split}", "lower is smoother")
+        for name, label in (
+            ("total_variation", "total variation"),
+            ("fourier", "Fourier, high / low frequencies"),
+            ("wavelet", "wavelet, detail / coarse"),
+            ("multiscale", "multiscale, fine / coarse"),
+        )
+        for split in ("all", "high", "low")
+    ),
+    ("all", "l2_ratio", "length of x̂ / length of x", "1 is best"),
+    ("all", "relative_bias", "relative bias", "1 is best; below, reconstructions are too short"),
+    ("all", "l0_context", "L0 of a context", "latents that fire anywhere in a context"),
+    ("all", "loss_clean", "cross-entropy with x", "nats a token"),
+    ("all", "loss_reconstructed", "cross-entropy with x̂", f"nats a token; {LOWER}"),
+    ("all", "loss_ablated", "cross-entropy with zeros", "nats a token"),
+)
+
+
+# --- evaluation ---
+
+
+def evaluation_section(runs: Sequence[RunFiles]) -> list[Html | None]:
+    """Measures on documents that training did not see: a row a measure, a column a run."""
+    found = [run for run in runs if run.evaluation is not None]
+    lacking = [
+        missing(
+            f"{run.name} has no evaluation of its present weights. This makes it:", f"{EVALUATE} {run.flags}"
+        )
+        for run in runs
+        if run.evaluation is None
+    ]
+    title = element("h2", "Evaluation")
+    if not found:
+        return [title, *lacking]
+    headers = ["measure", *(f"{run.name} ({run.method})" for run in found)]
+    results = [run.evaluation for run in found if run.evaluation is not None]
+    counted = [
+        _plain_row(
+            "text tokens", "what all but cross-entropy is measured on", [r.get("tokens") for r in results]
+        ),
+        _plain_row(
+            "predicted tokens",
+            "what cross-entropy is measured on",
+            [_measure(result, "all", "loss_clean").get("predictions") for result in results],
+        ),
+    ]
+    rows = [*_rows(results, MEASURES), *counted]
+    more = list(_rows(results, MORE_MEASURES))
+    caption = "Documents that training did not see; x is an activation, x̂ its reconstruction."
+    return [
+        title,
+        page.table(headers, rows, caption),
+        element(
+            "details",
+            element("summary", "More measures, and the formulas"),
+            page.table(headers, more, "Other families of smoothness, and what goes into the measures above."),
+            _formulas(results),
+        ),
+        *lacking,
+    ]
+
+
+def _rows(
+    results: Sequence[Mapping[str, Any]], measures: Sequence[tuple[str, str, str, str]]
+) -> Iterator[list]:
+    """A row for each measure that any run has."""
+    for split, name, label, aid in measures:
+        cells = [_measure(result, split, name) for result in results]
+        if any(cells):
+            yield _plain_row(label, aid, [cell.get("value") for cell in cells])
+
+
+def _plain_row(label: str, aid: str, values: Sequence[float | None]) -> list[object]:
+    return [join([label, element("span", aid, class_="aid")]), *map(number, values)]
+
+
+def _measure(result: Mapping[str, Any], split: str, name: str) -> Mapping[str, Any]:
+    return (result["measures"].get(split) or {}).get(name) or {}
+
+
+def _formulas(results: Sequence[Mapping[str, Any]]) -> Html:
+    formulas = {
+        name: measure["formula"]
+        for result in results
+        for measures in result["measures"].values()
+        for name, measure in measures.items()
+        if measure.get("formula")
+    }
+    masks = next((result["masks"] for result in results if result.get("masks")), None)
+    return element("div", page.facts(formulas.items()), element("p", f"Masks: {masks}.") if masks else None)
+
+
+def number(value: float | None) -> str:
+    """Three digits of a measure, all digits of a count, a dash for what was not measured."""
+    if value is None:
+        return "–"
+    return (
+        f"{value:,}" if isinstance(value, int) else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    )
+
+
+# --- probing ---
+
+
+def probing_section(runs: Sequence[RunFiles], baseline: Sequence[dict[str, Any]]) -> list[Html | None]:
+    """The figure, and test accuracies with their intervals: a row a task and a subject."""
+    run = runs[0]
+    title = element("h2", "Probing")
+    lacking = [
+        missing(
+            f"{other.name} has no probes of its present weights. These make them:",
+            *(
+                f"{PROBE} {other.flags} --chunk {chunk}"
+                for chunk in ((0, 1) if len(_splits(other)) > 1 else (2,))
+            ),
+        )
+        for other in runs
+        if not other.probing
+    ]
+    if not run.probing:
+        return [title, *lacking]
+    results = [result for other in runs for result in other.probing] + list(baseline)
+    dataset = run.probing[0]["options"].get("dataset")
+    results = [result for result in results if result["options"].get("dataset") == dataset]
+    figure = probing_figure(run.folder, results)
+    return [
+        title,
+        element(
+            "p",
+            "What a few latents tell: a logistic regression on the k latents a class that differ most for it "
+            "predicts the domain of a text (semantics), the part of speech of a token (syntax), or which "
+            f"text a token is from (context). {HIGHER.capitalize()}; chance is one over the number of "
+            "classes, majority always says the most frequent class.",
+        ),
+        page.image(figure.read_bytes(), "png", _alt(results), f"Test accuracy on {dataset}.")
+        if figure
+        else None,
+        *(
+            _probing_table(task, results)
+            for task in TASKS
+            if any(task in result["tasks"] for result in results)
+        ),
+        element("p", f"Interval: {run.probing[0].get('interval')}.", class_="quiet"),
+        *lacking,
+    ]
+
+
+def _splits(run: RunFiles) -> list[int]:
+    return run.trainer.get("group_sizes") or []
+
+
+def probing_figure(run_folder: Path, results: Sequence[dict[str, Any]]) -> Path | None:
+    """The figure with most of these results: that of a comparison, or the run's own; the newest of equals.
+
+    A comparison's file is named after the subjects in it, joined by underscores.
+    """
+    names = [slug(result["name"]) for result in results]
+
+    def shown(path: Path) -> int:
+        return sum(bool(re.search(rf"(^|_){re.escape(name)}(_|$)", path.stem)) for name in names)
+
+    comparisons = sorted(
+        (run_folder.parent / "comparisons" / "probing").glob("*.png"), key=lambda path: path.stat().st_mtime
+    )
+    own = slug(results[0]["name"])
+    comparisons = [path for path in comparisons if re.search(rf"(^|_){re.escape(own)}(_|$)", path.stem)]
+    if comparisons:
+        return max(reversed(comparisons), key=shown)
+    return next(iter(sorted((run_folder / "probing").glob("*.png"))), None)
+
+
+def _alt(results: Sequence[dict[str, Any]]) -> str:
+    names = ", ".join(result["name"] for result in results)
+    return f"Test accuracy by number of latents a class, a panel a task, for {names}; see the tables."
+
+
+def _probing_table(task: str, results: Sequence[dict[str, Any]]) -> Html:
+    having = [result for result in results if task in result["tasks"]]
+    ks = list(dict.fromkeys(str(one["k"]) for result in having for one in result["tasks"][task]["accuracy"]))
+    rows = []
+    for result in having:
+        numbers = result["tasks"][task]
+        accuracy = {str(one["k"]): one for one in numbers["accuracy"]}
+        cells = [_accuracy(accuracy.get(k)) for k in ks]
+        rows.append([_subject(result), *cells, f"{numbers['majority']:.3f}", f"{numbers['chance']:.3f}"])
+    first = having[0]["tasks"][task]
+    sizes = (
+        f"{first['n_classes']} classes, {first['n_train']:,} training and {first['n_test']:,} test examples"
+    )
+    headers = ["latents a class", *ks, "majority", "chance"]
+    return page.table(headers, rows, f"{task.capitalize()}: test accuracy with its 95 % interval; {sizes}.")
+
+
+def _subject(result: dict[str, Any]) -> str:
+    chunk = {0: "high-level", 1: "low-level", 2: "all latents"}.get(result["subject"].get("chunk"))
+    if result["subject"].get("trainer_folder") is None:
+        return "dense activations"
+    return f"{result['subject'].get('run_name', result['name'])}, {chunk}"
+
+
+def _accuracy(one: Mapping[str, Any] | None) -> str:
+    if one is None:
+        return "–"
+    half = "" if one.get("high") is None else f" ± {one['high'] - one['mean']:.3f}"
+    return f"{one['mean']:.3f}{half}"
