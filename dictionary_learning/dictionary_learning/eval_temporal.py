@@ -1,0 +1,405 @@
+"""Evaluate a trained dictionary of any kind on documents that its training did not see.
+
+    python dictionary_learning/dictionary_learning/eval_temporal.py --run_name demo
+
+Reconstruction, sparsity, smoothness over time, and the language model's loss, per split of the
+latents; written to the run's `trainer_0/eval_results.json` and `eval.png`. Model, layer, texts and
+tokenisation are the run's own unless a flag says otherwise. Several runs, side by side:
+
+    python dictionary_learning/dictionary_learning/eval_temporal.py --compare demo demo-matryoshka
+"""
+
+import dataclasses
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dictionary_learning import cli
+from dictionary_learning.block import Contexts
+from dictionary_learning.checkpoint import check_writable, provenance, save_text
+from dictionary_learning.errors import UserError
+from dictionary_learning.memory import parse_bytes
+from dictionary_learning.options import Parser, add_options, build, option
+from dictionary_learning.progress import say
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """What is evaluated, on what, and how much of it. None means: as the run was trained.
+
+    Raises:
+        UserError: a value that cannot work, with the remedy.
+    """
+
+    # run
+    run_name: str | None = option(
+        None, "the run: its name in --checkpoints_path, or the path of its folder", group="run"
+    )
+    compare: tuple[str, ...] | None = option(
+        None, "several runs (as --run_name gives one), in one table and one figure", group="run"
+    )
+    checkpoints_path: str = option(
+        "runs", "folder that holds the runs", group="run", spellings=("save_path", "save_dir")
+    )
+    trainer: int = option(0, "which trainer of the run: trainer_<i>", group="run")
+    checkpoint: str | None = option(
+        None, "another file than ae.pt, such as checkpoints/ae_1000.pt", group="run"
+    )
+
+    # language model
+    model: str | None = option(
+        None, "language model instead of the run's: hub name, folder or demo", group="language model"
+    )
+    layer: int | None = option(
+        None, "decoder layer instead of the run's, from 0; its output is read", group="language model"
+    )
+    lm_dtype: str | None = option(
+        None,
+        "dtype of the language model instead of the run's",
+        group="language model",
+        choices=("float32", "bfloat16", "float16"),
+    )
+    device: str | None = option(
+        None, "cuda, mps or cpu; the best there is when left out", group="language model"
+    )
+
+    # text
+    dataset: str | None = option(
+        None, "texts instead of the run's: hub name, local file or demo", group="text"
+    )
+    subset: str | None = option(None, "subset of a hub data set", group="text")
+    split: str | None = option(None, "split of a hub data set", group="text")
+    text_field: str | None = option(None, "field that holds the text", group="text")
+    part: str = option(
+        "eval",
+        "eval: the documents that the run kept out of its training; all: every document, for texts "
+        "that the run was not trained on",
+        group="text",
+        choices=("eval", "all"),
+    )
+    context_length: int | None = option(
+        None, "tokens a context instead of the run's", group="text", spellings=("ctx_len",)
+    )
+    max_norm_ratio: float | None = option(
+        None, "norm filter instead of the run's, a multiple of the median norm", group="text"
+    )
+
+    # amount
+    max_tokens: int = option(100_000, "text tokens to evaluate on, at most", group="amount")
+    n_contexts: int | None = option(
+        None, "contexts to evaluate on, at most", group="amount", spellings=("n_inputs",)
+    )
+    lm_loss: bool = option(True, "measure what the reconstruction costs the language model", group="amount")
+    loss_tokens: int = option(
+        16_384, "text tokens on which that is measured (three passes of the whole model)", group="amount"
+    )
+    batch_size: int = option(16, "contexts at a time", group="amount")
+    memory: str = option("1GB", "memory for activations, such as 1GB or 512MiB", group="amount")
+
+    # result
+    output_dir: str | None = option(
+        None, "folder of the results; the run's trainer folder when left out", group="result"
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("max_tokens", "n_contexts", "loss_tokens", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"--{name} is {value}, and must be at least 1.")
+        if self.trainer < 0:
+            raise UserError(f"--trainer is {self.trainer}, and must not be negative.")
+        if (self.run_name is None) == (self.compare is None):
+            raise UserError("give one run with --run_name, or several with --compare.")
+        if self.compare is not None and len(set(self.compare)) < len(self.compare):
+            raise UserError(f"--compare {' '.join(self.compare)} names a run twice: leave one out.")
+        parse_bytes(self.memory)
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        return self.compare or (self.run_name or "",)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the activations are made from, after the run's config and the flags."""
+
+    model: str
+    layer: int
+    lm_dtype: str
+    dataset: str
+    subset: str | None
+    split: str
+    text_field: str
+    part: str
+    eval_share: float
+    context_length: int
+    max_norm_ratio: float | None
+    drop_special: bool
+    add_bos: bool
+
+
+def parser() -> Parser:
+    made = Parser(description=__doc__)
+    add_options(made, EvalOptions)
+    return made
+
+
+def main(argv: list[str] | None = None) -> None:
+    evaluate_runs(build(EvalOptions, vars(parser().parse_args(argv))))
+
+
+def evaluate_runs(options: EvalOptions) -> dict[str, dict[str, Any]]:
+    """Evaluate every run, write its results, print the table; the results by run.
+
+    Activations are made once for runs that were trained in the same setting.
+
+    Raises:
+        UserError: a run, a checkpoint, a model, a layer or documents that are not there or do not fit.
+    """
+    from dictionary_learning import evaluation_report, figures
+    from dictionary_learning.utils import load_dictionary
+
+    folders = {name: find_trainer(name, options) for name in options.runs}
+    subjects = {}
+    for name, folder in folders.items():
+        dictionary, config = load_dictionary(folder, options.device, options.checkpoint)
+        subjects[name] = dictionary, resolve(options, config, folder)
+        check_writable(Path(options.output_dir or folder))
+
+    results: dict[str, dict[str, Any]] = {}
+    activations = _Activations(options)
+    for name, (dictionary, setting) in subjects.items():
+        results[name] = _evaluate(activations, dictionary, setting, options) | {
+            "run": name,
+            "dict_class": type(dictionary).__name__,
+            "checkpoint": options.checkpoint or "ae.pt",
+            "weights_sha256": _sha256(folders[name], options.checkpoint),
+            "setting": dataclasses.asdict(setting),
+            "options": dataclasses.asdict(options),
+            "provenance": provenance(),
+        }
+        path = result_path(name, folders[name], options)
+        save_text(path, json.dumps(results[name], indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+        method = figures.method_of(type(dictionary).__name__)
+        figure = evaluation_report.draw({name: results[name]}, [method], _figure_path(path))
+        say(f"written: {path} and {figure[0].name}")
+    print(evaluation_report.table(results))
+    if options.compare is not None:
+        methods = [figures.method_of(result["dict_class"]) for result in results.values()]
+        target = (
+            Path(options.output_dir or options.checkpoints_path) / f"compare_{'_'.join(map(_slug, results))}"
+        )
+        save_text(
+            target.with_name(f"{target.name}.json"), json.dumps(results, indent=1, ensure_ascii=False) + "\n"
+        )
+        figure = evaluation_report.draw(results, methods, target)
+        say(f"written: {target}.json and {figure[0].name}")
+    return results
+
+
+def find_trainer(name: str, options: EvalOptions) -> Path:
+    """The folder with config.json and weights: of a run by name or path, or of one of its trainers.
+
+    Raises:
+        UserError: there is none.
+    """
+    from dictionary_learning.utils import trainer_folder
+
+    inside = Path(options.checkpoints_path) / name
+    folder = inside if inside.is_dir() else Path(name)
+    if not folder.is_dir():
+        there = sorted(path.name for path in Path(options.checkpoints_path).glob("*") if path.is_dir())
+        known = f"it has {', '.join(there)}" if there else "it has none"
+        raise UserError(
+            f"there is no run {name!r} in {options.checkpoints_path} ({known}): check --run_name and "
+            "--checkpoints_path."
+        )
+    trainer = folder / f"trainer_{options.trainer}"
+    if (trainer / "config.json").is_file():
+        return trainer
+    if options.trainer and not (folder / "config.json").is_file():
+        raise UserError(f"{folder} has no {trainer.name} with a config.json: check --trainer.")
+    return trainer_folder(folder)
+
+
+def resolve(options: EvalOptions, config: dict[str, Any], folder: Path) -> Setting:
+    """What to evaluate on: the flags, else what the run's config.json says, else the usual.
+
+    Raises:
+        UserError: the config does not say, and no flag does; the run kept no documents for evaluation.
+    """
+    trainer, buffer = config["trainer"], config.get("buffer") or {}
+    texts = buffer if options.dataset in (None, buffer.get("dataset")) else {}
+    given = {
+        "model": _first(options.model, buffer.get("model"), trainer.get("lm_name")),
+        "layer": _first(options.layer, buffer.get("layer"), trainer.get("layer")),
+        "dataset": _first(options.dataset, buffer.get("dataset")),
+        "context_length": _first(options.context_length, buffer.get("context_length"), buffer.get("ctx_len")),
+    }
+    for flag, value in given.items():
+        if value is None:
+            raise UserError(f"{folder / 'config.json'} does not say which {flag} to use: give --{flag}.")
+    eval_share = buffer.get("eval_share", 0.1)
+    if options.part == "eval" and not eval_share:
+        raise UserError(
+            f"{folder} was trained on all documents (eval_share 0), so none are left to evaluate on: give "
+            "another --dataset, with --part all."
+        )
+    return Setting(
+        **given,
+        lm_dtype=_first(options.lm_dtype, buffer.get("lm_dtype"), "float32"),
+        subset=_first(options.subset, texts.get("subset")),
+        split=_first(options.split, texts.get("split"), "train"),
+        text_field=_first(options.text_field, texts.get("text_field"), "text"),
+        part=options.part,
+        eval_share=eval_share,
+        max_norm_ratio=_first(options.max_norm_ratio, buffer.get("max_norm_ratio", 10.0)),
+        drop_special=buffer.get("drop_special", True),
+        add_bos=buffer.get("add_bos", True),
+    )
+
+
+class _Activations:
+    """The language model and the contexts of the setting that was asked for last."""
+
+    def __init__(self, options: EvalOptions) -> None:
+        self.options = options
+        self.lm: Any = None
+        self.store: Any = None
+        self.setting: Setting | None = None
+
+    def prepare(self, setting: Setting) -> None:
+        """Have the language model of the setting ready, and the store of its activations."""
+        if setting == self.setting:
+            return
+        from dictionary_learning.activation_store import ActivationStore
+        from dictionary_learning.language_model import LanguageModel
+
+        options = self.options
+        _check_documents(setting)  # before the model is loaded
+        of_lm = (setting.model, setting.lm_dtype)
+        if self.setting is None or of_lm != (self.setting.model, self.setting.lm_dtype):
+            self.lm = self.store = None  # free the old one first
+            self.lm = LanguageModel.load(
+                setting.model, device=options.device, dtype=setting.lm_dtype, layer=setting.layer
+            )
+        max_tokens = options.max_tokens
+        if options.n_contexts is not None:
+            max_tokens = min(max_tokens, options.n_contexts * setting.context_length)
+        self.store = ActivationStore(
+            self.lm,
+            setting.layer,
+            lambda start: _documents(setting, start),
+            context_length=setting.context_length,
+            lm_batch_size=options.batch_size,
+            memory_bytes=parse_bytes(options.memory),
+            max_norm_ratio=setting.max_norm_ratio,
+            max_tokens=max_tokens,
+            drop_special=setting.drop_special,
+            add_bos=setting.add_bos,
+            log=say,
+        )
+        self.setting = setting
+
+    def contexts(self) -> Iterator[Contexts]:
+        """The contexts, as many as were asked for, under a bar of tokens."""
+        from tqdm import tqdm
+
+        left = self.options.n_contexts or sys.maxsize
+        with tqdm(unit="token", unit_scale=True, desc="evaluating", disable=None, leave=False) as bar:
+            for batch in self.store.contexts(self.options.batch_size):
+                kept = Contexts(*(tensor[:left] for tensor in batch))
+                left -= len(kept.x_NLD)
+                bar.total = self.store.statistics.n_tokens
+                yield kept
+                bar.update(int(kept.mask_NL.sum()))
+                if left == 0:
+                    return
+
+
+def _evaluate(
+    activations: _Activations, dictionary: Any, setting: Setting, options: EvalOptions
+) -> dict[str, Any]:
+    from dictionary_learning.evaluation import evaluate
+    from dictionary_learning.utils import check_width
+
+    began = time.monotonic()
+    activations.prepare(setting)
+    check_width(dictionary, activations.lm)
+    results = evaluate(
+        dictionary,
+        activations.contexts(),
+        lm=activations.lm if options.lm_loss else None,
+        layer=setting.layer if options.lm_loss else None,
+        loss_tokens=options.loss_tokens,
+    )
+    statistics = activations.store.statistics
+    return results | {
+        "texts": statistics._asdict() | {"dropped": statistics.dropped},
+        "seconds": round(time.monotonic() - began, 1),
+    }
+
+
+def _check_documents(setting: Setting) -> None:
+    from dictionary_learning.text import is_eval
+
+    documents = _documents(dataclasses.replace(setting, part="all"), 0)
+    if not any(setting.part == "all" or is_eval(document.id, setting.eval_share) for document in documents):
+        raise UserError(
+            f"{setting.dataset} has no document left to evaluate on (the share kept out of training is "
+            f"{setting.eval_share:g}): give more text with --dataset, or --part all for texts that the run "
+            "was not trained on."
+        )
+
+
+def _documents(setting: Setting, start: int) -> Any:
+    from dictionary_learning.text import DocumentStream
+
+    return DocumentStream.open(
+        setting.dataset,
+        text_field=setting.text_field,
+        split=setting.split,
+        subset=setting.subset,
+        part=setting.part,
+        eval_share=setting.eval_share,
+        start=start,
+    )
+
+
+def result_path(name: str, folder: Path, options: EvalOptions) -> Path:
+    """eval_results.json, with the checkpoint and the data set in its name where they are not the run's."""
+    parts = ["eval_results"]
+    if options.checkpoint is not None:
+        parts.append(_slug(Path(options.checkpoint).stem))
+    if options.dataset is not None:
+        parts.append(_slug(Path(options.dataset).name))
+    if options.output_dir is None:
+        return folder / f"{'_'.join(parts)}.json"
+    return Path(options.output_dir) / f"{'_'.join([_slug(name), *parts])}.json"
+
+
+def _figure_path(path: Path) -> Path:
+    return path.with_name(path.stem.replace("eval_results", "eval", 1))
+
+
+def _sha256(folder: Path, checkpoint: str | None) -> str:
+    path = folder / (checkpoint or "ae.pt")
+    with (path if path.is_file() else Path(checkpoint or "")).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _slug(text: str) -> str:
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in text).strip("-.")
+
+
+def _first(*values: Any) -> Any:
+    return next((value for value in values if value is not None), None)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,248 @@
+"""eval_temporal.py from the outside: on hand-made run folders, from another directory, and its refusals."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from dictionary_learning import cli, eval_temporal, evaluation_report
+from dictionary_learning.eval_temporal import EvalOptions, main, resolve
+from dictionary_learning.evaluation import FORMULAS
+from dictionary_learning.text import DocumentStream
+from dictionary_learning.trainers import BatchTopKSAE, TemporalMatryoshkaBatchTopKSAE
+
+SCRIPT = Path(eval_temporal.__file__)
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def make_run(folder, lm_folder, corpus, *, cls=TemporalMatryoshkaBatchTopKSAE, D=32, trainer=0, **buffer):
+    """A run folder as training leaves it, of a dictionary with random weights."""
+    ae = BatchTopKSAE(D, 64, 4) if cls is BatchTopKSAE else cls(D, 64, 4, [16, 48])
+    ae.threshold.fill_(1.0)
+    place = folder / f"trainer_{trainer}"
+    (place / "checkpoints").mkdir(parents=True)
+    torch.save(ae.state_dict(), place / "ae.pt")
+    ae.threshold.fill_(0.5)
+    torch.save(ae.state_dict(), place / "checkpoints" / "ae_10.pt")
+    config = {
+        "trainer": {
+            "dict_class": cls.__name__,
+            "activation_dim": D,
+            "dict_size": 64,
+            "k": 4,
+            "layer": 1,
+            "lm_name": str(lm_folder),
+        },
+        "buffer": {
+            "model": str(lm_folder),
+            "layer": 1,
+            "lm_dtype": "float32",
+            "dataset": str(corpus),
+            "text_field": "text",
+            "eval_share": 0.3,
+            "context_length": 32,
+            "ctx_len": 32,
+            "max_norm_ratio": 10.0,
+        }
+        | buffer,
+    }
+    (place / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path, tiny_lm_folder, tiny_corpus):
+    make_run(tmp_path / "runs" / "one", tiny_lm_folder, tiny_corpus)
+    make_run(tmp_path / "runs" / "two", tiny_lm_folder, tiny_corpus, cls=BatchTopKSAE)
+    return tmp_path / "runs"
+
+
+def evaluated(folder, name="eval_results.json"):
+    return json.loads((folder / name).read_text(encoding="utf-8"))
+
+
+def refused(capsys, *words):
+    """The one sentence that the command line answers with, and nothing else."""
+    with pytest.raises(SystemExit) as stopped:
+        cli.run(lambda: main([*map(str, words)]))
+    assert stopped.value.code == 2
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert len(told) == 1
+    return told[0]
+
+
+def test_a_run_is_evaluated_from_another_directory(runs, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "--run_name", "one", "--checkpoints_path", runs, "--device", "cpu"],
+        cwd=elsewhere,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": ""},
+    )
+    assert done.returncode == 0, done.stderr
+    for label in ("FVE, global", "Lipschitz", "loss recovered", "high", "low"):
+        assert label in done.stdout
+    results = evaluated(runs / "one" / "trainer_0")
+    measures = results["measures"]
+    assert set(measures) == {"all", "high", "low"}
+    assert set(measures["all"]) == set(FORMULAS)
+    assert measures["all"]["alive"]["tokens"] == results["tokens"] > 500
+    assert results["dict_class"] == "TemporalMatryoshkaBatchTopKSAE"
+    assert results["setting"]["part"] == "eval"
+    assert results["options"]["run_name"] == "one"
+    assert results["provenance"]["versions"]["torch"]
+    assert (runs / "one" / "trainer_0" / "eval.png").read_bytes().startswith(PNG)
+    assert not list(elsewhere.iterdir())
+
+
+def test_evaluation_documents_were_not_trained_on(runs, tiny_corpus):
+    main(["--run_name", "one", "--checkpoints_path", str(runs), "--no_lm_loss", "--device", "cpu"])
+    texts = evaluated(runs / "one" / "trainer_0")["texts"]
+    held_out = list(DocumentStream.open(str(tiny_corpus), part="eval", eval_share=0.3))
+    assert texts["n_documents"] == len(held_out) > 0
+    trained = {d.id for d in DocumentStream.open(str(tiny_corpus), part="train", eval_share=0.3)}
+    assert not trained & {d.id for d in held_out}
+
+
+def test_two_evaluations_give_the_same_numbers(runs):
+    words = ["--run_name", "one", "--checkpoints_path", str(runs), "--device", "cpu"]
+    main(words)
+    first = evaluated(runs / "one" / "trainer_0")
+    main(words)
+    assert evaluated(runs / "one" / "trainer_0")["measures"] == first["measures"]
+
+
+def test_a_run_can_be_given_as_the_path_of_its_folder(runs, monkeypatch):
+    monkeypatch.chdir(runs.parent)
+    for path in ("runs/one", runs / "two" / "trainer_0"):
+        main(["--run_name", str(path), "--no_lm_loss", "--max_tokens", "200", "--device", "cpu"])
+    assert evaluated(runs / "one" / "trainer_0")["tokens"] <= 200
+    assert evaluated(runs / "two" / "trainer_0")["tokens"] <= 200
+
+
+def test_runs_are_compared_in_one_table_and_one_figure(runs, capsys):
+    words = ["--compare", "one", "two", "--checkpoints_path", str(runs), "--n_contexts", "7"]
+    main([*words, "--device", "cpu"])
+    table = capsys.readouterr().out
+    assert "one" in table.splitlines()[0]
+    assert "two" in table.splitlines()[0]
+    high = next(line for line in table.splitlines() if line.split()[:1] == ["high"])
+    assert high.split()[-1] == "-"  # BatchTopK has no splits
+    both = evaluated(runs, "compare_one_two.json")
+    assert [result["contexts"] for result in both.values()] == [7, 7]
+    assert both["one"]["measures"]["all"]["loss_clean"] == both["two"]["measures"]["all"]["loss_clean"]
+    assert (runs / "compare_one_two.png").read_bytes().startswith(PNG)
+    assert evaluated(runs / "two" / "trainer_0")["run"] == "two"
+
+
+def test_a_checkpoint_and_other_texts_get_files_of_their_own(runs, tmp_path):
+    texts = tmp_path / "other.txt"
+    texts.write_text("The judge seasons the comet. " * 20, encoding="utf-8")
+    words = ["--run_name", "one", "--checkpoints_path", str(runs), "--no_lm_loss", "--device", "cpu"]
+    main([*words, "--checkpoint", "checkpoints/ae_10.pt"])
+    main([*words, "--dataset", str(texts), "--part", "all"])
+    main([*words, "--output_dir", str(tmp_path / "out")])
+    place = runs / "one" / "trainer_0"
+    made = sorted(path.name for path in place.iterdir() if path.name.startswith("eval"))
+    assert made == [
+        "eval_ae_10.png",
+        "eval_other.txt.png",
+        "eval_results_ae_10.json",
+        "eval_results_other.txt.json",
+    ]
+    assert (tmp_path / "out" / "one_eval_results.json").is_file()
+    assert (tmp_path / "out" / "one_eval.png").is_file()
+    # a lower threshold lets more latents through
+    early, final = (
+        evaluated(place, "eval_results_ae_10.json"),
+        evaluated(tmp_path / "out", "one_eval_results.json"),
+    )
+    assert early["l0"] > final["l0"]
+    assert early["weights_sha256"] != final["weights_sha256"]
+
+
+def test_one_of_several_trainers_is_chosen(runs, tiny_lm_folder, tiny_corpus):
+    make_run(runs / "one", tiny_lm_folder, tiny_corpus, trainer=1)
+    words = ["--run_name", "one", "--checkpoints_path", str(runs), "--no_lm_loss", "--device", "cpu"]
+    main([*words, "--trainer", "1"])
+    assert (runs / "one" / "trainer_1" / "eval_results.json").is_file()
+    assert not (runs / "one" / "trainer_0" / "eval_results.json").exists()
+
+
+def test_flags_stand_over_the_run_and_another_data_set_forgets_the_fields_of_the_runs_own():
+    config = {
+        "trainer": {"lm_name": "m", "layer": 3},
+        "buffer": {"dataset": "d", "text_field": "body", "split": "test", "ctx_len": 99, "eval_share": 0.2},
+    }
+    own = resolve(EvalOptions(run_name="r"), config, Path("r"))
+    assert (own.model, own.layer, own.dataset, own.text_field, own.split) == ("m", 3, "d", "body", "test")
+    assert (own.context_length, own.eval_share, own.part, own.lm_dtype) == (99, 0.2, "eval", "float32")
+    other = resolve(EvalOptions(run_name="r", dataset="e", layer=1, context_length=5), config, Path("r"))
+    assert (other.layer, other.dataset, other.text_field, other.split) == (1, "e", "text", "train")
+    assert other.context_length == 5
+
+
+def test_a_run_of_another_program_needs_its_texts_named(capsys, runs):
+    place = runs / "one" / "trainer_0" / "config.json"
+    config = json.loads(place.read_text())
+    del config["buffer"]
+    place.write_text(json.dumps(config))
+    assert "--dataset" in refused(capsys, "--run_name", "one", "--checkpoints_path", runs)
+
+
+def test_wrong_runs_are_refused_in_one_sentence(runs, capsys, tmp_path):
+    assert "one, two" in refused(capsys, "--run_name", "thre", "--checkpoints_path", runs)
+    (runs / "empty").mkdir()
+    assert "no trained dictionary" in refused(capsys, "--run_name", "empty", "--checkpoints_path", runs)
+    assert "trainer_4" in refused(capsys, "--run_name", "one", "--checkpoints_path", runs, "--trainer", 4)
+    assert "ae_10.pt" in refused(
+        capsys, "--run_name", "one", "--checkpoints_path", runs, "--checkpoint", "checkpoints/ae_99.pt"
+    )
+    assert "--compare" in refused(capsys, "--checkpoints_path", runs)
+    assert "twice" in refused(capsys, "--compare", "one", "one", "--checkpoints_path", runs)
+    assert "--max_tokens is 0" in refused(capsys, "--run_name", "one", "--max_tokens", 0)
+    assert not list(runs.rglob("eval*"))
+
+
+def test_a_damaged_checkpoint_is_refused(runs, capsys):
+    weights = runs / "one" / "trainer_0" / "ae.pt"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    assert "damaged" in refused(capsys, "--run_name", "one", "--checkpoints_path", runs)
+
+
+def test_a_dictionary_of_another_width_than_the_model_is_refused(runs, capsys, tiny_lm_folder, tiny_corpus):
+    make_run(runs / "wide", tiny_lm_folder, tiny_corpus, D=48)
+    told = refused(capsys, "--run_name", "wide", "--checkpoints_path", runs, "--device", "cpu")
+    assert "48" in told
+    assert "32" in told
+    assert not list(runs.rglob("eval*"))
+
+
+def test_a_layer_that_the_model_lacks_is_refused(runs, capsys):
+    told = refused(capsys, "--run_name", "one", "--checkpoints_path", runs, "--layer", 9, "--device", "cpu")
+    assert "no layer 9" in told
+
+
+def test_no_documents_left_are_refused(runs, capsys, tiny_lm_folder, tiny_corpus, tmp_path):
+    make_run(runs / "all", tiny_lm_folder, tiny_corpus, eval_share=0.0)
+    assert "none are left" in refused(capsys, "--run_name", "all", "--checkpoints_path", runs)
+    make_run(runs / "few", tiny_lm_folder, tiny_corpus, eval_share=1e-9)
+    assert "no document left" in refused(capsys, "--run_name", "few", "--checkpoints_path", runs)
+    missing = refused(capsys, "--run_name", "one", "--checkpoints_path", runs, "--text_field", "body")
+    assert "body" in missing
+
+
+def test_the_table_shows_a_dash_where_nothing_was_measured():
+    measures = {"all": {"l0": {"value": 12345.6}, "cosine": {"value": None}}}
+    table = evaluation_report.table({"r": {"measures": measures, "tokens": 5, "contexts": 1}})
+    rows = {line[:32].strip(): line[32:].strip() for line in table.splitlines()}
+    assert rows["L0"] == "12,346"
+    assert rows["cosine"] == "-"
+    assert rows["text tokens"] == "5"
+    assert "loss, clean" not in rows
