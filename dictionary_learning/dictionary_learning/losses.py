@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dictionary_learning.sparse import SparseCode, dot_products, sparse_matmul
+from dictionary_learning.sparse import SparseCode, dot_products
 
 
 def reconstruction_losses(x_BD: Tensor, x_hat_BGD: Tensor) -> Tensor:
@@ -55,14 +55,14 @@ def temporal_l1_loss(x_BD: Tensor, x_earlier_BD: Tensor, z: SparseCode, z_earlie
     return (F.cosine_similarity(x_BD, x_earlier_BD, dim=-1) * distance_B).mean()
 
 
-def auxk_loss(residual_BD: Tensor, dead: SparseCode, W_dec_FD: Tensor) -> Tensor:
+def auxk_loss(residual_BD: Tensor, f_BK: Tensor, W_dec_KD: Tensor) -> Tensor:
     """How badly dead latents reconstruct what the others missed, relative to its variance.
 
     The residual is a target and carries no gradient. Undefined values (a residual without
-    variance) are 0. Source: Gao et al. 2024, appendix A.2.
+    variance) are 0. `f_BK` holds the codes of the K dead latents alone: there are few of them, and
+    many are on, so these are dense. Source: Gao et al. 2024, appendix A.2.
     """
     residual_BD = residual_BD.detach()
-    guess_BD = sparse_matmul(dead.values_N, W_dec_FD, dead.row_N, dead.col_N, dead.n_rows)
-    missed = (residual_BD - guess_BD).square().sum(-1).mean()
+    missed = (residual_BD - f_BK @ W_dec_KD).square().sum(-1).mean()
     variance = (residual_BD - residual_BD.mean(0)).square().sum(-1).mean()
     return torch.nan_to_num(missed / variance, nan=0.0, posinf=0.0)

@@ -140,17 +140,6 @@ class Encoder:
             )
         return self._values(index_N, centred_BD, W_enc_FD, b_enc_F)
 
-    def last_pre_activations(self, n_rows: int, latents: Tensor) -> Tensor:
-        """Pre-activations [n_rows, len(latents)] of the first rows of the last call, without a graph."""
-        assert self._pre_BF is not None, "encode first"
-        return self._pre_BF[:n_rows].index_select(1, latents).float()
-
-    def at(
-        self, row_N: Tensor, col_N: Tensor, x_BD: Tensor, W_enc_DF: Tensor, b_enc_F: Tensor, b_dec_D: Tensor
-    ) -> SparseCode:
-        """The codes of `x_BD` at chosen entries (ordered by row), relu applied."""
-        return self._values(row_N * W_enc_DF.shape[1] + col_N, x_BD - b_dec_D, W_enc_DF.T, b_enc_F)
-
     def _product(self, centred_BD: Tensor, W_enc_DF: Tensor, b_enc_F: Tensor) -> Tensor:
         shape = (len(centred_BD), W_enc_DF.shape[1])
         buffer = self._pre_BF

@@ -174,7 +174,7 @@ class TrainOptions:
         choices=("paper", "code"),
         spellings=("temporal_form",),
     )
-    temperature: float = option(1.0, "temperature of the contrastive loss", group="temporal term")
+    temperature: float = option(0.1, "temperature of the contrastive loss", group="temporal term")
     pair_mode: str = option(
         "previous",
         "earlier token of a pair: the previous one, or a random one of the same context",

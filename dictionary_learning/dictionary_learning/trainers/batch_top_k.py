@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dictionary_learning.dictionary import Dictionary, state_sizes
@@ -304,12 +305,12 @@ class BatchTopKTrainer(Trainer):
         dead = self.dead_latents.dead(self.dead_feature_threshold).nonzero().squeeze(1)
         if len(dead) == 0:
             return x_BD.new_zeros(())
-        k_aux = min(self.top_k_aux, len(dead))
         W_enc_DF, b_enc_F, W_dec_FD, b_dec_D = self.ae.weights()
-        top_BK = self._encoder.last_pre_activations(len(x_BD), dead).topk(k_aux, sorted=False).indices
-        row_N = torch.arange(len(x_BD), device=dead.device).repeat_interleave(k_aux)
-        code = self._encoder.at(row_N, dead[top_BK].reshape(-1), x_BD, W_enc_DF, b_enc_F, b_dec_D)
-        return auxk_loss(residual_BD, code, W_dec_FD)
+        f_BK = torch.relu(F.linear(x_BD - b_dec_D, W_enc_DF.T[dead], b_enc_F[dead]))
+        if len(dead) > self.top_k_aux:
+            top = f_BK.topk(self.top_k_aux, sorted=False)
+            f_BK = torch.zeros_like(f_BK).scatter(1, top.indices, top.values)
+        return auxk_loss(residual_BD, f_BK, W_dec_FD[dead])
 
     def _temporal_loss(
         self, x_BD: Tensor, earlier_BD: Tensor, code: SparseCode, code_earlier: SparseCode
