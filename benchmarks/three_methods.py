@@ -17,13 +17,12 @@ from pathlib import Path
 from machine import machine_facts
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
-from experiments import probing
-
 from dictionary_learning import cli
 from dictionary_learning.evaluation import evaluate
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.train_command import new_options, open_store, train_on
 from dictionary_learning.utils import load_dictionary
+from experiments import probing
 
 RESULTS = Path(__file__).parent / "results"
 METHODS = {"temporal": "T-SAE", "matryoshka": "Matryoshka", "batch_top_k": "BatchTopK"}
@@ -67,7 +66,7 @@ def probe_all(runs: Path, n_train: int, n_test: int) -> None:
     """Probe the high-level split, the rest and the whole of each dictionary."""
     sizes = ["--n_train", str(n_train), "--n_test", str(n_test), "--k", str(PROBE_K), "--repeats", "5"]
     for path in folders(runs):
-        for chunk in chunks(path.parent.name):
+        for chunk in chunks(path):
             if not probing_path(path, chunk).exists():
                 where = ["--run_name", path.parent.name, "--trainer", path.name.split("_")[1]]
                 where += ["--output_dir", str(probing_path(path, chunk).parent), "--chunk", str(chunk)]
@@ -77,8 +76,11 @@ def probe_all(runs: Path, n_train: int, n_test: int) -> None:
         probing.main(["--run_name", "baseline_model", "--checkpoints_path", str(runs), *place, *sizes])
 
 
-def chunks(arch: str) -> tuple[int, ...]:
-    return (2,) if arch == "batch_top_k" else (0, 1, 2)
+def chunks(trainer: Path) -> tuple[int, ...]:
+    """What is probed: the whole and the high-level split; the low-level one of the first seed alone."""
+    if trainer.parent.name == "batch_top_k":
+        return (2,)
+    return (0, 1, 2) if trainer.name == "trainer_0" else (0, 2)
 
 
 def folders(runs: Path) -> list[Path]:
@@ -110,7 +112,7 @@ def collect(runs: Path) -> dict:
             if split in measures:
                 values[f"smoothness, {split}"] = measures[split]["smoothness_lipschitz"]["value"]
                 values[f"L0, {split}"] = measures[split]["l0"]["value"]
-        for chunk in chunks(path.parent.name):
+        for chunk in chunks(path):
             tasks = json.loads(probing_path(path, chunk).read_text())["tasks"]
             for task, result in tasks.items():
                 name = f"{task}, {('high', 'low', 'all')[chunk]} latents"
@@ -146,7 +148,7 @@ def markdown(table: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=Path, default=Path("runs/three_methods"), help="folder of the runs")
-    parser.add_argument("--max_tokens", type=int, default=1_000_000, help="training tokens read once")
+    parser.add_argument("--max_tokens", type=int, default=750_000, help="training tokens read once")
     parser.add_argument("--steps", type=int, default=750, help="steps of 2,048 pairs")
     parser.add_argument("--eval_tokens", type=int, default=40_000, help="held-out tokens")
     parser.add_argument("--loss_tokens", type=int, default=8_000, help="of them, for the cross-entropy")
@@ -157,6 +159,7 @@ def main() -> None:
     flags = {
         "max_tokens": args.max_tokens,
         "steps": args.steps,
+        "decay_start": args.steps * 4 // 5,
         "seeds": tuple(args.seeds),
         "memory": "4GB",
         "calibration_tokens": 65_536,

@@ -12,7 +12,7 @@ bash scripts/bootstrap.sh
 
 runs=runs/demo
 train=dictionary_learning/dictionary_learning
-baselines=(matryoshka batch_top_k)
+baselines=(matryoshka)
 
 # step WHAT OUTPUT INPUT COMMAND...: run the command unless OUTPUT is there and not older than INPUT.
 step() {

@@ -275,3 +275,29 @@ def test_a_bad_batch_is_named_and_leaves_the_weights_as_they_were():
         trainer.update(1, bad[:, 0])
     for name, tensor in trainer.ae.state_dict().items():
         assert torch.equal(tensor, before[name])
+
+
+def test_the_default_run_does_not_depend_on_the_scale_of_the_activations(tmp_path):
+    from dictionary_learning.train_command import new_options, trainer_config
+    from dictionary_learning.training import trainSAE
+
+    # The command line's own form, strength and temperature; only the sizes are a test's.
+    options, _ = new_options(
+        {"model": "demo", "dict_size": LATENTS, "k": K, "steps": 12, "warmup_steps": 2, "device": "cpu"},
+        None,
+        ["temporal"],
+    )
+    assert (options.form, options.temp_alpha, options.contrastive) == ("paper", 1.0, True)
+    runs = []
+    for scale in (1.0, 1e-3, 1e4):
+        trained = trainSAE(
+            [scale * batch for batch in pairs(24)],
+            [trainer_config(options, D, seed=0)],
+            steps=12,
+            normalize_activations=True,
+            device="cpu",
+        )
+        runs.append(trained.trainers[0])
+    for other in runs[1:]:
+        assert other.metrics() == pytest.approx(runs[0].metrics(), rel=1e-3)
+        torch.testing.assert_close(other.ae.W_dec, runs[0].ae.W_dec, rtol=1e-3, atol=1e-4)
