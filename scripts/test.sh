@@ -11,7 +11,7 @@ failed=()
 check() {
   echo
   echo "== $*"
-  ".venv/bin/$1" "${@:2}" || failed+=("$1 $2")
+  ".venv/bin/$1" "${@:2}" || failed+=("$*")
 }
 
 # the tests that need a real language model take the demo's; seconds when it is there
