@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from dictionary_learning.dictionary import state_sizes
 from dictionary_learning.errors import UserError
-from dictionary_learning.trainers.batch_top_k import (
+from dictionary_learning.trainers.batch_top_k import BatchTopKTrainer
+from dictionary_learning.trainers.threshold import (
     UNSET_THRESHOLD,
-    BatchTopKTrainer,
     ThresholdDictionary,
     Weights,
     group_ends,

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from dictionary_learning.sparse import CANDIDATE_MARGIN, Encoder
-from dictionary_learning.trainers.batch_top_k import BatchTopKSAE, BatchTopKTrainer, ThresholdDictionary
+from dictionary_learning.trainers.batch_top_k import BatchTopKSAE, BatchTopKTrainer
+from dictionary_learning.trainers.threshold import ThresholdDictionary
 
 
 class AutoEncoderTopK(BatchTopKSAE):
