@@ -6,18 +6,37 @@ override `group_sizes` and `_temporal_loss`, and nothing else.
 Shapes: B tokens, D model width, F latents, G groups, N non-zero entries.
 """
 
-from typing import Any, Self
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dictionary_learning.dictionary import state_sizes
+from dictionary_learning.errors import UserError
+from dictionary_learning.losses import auxk_loss, matryoshka_loss, reconstruction_losses
+from dictionary_learning.sparse import Encoder, SparseCode, batch_topk, decode_groups
 from dictionary_learning.trainers.threshold import (
     UNSET_THRESHOLD,
     ThresholdDictionary,
     Weights,
     initial_decoder,
     with_defaults,
+)
+from dictionary_learning.trainers.trainer import (
+    DeadLatents,
+    Trainer,
+    adam,
+    check_decay_start,
+    check_finite,
+    check_loss,
+    default_learning_rate,
+    geometric_median,
+    learning_rate_factor,
+    remove_parallel_gradient,
+    unit_norm_rows_,
 )
 
 
@@ -53,3 +72,263 @@ class BatchTopKSAE(ThresholdDictionary):
         ae = cls(sizes["D"], sizes["F"], int(state["k"]))
         ae.load_state_dict(state)
         return ae
+
+
+class BatchTopKTrainer(Trainer):
+    """Trains BatchTopK SAEs with AuxK; loss and update as in DESIGN's T-SAE, with one group.
+
+    Args:
+        steps: optimiser steps of the whole run (for the decay of the learning rate).
+        k: latents kept a token, on average over the batch.
+        lr: learning rate; `default_learning_rate(dict_size)` when None.
+        auxk_alpha: strength of the AuxK term.
+        warmup_steps: steps of linear warm-up; `decay_start`: first step of the decay to 0, or None.
+        threshold_beta: decay of the moving average of the smallest kept activation, which is the
+            inference threshold; it starts after `threshold_start_step`.
+        encoder_dtype: of the dense encoder product, "float32" or "bfloat16"; values that are
+            selected, gradients and weights are float32 in both.
+        form: `code` or `paper`, see `losses.matryoshka_loss`.
+
+    Raises:
+        UserError: `k` outside 1..dict_size.
+    """
+
+    ae: ThresholdDictionary
+
+    def __init__(
+        self,
+        steps: int,
+        activation_dim: int,
+        dict_size: int,
+        k: int,
+        layer: int | None = None,
+        lm_name: str | None = None,
+        lr: float | None = None,
+        auxk_alpha: float = 1 / 32,
+        warmup_steps: int = 1000,
+        decay_start: int | None = None,
+        threshold_beta: float = 0.999,
+        threshold_start_step: int = 1000,
+        seed: int | None = None,
+        device: str | torch.device | None = None,
+        wandb_name: str = "BatchTopKSAE",
+        submodule_name: str | None = None,
+        encoder_dtype: str = "float32",
+        form: str = "code",
+    ) -> None:
+        super().__init__(steps, layer, lm_name, seed, device, wandb_name, submodule_name)
+        if not 0 < k <= dict_size:
+            raise UserError(f"k is {k}, and must be between 1 and the {dict_size} latents.")
+        check_decay_start(decay_start, warmup_steps, steps)
+        self.k = k
+        self.lr = default_learning_rate(dict_size) if lr is None else lr
+        self.auxk_alpha = auxk_alpha
+        self.warmup_steps = warmup_steps
+        self.decay_start = decay_start
+        self.threshold_beta = threshold_beta
+        self.threshold_start_step = threshold_start_step
+        self.encoder_dtype = encoder_dtype
+        self.form = form
+        self.top_k_aux = activation_dim // 2
+        self.dead_feature_threshold = 10_000_000
+
+        self.ae = self._make_dictionary(activation_dim, dict_size).to(self.device)
+        self.optimizer = adam(self.ae.parameters(), self.lr)
+        self.dead_latents = DeadLatents(dict_size, self.device)
+        self._encoder = Encoder(getattr(torch, encoder_dtype))
+        self._last: LastBatch | None = None
+
+    def _make_dictionary(self, activation_dim: int, dict_size: int) -> ThresholdDictionary:
+        return BatchTopKSAE(activation_dim, dict_size, self.k, self.seed)
+
+    @property
+    def group_weights(self) -> Sequence[float]:
+        return [1.0]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        names = (
+            "k lr auxk_alpha warmup_steps decay_start threshold_beta threshold_start_step top_k_aux "
+            "dead_feature_threshold encoder_dtype form"
+        )
+        return super().config | {name: getattr(self, name) for name in names.split()}
+
+    @property
+    def num_tokens_since_fired(self) -> Tensor:
+        """Tokens since each latent last fired, [F]."""
+        return self.dead_latents.tokens_since_fired_F
+
+    def update(self, step: int, x: Tensor) -> float:
+        """One step on activations [B, D].
+
+        Raises:
+            UserError: wrong shape; the loss or its gradient is not finite (the weights stay as they were).
+        """
+        x_BD, earlier_BD = self._split_input(x.to(self.device, torch.float32))
+        check_finite(x, step)
+        if step == 0:
+            with torch.no_grad():
+                self.ae.weights().b_dec_D.copy_(geometric_median(x_BD))
+        loss = self._loss(x_BD, earlier_BD)
+        value = check_loss(float(loss.detach()), step)
+        loss.backward()
+        self._descend(step)
+        self._update_threshold(step)
+        return value
+
+    def _split_input(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        if x.ndim != 2 or x.shape[1] != self.ae.activation_dim:
+            raise UserError(
+                f"{type(self).__name__} trains on activations [B, {self.ae.activation_dim}], "
+                f"and got {list(x.shape)}."
+            )
+        return x, None
+
+    def _loss(self, x_BD: Tensor, earlier_BD: Tensor | None) -> Tensor:
+        code, code_earlier = self._encode(x_BD, earlier_BD)
+        _, _, W_dec_FD, b_dec_D = self.ae.weights()
+        x_hat_BGD = decode_groups(code, W_dec_FD, self.ae.group_ends).cumsum(1) + b_dec_D
+        reconstruction = matryoshka_loss(
+            reconstruction_losses(x_BD, x_hat_BGD), self.group_weights, self.form
+        )
+
+        with torch.no_grad():
+            fired = code.col_N[code.values_N > 0]
+        self.dead_latents.count(fired, len(x_BD))
+        residual_BD = x_BD - x_hat_BGD[:, -1].detach()
+        auxk = self._auxk_loss(x_BD, residual_BD)
+        loss = reconstruction + self.auxk_alpha * auxk
+        terms = {"reconstruction": reconstruction.detach(), "auxk": auxk.detach()}
+        if earlier_BD is not None and code_earlier is not None:
+            temporal = self._temporal_loss(x_BD, earlier_BD, code, code_earlier)
+            loss = loss + self._temporal_strength() * temporal
+            terms["temporal"] = temporal.detach()
+        terms["loss"] = loss.detach()
+        self._last = LastBatch(x_BD, residual_BD, code.col_N.detach(), code.values_N.detach(), terms)
+        return loss
+
+    def _encode(self, x_BD: Tensor, earlier_BD: Tensor | None) -> tuple[SparseCode, SparseCode | None]:
+        """Codes of the tokens and of the earlier tokens, each with its own BatchTopK; one product."""
+        W_enc_DF, b_enc_F, _, b_dec_D = self.ae.weights()
+        B = len(x_BD)
+        both = x_BD if earlier_BD is None else torch.cat([x_BD, earlier_BD])
+        code = self._encoder(both, W_enc_DF, b_enc_F, b_dec_D, self.k * B, parts=len(both) // B)
+        if earlier_BD is None:
+            return code, None
+        return code.rows(0, B), code.rows(B, 2 * B)
+
+    def _auxk_loss(self, x_BD: Tensor, residual_BD: Tensor) -> Tensor:
+        dead = self.dead_latents.dead(self.dead_feature_threshold).nonzero().squeeze(1)
+        if len(dead) == 0:
+            return x_BD.new_zeros(())
+        W_enc_DF, b_enc_F, W_dec_FD, b_dec_D = self.ae.weights()
+        f_BK = torch.relu(F.linear(x_BD - b_dec_D, W_enc_DF.T[dead], b_enc_F[dead]))
+        if len(dead) > self.top_k_aux:
+            top = f_BK.topk(self.top_k_aux, sorted=False)
+            f_BK = torch.zeros_like(f_BK).scatter(1, top.indices, top.values)
+        return auxk_loss(residual_BD, f_BK, W_dec_FD[dead])
+
+    def _temporal_loss(
+        self, x_BD: Tensor, earlier_BD: Tensor, code: SparseCode, code_earlier: SparseCode
+    ) -> Tensor:
+        raise NotImplementedError
+
+    def _temporal_strength(self) -> float:
+        return 0.0
+
+    def _descend(self, step: int) -> None:
+        W_dec_FD = self.ae.weights().W_dec_FD
+        remove_parallel_gradient(W_dec_FD, self.ae.decoder_gradient())
+        norm = nn.utils.clip_grad_norm_(self.ae.parameters(), 1.0)
+        if not math.isfinite(float(norm)):
+            self.optimizer.zero_grad()
+            raise UserError(f"the gradient's norm is {float(norm)} at step {step}: try a smaller --lr.")
+        factor = learning_rate_factor(step, self.steps, self.warmup_steps, self.decay_start)
+        self._set_learning_rate(self.lr, factor)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        unit_norm_rows_(W_dec_FD.detach())
+
+    def _update_threshold(self, step: int) -> None:
+        assert self._last is not None
+        if step <= self.threshold_start_step or not (self._last.values_N > 0).any():
+            return
+        threshold, smallest = self.ae.threshold, self._smallest_kept(self._last.values_N)
+        if threshold < 0:
+            threshold.copy_(smallest)
+        else:
+            threshold.lerp_(smallest, 1 - self.threshold_beta)
+
+    def _smallest_kept(self, values_N: Tensor) -> Tensor:
+        """The smallest positive value of a code, at least one of which is positive."""
+        return values_N[values_N > 0].min()
+
+    def metrics(self) -> dict[str, float]:
+        """Loss terms, FVE, L0 (whole and by group), dead share and threshold at the last update."""
+        if self._last is None:
+            return {}
+        last, n_tokens = self._last, len(self._last.x_BD)
+        variance = (last.x_BD - last.x_BD.mean(0)).square().sum()
+        groups = torch.bucketize(
+            last.col_N[last.values_N > 0],
+            torch.tensor(self.ae.group_ends, device=last.col_N.device),
+            right=True,
+        )
+        l0_G = torch.bincount(groups, minlength=len(self.ae.group_ends)) / n_tokens
+        dead = self.dead_latents.dead(self.dead_feature_threshold)
+        return (
+            {name: float(value) for name, value in last.terms.items()}
+            | {"fve": float(1 - last.residual_BD.square().sum() / variance), "l0": float(l0_G.sum())}
+            | ({f"l0_group_{g}": float(l0) for g, l0 in enumerate(l0_G)} if len(l0_G) > 1 else {})
+            | {"dead_share": float(dead.float().mean()), "threshold": float(self.ae.threshold)}
+        )
+
+    @torch.no_grad()
+    def calibrate(self, batches: Iterable[Tensor]) -> dict[str, float] | None:
+        """Set the inference threshold at which the mean L0 over `batches` is k, with the final weights.
+
+        The moving average follows the smallest kept activation of batches that are long past while
+        the weights go on changing, and can leave inference several times denser than training.
+
+        Returns:
+            `threshold`, `threshold_moving_average`, `calibration_tokens` and `calibration_l0`.
+        """
+        W_enc_DF, b_enc_F, _, b_dec_D = self.ae.weights()
+        largest: list[Tensor] = []
+        n_tokens = 0
+        for batch in batches:
+            x_BD, _ = self._split_input(batch.to(self.device, torch.float32))
+            post_relu = torch.relu((x_BD - b_dec_D) @ W_enc_DF + b_enc_F).flatten()
+            # Tokens differ in how many latents they need: four times the mean is room enough.
+            largest.append(post_relu[batch_topk(post_relu, 4 * self.k * len(x_BD))])
+            n_tokens += len(x_BD)
+        values = torch.cat(largest) if largest else torch.empty(0)
+        n_keep = self.k * n_tokens
+        if n_keep == 0 or len(values) <= n_keep:
+            return None
+        edge = values.topk(n_keep + 1).values[-2:]
+        moving_average = float(self.ae.threshold)
+        self.ae.threshold.copy_(edge.mean())
+        return {
+            "threshold": float(self.ae.threshold),
+            "threshold_moving_average": moving_average,
+            "calibration_tokens": n_tokens,
+            "calibration_l0": float((values > self.ae.threshold).sum()) / n_tokens,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"tokens_since_fired": self.num_tokens_since_fired}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.num_tokens_since_fired.copy_(state["tokens_since_fired"])
+
+
+class LastBatch(NamedTuple):
+    """What `metrics` and the threshold need of the last update."""
+
+    x_BD: Tensor
+    residual_BD: Tensor
+    col_N: Tensor
+    values_N: Tensor
+    terms: dict[str, Tensor]
