@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -16,27 +17,55 @@ def describe(metrics: Mapping[str, float], tokens_per_second: float) -> str:
     return ", ".join([*parts, f"{tokens_per_second:,.0f} tokens/s"])
 
 
+class Speed(NamedTuple):
+    """Per second, since the last measurement."""
+
+    steps: float
+    tokens: float
+
+
+class Speedometer:
+    """The speed of training alone: its clock starts behind the first step, when activations are there."""
+
+    def __init__(self) -> None:
+        self._last: tuple[float, int, int] | None = None
+
+    def step(self, done: int, tokens: int) -> None:
+        if self._last is None:
+            self._last = time.monotonic(), done, tokens
+
+    def measure(self, done: int, tokens: int) -> Speed:
+        """The speed since the last measurement; zero when no time or step lies between."""
+        now = time.monotonic()
+        then, done_then, tokens_then = self._last or (now, done, tokens)
+        seconds = now - then
+        if done == done_then or seconds <= 0:
+            return Speed(0.0, 0.0)
+        self._last = now, done, tokens
+        return Speed((done - done_then) / seconds, (tokens - tokens_then) / seconds)
+
+
 class Progress:
     """Loss, FVE, L0, share of dead latents, tokens/s and the time left, on stderr."""
 
     def __init__(self, steps: int, start: int) -> None:
-        self.steps, self.start = steps, start
+        self.steps = steps
         self._bar = tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True, disable=None)
-        self._began = self._last_line = time.monotonic()
+        self._last_line = time.monotonic()
 
     def step(self) -> None:
         self._bar.update()
 
-    def show(self, done: int, metrics: Mapping[str, float], tokens_per_second: float) -> None:
-        text = describe(metrics, tokens_per_second)
+    def show(self, done: int, metrics: Mapping[str, float], speed: Speed) -> None:
+        text = describe(metrics, speed.tokens)
         if not self._bar.disable:
             self._bar.set_postfix_str(text, refresh=False)
             return
         now = time.monotonic()
         if now - self._last_line >= SECONDS_BETWEEN_LINES or done == self.steps:
             self._last_line = now
-            left = (now - self._began) / max(done - self.start, 1) * (self.steps - done)
-            print(f"step {done}/{self.steps}: {text}, {left / 60:.1f} min left", file=sys.stderr, flush=True)
+            left = f", {(self.steps - done) / speed.steps / 60:.1f} min left" if speed.steps else ""
+            print(f"step {done}/{self.steps}: {text}{left}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         self._bar.close()

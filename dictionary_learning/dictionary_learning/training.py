@@ -20,7 +20,7 @@ from dictionary_learning.checkpoint import RunFolder, provenance, random_state, 
 from dictionary_learning.devices import find_device
 from dictionary_learning.errors import UserError
 from dictionary_learning.interruption import Interrupted, Interruption
-from dictionary_learning.progress import Progress, describe, say
+from dictionary_learning.progress import Progress, Speedometer, describe, say
 
 NORM_TOKENS, NORM_BATCHES = 32_768, 16  # the norm factor is measured on whichever is less
 SILENT_SHARE = 0.05  # of k: a group with less than this on for SILENT_LOGS logs in a row is reported
@@ -281,7 +281,8 @@ class _Loop:
         if resume:
             self._restore()
         self.position = self.source.position
-        self._began, self._tokens_before = time.monotonic(), self.tokens
+        self._began = time.monotonic()
+        self._speed = Speedometer()
         self._groups = [
             _SilentGroups(f"trainer_{i}", float(trainer.config.get("k") or 0))
             for i, trainer in enumerate(self.trainers)
@@ -370,6 +371,7 @@ class _Loop:
         self.tokens += len(batch)
         self.last_batch = batch
         self.position = self.source.position
+        self._speed.step(self.done, self.tokens)
         self._progress.step()
 
     def _failure(self, sentence: str, trainers_ahead: int = 0) -> UserError:
@@ -500,13 +502,12 @@ class _Loop:
         metrics = [trainer.metrics() for trainer in self.trainers]
         for groups, values in zip(self._groups, metrics, strict=True):
             groups.watch(values)
-        elapsed = time.monotonic() - self._began
-        speed = (self.tokens - self._tokens_before) / max(elapsed, 1e-9)
+        speed = self._speed.measure(self.done, self.tokens)
         record: dict[str, Any] = {
             "step": self.done,
             "tokens": self.tokens,
-            "seconds": round(self.seconds + elapsed, 3),
-            "tokens_per_second": round(speed, 1),
+            "seconds": round(self.seconds + time.monotonic() - self._began, 3),
+            "tokens_per_second": round(speed.tokens, 1),
         }
         if self.source.epoch is not None:
             record["epoch"] = self.source.epoch
@@ -517,7 +518,7 @@ class _Loop:
             self.tracker.log(record, self.done)
         self._progress.show(self.done, metrics[0], speed)
         if self.verbose:
-            say(f"step {self.done}: {describe(metrics[0], speed)}")
+            say(f"step {self.done}: {describe(metrics[0], speed.tokens)}")
 
     def _save_state(self) -> None:
         if self.run is None:
