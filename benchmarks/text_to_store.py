@@ -10,6 +10,7 @@ the very batches that the store made. Rounds of the two alternate; the medians a
 import json
 import statistics
 import time
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,7 +49,7 @@ class Recorder(LanguageModel):
         return super().record(tokens_BL, mask_BL, layer)
 
 
-def fill(lm: Recorder, documents: list[Document], options: dict[str, int], layer: int) -> ActivationStore:
+def fill(lm: Recorder, documents: list[Document], flags: Namespace) -> ActivationStore:
     """A store that holds the activations of the documents."""
     lm.batches = []
 
@@ -56,7 +57,16 @@ def fill(lm: Recorder, documents: list[Document], options: dict[str, int], layer
         records: Iterator[dict[str, str]] = ({"text": document.text} for document in documents[start:])
         return DocumentStream(records, start=start)
 
-    store = ActivationStore(lm, layer, stream, memory_bytes=10**10, log=lambda line: None, **options)
+    store = ActivationStore(
+        lm,
+        flags.layer,
+        stream,
+        context_length=flags.context_length,
+        lm_batch_size=flags.lm_batch_size,
+        memory_bytes=10**10,
+        max_tokens=flags.tokens,
+        log=lambda line: None,
+    )
     next(store.contexts(1))
     return store
 
@@ -67,21 +77,16 @@ def run_bare(lm: Recorder) -> None:
         lm.model.base_model(input_ids=tokens_BL, attention_mask=mask_BL.long(), use_cache=False)
 
 
-def measure(dtype: str, documents: list[Document], args: dict[str, object]) -> dict[str, float | int | str]:
+def measure(dtype: str, documents: list[Document], flags: Namespace) -> dict[str, float | int | str]:
     """Medians over the rounds, in tokens that are not padding a second."""
-    layer, rounds = int(str(args["layer"])), int(str(args["rounds"]))
-    lm = Recorder.load(str(args["model"]), dtype=dtype)
-    lm.truncate(layer)
-    options = {
-        "context_length": int(str(args["context_length"])),
-        "lm_batch_size": int(str(args["lm_batch_size"])),
-        "max_tokens": int(str(args["tokens"])),
-    }
-    n_tokens = fill(lm, documents, options, layer).statistics.n_positions  # warm-up
+    lm = Recorder.load(flags.model, dtype=dtype)
+    lm.truncate(flags.layer)
+    n_tokens = fill(lm, documents, flags).statistics.n_positions
+    run_bare(lm)
     of_store, of_bare = [], []
-    for _ in range(rounds):
+    for _ in range(flags.rounds):
         began = time.perf_counter()
-        fill(lm, documents, options, layer)
+        fill(lm, documents, flags)
         between = time.perf_counter()
         run_bare(lm)
         of_store.append(between - began)
@@ -100,23 +105,22 @@ def measure(dtype: str, documents: list[Document], args: dict[str, object]) -> d
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = vars(parser().parse_args(argv))
+    flags = parser().parse_args(argv)
     documents: list[Document] = []
     n_characters = 0
-    for document in DocumentStream.open(args["dataset"], part="all"):
+    for document in DocumentStream.open(flags.dataset, part="all"):
         documents.append(document)
         n_characters += len(document.text)
-        if n_characters > 8 * args["tokens"]:
+        if n_characters > 8 * flags.tokens:
             break
     results = []
-    for dtype in args["dtypes"]:
-        results.append(measure(dtype, documents, args))
+    for dtype in flags.dtypes:
+        results.append(measure(dtype, documents, flags))
         print(results[-1])
-    out = args.pop("out")
-    out.parent.mkdir(exist_ok=True)
-    out.write_text(
-        json.dumps({"options": args, "machine": machine_facts(), "results": results}, indent=1) + "\n"
-    )
+    options = {name: value for name, value in vars(flags).items() if name != "out"}
+    record = {"options": options, "machine": machine_facts(), "results": results}
+    flags.out.parent.mkdir(exist_ok=True)
+    flags.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dictionary_learning import contexts as contexts_module
 from dictionary_learning import memory as memory_module
-from dictionary_learning.activation_store import ActivationStore
+from dictionary_learning.activation_store import ActivationStore, bytes_per_token
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.memory import available_memory, format_bytes, parse_bytes
@@ -495,8 +495,8 @@ def test_memory_is_told_before_it_is_allocated(monkeypatch: pytest.MonkeyPatch) 
 
     def allocate(*size: int, **kwargs: Any) -> Tensor:
         if size == (56, WIDTH):
-            # 56 positions of 3 float32 and 89 bytes beside
-            assert lines == ["activation store: 5.66 KB for 56 tokens of width 3 float32"]
+            # 56 positions of 3 float32 and 113 bytes beside
+            assert lines == ["activation store: 7 KB for 56 tokens of width 3 float32"]
             lines.append("allocated")
         return empty(*size, **kwargs)
 
@@ -685,7 +685,7 @@ def test_activations_are_those_of_each_context_alone(
 
 
 def test_a_resumed_run_on_a_language_model_sees_the_same_bits(lm: LanguageModel, tiny_corpus: Path) -> None:
-    memory = 700 * (32 * 4 + 89)  # blocks of 700 positions
+    memory = 700 * bytes_per_token(32)
     batches = lm_store(lm, tiny_corpus, memory_bytes=memory).pairs(64, mode="random")
     states, seen = [], []
     for _ in range(80):

@@ -27,8 +27,8 @@ from dictionary_learning.text import DocumentStream
 
 DTYPES = (torch.float32, torch.bfloat16)
 # Beside its activation a position has a token id, a mask and a norm, its row and context number, and a place
-# in the order of a pair view, which takes six more numbers while it is drawn.
-_EXTRA_BYTES = 4 + 1 + 4 + 2 * 8 + 2 * 8 + 6 * 8
+# in the order of a pair view, which takes nine more numbers while it is drawn.
+_EXTRA_BYTES = 4 + 1 + 4 + 2 * 8 + 2 * 8 + 9 * 8
 _BEGINNING = BlockStart(0, 0, 0)
 
 
@@ -230,7 +230,7 @@ class ActivationStore:
         n_rows, n_tokens = 0, start.n_tokens
         contexts: list[TokenContext] = []
         waiting = self._contexts_from(start)
-        for context in waiting:
+        for context in tqdm(waiting, unit="context", desc="tokenising", leave=False, disable=None):
             n_rows += len(context.tokens_L)
             n_tokens += context.n_text
             if self._max_tokens is not None and n_tokens > self._max_tokens:

@@ -83,19 +83,18 @@ class PairView(View[Tensor]):
 
     def items(self, block: Block, generator: torch.Generator) -> Tensor:
         rows_U = block.rows_U
-        rank_U = torch.arange(len(rows_U))
         # Among the usable tokens, those from `lowest` to before a token are the ones it can be paired with.
         lowest_U = torch.searchsorted(rows_U, block.start_C[block.context_T[rows_U]])
         reach = 1 if self.mode == "previous" else self.max_offset
         if reach is not None:
             lowest_U = lowest_U.maximum(torch.searchsorted(rows_U, rows_U - reach))
-        n_earlier_U = rank_U - lowest_U
-        current_P = (n_earlier_U > 0).nonzero().flatten()
-        current_P = current_P[torch.randperm(len(current_P), generator=generator)]
+        n_earlier_U = torch.arange(len(rows_U)) - lowest_U
+        current_P = n_earlier_U.nonzero().flatten()
         # A double below 1 times n stays below n, so the draw never reaches the token itself.
         draw_P = torch.rand(len(current_P), generator=generator, dtype=torch.float64)
-        earlier_P = lowest_U[current_P] + (draw_P * n_earlier_U[current_P]).long()
-        return torch.stack([rows_U[current_P], rows_U[earlier_P]], dim=1)
+        earlier_P = draw_P.mul_(n_earlier_U[current_P]).long().add_(lowest_U[current_P])
+        pairs_P2 = torch.stack([rows_U[current_P], rows_U[earlier_P]], dim=1)
+        return pairs_P2[torch.randperm(len(pairs_P2), generator=generator)]
 
     def take(self, block: Block, items: Tensor) -> Tensor:
         return block.rows(items)
