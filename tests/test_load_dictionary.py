@@ -106,6 +106,8 @@ def test_a_backup_file_is_folded_to_raw_activations(tmp_path: Path) -> None:
     raw, _ = load_dictionary(trainer, "cpu")
     x = normal(5, D)
     torch.testing.assert_close(raw(4 * x), 4 * scaled(x))
+    same = type(raw).from_pretrained(trainer / "ae.pt")
+    torch.testing.assert_close(same(4 * x), raw(4 * x))
 
 
 def test_a_checkpoint_is_found_in_the_trainers_folder(tmp_path: Path) -> None:

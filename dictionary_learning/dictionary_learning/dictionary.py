@@ -67,9 +67,13 @@ class Dictionary(nn.Module, ABC):
         Raises:
             UserError: the file is missing, damaged, or holds another architecture.
         """
-        from dictionary_learning.checkpoint import load_weights
+        from dictionary_learning.checkpoint import read_checkpoint
 
-        return cls.from_state_dict(load_weights(path), config).to(device or "cpu")
+        checkpoint = read_checkpoint(path)
+        dictionary = cls.from_state_dict(checkpoint.weights, config)
+        if checkpoint.norm_factor is not None:
+            dictionary.scale_biases(checkpoint.norm_factor)
+        return dictionary.to(device or "cpu")
 
 
 def chunk_slice(dictionary: Dictionary, chunk: int) -> slice:

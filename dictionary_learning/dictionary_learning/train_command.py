@@ -27,8 +27,6 @@ from dictionary_learning.train_options import (
 
 DEFAULT_PRESET = "pythia-160m"
 HUB_SECONDS = 5.0
-# The released T-SAE script's; the other architectures bring their papers' own.
-BATCH_TOP_K_LR = 3e-4
 
 
 def parser(description: str | None, architectures: Sequence[str]) -> Parser:
@@ -128,9 +126,10 @@ def train_on(store: Any, options: TrainOptions, preset: str | None) -> None:
     """Train one dictionary a seed on the activations of a store, into the run's folder."""
     from dictionary_learning.training import trainSAE
 
+    options = replace(options, dict_size=options.latents(store.d_model))
     run = _run_folder(options)
     say(
-        f"{options.arch}: {options.latents(store.d_model):,} latents on layer {options.layer} of "
+        f"{options.arch}: {options.dict_size:,} latents on layer {options.layer} of "
         f"{options.model}, {options.steps:,} steps of {options.batch_size:,}, in {run.path}"
     )
     if _trains_on_pairs(options):
@@ -322,6 +321,7 @@ def trainer_config(options: TrainOptions, d_model: int, seed: int) -> dict[str, 
         "dict_size": dict_size,
         "layer": options.layer,
         "lm_name": options.model,
+        "lr": options.lr,
         "warmup_steps": options.warmup_steps,
         "decay_start": options.decay_start,
         "dead_feature_threshold": options.dead_tokens,
@@ -333,7 +333,6 @@ def trainer_config(options: TrainOptions, d_model: int, seed: int) -> dict[str, 
     if arch in BATCH_TOP_K_FAMILY:
         config |= {
             "k": options.k,
-            "lr": options.lr or BATCH_TOP_K_LR,
             "auxk_alpha": options.auxk_alpha,
             "threshold_beta": options.threshold_beta,
             "threshold_start_step": options.threshold_start_step,
@@ -341,8 +340,6 @@ def trainer_config(options: TrainOptions, d_model: int, seed: int) -> dict[str, 
         }
     else:
         config["sparsity_warmup_steps"] = options.sparsity_warmup_steps
-        if options.lr is not None:
-            config["lr"] = options.lr
     if arch in ("temporal", "matryoshka"):
         config |= {
             "group_fractions": list(options.group_fractions),

@@ -4,6 +4,7 @@ Defaults are the T-SAE paper's setting for Pythia-160m (arXiv 2511.05541); where
 silent, the released script's. `configs/*.yaml` says where each value comes from.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -46,6 +47,11 @@ FREE_ON_RESUME = {
     *("use_wandb", "wandb_project", "wandb_entity"),
 }
 
+# For the T-SAE the released script's; the others are their papers'.
+LEARNING_RATES = dict.fromkeys(BATCH_TOP_K_FAMILY, 3e-4) | {"standard": 1e-3, "jumprelu": 7e-5, "gated": 5e-5}
+# The paper names none, and at 1 cosines hardly move the loss (measured on the demo); the code has none.
+TEMPERATURES = {"paper": 0.1, "code": 1.0}
+
 # The seven checkpoints of the original script, as shares of the steps.
 ORIGINAL_SAVE_FRACTIONS = (0.001, 0.00316, 0.01, 0.0316, 0.1, 0.316, 1.0)
 
@@ -53,6 +59,8 @@ ORIGINAL_SAVE_FRACTIONS = (0.001, 0.00316, 0.01, 0.0316, 0.1, 0.316, 1.0)
 @dataclass(frozen=True)
 class TrainOptions:
     """What a run trains, on what, and what it keeps.
+
+    `lr` and `temperature` that are left out become what the architecture and the form bring.
 
     Raises:
         UserError: a value that cannot work, with the remedy.
@@ -174,7 +182,11 @@ class TrainOptions:
         choices=("paper", "code"),
         spellings=("temporal_form",),
     )
-    temperature: float = option(0.1, "temperature of the contrastive loss", group="temporal term")
+    temperature: float | None = option(
+        None,
+        "temperature of the contrastive loss; 0.1 with form paper and 1 with form code when left out",
+        group="temporal term",
+    )
     pair_mode: str = option(
         "previous",
         "earlier token of a pair: the previous one, or a random one of the same context",
@@ -288,7 +300,7 @@ class TrainOptions:
             self._require(getattr(self, name) >= 0, name, "must not be negative")
         self._require(self.context_length >= 2, "context_length", "must be at least 2: a pair is two tokens")
         self._require(self.lr is None or self.lr > 0, "lr", "must be positive, such as 3e-4")
-        self._require(self.temperature > 0, "temperature", "must be positive")
+        self._require(self.temperature is None or self.temperature > 0, "temperature", "must be positive")
         self._require(0 <= self.threshold_beta < 1, "threshold_beta", "must be at least 0 and below 1")
         self._require(0 <= self.eval_share < 1, "eval_share", "must be at least 0 and below 1")
         self._require(self.max_norm_ratio > 1, "max_norm_ratio", "must be above 1, such as 10")
@@ -324,6 +336,10 @@ class TrainOptions:
             "must be the name of a folder",
         )
         self._check_groups()
+        if self.lr is None:
+            object.__setattr__(self, "lr", LEARNING_RATES[self.arch])
+        if self.temperature is None:
+            object.__setattr__(self, "temperature", TEMPERATURES[self.form])
         if self.expansion_factor is None:
             self.latents(d_model=0)
         parse_bytes(self.memory)
@@ -380,7 +396,7 @@ def is_for(name: str, arch: str) -> bool:
     return arch in ONLY_FOR.get(name, ARCHITECTURES)
 
 
-def differences(options: dict[str, Any], recorded: dict[str, Any]) -> list[str]:
+def differences(options: Mapping[str, Any], recorded: Mapping[str, Any]) -> list[str]:
     """`--k 30 (the run has 20)` for each option that may not change on resuming and differs."""
     names = {field.name for field in fields(TrainOptions)} - FREE_ON_RESUME
     return [
