@@ -51,27 +51,23 @@ for arch in "${baselines[@]}"; do
   train "$arch" "$train/train_baseline.py" --config demo --arch "$arch"
 done
 
-# --- after training; finish this list ---
-
 names=(tsae "${baselines[@]}")
-comparison=$(IFS=_ && echo "${names[*]}")
-last=${names[${#names[@]} - 1]}
 
-step "evaluate" "$runs/compare_$comparison.json" "$runs/$last/trainer_0/ae.pt" \
-  "$train/eval_temporal.py" --checkpoints_path "$runs" --compare "${names[@]}"
+step "evaluate on held-out documents" "$runs/tsae/trainer_0/eval_results.json" "$runs/tsae/trainer_0/ae.pt" \
+  "$train/eval_temporal.py" --checkpoints_path "$runs" --compare "${names[@]}" \
+  --max_tokens 20000 --loss_tokens 4000
 
 # keeps results that were computed with the same options by itself
 echo
 echo "== probe for meaning, syntax and context"
 .venv/bin/python src/experiments/probing.py --checkpoints_path "$runs" --dataset demo \
-  --compare "${names[@]}" baseline_model
+  --n_train 1000 --n_test 400 --repeats 3 \
+  --compare tsae:0 tsae:1 "${baselines[@]/%/:0}" baseline_model
 
 echo
 echo "== the page"
-.venv/bin/python -m temporal_saes.report --checkpoints_path "$runs" --runs "${names[@]}" \
+.venv/bin/python -m temporal_saes.report --checkpoints_path "$runs" --run_name tsae --compare "${baselines[@]}" \
   --output "$runs/report.html"
-
-# --- end of the list ---
 
 echo
 echo "done in $((SECONDS / 60)) min $((SECONDS % 60)) s; open $runs/report.html"
