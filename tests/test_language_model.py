@@ -365,7 +365,7 @@ def test_a_continuation_ends_before_eos_while_the_others_go_on(tokenizer) -> Non
     rows = [tokenizer(text)["input_ids"] for text in before]
     # a token of the first continuation that the second one does not have
     stop = next(token for token in rows[0][1:] if token not in rows[1])
-    lm.model.generation_config.eos_token_id = [stop, 0]
+    lm.model.generation_config.eos_token_id = [0, stop]
     after = lm.generate(TEXTS, max_new_tokens=6, temperature=2.0)
     assert after[0] == before[0].split(tokenizer.decode(stop))[0]
     assert after[1] == before[1]
