@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dictionary_learning import cli, eval_temporal, evaluation_report
-from dictionary_learning.eval_temporal import EvalOptions, main, resolve
+from dictionary_learning.eval_temporal import EvalOptions, find_trainer, main, resolve, result_path
 from dictionary_learning.evaluation import FORMULAS
 from dictionary_learning.text import DocumentStream
 from dictionary_learning.trainers import BatchTopKSAE, TemporalMatryoshkaBatchTopKSAE
@@ -75,20 +75,28 @@ def refused(capsys, *words):
     return told[0]
 
 
-def test_a_run_is_evaluated_from_another_directory(runs, tmp_path):
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
+@pytest.fixture(scope="module")
+def from_elsewhere(tmp_path_factory, tiny_lm_folder, tiny_corpus):
+    """The script's process, run from another directory, and the trainer folder that it evaluated."""
+    place, elsewhere = tmp_path_factory.mktemp("place"), tmp_path_factory.mktemp("elsewhere")
+    run = make_run(place / "runs" / "one", tiny_lm_folder, tiny_corpus)
     done = subprocess.run(
-        [sys.executable, SCRIPT, "--run_name", "one", "--checkpoints_path", runs, "--device", "cpu"],
+        [sys.executable, SCRIPT, "--run_name", "one", "--checkpoints_path", run.parent, "--device", "cpu"],
         cwd=elsewhere,
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONPATH": ""},
     )
+    assert not list(elsewhere.iterdir())
+    return done, run / "trainer_0"
+
+
+def test_a_run_is_evaluated_from_another_directory(from_elsewhere):
+    done, folder = from_elsewhere
     assert done.returncode == 0, done.stderr
     for label in ("FVE, global", "Lipschitz", "loss recovered", "high", "low"):
         assert label in done.stdout
-    results = evaluated(runs / "one" / "trainer_0")
+    results = evaluated(folder)
     measures = results["measures"]
     assert set(measures) == {"all", "high", "low"}
     assert set(measures["all"]) == set(FORMULAS)
@@ -97,33 +105,34 @@ def test_a_run_is_evaluated_from_another_directory(runs, tmp_path):
     assert results["setting"]["part"] == "eval"
     assert results["options"]["run_name"] == "one"
     assert results["provenance"]["versions"]["torch"]
-    assert (runs / "one" / "trainer_0" / "eval.png").read_bytes().startswith(PNG)
-    assert not list(elsewhere.iterdir())
+    assert (folder / "eval.png").read_bytes().startswith(PNG)
 
 
-def test_evaluation_documents_were_not_trained_on(runs, tiny_corpus):
-    main(["--run_name", "one", "--checkpoints_path", str(runs), "--no_lm_loss", "--device", "cpu"])
-    texts = evaluated(runs / "one" / "trainer_0")["texts"]
-    held_out = list(DocumentStream.open(str(tiny_corpus), part="eval", eval_share=0.3))
-    assert texts["n_documents"] == len(held_out) > 0
+def test_evaluation_documents_were_not_trained_on(from_elsewhere, tiny_corpus):
+    held_out = {d.id for d in DocumentStream.open(str(tiny_corpus), part="eval", eval_share=0.3)}
     trained = {d.id for d in DocumentStream.open(str(tiny_corpus), part="train", eval_share=0.3)}
-    assert not trained & {d.id for d in held_out}
+    assert not trained & held_out
+    assert evaluated(from_elsewhere[1])["texts"]["n_documents"] == len(held_out) > 0
 
 
-def test_two_evaluations_give_the_same_numbers(runs):
-    words = ["--run_name", "one", "--checkpoints_path", str(runs), "--device", "cpu"]
-    main(words)
-    first = evaluated(runs / "one" / "trainer_0")
-    main(words)
-    assert evaluated(runs / "one" / "trainer_0")["measures"] == first["measures"]
+def test_another_evaluation_gives_the_same_numbers(from_elsewhere, tmp_path):
+    folder = from_elsewhere[1]
+    main(["--run_name", str(folder), "--device", "cpu", "--output_dir", str(tmp_path)])
+    again = next(tmp_path.glob("*_eval_results.json"))
+    assert evaluated(tmp_path, again.name)["measures"] == evaluated(folder)["measures"]
 
 
-def test_a_run_can_be_given_as_the_path_of_its_folder(runs, monkeypatch):
+def test_a_run_is_a_name_or_the_path_of_a_folder(runs, monkeypatch, tiny_lm_folder, tiny_corpus):
+    make_run(runs / "one", tiny_lm_folder, tiny_corpus, trainer=1)
     monkeypatch.chdir(runs.parent)
-    for path in ("runs/one", runs / "two" / "trainer_0"):
-        main(["--run_name", str(path), "--no_lm_loss", "--max_tokens", "200", "--device", "cpu"])
-    assert evaluated(runs / "one" / "trainer_0")["tokens"] <= 200
-    assert evaluated(runs / "two" / "trainer_0")["tokens"] <= 200
+
+    def found(name, **options):
+        return find_trainer(name, EvalOptions(run_name=name, **options)).resolve()
+
+    first, second = (runs / "one" / f"trainer_{i}" for i in (0, 1))
+    assert found("one") == found("runs/one") == found(str(first)) == found("one/trainer_0") == first
+    assert found("one", trainer=1) == found(str(second)) == second
+    assert found("one", checkpoints_path=str(runs)) == first
 
 
 def test_runs_are_compared_in_one_table_and_one_figure(runs, capsys):
@@ -141,38 +150,25 @@ def test_runs_are_compared_in_one_table_and_one_figure(runs, capsys):
     assert evaluated(runs / "two" / "trainer_0")["run"] == "two"
 
 
-def test_a_checkpoint_and_other_texts_get_files_of_their_own(runs, tmp_path):
-    texts = tmp_path / "other.txt"
-    texts.write_text("The judge seasons the comet. " * 20, encoding="utf-8")
+def test_an_intermediate_checkpoint_gets_files_of_its_own(runs, from_elsewhere):
     words = ["--run_name", "one", "--checkpoints_path", str(runs), "--no_lm_loss", "--device", "cpu"]
     main([*words, "--checkpoint", "checkpoints/ae_10.pt"])
-    main([*words, "--dataset", str(texts), "--part", "all"])
-    main([*words, "--output_dir", str(tmp_path / "out")])
     place = runs / "one" / "trainer_0"
     made = sorted(path.name for path in place.iterdir() if path.name.startswith("eval"))
-    assert made == [
-        "eval_ae_10.png",
-        "eval_other.txt.png",
-        "eval_results_ae_10.json",
-        "eval_results_other.txt.json",
-    ]
-    assert (tmp_path / "out" / "one_eval_results.json").is_file()
-    assert (tmp_path / "out" / "one_eval.png").is_file()
-    # a lower threshold lets more latents through
-    early, final = (
-        evaluated(place, "eval_results_ae_10.json"),
-        evaluated(tmp_path / "out", "one_eval_results.json"),
-    )
-    assert early["l0"] > final["l0"]
+    assert made == ["eval_ae_10.png", "eval_results_ae_10.json"]
+    early, final = evaluated(place, "eval_results_ae_10.json"), evaluated(from_elsewhere[1])
+    assert early["l0"] > final["l0"]  # its threshold is lower
     assert early["weights_sha256"] != final["weights_sha256"]
+    assert "frac_recovered" not in early
 
 
-def test_one_of_several_trainers_is_chosen(runs, tiny_lm_folder, tiny_corpus):
-    make_run(runs / "one", tiny_lm_folder, tiny_corpus, trainer=1)
-    words = ["--run_name", "one", "--checkpoints_path", str(runs), "--no_lm_loss", "--device", "cpu"]
-    main([*words, "--trainer", "1"])
-    assert (runs / "one" / "trainer_1" / "eval_results.json").is_file()
-    assert not (runs / "one" / "trainer_0" / "eval_results.json").exists()
+def test_other_texts_and_another_folder_are_in_the_name_of_the_results():
+    def name(**options):
+        return result_path("a/b", Path("t"), EvalOptions(run_name="a/b", **options)).as_posix()
+
+    assert name() == "t/eval_results.json"
+    assert name(dataset="x/other.txt") == "t/eval_results_other.txt.json"
+    assert name(output_dir="o", dataset="demo") == "o/a-b_eval_results_demo.json"
 
 
 def test_flags_stand_over_the_run_and_another_data_set_forgets_the_fields_of_the_runs_own():

@@ -164,16 +164,16 @@ def _bars(
     unit: str,
 ) -> None:
     width = 0.8 / len(values)
-    for i, (name, row) in enumerate(values.items()):
-        known = [(at, value) for at, value in enumerate(row) if value is not None]
+    for at in range(len(groups)):
+        known = [(name, row[at]) for name, row in values.items() if row[at] is not None]
         bars = ax.bar(
-            [at + (i - (len(values) - 1) / 2) * width for at, _ in known],
+            [at + (i - (len(known) - 1) / 2) * width for i in range(len(known))],
             [value for _, value in known],
             width=0.92 * width,
-            color=colours[name],
+            color=[colours[name] for name, _ in known],
         )
-        if len(values) * len(groups) <= 12:
-            labels = [_short(value) for _, value in known]
+        if len(values) <= 4:
+            labels = [_short(value) for _, value in known if value is not None]
             ax.bar_label(bars, labels, fontsize=8 if len(values) < 3 else 7, padding=2)
     ax.set_title(title)
     ax.set_ylabel(unit)
@@ -182,9 +182,14 @@ def _bars(
 
 
 def _short(value: float) -> str:
+    """As short as can be: 4.1k 405 16.8 1.04 .123"""
+    if abs(value) >= 1000:
+        return f"{value / 1000:.1f}k"
     if abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+        return f"{value:.0f}"
+    if abs(value) >= 10:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}".replace("0.", ".", 1)
 
 
 def _swatch(colour: str, label: str) -> Any:
