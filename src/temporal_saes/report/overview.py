@@ -24,7 +24,6 @@ def overview(run: RunFiles) -> list[Html | None]:
     last = run.metrics[-1] if run.metrics else {}
     machine = config.get("machine") or {}
     versions = config.get("versions") or {}
-    unit = "pairs" if trainer.get("temporal") else "tokens"
     told = [
         ("language model", _demo_name("model", run.model)),
         ("activations", _activations(run)),
@@ -34,7 +33,7 @@ def overview(run: RunFiles) -> list[Html | None]:
         ("temporal term", _temporal_term(run)),
         ("texts", _demo_name("dataset", buffer.get("dataset"))),
         ("text tokens used", _text_tokens(buffer)),
-        (f"{unit} trained on", _count(last.get("tokens"))),
+        (f"{_unit(run)} trained on", _count(last.get("tokens"))),
         ("passes over the texts", None if last.get("epoch") is None else _passes(last["epoch"])),
         ("steps", _steps(run)),
         ("training time", _duration(last)),
@@ -122,8 +121,12 @@ def _steps(run: RunFiles) -> str | None:
     if steps is None:
         return None
     batch = run.buffer.get("out_batch_size")
-    size = f" of {batch:,}" if batch else ""
+    size = f" of {batch:,} {_unit(run)}" if batch else ""
     return f"{steps:,}{size}" if done in (None, steps) else f"{done:,} of {steps:,}{size}, not finished"
+
+
+def _unit(run: RunFiles) -> str:
+    return "pairs" if run.trainer.get("temporal") else "tokens"
 
 
 def _count(value: object) -> str | None:

@@ -56,7 +56,7 @@ def table(headers: Sequence[object], rows: Iterable[Sequence[object]], caption: 
         element("tr", element("th", row[0], scope="row"), *(element("td", cell) for cell in row[1:]))
         for row in rows
     ]
-    inside = [element("caption", caption), element("thead", head), element("tbody", *body)]
+    inside = [element("caption", element("span", caption)), element("thead", head), element("tbody", *body)]
     # reachable by keyboard, or nobody without a mouse could scroll it
     return element("div", element("table", *inside), class_="scroll", tabindex="0")
 
@@ -67,16 +67,20 @@ def facts(pairs: Iterable[tuple[object, object]]) -> Html:
     return element("dl", *(element("div", element("dt", name), element("dd", value)) for name, value in told))
 
 
-def image(data: bytes, kind: str, alt: str, caption: object = None) -> Html:
+def image(data: bytes, kind: str, alt: str, caption: object = None, *, wide: bool = False) -> Html:
     """A picture inside the page.
 
     Args:
         kind: png or svg+xml.
         alt: what a reader who cannot see it should know.
+        wide: in a narrow window scroll the picture, where it would be too small to read.
     """
     address = f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
     below = element("figcaption", caption) if caption else None
-    return element("figure", element("img", src=address, alt=alt), below)
+    picture = element("img", src=address, alt=alt)
+    if wide:
+        picture = element("div", picture, class_="wide", tabindex="0")
+    return element("figure", picture, below)
 
 
 def commands(lines: Iterable[str]) -> Html:

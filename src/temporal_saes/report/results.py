@@ -141,12 +141,14 @@ def _formulas(results: Sequence[Mapping[str, Any]]) -> Html:
 
 
 def number(value: float | None) -> str:
-    """Three digits of a measure, all digits of a count, a dash for what was not measured."""
+    """Three digits of a measure or more, all digits of a count, a dash for what was not measured."""
     if value is None:
         return "–"
-    return (
-        f"{value:,}" if isinstance(value, int) else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-    )
+    if isinstance(value, int):
+        return f"{value:,}"
+    size = abs(value)
+    decimals = 0 if size >= 1000 else 1 if size >= 10 else 3
+    return f"{value:.3g}" if 0 < size < 0.01 else f"{value:,.{decimals}f}"
 
 
 # --- probing ---
@@ -172,7 +174,13 @@ def probing_section(runs: Sequence[RunFiles], baseline: Sequence[dict[str, Any]]
     results = [result for other in runs for result in other.probing] + list(baseline)
     dataset = run.probing[0]["options"].get("dataset")
     results = [result for result in results if result["options"].get("dataset") == dataset]
-    figure = probing_figure(run.folder, results)
+    path = probing_figure(run.folder, results)
+    figure = None
+    if path is not None:
+        figure = page.image(
+            path.read_bytes(), "png", _alt(results), f"Test accuracy on {dataset}.", wide=True
+        )
+    tasks = [task for task in TASKS if any(task in result["tasks"] for result in results)]
     return [
         title,
         element(
@@ -182,14 +190,8 @@ def probing_section(runs: Sequence[RunFiles], baseline: Sequence[dict[str, Any]]
             f"text a token is from (context). {HIGHER.capitalize()}; chance is one over the number of "
             "classes, majority always says the most frequent class.",
         ),
-        page.image(figure.read_bytes(), "png", _alt(results), f"Test accuracy on {dataset}.")
-        if figure
-        else None,
-        *(
-            _probing_table(task, results)
-            for task in TASKS
-            if any(task in result["tasks"] for result in results)
-        ),
+        figure,
+        *(_probing_table(task, results) for task in tasks),
         element("p", f"Interval: {run.probing[0].get('interval')}.", class_="quiet"),
         *lacking,
     ]

@@ -15,7 +15,8 @@ from temporal_saes.report.run_files import RunFiles
 
 LINES = ("-", "--", ":", "-.")
 L0_GROUP = "l0_group_"
-# Titles by name in the log; those of a loss are drawn on a logarithmic scale where they are positive.
+SPAN = 20  # largest value over smallest, from which on a loss is drawn on a logarithmic scale
+# Titles by name in the log.
 LOSSES = {
     "loss": "total loss",
     "reconstruction": "reconstruction loss",
@@ -98,7 +99,7 @@ def _draw(runs: Sequence[RunFiles], lines: Sequence[_Line], name: str, title: st
 
 
 def _scale(axis: Any, name: str, values: Sequence[float]) -> None:
-    if name in LOSSES and values and min(values) > 0:
+    if name in LOSSES and values and max(values) > SPAN * min(values) > 0:
         axis.set_yscale("log")
     elif name == "fve" and values and min(values) < 0:
         axis.set_ylim(0, 1)  # the first steps are far below, and would flatten the rest
