@@ -651,6 +651,13 @@ def test_a_wrong_layer_dtype_or_device_is_told_before_the_weights_are_read(
         LanguageModel.load(str(folder), device="abacus")
 
 
+def test_a_model_that_comes_in_training_mode_is_used_without_dropout(tokenizer) -> None:
+    model = tiny_model("gpt2").train()  # its dropout is .1
+    lm = LanguageModel.wrap(model, tokenizer)
+    tokens_BL, mask_BL, _ = lm.tokenize(TEXTS, 64)
+    assert torch.equal(lm.logits(tokens_BL, mask_BL), lm.logits(tokens_BL, mask_BL))
+
+
 def test_a_wrapped_model_without_a_tokenizer_brings_its_own(tiny_lm_folder: Path) -> None:
     from transformers import AutoModelForCausalLM
 
