@@ -2,6 +2,7 @@
 
 import errno
 import sys
+import warnings
 from collections.abc import Callable
 
 from dictionary_learning.errors import UserError
@@ -14,6 +15,7 @@ def run(main: Callable[[], object]) -> None:
     """
     from dotenv import find_dotenv, load_dotenv
 
+    warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
     load_dotenv(find_dotenv(usecwd=True))
     try:
         main()
