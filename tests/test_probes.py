@@ -92,7 +92,7 @@ def test_sizes_shrink_in_proportion_when_the_data_are_few():
 def test_too_few_examples_or_classes_are_refused_in_a_sentence():
     with pytest.raises(UserError, match="at least 60 and 30"):
         part_sizes(60, 30, 3000, 1000)
-    with pytest.raises(UserError, match="needs two"):
+    with pytest.raises(UserError, match="fewer than two classes have 10 examples"):
         part_sizes(60, 1, 3000, 1000)
 
 

@@ -393,6 +393,21 @@ def test_flags_of_the_original_script_are_accepted() -> None:
     assert vars(train_temporal.parser().parse_args(["--no_temporal"]))["temporal"] is False
 
 
+def test_local_paths_are_recorded_in_full_and_names_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "corpus.jsonl").write_text("")
+    (tmp_path / "demo").mkdir()
+    for given, recorded in (
+        ("corpus.jsonl", str(tmp_path / "corpus.jsonl")),
+        ("demo", "demo"),
+        ("a/b", "a/b"),
+    ):
+        options, _ = train_command.new_options({"model": "demo", "dataset": given}, None, ["temporal"])
+        assert options.dataset == recorded
+
+
 def test_no_module_beside_the_scripts_has_the_name_of_a_library() -> None:
     """A script's own folder is the first on sys.path."""
     libraries = set(metadata.packages_distributions()) | sys.stdlib_module_names

@@ -173,6 +173,8 @@ def new_options(
         _require_gpu_and_hub()
         config = DEFAULT_PRESET
     options = build(TrainOptions, {"arch": arch}, _preset(config, arch), flags)
+    # a run can be resumed and evaluated from any folder
+    options = replace(options, model=_from_anywhere(options.model), dataset=_from_anywhere(options.dataset))
     if options.run_name is None:
         options = replace(options, run_name=_default_name(config or Path(options.model).name, options))
     return options, config
@@ -227,6 +229,11 @@ def _preset(config: str | None, arch: str) -> dict[str, Any]:
     if arch not in BATCH_TOP_K_FAMILY:
         values.pop("lr", None)  # it is the T-SAE script's; the others bring their papers' own
     return values
+
+
+def _from_anywhere(name: str) -> str:
+    """A local path in full; a hub name or a name of the demo as it is."""
+    return name if name.startswith("demo") or not Path(name).exists() else str(Path(name).resolve())
 
 
 def _default_name(config: str, options: TrainOptions) -> str:

@@ -145,8 +145,8 @@ def part_sizes(n: int, n_classes: int, n_train: int, n_test: int) -> tuple[int, 
     """
     if n_classes < 2:
         raise UserError(
-            f"{n_classes} class has at least {MIN_EXAMPLES} examples, and a probe needs two: take more texts "
-            f"(--max_texts) or another data set."
+            f"fewer than two classes have {MIN_EXAMPLES} examples, so nothing is to be told apart: take more "
+            f"texts (--max_texts, --n_train, --n_test) or another data set."
         )
     if n < n_train + n_test:
         n_test = max(1, round(n * n_test / (n_train + n_test)))

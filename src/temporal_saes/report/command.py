@@ -45,7 +45,7 @@ class ReportOptions:
     )
     text_file: str | None = option(None, "file with the text to colour", group="coloured text")
     held_out_texts: int = option(
-        150, "held-out paragraphs among which each latent's strongest tokens are found", group="coloured text"
+        100, "held-out paragraphs among which each latent's strongest tokens are found", group="coloured text"
     )
     lm_batch_size: int = option(16, "texts the language model reads at a time", group="machine")
     device: str | None = option(

@@ -102,6 +102,7 @@ def _temporal_term(run: RunFiles) -> str | None:
     kind = "contrastive" if trainer.get("contrastive") else "L1 similarity"
     pairs = run.buffer.get("pair_mode")
     parts = [f"{kind}, strength {trainer.get('temp_alpha')}"]
+    parts += [f"temperature {trainer['temperature']}"] if trainer.get("temperature") else []
     parts += [f"form of the {trainer['form']}"] if trainer.get("form") else []
     parts += (
         [f"pairs with {'the previous' if pairs == 'previous' else 'a random earlier'} token"] if pairs else []

@@ -82,7 +82,7 @@ def evaluation_section(runs: Sequence[RunFiles]) -> list[Html | None]:
     title = element("h2", "Evaluation")
     if not found:
         return [title, *lacking]
-    headers = ["measure", *(f"{run.name} ({run.method})" for run in found)]
+    headers = ["measure", *(join([run.name, element("span", run.method, class_="aid")]) for run in found)]
     results = [run.evaluation for run in found if run.evaluation is not None]
     counted = [
         _plain_row(
@@ -147,7 +147,7 @@ def number(value: float | None) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     size = abs(value)
-    decimals = 0 if size >= 1000 else 1 if size >= 10 else 3
+    decimals = 0 if size >= 1000 else 1 if size >= 10 else 2 if size >= 1 else 3
     return f"{value:.3g}" if 0 < size < 0.01 else f"{value:,.{decimals}f}"
 
 
