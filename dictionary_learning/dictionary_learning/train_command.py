@@ -201,7 +201,8 @@ def resumed_options(
     if not isinstance(own, dict) or own.get("arch") not in architectures:
         raise UserError(f"{run.path} is no run of this script: resume it with the one it was started by.")
     _check_flags(flags, own["arch"])
-    told = differences(flags, own)
+    paths = {name: _from_anywhere(flags[name]) for name in ("model", "dataset") if name in flags}
+    told = differences({**flags, **paths}, own)
     if config not in (None, preset):
         told.append(f"--config {config} (the run has {preset})")
     if told:
