@@ -483,7 +483,8 @@ def test_marks_of_a_chat_are_special_even_if_the_tokenizer_does_not_say_so(
     assert llama.special_ids == {0, 1, 2, 3}
     chatty = copy.deepcopy(tokenizer)
     chatty.add_tokens(["<start_of_turn>", "[/INST]", "<|user|>", "  ", "<table>"])
-    assert LanguageModel.wrap(llama.model, chatty).special_ids == {0, 1, 2, 3, 512, 513, 514}
+    chatty.add_tokens(["[file]"], special_tokens=True)
+    assert LanguageModel.wrap(llama.model, chatty).special_ids == {0, 1, 2, 3, 512, 513, 514, 517}
 
 
 def test_no_text_and_an_empty_text_are_still_batches(llama: LanguageModel) -> None:
@@ -730,7 +731,7 @@ def test_hooks_still_work_on_a_model_that_nnsight_has_wrapped(tokenizer) -> None
     assert lm.nnsight is lm.nnsight
     assert torch.equal(lm.record(tokens_BL, mask_BL, 1), before[0])
     assert torch.equal(lm.logits(tokens_BL, mask_BL, 1, zero()), before[1])
-    assert torch.equal(lm.tokenize(TEXTS, 64).tokens_BL, tokens_BL)
+    assert (lm.tokenizer.padding_side, lm.nnsight.tokenizer.padding_side) == ("right", "left")
 
 
 @pytest.mark.parametrize("dispatch", [False, True])

@@ -474,7 +474,8 @@ def test_the_same_curves_are_the_same_file(runs: Path) -> None:
 
 def test_steadiness_is_0_for_single_tokens_and_near_1_for_what_stays() -> None:
     assert steadiness(np.array([[0.0], [3.0], [0.0], [0.0]])) == 0  # change 6, sum 3: 1 - 6/6
-    assert steadiness(np.ones((10, 1))) == 1
+    assert steadiness(np.array([[3.0], [0.0], [0.0], [2.0]])) == 0  # at the ends, too
+    assert steadiness(np.ones((10, 1))) == pytest.approx(0.9)  # up and down by 1, sum 10: 1 - 2/20
     # on for three of six: change 2 of height 1 twice, sum 3: 1 - 2/6
     assert steadiness(np.array([[0], [1], [1], [1], [0], [0]])) == pytest.approx(2 / 3)
     assert steadiness(np.zeros((4, 2))) == 0
@@ -553,8 +554,8 @@ def test_each_split_shows_a_latent_for_each_of_two_parts() -> None:
         [(1, 2), (0, 2)],
         [(0, 2), (1, 2)],
     ]
-    # high: changes 0, 2, 0 of a sum of 4; low: 2, 0, 2 of a sum of 4
-    assert shown.steadiness == {"high": pytest.approx(1 - 2 / 8), "low": pytest.approx(1 - 4 / 8)}
+    # high: each latent goes up and down by 1, the sum is 4: 1 - 4/8; low: by 2, the sum is 4: 1 - 8/8
+    assert shown.steadiness == {"high": pytest.approx(0.5), "low": pytest.approx(0)}
 
 
 # --- the text and its tokens ---

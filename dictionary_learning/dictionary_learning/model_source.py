@@ -44,7 +44,7 @@ def read_model(
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
     with told_in_a_sentence(name, "its weights"):
         # straight to the device, so that the host needs no copy
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
             config=config,
             dtype=dtype,
@@ -52,6 +52,7 @@ def read_model(
             output_loading_info=True,
             **options,
         )
+    model, report = loaded  # the model alone, says its type
     if missing := sorted(report["missing_keys"]):
         raise UserError(
             f"the weights of {name} are not complete ({len(missing)} missing, {missing[0]} the first) "

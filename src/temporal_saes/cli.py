@@ -150,13 +150,13 @@ class Subject:
         """A file name (no suffix) that no other subject, data set or seed has in the same folder."""
         parts = [dataset_name(options)]
         if self.is_baseline:
-            parts += [slug(self.model), f"layer{self.layer}"]
+            parts += [model_slug(self.model), f"layer{self.layer}"]
         else:
             parts += [f"chunk{self.chunk}"]
             parts += [f"trainer{options.trainer}"] if options.trainer else []
             parts += [slug(Path(self.checkpoint).stem)] if self.checkpoint else []
             parts += [f"layer{options.layer}"] if options.layer is not None else []
-            parts += [slug(options.model)] if options.model is not None else []
+            parts += [model_slug(options.model)] if options.model is not None else []
         return "_".join([*parts, f"seed{options.seed}"] if options.seed else parts)
 
     def result_path(self, options: ExperimentOptions, experiment: str) -> Path:
@@ -172,15 +172,32 @@ def slug(text: str) -> str:
     return re.sub(r"[^\w.-]+", "-", text.rstrip("/")).strip("-.") or "x"
 
 
+def model_slug(model: str) -> str:
+    """A language model in a file name; folders of the same name in two places get two names."""
+    return slug(Path(model).name) + _place(model) if Path(model).exists() else slug(model)
+
+
+def _place(path: str) -> str:
+    """A few letters that tell apart what has the same name elsewhere."""
+    return "-" + hashlib.sha256(str(Path(path).resolve()).encode()).hexdigest()[:6]
+
+
 def dataset_name(options: ExperimentOptions) -> str:
-    """The data set in a file name; files of the same name in two folders get two names."""
-    path = options.data_path or options.dataset
-    name = slug(Path(options.dataset).stem if Path(options.dataset).suffix else options.dataset)
-    if Path(path).exists():
-        name += "-" + hashlib.sha256(str(Path(path).resolve()).encode()).hexdigest()[:6]
-    for field in (options.text_field, options.label_field):
-        name += f"-{slug(field)}" if field is not None else ""
-    return name
+    """The data set in a file name, with the fields that were chosen."""
+    name = slug(options.dataset) if options.data_path else _place_name(options.dataset)
+    if options.data_path:
+        name += f"-{_place_name(options.data_path)}"
+    fields = [slug(field) for field in (options.text_field, options.label_field) if field is not None]
+    return "-".join([name, *fields])
+
+
+def _place_name(place: str) -> str:
+    """A hub id or name as it is; the last part of a local path with a hash, as other folders may have it."""
+    path = Path(place)
+    if not path.exists():
+        return slug(place)
+    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:6]
+    return f"{slug(path.stem if path.is_file() else path.resolve().name)}-{digest}"
 
 
 def resolve(options: ExperimentOptions, *, like: Subject | None = None) -> Subject:

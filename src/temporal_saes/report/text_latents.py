@@ -209,12 +209,14 @@ def _mean(f_NF: Any, split: slice) -> np.ndarray:
 
 
 def steadiness(f_TF: np.ndarray) -> float:
-    """1 - Σ|f_t - f_{t-1}| / 2 Σ f: 1 for latents that stay, 0 for latents that fire at single tokens.
+    """1 - Σ|f_t - f_{t-1}| / 2 Σ f, with zeros before and behind the text: how far latents stay on.
 
-    0 where nothing fires. Values must not be negative.
+    0 for latents that fire at single tokens, 1 - 1 / n for those that hold their value over n tokens, and 0
+    where nothing fires. Values must not be negative.
     """
     total = float(f_TF.sum())
-    return 1 - float(np.abs(np.diff(f_TF, axis=0)).sum()) / (2 * total) if total else 0.0
+    change = float(np.abs(np.diff(f_TF, axis=0, prepend=0, append=0)).sum())
+    return 1 - change / (2 * total) if total else 0.0
 
 
 def strongest(features: Features, texts: Sequence[str], index: int) -> list[Snippet]:

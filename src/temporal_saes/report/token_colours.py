@@ -150,7 +150,7 @@ def legend() -> Html:
         element("i", "␣"),
         " a token of spaces; a dotted line marks tokens that are not read, such as a first position of "
         "outlying norm. Steadiness is 1 - Σ|change| / 2 Σ activation: 0 for a latent that fires at single "
-        "tokens, near 1 for one that stays on.",
+        "tokens, 1 - 1/n for one that holds its value over n tokens.",
         class_="quiet",
     )
 
