@@ -1,6 +1,5 @@
 import importlib.util
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
