@@ -16,6 +16,7 @@ from typing import Any
 from dictionary_learning.dictionary import Dictionary, chunk_slice
 from dictionary_learning.errors import UserError
 from dictionary_learning.options import option
+from temporal_saes.labelled_data import DATASETS
 
 BASELINE = "baseline_model"
 DEFAULT_CONTEXT_LENGTH = 256
@@ -150,13 +151,13 @@ class Subject:
         """A file name (no suffix) that no other subject, data set or seed has in the same folder."""
         parts = [dataset_name(options)]
         if self.is_baseline:
-            parts += [model_slug(self.model), f"layer{self.layer}"]
+            parts += [_place_name(self.model), f"layer{self.layer}"]
         else:
             parts += [f"chunk{self.chunk}"]
             parts += [f"trainer{options.trainer}"] if options.trainer else []
             parts += [slug(Path(self.checkpoint).stem)] if self.checkpoint else []
             parts += [f"layer{options.layer}"] if options.layer is not None else []
-            parts += [model_slug(options.model)] if options.model is not None else []
+            parts += [_place_name(options.model)] if options.model is not None else []
         return "_".join([*parts, f"seed{options.seed}"] if options.seed else parts)
 
     def result_path(self, options: ExperimentOptions, experiment: str) -> Path:
@@ -172,16 +173,6 @@ def slug(text: str) -> str:
     return re.sub(r"[^\w.-]+", "-", text.rstrip("/")).strip("-.") or "x"
 
 
-def model_slug(model: str) -> str:
-    """A language model in a file name; folders of the same name in two places get two names."""
-    return slug(Path(model).name) + _place(model) if Path(model).exists() else slug(model)
-
-
-def _place(path: str) -> str:
-    """A few letters that tell apart what has the same name elsewhere."""
-    return "-" + hashlib.sha256(str(Path(path).resolve()).encode()).hexdigest()[:6]
-
-
 def dataset_name(options: ExperimentOptions) -> str:
     """The data set in a file name, with the fields that were chosen."""
     name = slug(options.dataset) if options.data_path else _place_name(options.dataset)
@@ -194,7 +185,7 @@ def dataset_name(options: ExperimentOptions) -> str:
 def _place_name(place: str) -> str:
     """A hub id or name as it is; the last part of a local path with a hash, as other folders may have it."""
     path = Path(place)
-    if not path.exists():
+    if place in DATASETS or not path.exists():
         return slug(place)
     digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:6]
     return f"{slug(path.stem if path.is_file() else path.resolve().name)}-{digest}"
