@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from dictionary_learning.errors import UserError
-from temporal_saes import probes
+from temporal_saes import logistic
 from temporal_saes.probes import fit, interval, part_sizes, probe, rank_features, split
 
 
@@ -156,17 +156,29 @@ def test_the_same_seed_gives_the_same_numbers():
 def test_silent_features_give_the_most_frequent_class():
     y = np.array(["a"] * 6 + ["b"] * 4)
     nothing = sparse.csr_array((10, 3), dtype=np.float32)
-    assert fit(nothing, y, nothing, y) == (0.6, 0, True)
-    assert fit(np.ones((10, 3)), y, np.ones((10, 3)), y) == (0.6, 0, True)
+    assert fit(nothing, y, nothing, y) == (0.6, 0, None, True)
+    assert fit(np.ones((10, 3)), y, np.ones((10, 3)), y) == (0.6, 0, None, True)
     no_columns = sparse.csr_array((10, 0), dtype=np.float32)
-    assert fit(no_columns, y, no_columns, y) == (0.6, 0, True)
+    assert fit(no_columns, y, no_columns, y) == (0.6, 0, None, True)
 
 
 def test_a_fit_that_did_not_converge_is_reported(monkeypatch):
     x, labels = coded(30, "abc", 12)
-    monkeypatch.setattr(probes, "MAX_ITERATIONS", 1)
+    monkeypatch.setattr(logistic, "MAX_ITERATIONS", 1)
     result = probe(x, labels, ks=["all"], n_train=60, n_test=30, repeats=2, seed=0)
     assert result.accuracies[0].n_converged == 0
+
+
+def test_many_features_of_noise_are_held_back_by_a_stronger_penalty():
+    generator = np.random.default_rng(0)
+    x, labels = coded(40, "ab", 6)
+    x[:, :6] = x[:, :6] * 0.2 + generator.normal(size=(80, 6))
+    few = fit(x[::2], np.array(labels)[::2], x[1::2], np.array(labels)[1::2])
+    noisy = np.concatenate([x, generator.normal(size=(80, 400)).astype(np.float32)], axis=1)
+    many = fit(noisy[::2], np.array(labels)[::2], noisy[1::2], np.array(labels)[1::2])
+    assert many.n_features == 406
+    assert many.strength < 1.0
+    assert few.accuracy > 0.6
 
 
 def test_after_fit_is_called_after_every_fit():

@@ -364,6 +364,7 @@ def _as_json(task: str, result: probes.Result) -> dict[str, Any]:
                 **accuracy.interval._asdict(),
                 "values": accuracy.values,
                 "n_features": accuracy.n_features,
+                "strengths": accuracy.strengths,
                 "n_converged": accuracy.n_converged,
             }
             for accuracy in result.accuracies
