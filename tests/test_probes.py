@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from dictionary_learning.errors import UserError
-from temporal_saes import logistic
+from temporal_saes import probes
 from temporal_saes.probes import fit, interval, part_sizes, probe, rank_features, split
 
 
@@ -164,7 +164,7 @@ def test_silent_features_give_the_most_frequent_class():
 
 def test_a_fit_that_did_not_converge_is_reported(monkeypatch):
     x, labels = coded(30, "abc", 12)
-    monkeypatch.setattr(logistic, "MAX_ITERATIONS", 1)
+    monkeypatch.setattr(probes, "MAX_ITERATIONS", 1)
     result = probe(x, labels, ks=["all"], n_train=60, n_test=30, repeats=2, seed=0)
     assert result.accuracies[0].n_converged == 0
 

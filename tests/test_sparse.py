@@ -137,3 +137,20 @@ def test_a_code_without_entries_decodes_to_zeros(shape):
     assert torch.equal(out, torch.zeros(B, 1, 3))
     out.sum().backward()
     assert torch.equal(W.grad, torch.zeros_like(W))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_candidates_hold_the_largest_entries_and_few_others(dtype):
+    flat = torch.randn(1 << 20, generator=torch.Generator().manual_seed(0)).to(dtype)
+    index_N, value_N = sparse._candidates(flat, 20_000)
+    largest = flat.topk(20_000).values.min()
+    assert (flat > largest).sum() == (value_N > largest).sum()
+    assert 20_000 <= len(index_N) < 30_000
+
+
+def test_a_sample_that_misses_leads_to_a_lower_threshold_not_to_all_entries():
+    # an eighth of what the strided sample looks at is large, so its first threshold is far too high
+    flat = torch.rand(1 << 20, generator=torch.Generator().manual_seed(0))
+    flat[:: 8 * sparse.SAMPLE_STRIDE] += 10
+    index_N, _ = sparse._candidates(flat, 20_000)
+    assert 20_000 <= len(index_N) < len(flat) // 2

@@ -10,6 +10,7 @@ Shapes: N examples, F features, C classes present in the training part.
 """
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -18,11 +19,11 @@ import numpy as np
 from scipy import sparse
 
 from dictionary_learning.errors import UserError
-from temporal_saes.logistic import solve
 
 MIN_EXAMPLES = 10  # of a class; a rarer one cannot be both learnt and tested
 # C of scikit-learn, the inverse strength of the L2 penalty on standardised features: strong to weak
 STRENGTHS = (0.001, 0.01, 0.1, 1.0)
+MAX_ITERATIONS = 1000
 VALIDATION_SHARE = 0.2  # of the training part, on which one of them is chosen
 INTERVAL = (
     "t-interval, 95 %, over repeated random splits of the same examples, its variance enlarged by "
@@ -230,23 +231,41 @@ def fit(x_train: Rows, y_train: np.ndarray, x_test: Rows, y_test: np.ndarray) ->
         return Fit(float(np.mean(y_test == most_frequent)), 0, None, True)
     x_train, x_test = (_scale(x[:, varies], mean_F[varies], std_F[varies]) for x in (x_train, x_test))
     classes, y = np.unique(y_train, return_inverse=True)
-    strength = _choose_strength(x_train, y, len(classes))
-    solution = solve(x_train, y, len(classes), 1 / (strength * len(y)))
-    accuracy = float(np.mean(classes[solution.predict(x_test)] == y_test))
-    return Fit(accuracy, len(varies), strength, solution.converged)
+    strength = _choose_strength(x_train, y)
+    model = _regression(strength)
+    converged = _learn(model, x_train, y)
+    accuracy = float(np.mean(classes[model.predict(x_test)] == y_test))
+    return Fit(accuracy, len(varies), strength, converged)
 
 
-def _choose_strength(x: Rows, y: np.ndarray, n_classes: int) -> float:
+def _choose_strength(x: Rows, y: np.ndarray) -> float:
     """The strength with the best accuracy on a held-out part; the stronger penalty wins a tie."""
     n_held_out = round(VALIDATION_SHARE * len(y))
     train, held_out = split(y, len(y) - n_held_out, n_held_out, seed=0)
-    x_train, x_held_out, y_train, y_held_out = x[train], x[held_out], y[train], y[held_out]
-    accuracies: list[float] = []
-    solution = None
+    x_train, x_held_out = x[train], x[held_out]
+    model = _regression(STRENGTHS[0])
+    accuracies = []
     for strength in STRENGTHS:
-        solution = solve(x_train, y_train, n_classes, 1 / (strength * len(train)), start=solution)
-        accuracies.append(float(np.mean(solution.predict(x_held_out) == y_held_out)))
+        # each starts where the one before ended
+        _learn(model.set_params(C=strength), x_train, y[train])
+        accuracies.append(float(np.mean(model.predict(x_held_out) == y[held_out])))
     return STRENGTHS[int(np.argmax(accuracies))]
+
+
+def _regression(strength: float) -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=strength, max_iter=MAX_ITERATIONS, warm_start=True)
+
+
+def _learn(model: Any, x: Rows, y: np.ndarray) -> bool:
+    """Fit, and say whether the optimiser converged; the result counts those, so it need not warn."""
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        model.fit(x, y)
+    return not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
 
 
 def _mean_and_std(x: Rows) -> tuple[np.ndarray, np.ndarray]:
@@ -259,8 +278,8 @@ def _mean_and_std(x: Rows) -> tuple[np.ndarray, np.ndarray]:
 
 def _scale(x: Rows, mean_F: np.ndarray, std_F: np.ndarray) -> Rows:
     if sparse.issparse(x):
-        return sparse.csr_array((x @ sparse.diags_array(1 / std_F)).astype(np.float32))
-    return ((x - mean_F) / std_F).astype(np.float32)
+        return sparse.csr_array((x @ sparse.diags_array(1 / std_F)).astype(np.float64))
+    return ((x - mean_F) / std_F).astype(np.float64)
 
 
 def interval(values: Sequence[float], n_train: int, n_test: int) -> Interval:

@@ -178,7 +178,9 @@ def remove_parallel_gradient(weight_FD: Tensor, grad_FD: Tensor) -> None:
     A step along it would only change the row's norm, which is set back to 1 after every step.
     """
     norm_F1 = torch.linalg.vector_norm(weight_FD, dim=1, keepdim=True).clamp_min(1e-12)
-    along_F1 = torch.linalg.vecdot(grad_FD, weight_FD).unsqueeze(1) / norm_F1.square()
+    # a batched product: `linalg.vecdot` writes all F * D products out before it adds them
+    dot_F1 = (grad_FD[:, None] @ weight_FD[:, :, None]).squeeze(2)
+    along_F1 = dot_F1 / norm_F1.square()
     grad_FD.addcmul_(weight_FD, along_F1, value=-1)
 
 
