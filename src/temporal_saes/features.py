@@ -108,17 +108,97 @@ def extract_features(
         UserError: the layer, the width of the dictionary or the chunk does not fit, or an activation
             is not finite.
     """
-    lm.check_layer(layer)
     columns = None
     if dictionary is not None:
         check_width(dictionary, lm)
         columns = chunk_slice(dictionary, chunk)
-    encoded = list(_tokenize(texts, lm, context_length, add_bos))
-    source = _Activations(lm, layer, lm_batch_size, cache, log)
+    shards = _read_shards(
+        texts, lm, layer, context_length, max_norm_ratio, add_bos, lm_batch_size, cache, log
+    )
     tokens: list[Tokens] = []
     blocks, text_indices, positions = [], [], []
-    limit = None
     n_text_tokens = n_usable = 0
+    for shard in shards:
+        n_text_tokens += shard.n_text_tokens
+        chosen_T: list[int] = []  # rows of x_TD
+        start = 0
+        for index, text_tokens in enumerate(shard.tokens, start=len(tokens)):
+            n_usable += int(text_tokens.usable_L.sum())
+            chosen = np.asarray(choose(index, text_tokens), dtype=np.int64)
+            assert (np.diff(chosen) > 0).all(), f"positions of text {index} are not in order"
+            assert text_tokens.usable_L[chosen].all(), f"a position of text {index} is not usable"
+            text_indices += [index] * len(chosen)
+            positions += chosen.tolist()
+            chosen_T += (start + chosen).tolist()
+            start += len(text_tokens.ids_L)
+        lengths = [len(text_tokens.ids_L) for text_tokens in shard.tokens]
+        blocks.append(_encode(shard.x_TD, lengths, np.asarray(chosen_T, dtype=np.int64), dictionary, columns))
+        tokens += shard.tokens
+    n_columns = lm.d_model if columns is None else columns.stop - columns.start
+    return Features(
+        x=_stack(blocks, n_columns, dense=dictionary is None),
+        text_N=np.asarray(text_indices, dtype=np.int64),
+        position_N=np.asarray(positions, dtype=np.int64),
+        tokens=tokens,
+        outlier_share=1 - n_usable / n_text_tokens if n_text_tokens else 0.0,
+    )
+
+
+class TextActivations(NamedTuple):
+    """One text as a layer of the language model sees it, every position of it."""
+
+    tokens: Tokens
+    x_LD: Tensor  # in the model's dtype, on the CPU
+
+
+def read_activations(
+    texts: Sequence[str],
+    lm: LanguageModel,
+    layer: int,
+    *,
+    context_length: int,
+    max_norm_ratio: float | None = 10.0,
+    add_bos: bool = True,
+    lm_batch_size: int = 16,
+    cache: bool = True,
+    log: Callable[[str], None] = say,
+) -> Iterator[TextActivations]:
+    """The texts one after another, for what needs a whole text at a time; `encode_text` gives its codes.
+
+    Arguments and errors as `extract_features`; no more than `SHARD_TEXTS` texts are in memory.
+    """
+    shards = _read_shards(
+        texts, lm, layer, context_length, max_norm_ratio, add_bos, lm_batch_size, cache, log
+    )
+    for shard in shards:
+        lengths = [len(tokens.ids_L) for tokens in shard.tokens]
+        for tokens, x_LD in zip(shard.tokens, shard.x_TD.split(lengths), strict=True):
+            yield TextActivations(tokens, x_LD)
+
+
+class _Shard(NamedTuple):
+    """A few texts in a row."""
+
+    tokens: list[Tokens]
+    x_TD: Tensor
+    n_text_tokens: int  # usable ones and norm outliers
+
+
+def _read_shards(
+    texts: Sequence[str],
+    lm: LanguageModel,
+    layer: int,
+    context_length: int,
+    max_norm_ratio: float | None,
+    add_bos: bool,
+    lm_batch_size: int,
+    cache: bool,
+    log: Callable[[str], None],
+) -> Iterator[_Shard]:
+    lm.check_layer(layer)
+    encoded = list(_tokenize(texts, lm, context_length, add_bos))
+    source = _Activations(lm, layer, lm_batch_size, cache, log)
+    limit = None
     for first, x_TD in source.shards([ids_L for ids_L, _, _ in encoded]):
         shard = encoded[first : first + SHARD_TEXTS]
         norm_T = x_TD.float().norm(dim=-1)
@@ -131,29 +211,12 @@ def extract_features(
         if limit is None:
             limit = _norm_limit(norm_T.numpy()[is_text_T], max_norm_ratio)
         usable_T = is_text_T & (norm_T.numpy() <= limit)
-        n_text_tokens += int(is_text_T.sum())
-        n_usable += int(usable_T.sum())
-        chosen_T: list[int] = []  # rows of x_TD
-        start = 0
-        for index, (ids_L, offsets, _) in enumerate(shard, start=first):
-            tokens.append(Tokens(ids_L, offsets, usable_T[start : start + len(ids_L)]))
-            chosen = np.asarray(choose(index, tokens[-1]), dtype=np.int64)
-            assert (np.diff(chosen) > 0).all(), f"positions of text {index} are not in order"
-            assert tokens[-1].usable_L[chosen].all(), f"a position of text {index} is not usable"
-            text_indices += [index] * len(chosen)
-            positions += chosen.tolist()
-            chosen_T += (start + chosen).tolist()
-            start += len(ids_L)
-        lengths = [len(ids_L) for ids_L, _, _ in shard]
-        blocks.append(_encode(x_TD, lengths, np.asarray(chosen_T, dtype=np.int64), dictionary, columns))
-    n_columns = lm.d_model if columns is None else columns.stop - columns.start
-    return Features(
-        x=_stack(blocks, n_columns, dense=dictionary is None),
-        text_N=np.asarray(text_indices, dtype=np.int64),
-        position_N=np.asarray(positions, dtype=np.int64),
-        tokens=tokens,
-        outlier_share=1 - n_usable / n_text_tokens if n_text_tokens else 0.0,
-    )
+        ends = np.cumsum([len(ids_L) for ids_L, _, _ in shard])
+        tokens = [
+            Tokens(ids_L, offsets, usable_L)
+            for (ids_L, offsets, _), usable_L in zip(shard, np.split(usable_T, ends[:-1]), strict=True)
+        ]
+        yield _Shard(tokens, x_TD, int(is_text_T.sum()))
 
 
 def _norm_limit(norm_T: np.ndarray, max_norm_ratio: float | None) -> float:
@@ -208,14 +271,20 @@ def _codes_in_context(
     x_TD: Tensor, lengths: list[int], chosen_T: np.ndarray, dictionary: Dictionary
 ) -> Iterator[Tensor]:
     """Codes of the chosen positions, each text encoded whole and by itself."""
-    weight = next(dictionary.parameters())
     start = 0
     for length in lengths:
         wanted = chosen_T[(chosen_T >= start) & (chosen_T < start + length)] - start
         if wanted.size:
-            x_LD = x_TD[start : start + length].to(weight.device, weight.dtype)
-            yield dictionary.encode(x_LD[None])[0, torch.from_numpy(wanted).to(weight.device)]
+            f_LF = encode_text(dictionary, x_TD[start : start + length])
+            yield f_LF[torch.from_numpy(wanted).to(f_LF.device)]
         start += length
+
+
+@torch.no_grad()
+def encode_text(dictionary: Dictionary, x_LD: Tensor) -> Tensor:
+    """Codes [L, F] of every position of one text, which is encoded whole and by itself."""
+    weight = next(dictionary.parameters())
+    return dictionary.encode(x_LD[None].to(weight.device, weight.dtype))[0]
 
 
 def _to_csr(f_nF: Tensor) -> sparse.csr_array:
