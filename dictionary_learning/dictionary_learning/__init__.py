@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     )
     from dictionary_learning.errors import UserError
     from dictionary_learning.language_model import LanguageModel
+    from dictionary_learning.temporal_sae import TemporalSAE
     from dictionary_learning.training import trainSAE
     from dictionary_learning.utils import load_dictionary
 
@@ -30,6 +31,7 @@ __all__ = [
     "GatedAutoEncoder",
     "JumpReluAutoEncoder",
     "LanguageModel",
+    "TemporalSAE",
     "UserError",
     "load_dictionary",
     "trainSAE",
@@ -39,6 +41,7 @@ _MODULES = {
     "ActivationBuffer": "buffer",
     "ActivationStore": "activation_store",
     "LanguageModel": "language_model",
+    "TemporalSAE": "temporal_sae",
     "UserError": "errors",
     "load_dictionary": "utils",
     "trainSAE": "training",

@@ -1,0 +1,502 @@
+"""TemporalSAE: what the context predicts of an activation, and what is novel in it (arXiv 2511.01836).
+
+Each activation is taken apart into a predicted part, made by attention over the earlier tokens of its
+text, and a novel part, a sparse code of what is left. Both are written with the same `width` atoms:
+
+    x <- scaling_factor * x - b
+    for each attention layer:
+        z_in = relu(lam x E),  E = D.T where the weights are tied
+        z_p  = relu(causal attention; queries from z_in, keys and values from z_in one position earlier)
+        s    = <z_p D, x> / (|z_p D| + eps)^2
+        predicted += s z_p;  x <- x - s z_p D
+    novel = the `sae_diff_type` selection of relu(lam x E)
+    x_hat = ((predicted + novel) D + b) / scaling_factor
+
+A latent of the dictionary is an atom in one of the two roles, so `dict_size` is 2 * width: `encode` gives
+predicted codes, then novel codes. Parameters have the names and shapes of the released files.
+
+A code depends on its own token and the earlier ones alone. Texts of a batch are therefore padded on the
+right, with anything: no padding mask is needed, and what comes out at the padding means nothing. Give the
+usable tokens only, one behind another: a BOS or an attention sink in front would be context for all others.
+
+Shapes: B texts, L positions, D model width, W atoms, F = 2 W latents, H attention heads, K atoms kept.
+"""
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dictionary_learning.dictionary import Dictionary, state_sizes
+from dictionary_learning.errors import UserError
+from dictionary_learning.sparse import batch_topk
+
+NOVEL_KINDS = ("topk", "batchtopk", "relu", "nullify")
+EPS = 1e-6
+UNSET_THRESHOLD = -1.0
+FLOAT32_BUFFERS = ("scaling_factor", "expected_min_act")
+
+
+class Prediction(NamedTuple):
+    """What the context says about activations, in the units of the weights."""
+
+    codes_BLW: Tensor | None  # None unless asked for
+    recons_BLD: Tensor  # codes D, without b
+    residual_BLD: Tensor  # what is left of the centred activations
+    graphs: list[Tensor]  # attention map [B, H, L, L] of each layer; empty unless asked for
+
+
+class ContextAttention(nn.Module):
+    """Causal attention from each position's code to the codes of the earlier positions.
+
+    Position t attends to positions 0 to t of the codes shifted right by one, which begin with zeros.
+    """
+
+    def __init__(self, width: int, n_heads: int, bottleneck_factor: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        narrow = width // bottleneck_factor
+        self.k_ctx = _linear(width, narrow, (narrow // n_heads) ** -0.5, generator)
+        self.q_target = _linear(width, narrow, (narrow // n_heads) ** -0.5, generator)
+        self.v_ctx = _linear(width, width, (width // n_heads) ** -0.5, generator)
+        self.c_proj = _linear(width, width, width**-0.5, generator)
+
+    def forward(self, z_BLW: Tensor) -> Tensor:
+        """What the earlier positions say, [B, L, W]."""
+        q, k, v = (self._heads(x) for x in (self.q_target(z_BLW), *self._context(z_BLW)))
+        out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self.c_proj(out.transpose(1, 2).flatten(2))
+
+    def graph(self, z_BLW: Tensor) -> Tensor:
+        """The attention map [B, H, L, L]: row t says how position t weighs the shifted positions."""
+        q, k = self._heads(self.q_target(z_BLW)), self._heads(_after_zeros(self.k_ctx, z_BLW))
+        scores = (q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5
+        future_LL = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
+        return scores.masked_fill(future_LL, -math.inf).softmax(-1)
+
+    def _context(self, z_BLW: Tensor) -> tuple[Tensor, Tensor]:
+        return _after_zeros(self.k_ctx, z_BLW), _after_zeros(self.v_ctx, z_BLW)
+
+    def _heads(self, x_BLW: Tensor) -> Tensor:
+        return x_BLW.unflatten(2, (self.n_heads, -1)).transpose(1, 2)
+
+
+def _after_zeros(linear: nn.Linear, z_BLW: Tensor) -> Tensor:
+    """`linear` of the codes shifted right by one position: of zeros it is the bias."""
+    shifted = linear(z_BLW[:, :-1])
+    first = linear.bias.to(shifted.dtype).expand(len(z_BLW), 1, -1)
+    return torch.cat([first, shifted], dim=1)
+
+
+def _linear(n_in: int, n_out: int, norm: float, generator: torch.Generator) -> nn.Linear:
+    """A linear map whose rows have random directions and the same norm, without a bias at first."""
+    linear = nn.utils.skip_init(nn.Linear, n_in, n_out)
+    with torch.no_grad():
+        rows = torch.randn(n_out, n_in, generator=generator)
+        linear.weight.copy_(F.normalize(rows, dim=1) * norm)
+        linear.bias.zero_()
+    return linear
+
+
+class TemporalSAE(Dictionary):
+    """Predicted and novel codes of whole texts (Temporal Feature Analysis, arXiv 2511.01836, section 3).
+
+    Parameters: `D` [W, D], `b` [1, D], `E` [D, W] unless tied, and `attn_layers.{i}.{k_ctx, q_target,
+    v_ctx, c_proj}.{weight, bias}`. Buffers, both always float32: `scaling_factor`, by which activations
+    are multiplied before they meet the weights, and, for `batchtopk`, `expected_min_act` [1], the
+    threshold of inference, negative while it is not set.
+
+    `batchtopk` selects over all tokens it is given in training mode, and what exceeds the threshold in
+    evaluation mode; an unset threshold leaves the selection as in training. Nothing else depends on the mode.
+
+    Args:
+        dimin: width of the activations.
+        width: atoms.
+        n_heads: attention heads.
+        sae_diff_type: how the novel part is selected: `topk` (a token), `batchtopk`, `relu` (everything),
+            `nullify` (nothing).
+        kval_topk: atoms of a novel code (a token, on average for `batchtopk`).
+        tied_weights: codes are read with `D.T` instead of a matrix `E`.
+        n_attn_layers: attention layers, each predicting what those before it left.
+        bottleneck_factor: keys and queries have width / bottleneck_factor dimensions.
+        seed: of the first weights.
+        context_length: tokens of the texts that it was trained on; longer ones work with a warning.
+
+    Raises:
+        UserError: sizes that do not go together.
+    """
+
+    reads_sequences = True
+    scaling_factor: Tensor
+    expected_min_act: Tensor
+
+    def __init__(
+        self,
+        dimin: int,
+        width: int,
+        n_heads: int = 8,
+        *,
+        sae_diff_type: str = "topk",
+        kval_topk: int | None = None,
+        tied_weights: bool = True,
+        n_attn_layers: int = 1,
+        bottleneck_factor: int = 1,
+        seed: int = 0,
+        context_length: int | None = None,
+    ) -> None:
+        super().__init__()
+        check_sizes(width, n_heads, bottleneck_factor, n_attn_layers, sae_diff_type, kval_topk)
+        self.activation_dim, self.width, self.dict_size = dimin, width, 2 * width
+        self.sae_diff_type = sae_diff_type
+        self.kval_topk = kval_topk
+        self.tied_weights = tied_weights
+        self.bottleneck_factor = bottleneck_factor
+        self.context_length = context_length
+        self.lam = 1 / (4 * dimin)
+        self.takes_raw = True
+        """Whether `scaling_factor` is applied here; otherwise the caller gives scaled activations."""
+        self._warned = False
+
+        generator = torch.Generator().manual_seed(seed)
+        self.D = nn.Parameter(torch.randn(width, dimin, generator=generator))
+        self.b = nn.Parameter(torch.zeros(1, dimin))
+        if not tied_weights:
+            # stored by atom, as D is: sparse products gather its columns
+            self.E = nn.Parameter(self.D.detach().clone().T)
+        self.attn_layers = nn.ModuleList(
+            ContextAttention(width, n_heads, bottleneck_factor, generator) for _ in range(n_attn_layers)
+        )
+        self.register_buffer("scaling_factor", torch.tensor(1.0))
+        if sae_diff_type == "batchtopk":
+            self.register_buffer("expected_min_act", torch.full((1,), UNSET_THRESHOLD))
+
+    @property
+    def n_heads(self) -> int:
+        return self._layers[0].n_heads
+
+    @property
+    def _layers(self) -> list[ContextAttention]:
+        return list(self.attn_layers)  # type: ignore[arg-type]
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """The sizes and kinds, under the names of the constructor and of released configs."""
+        return {
+            "n_heads": self.n_heads,
+            "n_attn_layers": len(self.attn_layers),
+            "bottleneck_factor": self.bottleneck_factor,
+            "sae_diff_type": self.sae_diff_type,
+            "kval_topk": self.kval_topk,
+            "tied_weights": self.tied_weights,
+        }
+
+    # --- what callers ask for ---
+
+    def forward(  # type: ignore[override]
+        self,
+        x: Tensor,
+        return_graph: bool = False,
+        inf_k: int | None = None,
+        *,
+        output_features: bool | None = None,
+    ) -> Any:
+        """Take texts [B, L, D] apart.
+
+        Args:
+            return_graph: make the attention maps, too.
+            inf_k: atoms of a novel code in place of `kval_topk`.
+            output_features: as for every `Dictionary`: False gives the reconstruction alone, True gives
+                (reconstruction, codes [B, L, F]). None gives the form of the released code, below.
+
+        Returns:
+            the reconstruction [B, L, D] and a dictionary of `novel_codes` and `pred_codes` [B, L, W],
+            `novel_recons` and `pred_recons` [B, L, D] (in the units of `x`, without `b`), and `attn_graphs`
+            [B, layers, H, L, L], None unless asked for.
+        """
+        if output_features is False:
+            return self.reconstruct(x, inf_k)
+        prediction = self.predict(self.centred(x), codes=True, graphs=return_graph)
+        assert prediction.codes_BLW is not None
+        novel_codes = self.novel(prediction.residual_BLD, inf_k)
+        novel_recons = novel_codes @ self.D
+        x_hat = self._uncentred(prediction.recons_BLD + novel_recons)
+        if output_features:
+            return x_hat, torch.cat([prediction.codes_BLW, novel_codes], dim=-1)
+        return x_hat, {
+            "novel_codes": novel_codes,
+            "novel_recons": self._unscaled(novel_recons),
+            "pred_codes": prediction.codes_BLW,
+            "pred_recons": self._unscaled(prediction.recons_BLD),
+            "attn_graphs": torch.stack(prediction.graphs, dim=1) if return_graph else None,
+        }
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Codes [B, L, F] of texts [B, L, D]: predicted, then novel."""
+        prediction = self.predict(self.centred(x), codes=True)
+        assert prediction.codes_BLW is not None
+        return torch.cat([prediction.codes_BLW, self.novel(prediction.residual_BLD)], dim=-1)
+
+    def predicted_codes(self, x: Tensor) -> Tensor:
+        """Predicted codes [B, L, W] alone."""
+        codes_BLW = self.predict(self.centred(x), codes=True).codes_BLW
+        assert codes_BLW is not None
+        return codes_BLW
+
+    def novel_codes(self, x: Tensor, inf_k: int | None = None) -> Tensor:
+        """Novel codes [B, L, W] alone."""
+        return self.novel(self.predict(self.centred(x)).residual_BLD, inf_k)
+
+    def reconstruct(self, x: Tensor, inf_k: int | None = None) -> Tensor:
+        """Reconstructed activations [B, L, D] alone."""
+        prediction = self.predict(self.centred(x))
+        recons = prediction.recons_BLD
+        if self.sae_diff_type != "nullify":
+            recons = recons + self.novel(prediction.residual_BLD, inf_k) @ self.D
+        return self._uncentred(recons)
+
+    def decode(self, f: Tensor) -> Tensor:
+        """Activations [..., D] of codes [..., F]; with zeros in one part, what the other gives alone."""
+        return self._uncentred((f[..., : self.width] + f[..., self.width :]) @ self.D)
+
+    def splits(self) -> dict[str, slice]:
+        return {"predicted": slice(0, self.width), "novel": slice(self.width, self.dict_size)}
+
+    def decoder_directions(self) -> Tensor:
+        """What each latent adds to the reconstruction, [F, D]: every atom twice."""
+        return self._unscaled(torch.cat([self.D, self.D]))
+
+    # --- the steps, in the units of the weights ---
+
+    def centred(self, x: Tensor) -> Tensor:
+        """Texts [B, L, D] as the attention layers see them: scaled, without the bias.
+
+        Raises:
+            UserError: not [B, L, D], or of another width.
+        """
+        if x.ndim != 3:
+            raise UserError(
+                f"{type(self).__name__} reads whole texts, [texts, tokens, {self.activation_dim}], and got "
+                f"activations of shape {list(x.shape)}: give all tokens of a text together."
+            )
+        if x.shape[2] != self.activation_dim:
+            raise UserError(
+                f"{type(self).__name__} takes activations of width {self.activation_dim}, and these have "
+                f"width {x.shape[2]}: choose the model and layer that it was trained on."
+            )
+        self._check_length(x.shape[1])
+        return (x * self.scaling_factor.to(x.dtype) if self.takes_raw else x) - self.b
+
+    def predict(self, centred_BLD: Tensor, *, codes: bool = False, graphs: bool = False) -> Prediction:
+        """What the earlier tokens say about each token.
+
+        Args:
+            codes: make the predicted codes, too.
+            graphs: make the attention maps, too.
+        """
+        residual_BLD = centred_BLD
+        recons_BLD = codes_BLW = None
+        maps = []
+        for layer in self._layers:
+            z_BLW = self.activations(residual_BLD)
+            if graphs:
+                maps.append(layer.graph(z_BLW))
+            z_BLW = F.relu(layer(z_BLW))
+            direction_BLD = z_BLW @ self.D
+            strength_BL1 = _projection(direction_BLD, residual_BLD)
+            if codes:
+                z_BLW = z_BLW * strength_BL1.to(z_BLW.dtype)
+                codes_BLW = z_BLW if codes_BLW is None else codes_BLW + z_BLW
+            part_BLD = direction_BLD * strength_BL1
+            recons_BLD = part_BLD if recons_BLD is None else recons_BLD + part_BLD
+            residual_BLD = residual_BLD - part_BLD
+        assert recons_BLD is not None
+        return Prediction(codes_BLW, recons_BLD, residual_BLD, maps)
+
+    def activations(self, centred: Tensor) -> Tensor:
+        """relu(lam x E) [..., W]."""
+        scaled = centred * self.lam
+        return F.relu(F.linear(scaled, self.D) if self.tied_weights else scaled @ self.E)
+
+    def novel(self, residual_BLD: Tensor, inf_k: int | None = None) -> Tensor:
+        """The selected activations of what the context left, [B, L, W]."""
+        k = self._k(inf_k)
+        if self.sae_diff_type == "nullify":
+            return residual_BLD.new_zeros(*residual_BLD.shape[:-1], self.width)
+        pre_BLW = self.activations(residual_BLD)
+        if self.sae_diff_type == "relu":
+            return pre_BLW
+        if self.sae_diff_type == "topk":
+            top = pre_BLW.topk(k, dim=-1, sorted=False)
+            return torch.zeros_like(pre_BLW).scatter(-1, top.indices, top.values)
+        if inf_k is None and not self.training and self.has_threshold:
+            return pre_BLW * (pre_BLW > self.expected_min_act.to(pre_BLW.dtype))
+        flat = pre_BLW.flatten()
+        kept = batch_topk(flat.detach(), k * (flat.numel() // self.width))
+        return torch.zeros_like(flat).index_put((kept,), flat[kept]).view_as(pre_BLW)
+
+    @property
+    def has_threshold(self) -> bool:
+        """Whether `batchtopk` has the threshold that inference needs."""
+        return self.sae_diff_type == "batchtopk" and float(self.expected_min_act) >= 0
+
+    def _k(self, inf_k: int | None) -> int:
+        if inf_k is not None:
+            if self.sae_diff_type not in ("topk", "batchtopk"):
+                raise UserError(
+                    f"inf_k {inf_k} means nothing where sae_diff_type is {self.sae_diff_type}: leave it out."
+                )
+            if not 0 < inf_k <= self.width:
+                raise UserError(f"inf_k is {inf_k}, and must be between 1 and the {self.width} atoms.")
+        return inf_k or self.kval_topk or 0
+
+    def _uncentred(self, recons: Tensor) -> Tensor:
+        return self._unscaled(recons + self.b.squeeze(0))
+
+    def _unscaled(self, x: Tensor) -> Tensor:
+        return x / self.scaling_factor.to(x.dtype) if self.takes_raw else x
+
+    def _check_length(self, length: int) -> None:
+        if self.context_length is not None and length > self.context_length and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"these texts have {length} tokens, and the TemporalSAE was trained on "
+                f"{self.context_length}: it works, and its predictions behind that are untried."
+            )
+
+    # --- keeping and scaling ---
+
+    @torch.no_grad()
+    def scale_biases(self, scale: float) -> None:
+        """Turn a dictionary for activations x into the same one for activations `scale * x`.
+
+        With tied weights no change of `D` and `b` does that, so it is `scaling_factor` that changes.
+        """
+        if not self.takes_raw:
+            self.scaling_factor.fill_(1.0)
+            self.takes_raw = True
+        self.scaling_factor.div_(scale)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """`.to(dtype)` and its like, but for the two buffers that a shorter float would round."""
+        exact = {name: self._buffers[name] for name in FLOAT32_BUFFERS if name in self._buffers}
+        super()._apply(fn, recurse)
+        for name, before in exact.items():
+            after = self._buffers[name]
+            assert before is not None
+            assert after is not None
+            if after.dtype != torch.float32:
+                self._buffers[name] = before.to(after.device)
+        return self
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Tensor], config: dict[str, Any]) -> Self:
+        """Rebuild from the tensors of `ae.pt` or of a released file.
+
+        Args:
+            config: `n_heads`, `sae_diff_type` and `kval_topk` must be in it; the other sizes are checked
+                against the tensors, where they are given. `context_length` may be there.
+
+        Raises:
+            UserError: a key is missing or unexpected, or the sizes do not fit each other or `config`.
+        """
+        state = dict(state)
+        for key in ("n_heads", "sae_diff_type"):
+            if config.get(key) is None:
+                raise UserError(f"the config of this TemporalSAE lacks {key}, which its weights do not tell.")
+        n_layers = len({key.split(".")[1] for key in state if key.startswith("attn_layers.")})
+        tied = "E" not in state
+        for key, found in (("n_attn_layers", n_layers), ("tied_weights", tied)):
+            if config.get(key) not in (None, found):
+                raise UserError(
+                    f"{key} is {config[key]} in the config of this TemporalSAE, and {found} in its weights: "
+                    "the two do not belong together."
+                )
+        if "b" in state and state["b"].ndim == 1:
+            state["b"] = state["b"].unsqueeze(0)
+        state.setdefault("scaling_factor", torch.tensor(1.0))
+        shapes = {"D": "WD", "b": "1D", "scaling_factor": ""} | ({} if tied else {"E": "DW"})
+        for i in range(max(1, n_layers)):
+            for name, axes in (("k_ctx", "NW"), ("q_target", "NW"), ("v_ctx", "WW"), ("c_proj", "WW")):
+                shapes |= {f"attn_layers.{i}.{name}.weight": axes, f"attn_layers.{i}.{name}.bias": axes[0]}
+        if config["sae_diff_type"] == "batchtopk":
+            state.setdefault("expected_min_act", torch.full((1,), UNSET_THRESHOLD))
+            shapes["expected_min_act"] = "1"
+        else:
+            state.pop("expected_min_act", None)
+        sizes = state_sizes(cls.__name__, state, shapes, {"activation_dim": config.get("activation_dim")})
+        if config.get("width") not in (None, sizes["W"]):
+            raise UserError(
+                f"width is {config['width']} in the config of this TemporalSAE, and its weights have "
+                f"{sizes['W']} atoms: the two do not belong together."
+            )
+        bottleneck = sizes["W"] // sizes["N"]
+        if config.get("bottleneck_factor") not in (None, bottleneck):
+            raise UserError(
+                f"bottleneck_factor is {config['bottleneck_factor']} in the config of this TemporalSAE, and "
+                f"{bottleneck} in its weights: the two do not belong together."
+            )
+        dictionary = cls(
+            sizes["D"],
+            sizes["W"],
+            int(config["n_heads"]),
+            sae_diff_type=config["sae_diff_type"],
+            kval_topk=config.get("kval_topk"),
+            tied_weights=tied,
+            n_attn_layers=n_layers,
+            bottleneck_factor=bottleneck,
+            context_length=config.get("context_length"),
+        )
+        dictionary.load_state_dict(state)
+        return dictionary
+
+
+def _projection(direction_BLD: Tensor, x_BLD: Tensor) -> Tensor:
+    """<direction, x> / (|direction| + eps)^2, [B, L, 1], in float32."""
+    direction_BLD, x_BLD = direction_BLD.float(), x_BLD.float()
+    dot_BL1 = (direction_BLD * x_BLD).sum(-1, keepdim=True)
+    norm_BL1 = torch.linalg.vector_norm(direction_BLD, dim=-1, keepdim=True)
+    return dot_BL1 / (norm_BL1 + EPS).square()
+
+
+def check_sizes(
+    width: int,
+    n_heads: int,
+    bottleneck_factor: int,
+    n_attn_layers: int,
+    sae_diff_type: str,
+    kval_topk: int | None,
+) -> None:
+    """Refuse sizes that do not go together.
+
+    Raises:
+        UserError: names the value and what would do.
+    """
+    for name, value in (
+        ("n_heads", n_heads),
+        ("bottleneck_factor", bottleneck_factor),
+        ("n_attn_layers", n_attn_layers),
+    ):
+        if value < 1:
+            raise UserError(f"{name} is {value}, and must be at least 1.")
+    if width % n_heads:
+        raise UserError(
+            f"{n_heads} attention heads do not divide the {width} atoms: choose n_heads among the divisors "
+            f"of {width}."
+        )
+    narrow = width // bottleneck_factor
+    if width % bottleneck_factor or narrow % n_heads:
+        raise UserError(
+            f"{n_heads} attention heads do not divide keys of width {width} / {bottleneck_factor} "
+            "(width / bottleneck_factor): choose another n_heads or bottleneck_factor."
+        )
+    if sae_diff_type not in NOVEL_KINDS:
+        raise UserError(f"sae_diff_type is {sae_diff_type!r}: choose one of {', '.join(NOVEL_KINDS)}.")
+    if sae_diff_type in ("topk", "batchtopk") and not 0 < (kval_topk or 0) <= width:
+        raise UserError(
+            f"kval_topk is {kval_topk}, and must be between 1 and the {width} atoms where sae_diff_type is "
+            f"{sae_diff_type}."
+        )
