@@ -11,25 +11,24 @@ longest of them, n real positions of a batch, D model width.
 import time
 from collections.abc import Callable, Iterator
 from itertools import chain, dropwhile
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from dictionary_learning.batches import Batches, PairView, SequenceView, TokenView
-from dictionary_learning.block import Block, BlockStart, Contexts, Statistics, packed_rows
-from dictionary_learning.contexts import MIN_TEXT_TOKENS, TokenContext, read_contexts, text_mask
+from dictionary_learning.block import BEGINNING, Block, BlockStart, packed_rows
+from dictionary_learning.contexts import MIN_TEXT_TOKENS, PackedTokens, TokenContext, pack, read_contexts
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.memory import available_memory, format_bytes
+from dictionary_learning.store import Store
 from dictionary_learning.text import DocumentStream
 
 DTYPES = (torch.float32, torch.bfloat16)
 # Beside its activation a position has a token id, a mask and a norm, its row and context number, and a place
 # in the order of a pair view, which takes nine more numbers while it is drawn.
 _EXTRA_BYTES = 4 + 1 + 4 + 2 * 8 + 2 * 8 + 9 * 8
-_BEGINNING = BlockStart(0, 0, 0)
 
 
 def bytes_per_token(d_model: int, dtype: torch.dtype = torch.float32) -> int:
@@ -37,17 +36,20 @@ def bytes_per_token(d_model: int, dtype: torch.dtype = torch.float32) -> int:
     return d_model * dtype.itemsize + _EXTRA_BYTES
 
 
-class ActivationStore:
-    """The activations of a corpus at one layer, block by block.
+class PlannedBlock(NamedTuple):
+    """The tokens of a block, before the language model has seen them."""
+
+    start: BlockStart
+    packed: PackedTokens
+    next: BlockStart | None  # None: the corpus ends with this block
+
+
+class ActivationStore(Store):
+    """The activations of a corpus at one layer, straight from the language model.
 
     A block holds as many contexts as fit into `memory_bytes`. A corpus that fits into one block goes through
     the language model once; a larger one goes through it in every epoch, block after block. How the corpus is
     cut into blocks depends on the token counts alone, so a block can be read again from its start.
-
-    Attributes:
-        d_model: width of the activations.
-        capacity: positions that fit into a block.
-        config: the options, under upstream's names and ours, for a run's record.
     """
 
     def __init__(
@@ -106,8 +108,6 @@ class ActivationStore:
             raise UserError(f"max_tokens {max_tokens} leaves no pair: give at least {MIN_TEXT_TOKENS}.")
         self.lm = lm
         self.layer = lm.check_layer(layer)
-        self.d_model = lm.d_model
-        self.log = log
         self._open_stream = open_stream
         self._context_length = context_length
         self._lm_batch_size = lm_batch_size
@@ -117,15 +117,15 @@ class ActivationStore:
         self._max_tokens = max_tokens
         self._add_bos = add_bos
         self._drop_special = drop_special
-        self._bytes_per_row = bytes_per_token(self.d_model, dtype)
-        self.capacity = memory_bytes // self._bytes_per_row
-        if self.capacity < context_length:
+        self._bytes_per_row = bytes_per_token(lm.d_model, dtype)
+        capacity = memory_bytes // self._bytes_per_row
+        if capacity < context_length:
             raise UserError(
-                f"{format_bytes(memory_bytes)} hold {self.capacity:,} tokens of width {self.d_model}, less"
+                f"{format_bytes(memory_bytes)} hold {capacity:,} tokens of width {lm.d_model}, less"
                 f" than one context of {context_length}: ask for more with --memory, such as 4GB."
             )
-        self.config: dict[str, Any] = {
-            "d_submodule": self.d_model,
+        config: dict[str, Any] = {
+            "d_submodule": lm.d_model,
             "io": "out",
             "ctx_len": context_length,
             "refresh_batch_size": lm_batch_size,
@@ -137,98 +137,90 @@ class ActivationStore:
             "drop_special": drop_special,
             "add_bos": add_bos,
         }
-        self._block: Block | None = None
+        super().__init__(lm.d_model, capacity, config, log)
         self._x_TD = torch.empty(0, self.d_model, dtype=dtype, device=self._device)
-        self._statistics: dict[BlockStart, Statistics] = {}
         # The contexts behind the last block, so that a stream is not opened anew for each block.
         self._waiting: tuple[BlockStart, Iterator[TokenContext]] | None = None
 
-    # --- views ---
-
-    def pairs(
-        self,
-        batch_size: int,
-        *,
-        mode: str = "previous",
-        max_offset: int | None = None,
-        seed: int = 0,
-        epochs: int | None = None,
-    ) -> Batches[Tensor]:
-        """Batches [B, 2, D] of (current, earlier) token of a context; see `batches.PairView`.
-
-        Args:
-            mode: "previous" (position t-1) or "random" (all usable earlier positions equally likely).
-            max_offset: how far back a random earlier token may be, in positions.
-            seed: of the order and of the draws.
-            epochs: end after so many; None goes on for ever.
-        """
-        return Batches(self, PairView(mode, max_offset), batch_size, seed, epochs)
-
-    def tokens(self, batch_size: int, *, seed: int = 0, epochs: int | None = None) -> Batches[Tensor]:
-        """Batches [B, D] of single tokens."""
-        return Batches(self, TokenView(), batch_size, seed, epochs)
-
-    def sequences(self, batch_size: int, *, seed: int = 0, epochs: int | None = None) -> Batches[Contexts]:
-        """Batches of whole contexts, for what looks at several positions at once."""
-        return Batches(self, SequenceView(), batch_size, seed, epochs)
-
-    def contexts(self, batch_size: int) -> Iterator[Contexts]:
-        """One pass over all contexts in the order of the corpus, the last of a block in a smaller batch."""
-        start: BlockStart | None = _BEGINNING
-        while start is not None:
-            for numbers in self.block(start).contexts_K.split(batch_size):
-                if len(numbers):
-                    # Asked for anew each time: another reader may have brought another block in between.
-                    yield self.block(start).contexts(numbers)
-            start = self.block(start).next
-
-    @property
-    def statistics(self) -> Statistics:
-        """Of all blocks read so far; reads the first if there is none."""
-        if not self._statistics:
-            self.block(_BEGINNING)
-        return _sum(list(self._statistics.values()))
-
-    # --- blocks ---
-
-    def block(self, start: BlockStart) -> Block:
-        """The block that starts there: the one in memory, or read into its place.
+    def _read(self, start: BlockStart) -> Block:
+        """Run the language model over the texts of a block.
 
         Raises:
             UserError: the texts give no context, the memory is not there, activations are not finite.
         """
-        if self._block is None or self._block.start != start:
-            self._block = None
-            self._block = self._read(start)
-            self._statistics[start] = self._block.statistics
-        return self._block
-
-    def _read(self, start: BlockStart) -> Block:
-        contexts, following = self._plan(start)
-        start_C = torch.tensor([0] + [len(context.tokens_L) for context in contexts]).cumsum(0)
-        tokens_T = torch.cat([context.tokens_L for context in contexts])
-        x_TD = self._allocate(len(tokens_T), is_last=following is None)
-        began = time.monotonic()
-        norm_T = self._run(contexts, start_C, tokens_T, x_TD)
-        speed = len(tokens_T) / (time.monotonic() - began)
-        usable_T, statistics = self._select(contexts, start_C, tokens_T, norm_T)
-        self.log(f"activation store: {statistics}, {speed:,.0f} tokens/s")
-        return Block(
-            x_TD=x_TD,
-            tokens_T=tokens_T,
-            usable_T=usable_T,
-            start_C=start_C,
-            document_C=torch.tensor([context.document for context in contexts]),
-            start=start,
-            next=following,
-            statistics=statistics,
-        )
-
-    def _plan(self, start: BlockStart) -> tuple[list[TokenContext], BlockStart | None]:
-        """The contexts of a block, and where the next one starts (None: the corpus ends here)."""
         free_bytes = available_memory(self._device) + self._x_TD.nbytes
+        packed, following = self._plan(start, free_bytes)[1:]
+        n_rows = len(packed.tokens_T)
+        x_TD = self._allocate(n_rows, is_last=following is None)
+        norm_T = torch.zeros(n_rows)
+        began = time.monotonic()
+        bar = tqdm(total=n_rows, unit="token", unit_scale=True, desc="activations", leave=False, disable=None)
+        with bar:
+            for n_done in self.fill(packed, x_TD, norm_T):
+                bar.update(n_done)
+        speed = n_rows / (time.monotonic() - began)
+        block = Block.of(packed, x_TD, norm_T, self._max_norm_ratio, start=start, next=following)
+        self.log(f"activation store: {block.statistics}, {speed:,.0f} tokens/s")
+        return block
+
+    # --- what a block is made of, for whoever keeps it elsewhere ---
+
+    def plan(self) -> Iterator[PlannedBlock]:
+        """The tokens of all blocks, one block after the other; the language model does not run.
+
+        Raises:
+            UserError: the texts give no context.
+        """
+        start: BlockStart | None = BEGINNING
+        while start is not None:
+            planned = self._plan(start)
+            yield planned
+            start = planned.next
+
+    def fill(self, packed: PackedTokens, x_TD: Tensor, norm_T: Tensor) -> Iterator[int]:
+        """Write the activations of a block and their norms, batch by batch of the language model.
+
+        A position whose norm is not zero is there already: a batch of nothing else is passed over, so a block
+        that was left half filled comes out like any other.
+
+        Args:
+            x_TD: where the activations go.
+            norm_T: where their norms go, each after its activation; on the CPU.
+
+        Yields:
+            how many positions a batch has filled.
+
+        Raises:
+            UserError: activations are not finite.
+        """
+        length_C = packed.start_C.diff()
+        for number, contexts_B in enumerate(self._lm_batches(length_C)):
+            rows_BL, mask_BL = packed_rows(packed.start_C[contexts_B], length_C[contexts_B])
+            rows_n = rows_BL[mask_BL]
+            if norm_T[rows_n].all():
+                continue
+            tokens_BL = packed.tokens_T[rows_BL].long().masked_fill_(~mask_BL, 0)
+            device = self.lm.device
+            x_BLD = self.lm.record(tokens_BL.to(device), mask_BL.to(device), self.layer)
+            x_nD = x_BLD[mask_BL.to(x_BLD.device)]
+            norm_n = torch.linalg.vector_norm(x_nD, dim=1, dtype=torch.float32).cpu()
+            for row in rows_n[~norm_n.isfinite()][:1].tolist():
+                context = int(torch.searchsorted(packed.start_C, row, right=True)) - 1
+                raise UserError(
+                    f"layer {self.layer} of {self.lm.name} gives NaN or infinite activations in batch"
+                    f" {number} of the language model, on the document behind record"
+                    f" {int(packed.position_C[context]):,}: run the model in float32 or bfloat16, or take"
+                    " that document out."
+                )
+            x_TD.index_copy_(0, rows_n.to(x_TD.device), x_nD.to(x_TD.device, x_TD.dtype))
+            norm_T[rows_n] = norm_n
+            yield len(rows_n)
+
+    def _plan(self, start: BlockStart, free_bytes: int | None = None) -> PlannedBlock:
+        """The contexts of a block, which have to fit into `free_bytes` where that is given."""
         n_rows, n_tokens = 0, start.n_tokens
         contexts: list[TokenContext] = []
+        following: BlockStart | None = None
         waiting = self._contexts_from(start)
         for context in tqdm(waiting, unit="context", desc="tokenising", leave=False, disable=None):
             n_rows += len(context.tokens_L)
@@ -238,8 +230,8 @@ class ActivationStore:
             if n_rows > self.capacity:
                 following = BlockStart(context.position, context.number, n_tokens - context.n_text)
                 self._waiting = following, chain([context], waiting)
-                return contexts, following
-            if n_rows * self._bytes_per_row > free_bytes:
+                break
+            if free_bytes is not None and n_rows * self._bytes_per_row > free_bytes:
                 raise UserError(
                     f"the activation store would take more than the {format_bytes(free_bytes)} of memory that"
                     f" are free: ask for less than {format_bytes(self.capacity * self._bytes_per_row)} with"
@@ -251,7 +243,7 @@ class ActivationStore:
                 f"the texts give no context of at least {MIN_TEXT_TOKENS} tokens behind record"
                 f" {start.position:,}: give more text, or a larger --max_tokens."
             )
-        return contexts, None
+        return PlannedBlock(start, pack(contexts, self.lm, self._drop_special), following)
 
     def _contexts_from(self, start: BlockStart) -> Iterator[TokenContext]:
         """The contexts of the corpus from `start` on."""
@@ -280,33 +272,6 @@ class ActivationStore:
             self._x_TD = torch.empty(n_allocated, self.d_model, dtype=self._dtype, device=self._device)
         return self._x_TD[:n_rows]
 
-    def _run(self, contexts: list[TokenContext], start_C: Tensor, tokens_T: Tensor, x_TD: Tensor) -> Tensor:
-        """Fill `x_TD` with the layer's activations; returns their norms [T] on the CPU."""
-        norm_T = torch.empty(len(tokens_T))
-        bar = tqdm(
-            total=len(tokens_T), unit="token", unit_scale=True, desc="activations", leave=False, disable=None
-        )
-        with bar, torch.no_grad():
-            for number, contexts_B in enumerate(self._lm_batches(start_C.diff())):
-                rows_BL, mask_BL = packed_rows(start_C[contexts_B], start_C.diff()[contexts_B])
-                tokens_BL = tokens_T[rows_BL].long().masked_fill_(~mask_BL, 0)
-                device = self.lm.device
-                x_BLD = self.lm.record(tokens_BL.to(device), mask_BL.to(device), self.layer)
-                rows_n = rows_BL[mask_BL]
-                x_nD = x_BLD[mask_BL.to(x_BLD.device)]
-                norm_T[rows_n] = torch.linalg.vector_norm(x_nD, dim=1, dtype=torch.float32).cpu()
-                for row in rows_n[~norm_T[rows_n].isfinite()][:1].tolist():
-                    context = contexts[int(torch.searchsorted(start_C, row, right=True)) - 1]
-                    raise UserError(
-                        f"layer {self.layer} of {self.lm.name} gives NaN or infinite activations in batch"
-                        f" {number} of the language model, on the document behind record"
-                        f" {context.position:,}: run the model in float32 or bfloat16, or take that document"
-                        " out."
-                    )
-                x_TD.index_copy_(0, rows_n.to(x_TD.device), x_nD.to(x_TD.device, x_TD.dtype))
-                bar.update(len(rows_n))
-        return norm_T
-
     def _lm_batches(self, length_C: Tensor) -> Iterator[Tensor]:
         """Contexts of like lengths together, the longest first, in batches of about as many tokens."""
         order_C = length_C.argsort(descending=True, stable=True)
@@ -316,46 +281,3 @@ class ActivationStore:
             size = max(1, n_padded // int(length_C[order_C[first]]))
             yield order_C[first : first + size]
             first += size
-
-    def _select(
-        self, contexts: list[TokenContext], start_C: Tensor, tokens_T: Tensor, norm_T: Tensor
-    ) -> tuple[Tensor, Statistics]:
-        """Which positions are usable."""
-        text_T = text_mask(self.lm, tokens_T, self._drop_special)
-        median = norm_T[text_T].median()
-        usable_T = text_T.clone()
-        if self._max_norm_ratio is not None:
-            usable_T &= norm_T <= self._max_norm_ratio * median
-        n_normal = int(usable_T.sum())
-        # A context needs two tokens; what the filter left of a shorter one goes, too.
-        context_T = torch.repeat_interleave(torch.arange(len(contexts)), start_C.diff())
-        n_usable_C = torch.bincount(context_T[usable_T], minlength=len(contexts))
-        usable_T &= (n_usable_C >= MIN_TEXT_TOKENS)[context_T]
-        n_tokens = int(usable_T.sum())
-        return usable_T, Statistics(
-            n_documents=len({context.position for context in contexts}),
-            n_contexts=int((n_usable_C >= MIN_TEXT_TOKENS).sum()),
-            n_positions=len(tokens_T),
-            n_tokens=n_tokens,
-            n_special=int((~text_T).sum()),
-            n_high_norm=int(text_T.sum()) - n_normal,
-            n_alone=n_normal - n_tokens,
-            median_norm=float(median),
-            mean_square_norm=float(norm_T[usable_T].double().square().sum()) / max(n_tokens, 1),
-        )
-
-
-def _sum(parts: list[Statistics]) -> Statistics:
-    """The statistics of several blocks together; norms are averaged over their tokens."""
-    n_tokens = sum(part.n_tokens for part in parts)
-    counts = {
-        name: sum(getattr(part, name) for part in parts)
-        for name in Statistics._fields
-        if name.startswith("n_")
-    }
-    norms = {
-        name: sum(getattr(part, name) * part.n_tokens for part in parts) / max(n_tokens, 1)
-        for name in Statistics._fields
-        if not name.startswith("n_")
-    }
-    return Statistics(**counts, **norms)

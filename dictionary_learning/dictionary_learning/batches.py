@@ -15,15 +15,14 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 import torch
 from torch import Tensor
 
-from dictionary_learning.block import Block, BlockStart, Contexts
+from dictionary_learning.block import BEGINNING, Block, BlockStart, Contexts
 from dictionary_learning.errors import UserError
 
 if TYPE_CHECKING:
-    from dictionary_learning.activation_store import ActivationStore
+    from dictionary_learning.store import Store
 
 Batch = TypeVar("Batch")
 PAIR_MODES = ("previous", "random")
-_BEGINNING = BlockStart(0, 0, 0)
 
 
 class View(ABC, Generic[Batch]):
@@ -124,7 +123,7 @@ class Batches(Iterator[Batch]):
 
     def __init__(
         self,
-        store: "ActivationStore",
+        store: "Store",
         view: View[Batch],
         batch_size: int,
         seed: int = 0,
@@ -144,7 +143,7 @@ class Batches(Iterator[Batch]):
         self._seed = seed
         self._epochs = epochs
         self._block = 0
-        self._start = _BEGINNING
+        self._start = BEGINNING
         self._batch = 0
         self._document: int | None = None  # id of the block's first document, as a saved state knows it
         self._items: Tensor | None = None  # of the present block in the present epoch
@@ -230,7 +229,7 @@ class Batches(Iterator[Batch]):
         self._gave_something = False
         self.epoch += 1
         self._block = 0
-        self._start = _BEGINNING
+        self._start = BEGINNING
         # Many epochs over a small corpus are not worth a line each.
         if self.epoch & (self.epoch - 1) == 0 and self.epoch != self._epochs:
             self._store.log(f"the corpus has been read {_times(self.epoch)}: epoch {self.epoch + 1} begins.")

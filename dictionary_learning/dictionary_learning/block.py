@@ -10,12 +10,15 @@ is one or two row numbers here, which one `index_select` gathers. Padding comes 
 contexts.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
+
+from dictionary_learning.contexts import MIN_TEXT_TOKENS, PackedTokens
 
 
 class Contexts(NamedTuple):
@@ -35,6 +38,9 @@ class BlockStart(NamedTuple):
     n_tokens: int  # text tokens of the corpus in front of it
 
 
+BEGINNING = BlockStart(0, 0, 0)
+
+
 class Statistics(NamedTuple):
     """What is in some blocks, and what was left out."""
 
@@ -47,6 +53,20 @@ class Statistics(NamedTuple):
     n_alone: int  # not usable: the only one left in its context
     median_norm: float  # of the text tokens, before the norm filter
     mean_square_norm: float  # of the usable tokens
+
+    @classmethod
+    def sum(cls, parts: Iterable[Self]) -> Self:
+        """Of several blocks together; norms are averaged over their tokens."""
+        parts = list(parts)
+        n_tokens = sum(part.n_tokens for part in parts)
+        values = {}
+        for name in cls._fields:
+            if name.startswith("n_"):
+                values[name] = sum(getattr(part, name) for part in parts)
+            else:
+                total = sum(getattr(part, name) * part.n_tokens for part in parts)
+                values[name] = total / max(n_tokens, 1)
+        return cls(**values)
 
     @property
     def dropped(self) -> dict[str, float]:
@@ -76,6 +96,36 @@ class Block:
     start: BlockStart
     next: BlockStart | None  # None: the corpus ends with this block
     statistics: Statistics
+
+    @classmethod
+    def of(
+        cls,
+        packed: PackedTokens,
+        x_TD: Tensor,
+        norm_T: Tensor,
+        max_norm_ratio: float | None,
+        *,
+        start: BlockStart,
+        next: BlockStart | None,
+    ) -> Self:
+        """The block of some contexts and their activations: decides which positions are usable.
+
+        Args:
+            norm_T: norms of the activations, on the CPU.
+            max_norm_ratio: tokens with a norm above this multiple of the median of the block's text tokens
+                (attention sinks) are not usable; None keeps all.
+        """
+        usable_T, statistics = _select(packed, norm_T, max_norm_ratio)
+        return cls(
+            x_TD=x_TD,
+            tokens_T=packed.tokens_T,
+            usable_T=usable_T,
+            start_C=packed.start_C,
+            document_C=packed.document_C,
+            start=start,
+            next=next,
+            statistics=statistics,
+        )
 
     @cached_property
     def rows_U(self) -> Tensor:
@@ -109,6 +159,33 @@ class Block:
         return Contexts(
             x_NLD, mask_NL.to(device), tokens_NL.to(device), self.document_C[contexts_N].to(device)
         )
+
+
+def _select(packed: PackedTokens, norm_T: Tensor, max_norm_ratio: float | None) -> tuple[Tensor, Statistics]:
+    """Which positions are usable."""
+    n_contexts = len(packed.document_C)
+    median = norm_T[packed.text_T].median()
+    usable_T = packed.text_T.clone()
+    if max_norm_ratio is not None:
+        usable_T &= norm_T <= max_norm_ratio * median
+    n_normal = int(usable_T.sum())
+    # A context needs two tokens; what the filter left of a shorter one goes, too.
+    context_T = torch.repeat_interleave(torch.arange(n_contexts), packed.start_C.diff())
+    n_usable_C = torch.bincount(context_T[usable_T], minlength=n_contexts)
+    usable_T &= (n_usable_C >= MIN_TEXT_TOKENS)[context_T]
+    n_tokens = int(usable_T.sum())
+    n_text = int(packed.text_T.sum())
+    return usable_T, Statistics(
+        n_documents=len(packed.position_C.unique()),
+        n_contexts=int((n_usable_C >= MIN_TEXT_TOKENS).sum()),
+        n_positions=len(usable_T),
+        n_tokens=n_tokens,
+        n_special=len(usable_T) - n_text,
+        n_high_norm=n_text - n_normal,
+        n_alone=n_normal - n_tokens,
+        median_norm=float(median),
+        mean_square_norm=float(norm_T[usable_T].double().square().sum()) / max(n_tokens, 1),
+    )
 
 
 def packed_rows(first_N: Tensor, length_N: Tensor) -> tuple[Tensor, Tensor]:

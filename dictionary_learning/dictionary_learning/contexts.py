@@ -1,5 +1,7 @@
 """Documents to contexts: the stretches of tokens that the language model reads at once.
 
+Shapes: C contexts, L positions of one, T positions of all.
+
 A document longer than a context gives several, each with the BOS in front if the tokenizer adds one. No
 context holds tokens of two documents.
 """
@@ -29,6 +31,46 @@ class TokenContext(NamedTuple):
     document: int  # id of the document
     position: int  # a stream opened here starts with the document
     number: int  # of the context in its document
+
+
+class PackedTokens(NamedTuple):
+    """Contexts one behind the other, without padding, before the language model has seen them; on the CPU."""
+
+    tokens_T: Tensor  # int32
+    text_T: Tensor  # bool: not a special token
+    start_C: Tensor  # int64 [C + 1]: first position of each context, and the end
+    document_C: Tensor  # int64: id of each context's document
+    position_C: Tensor  # int64: a stream opened here starts with the document
+    number_C: Tensor  # int64: of the context in its document
+
+    @property
+    def n_text_C(self) -> Tensor:
+        """How many tokens of each context are text."""
+        before = torch.cat([torch.zeros(1, dtype=torch.int64), self.text_T.cumsum(0)])
+        return before[self.start_C].diff()
+
+    def first(self, n_contexts: int) -> "PackedTokens":
+        """The first contexts alone."""
+        n = int(self.start_C[n_contexts])
+        return PackedTokens(
+            self.tokens_T[:n],
+            self.text_T[:n],
+            self.start_C[: n_contexts + 1],
+            *(c[:n_contexts] for c in self[3:]),
+        )
+
+
+def pack(contexts: list[TokenContext], lm: LanguageModel, drop_special: bool = True) -> PackedTokens:
+    """Contexts of the model's tokens, packed; see `text_mask` for `drop_special`."""
+    tokens_T = torch.cat([context.tokens_L for context in contexts])
+    return PackedTokens(
+        tokens_T=tokens_T,
+        text_T=text_mask(lm, tokens_T, drop_special),
+        start_C=torch.tensor([0] + [len(context.tokens_L) for context in contexts]).cumsum(0),
+        document_C=torch.tensor([context.document for context in contexts]),
+        position_C=torch.tensor([context.position for context in contexts]),
+        number_C=torch.tensor([context.number for context in contexts]),
+    )
 
 
 def text_mask(lm: LanguageModel, tokens: Tensor, drop_special: bool = True) -> Tensor:

@@ -1,0 +1,101 @@
+"""A store: contexts of activations, block by block, read in shuffled batches.
+
+Where the blocks come from is left open: `ActivationStore` runs a language model, `CachedStore` maps the files
+of an activation cache. Every view of the activations is here, once.
+
+Shapes: B batch, D model width.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch import Tensor
+
+from dictionary_learning.batches import Batches, PairView, SequenceView, TokenView
+from dictionary_learning.block import BEGINNING, Block, BlockStart, Contexts, Statistics
+
+
+class Store(ABC):
+    """The activations of a corpus at one layer; a subclass says how a block is read.
+
+    Attributes:
+        d_model: width of the activations.
+        capacity: positions that fit into a block.
+        config: the options, under upstream's names and ours, for a run's record.
+        log: takes one line for a person.
+    """
+
+    def __init__(
+        self, d_model: int, capacity: int, config: dict[str, Any], log: Callable[[str], None]
+    ) -> None:
+        self.d_model = d_model
+        self.capacity = capacity
+        self.config = config
+        self.log = log
+        self._block: Block | None = None
+        self._statistics: dict[BlockStart, Statistics] = {}
+
+    @abstractmethod
+    def _read(self, start: BlockStart) -> Block:
+        """Read the block that starts there; no other is in use any more."""
+
+    # --- views ---
+
+    def pairs(
+        self,
+        batch_size: int,
+        *,
+        mode: str = "previous",
+        max_offset: int | None = None,
+        seed: int = 0,
+        epochs: int | None = None,
+    ) -> Batches[Tensor]:
+        """Batches [B, 2, D] of (current, earlier) token of a context; see `batches.PairView`.
+
+        Args:
+            mode: "previous" (position t-1) or "random" (all usable earlier positions equally likely).
+            max_offset: how far back a random earlier token may be, in positions.
+            seed: of the order and of the draws.
+            epochs: end after so many; None goes on for ever.
+        """
+        return Batches(self, PairView(mode, max_offset), batch_size, seed, epochs)
+
+    def tokens(self, batch_size: int, *, seed: int = 0, epochs: int | None = None) -> Batches[Tensor]:
+        """Batches [B, D] of single tokens."""
+        return Batches(self, TokenView(), batch_size, seed, epochs)
+
+    def sequences(self, batch_size: int, *, seed: int = 0, epochs: int | None = None) -> Batches[Contexts]:
+        """Batches of whole contexts, for what looks at several positions at once."""
+        return Batches(self, SequenceView(), batch_size, seed, epochs)
+
+    def contexts(self, batch_size: int) -> Iterator[Contexts]:
+        """One pass over all contexts in the order of the corpus, the last of a block in a smaller batch."""
+        start: BlockStart | None = BEGINNING
+        while start is not None:
+            for numbers in self.block(start).contexts_K.split(batch_size):
+                if len(numbers):
+                    # Asked for anew each time: another reader may have brought another block in between.
+                    yield self.block(start).contexts(numbers)
+            start = self.block(start).next
+
+    @property
+    def statistics(self) -> Statistics:
+        """Of all blocks read so far; reads the first if there is none."""
+        if not self._statistics:
+            self.block(BEGINNING)
+        return Statistics.sum(self._statistics.values())
+
+    # --- blocks ---
+
+    def block(self, start: BlockStart) -> Block:
+        """The block that starts there: the one at hand, or read into its place.
+
+        Raises:
+            UserError: the block cannot be read; the subclass says why.
+        """
+        if self._block is None or self._block.start != start:
+            self._block = None
+            self._block = self._read(start)
+            self._statistics[start] = self._block.statistics
+        return self._block
