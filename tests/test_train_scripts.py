@@ -26,6 +26,11 @@ from dictionary_learning.train_options import ARCHITECTURES, FREE_ON_RESUME, ONL
 from dictionary_learning.utils import load_dictionary
 
 PACKAGE = Path(dictionary_learning.__file__).parent
+OPTION_READERS = (
+    ("options", "train_command.py"),
+    ("self", "train_options.py"),
+    ("self", "data_options.py"),
+)
 BASELINES = [arch for arch in ARCHITECTURES if arch != "temporal"]
 
 
@@ -339,10 +344,9 @@ def test_every_option_is_read_by_the_code() -> None:
                 isinstance(node, ast.Attribute)
                 and isinstance(node.value, ast.Name)
                 and id(node) not in ignored
+                and (node.value.id, path.name) in OPTION_READERS
             ):
-                reader = (node.value.id, path.name)
-                if reader in (("options", "train_command.py"), ("self", "train_options.py")):
-                    read.add(node.attr)
+                read.add(node.attr)
     names = {field.name for field in dataclasses.fields(TrainOptions)}
     assert names - read == set()
     assert ONLY_FOR.keys() <= names

@@ -8,10 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-import torch
-
+from dictionary_learning.data_options import DataOptions, shown
 from dictionary_learning.errors import UserError
-from dictionary_learning.memory import parse_bytes
 from dictionary_learning.options import option
 
 BATCH_TOP_K_FAMILY = ("temporal", "matryoshka", "batch_top_k", "top_k")
@@ -57,7 +55,7 @@ ORIGINAL_SAVE_FRACTIONS = (0.001, 0.00316, 0.01, 0.0316, 0.1, 0.316, 1.0)
 
 
 @dataclass(frozen=True)
-class TrainOptions:
+class TrainOptions(DataOptions):
     """What a run trains, on what, and what it keeps.
 
     `lr` and `temperature` that are left out become what the architecture and the form bring.
@@ -66,66 +64,7 @@ class TrainOptions:
         UserError: a value that cannot work, with the remedy.
     """
 
-    # language model
-    model: str = option(
-        "EleutherAI/pythia-160m",
-        "language model: hub name, local folder, or demo",
-        group="language model",
-        spellings=("model_name", "lm_name"),
-    )
-    lm_dtype: str = option(
-        "float32",
-        "dtype in which the language model runs",
-        group="language model",
-        choices=("float32", "bfloat16", "float16"),
-        spellings=("dtype",),
-    )
-    layer: int = option(
-        8,
-        "decoder layer, from 0, after which the residual stream is read",
-        group="language model",
-        spellings=("layers",),
-    )
-    device: str | None = option(
-        None, "cuda, mps or cpu; the best there is when left out", group="language model"
-    )
-
-    # text
-    dataset: str = option(
-        "monology/pile-uncopyrighted",
-        "texts: hub name, local file (.jsonl .json .csv .parquet .txt .jsonl.zst), or demo",
-        group="text",
-        spellings=("dataset_name",),
-    )
-    subset: str | None = option(None, "subset of a hub data set", group="text")
-    split: str = option("train", "split of a hub data set", group="text")
-    text_field: str = option("text", "field that holds the text", group="text", spellings=("text_column",))
-    eval_share: float = option(
-        0.1, "share of the documents kept for evaluation, chosen by a hash of their text", group="text"
-    )
-    context_length: int = option(
-        256, "tokens a context", group="text", spellings=("ctx_len", "ctx_length", "n_ctx")
-    )
-    max_tokens: int | None = option(
-        None, "use only so many tokens of the texts, from the beginning", group="text"
-    )
-
     # activations
-    lm_batch_size: int = option(
-        32,
-        "contexts of full length a batch of the language model",
-        group="activations",
-        spellings=("llm_batch_size", "refresh_batch_size"),
-    )
-    memory: str = option("4GB", "memory for stored activations, such as 4GB or 512MiB", group="activations")
-    store_dtype: str = option(
-        "float32", "dtype of the stored activations", group="activations", choices=("float32", "bfloat16")
-    )
-    max_norm_ratio: float = option(
-        10.0,
-        "leave out tokens whose activation is longer than this multiple of the median (attention sinks)",
-        group="activations",
-    )
     normalize: bool = option(
         True,
         "scale activations to unit mean square norm for training; saved weights work on raw ones",
@@ -277,12 +216,12 @@ class TrainOptions:
     wandb_entity: str = option("", "its team or user", group="run")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in (
             "dict_size",
             "k",
             "steps",
             "batch_size",
-            "lm_batch_size",
             "resume_every",
             "log_steps",
             "dead_tokens",
@@ -293,17 +232,13 @@ class TrainOptions:
             "threshold_start_step",
             "calibration_tokens",
             "sparsity_warmup_steps",
-            "layer",
         ):
             self._require(getattr(self, name) >= 0, name, "must not be negative")
         for name in ("temp_alpha", "auxk_alpha", "l1_penalty", "sparsity_penalty"):
             self._require(getattr(self, name) >= 0, name, "must not be negative")
-        self._require(self.context_length >= 2, "context_length", "must be at least 2: a pair is two tokens")
         self._require(self.lr is None or self.lr > 0, "lr", "must be positive, such as 3e-4")
         self._require(self.temperature is None or self.temperature > 0, "temperature", "must be positive")
         self._require(0 <= self.threshold_beta < 1, "threshold_beta", "must be at least 0 and below 1")
-        self._require(0 <= self.eval_share < 1, "eval_share", "must be at least 0 and below 1")
-        self._require(self.max_norm_ratio > 1, "max_norm_ratio", "must be above 1, such as 10")
         self._require(
             self.max_tokens is None or self.max_tokens >= self.batch_size,
             "max_tokens",
@@ -342,13 +277,6 @@ class TrainOptions:
             object.__setattr__(self, "temperature", TEMPERATURES[self.form])
         if self.expansion_factor is None:
             self.latents(d_model=0)
-        parse_bytes(self.memory)
-
-    def _require(self, holds: bool, name: str, what: str) -> None:
-        if not holds:
-            value = getattr(self, name)
-            shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
-            raise UserError(f"--{name} is {shown}, and {what}.")
 
     def _check_groups(self) -> None:
         fractions, weights = self.group_fractions, self.group_weights
@@ -377,14 +305,6 @@ class TrainOptions:
         return n
 
     @property
-    def memory_bytes(self) -> int:
-        return parse_bytes(self.memory)
-
-    @property
-    def torch_store_dtype(self) -> torch.dtype:
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[self.store_dtype]
-
-    @property
     def save_steps(self) -> list[int]:
         """The numbers of done steps at which a checkpoint is kept."""
         shares = (*self.save_fractions, *(ORIGINAL_SAVE_FRACTIONS if self.save_checkpoints else ()))
@@ -400,11 +320,7 @@ def differences(options: Mapping[str, Any], recorded: Mapping[str, Any]) -> list
     """`--k 30 (the run has 20)` for each option that may not change on resuming and differs."""
     names = {field.name for field in fields(TrainOptions)} - FREE_ON_RESUME
     return [
-        f"--{name} {_shown(value)} (the run has {_shown(recorded.get(name))})"
+        f"--{name} {shown(value)} (the run has {shown(recorded.get(name))})"
         for name, value in options.items()
-        if name in names and _shown(value) != _shown(recorded.get(name))
+        if name in names and shown(value) != shown(recorded.get(name))
     ]
-
-
-def _shown(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)

@@ -1,0 +1,108 @@
+"""Which activations: the options of language model, texts and store that several commands share.
+
+Defaults are the T-SAE paper's setting for Pythia-160m (arXiv 2511.05541).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from dictionary_learning.errors import UserError
+from dictionary_learning.memory import parse_bytes
+from dictionary_learning.options import option
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Which activations are read, and how they are stored.
+
+    Raises:
+        UserError: a value that cannot work, with the remedy.
+    """
+
+    # language model
+    model: str = option(
+        "EleutherAI/pythia-160m",
+        "language model: hub name, local folder, or demo",
+        group="language model",
+        spellings=("model_name", "lm_name"),
+    )
+    lm_dtype: str = option(
+        "float32",
+        "dtype in which the language model runs",
+        group="language model",
+        choices=("float32", "bfloat16", "float16"),
+        spellings=("dtype",),
+    )
+    layer: int = option(
+        8,
+        "decoder layer, from 0, after which the residual stream is read",
+        group="language model",
+        spellings=("layers",),
+    )
+    device: str | None = option(
+        None, "cuda, mps or cpu; the best there is when left out", group="language model"
+    )
+
+    # text
+    dataset: str = option(
+        "monology/pile-uncopyrighted",
+        "texts: hub name, local file (.jsonl .json .csv .parquet .txt .jsonl.zst), or demo",
+        group="text",
+        spellings=("dataset_name",),
+    )
+    subset: str | None = option(None, "subset of a hub data set", group="text")
+    split: str = option("train", "split of a hub data set", group="text")
+    text_field: str = option("text", "field that holds the text", group="text", spellings=("text_column",))
+    eval_share: float = option(
+        0.1, "share of the documents kept for evaluation, chosen by a hash of their text", group="text"
+    )
+    context_length: int = option(
+        256, "tokens a context", group="text", spellings=("ctx_len", "ctx_length", "n_ctx")
+    )
+    max_tokens: int | None = option(
+        None, "use only so many tokens of the texts, from the beginning", group="text"
+    )
+
+    # activations
+    lm_batch_size: int = option(
+        32,
+        "contexts of full length a batch of the language model",
+        group="activations",
+        spellings=("llm_batch_size", "refresh_batch_size"),
+    )
+    memory: str = option("4GB", "memory for stored activations, such as 4GB or 512MiB", group="activations")
+    store_dtype: str = option(
+        "float32", "dtype of the stored activations", group="activations", choices=("float32", "bfloat16")
+    )
+    max_norm_ratio: float = option(
+        10.0,
+        "leave out tokens whose activation is longer than this multiple of the median (attention sinks)",
+        group="activations",
+    )
+
+    def __post_init__(self) -> None:
+        self._require(self.lm_batch_size > 0, "lm_batch_size", "must be at least 1")
+        self._require(self.layer >= 0, "layer", "must not be negative")
+        self._require(self.context_length >= 2, "context_length", "must be at least 2: a pair is two tokens")
+        self._require(0 <= self.eval_share < 1, "eval_share", "must be at least 0 and below 1")
+        self._require(self.max_norm_ratio > 1, "max_norm_ratio", "must be above 1, such as 10")
+        parse_bytes(self.memory)
+
+    def _require(self, holds: bool, name: str, what: str) -> None:
+        if not holds:
+            raise UserError(f"--{name} is {shown(getattr(self, name))}, and {what}.")
+
+    @property
+    def memory_bytes(self) -> int:
+        return parse_bytes(self.memory)
+
+    @property
+    def torch_store_dtype(self) -> torch.dtype:
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[self.store_dtype]
+
+
+def shown(value: Any) -> str:
+    """A value as it is typed on a command line."""
+    return " ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
