@@ -19,7 +19,7 @@ def find_device(device: str | torch.device | None = None) -> torch.device:
         found = torch.device(device)
     except RuntimeError:
         raise UserError(f"--device {device!r} is not a device: use cpu, cuda, cuda:0 or mps.") from None
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not present.get(found.type, True):
+    n_present = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (found.index or 0) >= n_present.get(found.type, 0):
         raise UserError(f"--device {found} does not exist on this machine: leave the flag out or use cpu.")
     return found
