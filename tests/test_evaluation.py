@@ -261,6 +261,19 @@ def test_a_dictionary_that_reads_sequences_sees_whole_contexts():
     assert value(results, "l1") == pytest.approx(total / 8)
 
 
+def test_a_position_that_is_not_usable_is_no_context():
+    class Counts(RunningSum):
+        """A code of the number of positions so far."""
+
+        def encode(self, x):
+            return torch.ones_like(x).cumsum(1)
+
+    batch = contexts([5, 3], first_usable=1)
+    results = evaluate(Counts(6, 1.0), [batch])
+    # 4 and 2 usable tokens: 1 + 2 + 3 + 4 and 1 + 2, in each of 6 latents
+    assert value(results, "l1") == pytest.approx(6 * (10 + 3) / 6)
+
+
 def test_undefined_values_are_left_out_and_counted():
     batch = contexts([8, 6])
     batch.x_NLD[1] = batch.x_NLD[1, 0]  # one activation, six times: no variance and no slope

@@ -258,3 +258,22 @@ def test_activations_that_are_not_finite_are_told_and_not_kept(lm, monkeypatch, 
     with pytest.raises(UserError, match="not finite"):
         extract_features(TEXTS, lm, LAYER, None, **OPTIONS)
     assert not list(cache.glob("*"))
+
+
+def test_a_sink_is_no_context_for_a_dictionary_that_reads_sequences(lm, monkeypatch):
+    record = LanguageModel.record
+
+    def with_sink(*args):
+        x_BLD = record(*args).clone()
+        x_BLD[:, 0] = 1e4
+        return x_BLD
+
+    monkeypatch.setattr(LanguageModel, "record", with_sink)
+    dense = extract_features(TEXTS, lm, LAYER, None, cache=False, **OPTIONS)
+    got = extract_features(
+        TEXTS, lm, LAYER, MeanSoFar(), choose=lambda i, t: every_usable(i, t)[2::2], cache=False, **OPTIONS
+    )
+    assert not dense.x.max() > 1e3
+    for row, (text, position) in enumerate(zip(got.text_N, got.position_N, strict=True)):
+        expected = dense.x[(dense.text_N == text) & (dense.position_N <= position)].mean(axis=0)
+        np.testing.assert_allclose(got.x[[row]].toarray()[0], expected, rtol=1e-4, atol=1e-4)

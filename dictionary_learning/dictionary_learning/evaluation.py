@@ -18,6 +18,7 @@ from dictionary_learning.cross_entropy import CrossEntropy
 from dictionary_learning.dictionary import Dictionary
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
+from dictionary_learning.sequences import Sequences
 from dictionary_learning.smoothness import METRICS, SmoothnessMean, smoothness
 from dictionary_learning.utils import check_width
 
@@ -63,7 +64,7 @@ def evaluate(
     Args:
         dictionary: works on raw activations; its device and dtype are used.
         contexts: batches of whole contexts, such as `ActivationStore.contexts` gives them. A dictionary
-            that reads sequences sees them whole; the measures look at the usable tokens.
+            that reads sequences sees the usable tokens of each one behind another (`sequences.py`).
         lm: the language model the activations are from; without one there is no cross-entropy.
         layer: the decoder layer after which they were recorded.
         loss_tokens: cross-entropy ends with the batch that reaches so many usable tokens; None takes all.
@@ -159,8 +160,8 @@ def _codes(dictionary: Dictionary, batch: Contexts) -> tuple[Tensor, Tensor, Ten
             f"{x_nD.shape[1]}: choose the model and layer that it was trained on."
         )
     if dictionary.reads_sequences:
-        x_hat_NLD, f_NLF = dictionary(x_NLD, output_features=True)
-        x_hat_nD, f_nF = x_hat_NLD[mask_NL], f_NLF[mask_NL]
+        texts = Sequences.of(x_NLD, mask_NL)
+        x_hat_nD, f_nF = map(texts.tokens, dictionary(texts.padded(), output_features=True))
     else:
         x_hat_nD, f_nF = dictionary(x_nD, output_features=True)
     if not bool(torch.isfinite(x_hat_nD).all()):

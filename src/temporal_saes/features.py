@@ -132,7 +132,9 @@ def extract_features(
             chosen_T += (start + chosen).tolist()
             start += len(text_tokens.ids_L)
         lengths = [len(text_tokens.ids_L) for text_tokens in shard.tokens]
-        blocks.append(_encode(shard.x_TD, lengths, np.asarray(chosen_T, dtype=np.int64), dictionary, columns))
+        usable_T = np.concatenate([text_tokens.usable_L for text_tokens in shard.tokens])
+        chosen = np.asarray(chosen_T, dtype=np.int64)
+        blocks.append(_encode(shard.x_TD, lengths, usable_T, chosen, dictionary, columns))
         tokens += shard.tokens
     n_columns = lm.d_model if columns is None else columns.stop - columns.start
     return Features(
@@ -244,6 +246,7 @@ def _tokenize(
 def _encode(
     x_TD: Tensor,
     lengths: list[int],
+    usable_T: np.ndarray,
     chosen_T: np.ndarray,
     dictionary: Dictionary | None,
     columns: slice | None,
@@ -251,15 +254,16 @@ def _encode(
     """Features [n, F] of the positions `chosen_T` of texts of these lengths in a row."""
     if dictionary is None or columns is None:
         return x_TD[torch.from_numpy(chosen_T)].float().numpy()
-    codes = _codes_in_context if dictionary.reads_sequences else _codes
+    if dictionary.reads_sequences:
+        codes = _codes_in_context(x_TD, lengths, usable_T, chosen_T, dictionary)
+    else:
+        codes = _codes(x_TD, chosen_T, dictionary)
     with torch.no_grad():
-        parts = [_to_csr(f_nF[:, columns]) for f_nF in codes(x_TD, lengths, chosen_T, dictionary)]
+        parts = [_to_csr(f_nF[:, columns]) for f_nF in codes]
     return _stack(parts, columns.stop - columns.start, dense=False)
 
 
-def _codes(
-    x_TD: Tensor, lengths: list[int], chosen_T: np.ndarray, dictionary: Dictionary
-) -> Iterator[Tensor]:
+def _codes(x_TD: Tensor, chosen_T: np.ndarray, dictionary: Dictionary) -> Iterator[Tensor]:
     """Codes of the chosen positions; a code is a function of its own token, so the rest is left out."""
     weight = next(dictionary.parameters())
     rows = max(1, CODE_BYTES // (weight.itemsize * dictionary.dict_size))
@@ -268,23 +272,30 @@ def _codes(
 
 
 def _codes_in_context(
-    x_TD: Tensor, lengths: list[int], chosen_T: np.ndarray, dictionary: Dictionary
+    x_TD: Tensor, lengths: list[int], usable_T: np.ndarray, chosen_T: np.ndarray, dictionary: Dictionary
 ) -> Iterator[Tensor]:
     """Codes of the chosen positions, each text encoded whole and by itself."""
     start = 0
     for length in lengths:
-        wanted = chosen_T[(chosen_T >= start) & (chosen_T < start + length)] - start
-        if wanted.size:
-            f_LF = encode_text(dictionary, x_TD[start : start + length])
-            yield f_LF[torch.from_numpy(wanted).to(f_LF.device)]
+        chosen = chosen_T[(chosen_T >= start) & (chosen_T < start + length)] - start
+        if chosen.size:
+            usable_L = usable_T[start : start + length]
+            f_uF = encode_text(dictionary, x_TD[start : start + length], usable_L)
+            rank_n = np.cumsum(usable_L)[chosen] - 1
+            yield f_uF[torch.from_numpy(rank_n).to(f_uF.device)]
         start += length
 
 
 @torch.no_grad()
-def encode_text(dictionary: Dictionary, x_LD: Tensor) -> Tensor:
-    """Codes [L, F] of every position of one text, which is encoded whole and by itself."""
+def encode_text(dictionary: Dictionary, x_LD: Tensor, usable_L: np.ndarray) -> Tensor:
+    """Codes [u, F] of the u usable positions of one text, which is encoded whole and by itself.
+
+    A dictionary that reads sequences sees the usable positions one behind another, as in training
+    (`dictionary_learning.sequences`): an attention sink is no context.
+    """
     weight = next(dictionary.parameters())
-    return dictionary.encode(x_LD[None].to(weight.device, weight.dtype))[0]
+    x_uD = x_LD[torch.from_numpy(usable_L)].to(weight.device, weight.dtype)
+    return dictionary.encode(x_uD[None])[0] if dictionary.reads_sequences else dictionary.encode(x_uD)
 
 
 def _to_csr(f_nF: Tensor) -> sparse.csr_array:

@@ -1,0 +1,68 @@
+"""Sequences: the usable tokens of several texts, for a dictionary that reads whole texts.
+
+A position that is not usable (padding, a special token, an attention sink) is left out, and the tokens
+behind it move up: in training, in evaluation and in every experiment such a dictionary sees the same, the
+usable tokens of a text one behind another. An attention sink in front of every text (SmolLM2's first
+position has norm 22,766, others about 180) would otherwise be context for all that follows, and the zeros
+that `Contexts` puts in its place would be a context that no text has.
+
+Shapes: N texts, L positions of the longest, T tokens of all texts, D any width.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Tokens of N texts, packed one text behind another.
+
+    `len` counts tokens; `.to` and `/` act on the activations, as on a tensor.
+    """
+
+    x_TD: Tensor
+    length_N: Tensor
+    """int64, on the CPU: tokens of each text, at least one."""
+
+    @classmethod
+    def of(cls, x_NLD: Tensor, mask_NL: Tensor | None = None) -> Self:
+        """The tokens at which `mask_NL` (bool) holds, all of them without one; texts of none are dropped."""
+        if mask_NL is None:
+            return cls(x_NLD.flatten(0, 1), torch.full((len(x_NLD),), x_NLD.shape[1]))
+        length_N = mask_NL.sum(1).cpu()
+        return cls(x_NLD[mask_NL.to(x_NLD.device)], length_N[length_N > 0])
+
+    def padded(self) -> Tensor:
+        """The texts as [N, L, D], each from its first token on, zeros behind."""
+        if self.is_full:
+            return self.x_TD.unflatten(0, (len(self.length_N), -1))
+        x_NLD = self.x_TD.new_zeros(*self._real_NL.shape, *self.x_TD.shape[1:])
+        x_NLD[self._real_NL.to(x_NLD.device)] = self.x_TD
+        return x_NLD
+
+    def tokens(self, y_NLD: Tensor) -> Tensor:
+        """What stands at the tokens [T, D] of something that is padded like the texts."""
+        if self.is_full:
+            return y_NLD.flatten(0, 1)
+        return y_NLD[self._real_NL.to(y_NLD.device)]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all texts have the same length, so that nothing is padded."""
+        return bool((self.length_N == self.length_N[0]).all())
+
+    @property
+    def _real_NL(self) -> Tensor:
+        return torch.arange(int(self.length_N.max())) < self.length_N.unsqueeze(1)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "Sequences":
+        return Sequences(self.x_TD.to(device, dtype), self.length_N)
+
+    def __len__(self) -> int:
+        return len(self.x_TD)
+
+    def __truediv__(self, factor: float) -> "Sequences":
+        return Sequences(self.x_TD / factor, self.length_N)
