@@ -19,8 +19,6 @@ Writes <run>/probing/<dataset>_chunk<c>.json with all options, and the figure be
 several runs in one figure; results that were computed with the same options are taken from there.
 """
 
-import dataclasses
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,16 +33,10 @@ from dictionary_learning.errors import UserError
 from dictionary_learning.options import Parser, add_options, build, option
 from dictionary_learning.progress import say
 from temporal_saes import probes
-from temporal_saes.cli import (
-    ExperimentOptions,
-    Subject,
-    dataset_name,
-    resolve,
-    resolve_several,
-    slug,
-)
+from temporal_saes.cli import ExperimentOptions, LanguageModels, Subject, resolve, resolve_several
 from temporal_saes.features import Features, Tokens, extract_features
 from temporal_saes.labelled_data import LabelledText, load_labelled
+from temporal_saes.results import asked, comparison_path
 
 TASKS = ("semantics", "syntax", "context")
 
@@ -114,14 +106,14 @@ def main(argv: list[str] | None = None) -> None:
         max_records=options.max_records,
         seed=options.seed,
     )
-    models = _Models(options)
+    models = LanguageModels(options.device)
     results = []
     for subject in subjects:
         path = subject.result_path(options, "probing")
-        asked = _asked(subject, options, texts)
-        result = _finished(path, asked) if options.compare else None
+        question = asked(subject, options, [f"{text.id:016x}{text.label}" for text in texts])
+        result = _finished(path, question) if options.compare else None
         if result is None:
-            result = _probe(subject, options, texts, models, asked)
+            result = _probe(subject, options, texts, models, question)
             save_text(path.with_name(path.name + ".json"), json.dumps(result, indent=2) + "\n")
         else:
             say(f"{subject.name}: taken from {path}.json")
@@ -130,27 +122,7 @@ def main(argv: list[str] | None = None) -> None:
             _draw([result], path)
         print(_table(result))
     if options.compare:
-        _draw(results, _comparison_path(subjects, options))
-
-
-class _Models:
-    """The language model, loaded when the first subject needs it and again only for another one."""
-
-    def __init__(self, options: ProbingOptions) -> None:
-        self.device = options.device
-        self._key: tuple[str, str] | None = None
-        self._lm: Any = None
-
-    def get(self, subject: Subject) -> Any:
-        from dictionary_learning.language_model import LanguageModel
-
-        if self._key != (subject.model, subject.lm_dtype):
-            self._lm = None  # frees the old one first
-            self._lm = LanguageModel.load(
-                subject.model, device=self.device, dtype=subject.lm_dtype, layer=subject.layer
-            )
-            self._key = subject.model, subject.lm_dtype
-        return self._lm
+        _draw(results, comparison_path(subjects, options, "probing"))
 
 
 # --- examples ---
@@ -242,35 +214,13 @@ def _part_sizes(task: str, options: ProbingOptions, n_examples: int) -> tuple[in
 # --- results ---
 
 
-def _asked(subject: Subject, options: ProbingOptions, texts: Sequence[LabelledText]) -> dict[str, Any]:
-    """All that decides a result: two runs with the same answer here have the same numbers."""
-    left_out = {"run_name", "checkpoints_path", "chunk", "compare", "output_dir", "device", "cache", "layer"}
-    left_out |= {"model", "checkpoint", "trainer", "context_length", "lm_dtype", "lm_batch_size"}
-    digest = hashlib.sha256()
-    for text in texts:
-        digest.update(f"{text.id:016x}{text.label}".encode())
-    place = {"folder": str(subject.folder), "trainer_folder": None}
-    if subject.trainer_folder is not None:
-        place["trainer_folder"] = subject.trainer_folder.name
-    return {
-        "options": {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in dataclasses.asdict(options).items()
-            if key not in left_out
-        },
-        "subject": dataclasses.asdict(subject) | place,
-        "weights_sha256": subject.weights_hash(),
-        "texts_sha256": digest.hexdigest(),
-    }
-
-
-def _finished(path: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
+def _finished(path: Path, question: dict[str, Any]) -> dict[str, Any] | None:
     """The result at `path` if it answers the same question."""
     try:
         result = json.loads(path.with_name(path.name + ".json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    same = isinstance(result, dict) and all(result.get(key) == value for key, value in asked.items())
+    same = isinstance(result, dict) and all(result.get(key) == value for key, value in question.items())
     return result if same else None
 
 
@@ -278,8 +228,8 @@ def _probe(
     subject: Subject,
     options: ProbingOptions,
     texts: Sequence[LabelledText],
-    models: _Models,
-    asked: dict[str, Any],
+    models: LanguageModels,
+    question: dict[str, Any],
 ) -> dict[str, Any]:
     from tqdm import tqdm
 
@@ -328,7 +278,7 @@ def _probe(
             tasks[task] = _as_json(task, result)
     return {
         "experiment": "probing",
-        **asked,
+        **question,
         "name": subject.name,
         "n_texts": len(texts),
         "text_classes": _counts([text.label for text in texts]),
@@ -401,15 +351,6 @@ def _table(result: dict[str, Any]) -> str:
 
 
 # --- the figure ---
-
-
-def _comparison_path(subjects: Sequence[Subject], options: ProbingOptions) -> Path:
-    names = "_".join(slug(subject.name) for subject in subjects)
-    if len(names) > 120:
-        names = names[:100] + "-" + hashlib.sha256(names.encode()).hexdigest()[:8]
-    folder = options.output_dir or Path(options.checkpoints_path) / "comparisons" / "probing"
-    seed = f"_seed{options.seed}" if options.seed else ""
-    return Path(folder) / f"{dataset_name(options)}_{names}{seed}"
 
 
 def _draw(results: Sequence[dict[str, Any]], path: Path) -> None:

@@ -261,6 +261,31 @@ def resolve_several(names: tuple[str, ...], options: ExperimentOptions) -> list[
     return subjects
 
 
+class LanguageModels:
+    """The language model of one subject after another: loaded when needed, again only for another one."""
+
+    def __init__(self, device: str | None = None) -> None:
+        self.device = device
+        self._key: tuple[str, str] | None = None
+        self._lm: Any = None
+
+    def get(self, subject: Subject) -> Any:
+        """The subject's language model.
+
+        Raises:
+            UserError: as `LanguageModel.load`.
+        """
+        from dictionary_learning.language_model import LanguageModel
+
+        if self._key != (subject.model, subject.lm_dtype):
+            self._lm = None  # frees the old one first
+            self._lm = LanguageModel.load(
+                subject.model, device=self.device, dtype=subject.lm_dtype, layer=subject.layer
+            )
+            self._key = subject.model, subject.lm_dtype
+        return self._lm
+
+
 def _baseline(options: ExperimentOptions, folder: Path, like: Subject | None) -> Subject:
     model = options.model or (like.model if like else None)
     layer = _first(options.layer, like.layer if like else None)

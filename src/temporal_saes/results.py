@@ -1,0 +1,51 @@
+"""What a result says of itself, and where a comparison of several goes.
+
+Every experiment writes one JSON a subject that holds all that decided its numbers (`asked`), and
+what several subjects share, a figure, below the folder of runs (`comparison_path`).
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from temporal_saes.cli import ExperimentOptions, Subject, dataset_name, slug
+
+# where a result goes, or how fast it is made; or what the subject says with its final value
+_LEFT_OUT = {"run_name", "checkpoints_path", "chunk", "compare", "output_dir", "device", "cache", "layer"}
+_LEFT_OUT |= {"model", "checkpoint", "trainer", "context_length", "lm_dtype", "lm_batch_size"}
+
+
+def asked(subject: Subject, options: ExperimentOptions, texts: Iterable[str]) -> dict[str, Any]:
+    """All that decides a result: two with the same answer here have the same numbers.
+
+    Args:
+        texts: what was read, or what stands for it (an id and a label).
+    """
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(text.encode())
+    place = {"folder": str(subject.folder), "trainer_folder": None}
+    if subject.trainer_folder is not None:
+        place["trainer_folder"] = subject.trainer_folder.name
+    return {
+        "options": {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in dataclasses.asdict(options).items()
+            if key not in _LEFT_OUT
+        },
+        "subject": dataclasses.asdict(subject) | place,
+        "weights_sha256": subject.weights_hash(),
+        "texts_sha256": digest.hexdigest(),
+    }
+
+
+def comparison_path(subjects: Sequence[Subject], options: ExperimentOptions, experiment: str) -> Path:
+    """`<runs>/comparisons/<experiment>/<data set>_<subjects>`, or in `--output_dir`; without a suffix."""
+    names = "_".join(slug(subject.name) for subject in subjects)
+    if len(names) > 120:
+        names = names[:100] + "-" + hashlib.sha256(names.encode()).hexdigest()[:8]
+    folder = options.output_dir or Path(options.checkpoints_path) / "comparisons" / experiment
+    seed = f"_seed{options.seed}" if options.seed else ""
+    return Path(folder) / f"{dataset_name(options)}_{names}{seed}"
