@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from dictionary_learning.block import BEGINNING, Block, BlockStart, packed_rows
+from dictionary_learning.block import BEGINNING, Block, BlockStart, bytes_per_token, packed_rows
 from dictionary_learning.contexts import MIN_TEXT_TOKENS, PackedTokens, TokenContext, pack, read_contexts
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
@@ -26,14 +26,6 @@ from dictionary_learning.store import Store
 from dictionary_learning.text import DocumentStream
 
 DTYPES = (torch.float32, torch.bfloat16)
-# Beside its activation a position has a token id, a mask and a norm, its row and context number, and a place
-# in the order of a pair view, which takes nine more numbers while it is drawn.
-_EXTRA_BYTES = 4 + 1 + 4 + 2 * 8 + 2 * 8 + 9 * 8
-
-
-def bytes_per_token(d_model: int, dtype: torch.dtype = torch.float32) -> int:
-    """What a stored position takes of `memory_bytes`."""
-    return d_model * dtype.itemsize + _EXTRA_BYTES
 
 
 class PlannedBlock(NamedTuple):
@@ -163,19 +155,19 @@ class ActivationStore(Store):
         self.log(f"activation store: {block.statistics}, {speed:,.0f} tokens/s")
         return block
 
-    # --- what a block is made of, for whoever keeps it elsewhere ---
+    # --- the two halves of reading a block, for whoever keeps it elsewhere ---
 
-    def plan(self) -> Iterator[PlannedBlock]:
-        """The tokens of all blocks, one block after the other; the language model does not run.
+    def plan(self, start: BlockStart = BEGINNING) -> Iterator[PlannedBlock]:
+        """The tokens of each block from `start` to the end of the corpus; the language model does not run.
 
         Raises:
             UserError: the texts give no context.
         """
-        start: BlockStart | None = BEGINNING
-        while start is not None:
-            planned = self._plan(start)
+        following: BlockStart | None = start
+        while following is not None:
+            planned = self._plan(following)
             yield planned
-            start = planned.next
+            following = planned.next
 
     def fill(self, packed: PackedTokens, x_TD: Tensor, norm_T: Tensor) -> Iterator[int]:
         """Write the activations of a block and their norms, batch by batch of the language model.

@@ -20,6 +20,15 @@ from torch import Tensor
 
 from dictionary_learning.contexts import MIN_TEXT_TOKENS, PackedTokens
 
+# Beside its activation a position has a token id, a mask and a norm, its row and context number, and a place
+# in the order of a pair view, which takes nine more numbers while it is drawn.
+_EXTRA_BYTES = 4 + 1 + 4 + 2 * 8 + 2 * 8 + 9 * 8
+
+
+def bytes_per_token(d_model: int, dtype: torch.dtype = torch.float32) -> int:
+    """What a position takes of a block's memory."""
+    return d_model * dtype.itemsize + _EXTRA_BYTES
+
 
 class Contexts(NamedTuple):
     """Whole contexts, padded on the right."""

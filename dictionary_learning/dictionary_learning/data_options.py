@@ -4,6 +4,7 @@ Defaults are the T-SAE paper's setting for Pythia-160m (arXiv 2511.05541).
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -101,6 +102,11 @@ class DataOptions:
     @property
     def torch_store_dtype(self) -> torch.dtype:
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[self.store_dtype]
+
+
+def from_anywhere(name: str) -> str:
+    """A model's or data set's local path in full; a hub name or a name of the demo as it is."""
+    return name if name.startswith("demo") or not Path(name).exists() else str(Path(name).resolve())
 
 
 def shown(value: Any) -> str:

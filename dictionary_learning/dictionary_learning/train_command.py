@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dictionary_learning.checkpoint import RunFolder, check_writable
+from dictionary_learning.data_options import DataOptions, from_anywhere
 from dictionary_learning.devices import find_device
 from dictionary_learning.errors import UserError
 from dictionary_learning.options import Parser, add_options, build, preset_names, read_preset
@@ -100,11 +101,11 @@ def train(typed: Mapping[str, Any], architectures: Sequence[str]) -> None:
     train_on(open_store(lm, options), options, preset)
 
 
-def open_store(lm: Any, options: TrainOptions, part: str = "train") -> Any:
-    """The store of the activations that `options` ask for; nothing is read yet.
+def open_store(lm: Any, options: DataOptions, part: str = "train") -> Any:
+    """The store of the activations that `options` ask for, from the language model; nothing is read yet.
 
     Args:
-        part: of the documents, "train" or "eval".
+        part: of the documents, "train", "eval" or "all".
     """
     from dictionary_learning.activation_store import ActivationStore
 
@@ -174,7 +175,7 @@ def new_options(
         config = DEFAULT_PRESET
     options = build(TrainOptions, {"arch": arch}, _preset(config, arch), flags)
     # a run can be resumed and evaluated from any folder
-    options = replace(options, model=_from_anywhere(options.model), dataset=_from_anywhere(options.dataset))
+    options = replace(options, model=from_anywhere(options.model), dataset=from_anywhere(options.dataset))
     if options.run_name is None:
         options = replace(options, run_name=_default_name(config or Path(options.model).name, options))
     return options, config
@@ -201,7 +202,7 @@ def resumed_options(
     if not isinstance(own, dict) or own.get("arch") not in architectures:
         raise UserError(f"{run.path} is no run of this script: resume it with the one it was started by.")
     _check_flags(flags, own["arch"])
-    paths = {name: _from_anywhere(flags[name]) for name in ("model", "dataset") if name in flags}
+    paths = {name: from_anywhere(flags[name]) for name in ("model", "dataset") if name in flags}
     told = differences({**flags, **paths}, own)
     if config not in (None, preset):
         told.append(f"--config {config} (the run has {preset})")
@@ -230,11 +231,6 @@ def _preset(config: str | None, arch: str) -> dict[str, Any]:
     if arch not in BATCH_TOP_K_FAMILY:
         values.pop("lr", None)  # it is the T-SAE script's; the others bring their papers' own
     return values
-
-
-def _from_anywhere(name: str) -> str:
-    """A local path in full; a hub name or a name of the demo as it is."""
-    return name if name.startswith("demo") or not Path(name).exists() else str(Path(name).resolve())
 
 
 def _default_name(config: str, options: TrainOptions) -> str:
@@ -273,7 +269,7 @@ def _hub_answers() -> bool:
         return False
 
 
-def _open_texts(options: TrainOptions, start: int, part: str = "train") -> Any:
+def _open_texts(options: DataOptions, start: int, part: str = "train") -> Any:
     from dictionary_learning.text import DocumentStream
 
     return DocumentStream.open(

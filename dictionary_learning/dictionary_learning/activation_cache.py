@@ -1,0 +1,338 @@
+"""An activation cache: a language model's activations of a corpus on disk, in place of running the model.
+
+    <cache>/
+      index.json                  which activations these are, and every shard with its length and checksum
+      train-00000.safetensors     a block of the activations, see `shard`
+      eval-00000.safetensors      the documents that are kept for evaluation
+
+A block of the cache is a shard: `--memory` says how large they are when the cache is written, and a run that
+reads it shuffles within one shard after the other, as a run straight from the model with the same `--memory`
+does within its blocks. Both give the same batches. Shards are mapped, not read: they take no memory that the
+system could not take back.
+
+    store = ActivationCache.open("activations").store("train")
+    for x_B2D in store.pairs(2048): ...
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from dictionary_learning.block import BEGINNING, Block, BlockStart, bytes_per_token
+from dictionary_learning.checkpoint import save_text
+from dictionary_learning.data_options import DataOptions, from_anywhere, shown
+from dictionary_learning.errors import UserError
+from dictionary_learning.memory import parse_bytes
+from dictionary_learning.shard import Shard, file_sha256, read_shard
+from dictionary_learning.store import Store
+
+INDEX = "index.json"
+FORMAT = "activation cache"
+VERSION = 1
+WRITE = "python -m dictionary_learning.cache_activations --activations"
+# What a cache knows of its activations. The norm filter may be another when they are read.
+_OPTIONS = {field.name for field in fields(DataOptions)} - {"device", "max_tokens"}
+_FACTS = {"d_model", "drop_special", "add_bos", "tokenizer_sha256", "weights_sha256"}
+_FREE = {"max_norm_ratio"}
+
+
+@dataclass
+class ShardEntry:
+    """What the index says of a shard; the last four are None until it is written."""
+
+    file: str
+    start: BlockStart
+    n_positions: int
+    n_contexts: int
+    texts_sha256: str
+    """Of the tokens and document ids, to notice that a corpus has changed."""
+    n_tokens: int | None = None
+    """Usable ones, with the cache's own norm filter."""
+    n_bytes: int | None = None
+    sha256: str | None = None
+    mtime_ns: int | None = None
+
+
+@dataclass
+class Part:
+    """The shards of one part of the corpus, in order."""
+
+    max_tokens: int | None
+    shards: list[ShardEntry]
+
+    @property
+    def n_written(self) -> int:
+        return sum(shard.sha256 is not None for shard in self.shards)
+
+
+class ActivationCache:
+    """A folder of activations, with its index.
+
+    Attributes:
+        path: the folder.
+        options: of `DataOptions`, those that the activations were made with.
+        facts: the width and the fingerprints of the language model, its revision, and how contexts were made.
+        parts: by name ("train", "eval", "all").
+        provenance: command, versions and machine that began it.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        options: Mapping[str, Any],
+        facts: Mapping[str, Any],
+        provenance: Mapping[str, Any],
+        parts: Mapping[str, Part] | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.options = dict(options)
+        self.facts = dict(facts)
+        self.provenance = dict(provenance)
+        self.parts = dict(parts or {})
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """The cache in a folder.
+
+        Raises:
+            UserError: there is none, or its index cannot be read.
+        """
+        path = Path(path)
+        if not path.is_dir():
+            raise UserError(f"there is no folder {path}: write a cache with {WRITE} {path}.")
+        if not (path / INDEX).is_file():
+            raise UserError(
+                f"{path} is no activation cache (it has no {INDEX}): give another folder with --activations."
+            )
+        try:
+            index = json.loads((path / INDEX).read_text(encoding="utf-8"))
+            if index["format"] != FORMAT:
+                raise ValueError("another index")
+            if index["version"] != VERSION:
+                raise UserError(
+                    f"{path} is an activation cache of version {index['version']}, and this program reads"
+                    f" version {VERSION}: write it again."
+                )
+            parts = {
+                name: Part(
+                    part["max_tokens"],
+                    [
+                        ShardEntry(**{**entry, "start": BlockStart(*entry["start"])})
+                        for entry in part["shards"]
+                    ],
+                )
+                for name, part in index["parts"].items()
+            }
+            cache = cls(path, index["options"], index["facts"], index["provenance"], parts)
+            if _OPTIONS - cache.options.keys() or _FACTS - cache.facts.keys():
+                raise ValueError("options")
+        except UserError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise UserError(
+                f"{path / INDEX} is damaged, or of something else than an activation cache: give another"
+                " folder with --activations, or write the cache again into a new one."
+            ) from None
+        return cache
+
+    def save_index(self) -> None:
+        """Write the index, atomically."""
+        content = {
+            "format": FORMAT,
+            "version": VERSION,
+            "options": self.options,
+            "facts": self.facts,
+            "parts": {name: asdict(part) for name, part in self.parts.items()},
+            "provenance": self.provenance,
+        }
+        save_text(self.path / INDEX, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+    def check(self, asked: Mapping[str, Any], remedy: str = "leave them out, or write another cache") -> None:
+        """Compare options that somebody asked for with those of the cache; others are passed over.
+
+        Raises:
+            UserError: they contradict each other.
+        """
+        own = {**self.options, **self.facts}
+        told = [
+            f"--{name} {shown(value)} (the cache has {shown(own[name])})"
+            for name, value in asked.items()
+            if name in own and name not in _FREE and not _agree(name, value, own[name])
+        ]
+        if told:
+            raise UserError(
+                f"{self.path} holds other activations than asked for: {', '.join(told)}; {remedy}."
+            )
+
+    def check_model(self, fingerprints: Mapping[str, str]) -> None:
+        """Compare the language model that was loaded, as `fingerprint.fingerprints` describes it.
+
+        Raises:
+            UserError: it is not the one whose activations these are.
+        """
+        for what, name in (("tokenizer", "tokenizer_sha256"), ("weights", "weights_sha256")):
+            if fingerprints[name] != self.facts[name]:
+                raise UserError(
+                    f"the activations in {self.path} are those of another {self.options['model']} than is"
+                    f" there now (its {what} changed): restore it, or write another cache."
+                )
+
+    def store(
+        self,
+        part: str = "train",
+        *,
+        max_tokens: int | None = None,
+        max_norm_ratio: float | None = None,
+        log: Callable[[str], None] = print,
+    ) -> "CachedStore":
+        """The activations of a part, to be read like those that come straight from the language model.
+
+        Args:
+            max_tokens: use only so many text tokens, from the beginning.
+            max_norm_ratio: norm filter instead of the one that the cache was written with.
+
+        Raises:
+            UserError: the part is not there or not complete; a shard is missing or of another length.
+        """
+        if part not in self.parts:
+            there = " and ".join(self.parts) or "no part yet"
+            raise UserError(
+                f"{self.path} has no activations of the part {part!r} (it has {there}): add them with"
+                f" {WRITE} {self.path} --parts {part}."
+            )
+        entries = self.parts[part].shards
+        n_written = self.parts[part].n_written
+        if n_written < len(entries):
+            raise UserError(
+                f"{self.path} is half-written ({n_written} of {len(entries)} shards of the part {part!r}):"
+                f" finish it with {WRITE} {self.path}."
+            )
+        for entry in entries:
+            self.check_length(entry)
+        ratio = self.options["max_norm_ratio"] if max_norm_ratio is None else max_norm_ratio
+        return CachedStore(self, part, max_tokens, ratio, log)
+
+    def check_length(self, entry: ShardEntry) -> None:
+        """Raise a UserError unless the file of a shard is there, as long as it was written."""
+        path = self.path / entry.file
+        n_bytes = path.stat().st_size if path.is_file() else None
+        if n_bytes != entry.n_bytes:
+            fault = "missing" if n_bytes is None else f"{n_bytes:,} bytes long instead of {entry.n_bytes:,}"
+            raise UserError(f"{path} is {fault}: write it again with {WRITE} {self.path}.")
+
+    def check_content(self, entry: ShardEntry, always: bool = False) -> None:
+        """Raise a UserError if a shard has changed since it was written.
+
+        The checksum is computed where the file's time is not that of its writing, or `always`.
+        """
+        self.check_length(entry)
+        path = self.path / entry.file
+        if (always or path.stat().st_mtime_ns != entry.mtime_ns) and file_sha256(path) != entry.sha256:
+            raise UserError(
+                f"{path} has changed since it was written (its checksum is another): write it again with"
+                f" {WRITE} {self.path}."
+            )
+
+    def digest(self, part: str) -> str:
+        """A SHA-256 of what a part holds and of how it was made."""
+        shards = [shard.sha256 for shard in self.parts[part].shards]
+        return hashlib.sha256(json.dumps([self.options, self.facts, shards]).encode()).hexdigest()
+
+
+class CachedStore(Store):
+    """The activations of a cache, shard by shard."""
+
+    def __init__(
+        self,
+        cache: ActivationCache,
+        part: str,
+        max_tokens: int | None,
+        max_norm_ratio: float | None,
+        log: Callable[[str], None],
+    ) -> None:
+        """See `ActivationCache.store`."""
+        options, facts = cache.options, cache.facts
+        dtype: torch.dtype = getattr(torch, options["store_dtype"])
+        memory_bytes = parse_bytes(options["memory"])
+        config = {
+            "d_submodule": facts["d_model"],
+            "io": "out",
+            "ctx_len": options["context_length"],
+            "refresh_batch_size": options["lm_batch_size"],
+            "device": "cpu",
+            "memory_bytes": memory_bytes,
+            "dtype": options["store_dtype"],
+            "max_norm_ratio": max_norm_ratio,
+            "max_tokens": max_tokens if max_tokens is not None else cache.parts[part].max_tokens,
+            "drop_special": facts["drop_special"],
+            "add_bos": facts["add_bos"],
+            "weights_sha256": facts["weights_sha256"],
+            "tokenizer_sha256": facts["tokenizer_sha256"],
+            "cache_sha256": cache.digest(part),
+        }
+        capacity = memory_bytes // bytes_per_token(facts["d_model"], dtype)
+        super().__init__(facts["d_model"], capacity, config, log)
+        self._cache = cache
+        self._max_tokens = max_tokens
+        self._max_norm_ratio = max_norm_ratio
+        self._checked: set[str] = set()
+        self._entries = {entry.start: entry for entry in cache.parts[part].shards}
+        self._entries = self._within_max_tokens()
+        log(
+            f"activations of layer {options['layer']} of {options['model']} from {cache.path}:"
+            f" {len(self._entries)} shard{'s' * (len(self._entries) != 1)} of the part {part!r}"
+        )
+
+    def _within_max_tokens(self) -> dict[BlockStart, ShardEntry]:
+        """The shards of which at least one context is used."""
+        if self._max_tokens is None:
+            return self._entries
+        used = {start: entry for start, entry in self._entries.items() if start.n_tokens < self._max_tokens}
+        last = next(reversed(used), BEGINNING)
+        if last != BEGINNING and self._n_contexts(last, self._map(used[last])) == 0:
+            del used[last]
+        return used
+
+    def _read(self, start: BlockStart) -> Block:
+        shard = self._map(self._entries[start])
+        packed = shard.packed.first(self._n_contexts(start, shard))
+        n = len(packed.tokens_T)
+        if n == 0:
+            raise UserError(f"max_tokens {self._max_tokens} is less than the first context: give more.")
+        starts = list(self._entries)
+        following = starts[starts.index(start) + 1 :]
+        return Block.of(
+            packed,
+            shard.x_TD[:n],
+            shard.norm_T[:n],
+            self._max_norm_ratio,
+            start=start,
+            next=following[0] if following else None,
+        )
+
+    def _map(self, entry: ShardEntry) -> Shard:
+        if entry.file not in self._checked:
+            self._cache.check_content(entry)
+            self._checked.add(entry.file)
+        return read_shard(self._cache.path / entry.file)
+
+    def _n_contexts(self, start: BlockStart, shard: Shard) -> int:
+        """How many contexts of a shard are within `max_tokens`."""
+        n_text_C = shard.packed.n_text_C
+        if self._max_tokens is None:
+            return len(n_text_C)
+        return int((start.n_tokens + n_text_C.cumsum(0) <= self._max_tokens).sum())
+
+
+def _agree(name: str, asked: Any, own: Any) -> bool:
+    """Whether two values of an option mean the same."""
+    if name == "memory":
+        return parse_bytes(asked) == parse_bytes(own)
+    if name in ("model", "dataset"):
+        return from_anywhere(asked) == from_anywhere(own)
+    return shown(asked) == shown(own)
