@@ -26,6 +26,7 @@ from dictionary_learning.utils import (
 )
 
 D, F, K = 6, 12, 3
+ATTENTION = ("k_ctx", "q_target", "v_ctx", "c_proj")
 TENSOR = torch.Generator().manual_seed(0)
 
 
@@ -48,6 +49,11 @@ def state_of(name: str) -> dict[str, Tensor]:
         "BatchTopKSAE": two_maps | {"b_dec": normal(D)} | top_k,
         "MatryoshkaBatchTopKSAE": flat | top_k | {"group_sizes": torch.tensor([3, 9])},
         "TemporalMatryoshkaBatchTopKSAE": flat | top_k | {"group_sizes": torch.tensor([3, 9])},
+        "TemporalSAE": {
+            **{"D": normal(F // 2, D), "b": normal(1, D), "scaling_factor": torch.tensor(0.5)},
+            **{f"attn_layers.0.{name}.weight": normal(F // 2, F // 2) for name in ATTENTION},
+            **{f"attn_layers.0.{name}.bias": normal(F // 2) for name in ATTENTION},
+        },
     }[name]
 
 
@@ -57,6 +63,8 @@ def write_run(folder: Path, name: str = "BatchTopKSAE", index: int = 0, **config
     trainer.mkdir(parents=True)
     torch.save(state_of(name), trainer / "ae.pt")
     plain = {"dict_class": name, "activation_dim": D, "dict_size": F, "k": K, "lm_name": "tiny", "layer": 2}
+    if name == "TemporalSAE":
+        plain |= {"n_heads": 2, "sae_diff_type": "topk", "kval_topk": K}
     (trainer / "config.json").write_text(json.dumps({"trainer": plain | config}))
     return trainer
 
@@ -73,9 +81,11 @@ def test_every_class_loads_by_the_name_in_its_config(tmp_path: Path, name: str) 
     loaded = dictionary.state_dict()
     assert all(torch.equal(loaded[key], saved[key]) for key in saved)
     x = normal(2, 4, D)
-    assert dictionary(x).shape == x.shape
+    x_hat, f = dictionary(x, output_features=True)
+    assert x_hat.shape == x.shape
+    assert f.shape == (2, 4, F)
     same, _ = load_dictionary(trainer, "cpu", trainer / "ae.pt")
-    torch.testing.assert_close(same(x), dictionary(x))
+    torch.testing.assert_close(same.encode(x), f)
 
 
 def test_a_released_t_sae_config_loads_without_our_keys(tmp_path: Path) -> None:
@@ -162,7 +172,7 @@ def foreign(name: str) -> Callable[[Path], None]:
         (rewrite_config(dict_size=24), "does not fit .*config.json"),
         (rewrite_config(dict_class="JumpReluAutoEncoder"), "does not fit .*config.json"),
         (rewrite_config(dict_class="CrossCoder"), "asks for a CrossCoder"),
-        (foreign("conf.yaml"), "a temporalSAEs folder"),
+        (foreign("conf.yaml"), "conf.yaml is damaged or of another kind"),
         (foreign("cfg.json"), "a SAELens folder"),
     ],
 )

@@ -79,8 +79,11 @@ def _are_tensors(content: Mapping[Any, Any]) -> bool:
     return all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
 
 
-def load_safely(path: str | Path) -> Any:
+def load_safely(path: str | Path, of_code: str = "only files of plain tensors are read.") -> Any:
     """`torch.load` onto the CPU that runs no code and explains a bad file in one sentence.
+
+    Args:
+        of_code: the remedy where the file holds code.
 
     Raises:
         UserError: the file is missing, cut short, damaged, or holds pickled code.
@@ -94,9 +97,7 @@ def load_safely(path: str | Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "GLOBAL" in str(error):
-            raise UserError(
-                f"{path} holds pickled code, which was not run: only files of plain tensors are read."
-            ) from None
+            raise UserError(f"{path} holds pickled code, which was not run: {of_code}") from None
         raise UserError(
             f"{path} is no file of plain tensors (pickled objects or damage): nothing in it was run."
         ) from None

@@ -25,6 +25,7 @@ Shapes: B texts, L positions, D model width, W atoms, F = 2 W latents, H attenti
 import math
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -310,7 +311,7 @@ class TemporalSAE(Dictionary):
             if codes:
                 z_BLW = z_BLW * strength_BL1.to(z_BLW.dtype)
                 codes_BLW = z_BLW if codes_BLW is None else codes_BLW + z_BLW
-            part_BLD = direction_BLD * strength_BL1
+            part_BLD = (direction_BLD * strength_BL1).to(residual_BLD.dtype)
             recons_BLD = part_BLD if recons_BLD is None else recons_BLD + part_BLD
             residual_BLD = residual_BLD - part_BLD
         assert recons_BLD is not None
@@ -393,6 +394,50 @@ class TemporalSAE(Dictionary):
         return self
 
     @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        folder: str | Path,
+        dtype: torch.dtype | None = None,
+        device: str | torch.device | None = None,
+        *,
+        raw_activations: bool = False,
+        revision: str | None = None,
+        **overrides: Any,
+    ) -> Self:
+        """Load a released folder (`conf.yaml`, `latest_ckpt.safetensors` or `.pt`), or a run's.
+
+        Args:
+            folder: on disk, or `user/repository/folder` on the Hugging Face hub.
+            dtype: of the weights; float32 when None.
+            device: the CPU when None.
+            raw_activations: True: `scaling_factor` is applied here, so that the dictionary takes and gives
+                raw activations, as after `load_dictionary`. False: as released, the caller multiplies
+                activations by `scaling_factor`.
+            revision: branch, tag or commit on the hub.
+            overrides: values in place of those of conf.yaml, such as `kval_topk=64`.
+
+        Raises:
+            UserError: a file or a value is missing or damaged, or the sizes do not fit the weights.
+        """
+        from dictionary_learning import released_folder
+        from dictionary_learning.utils import is_released, load_dictionary, trainer_folder
+
+        found = trainer_folder(folder, revision)
+        dictionary: Dictionary
+        if is_released(found):
+            dictionary = released_folder.load(found, overrides).dictionary
+        else:
+            dictionary, _ = load_dictionary(found, "cpu")
+            if not isinstance(dictionary, cls) or overrides:
+                raise UserError(
+                    f"{found} is the folder of a {type(dictionary).__name__}'s run, not a released one with "
+                    f"a {released_folder.CONF}: load it with load_dictionary, without overrides."
+                )
+        assert isinstance(dictionary, cls)
+        dictionary.takes_raw = raw_activations
+        return dictionary.to(device or "cpu", dtype or torch.float32)
+
+    @classmethod
     def from_state_dict(cls, state: dict[str, Tensor], config: dict[str, Any]) -> Self:
         """Rebuild from the tensors of `ae.pt` or of a released file.
 
@@ -407,9 +452,10 @@ class TemporalSAE(Dictionary):
         for key in ("n_heads", "sae_diff_type"):
             if config.get(key) is None:
                 raise UserError(f"the config of this TemporalSAE lacks {key}, which its weights do not tell.")
-        n_layers = len({key.split(".")[1] for key in state if key.startswith("attn_layers.")})
+        # without any, the keys that are missing are told below
+        n_layers = len({key.split(".")[1] for key in state if key.startswith("attn_layers.")}) or 1
         tied = "E" not in state
-        for key, found in (("n_attn_layers", n_layers), ("tied_weights", tied)):
+        for key, found in (("tied_weights", tied), ("n_attn_layers", n_layers)):
             if config.get(key) not in (None, found):
                 raise UserError(
                     f"{key} is {config[key]} in the config of this TemporalSAE, and {found} in its weights: "
@@ -419,7 +465,7 @@ class TemporalSAE(Dictionary):
             state["b"] = state["b"].unsqueeze(0)
         state.setdefault("scaling_factor", torch.tensor(1.0))
         shapes = {"D": "WD", "b": "1D", "scaling_factor": ""} | ({} if tied else {"E": "DW"})
-        for i in range(max(1, n_layers)):
+        for i in range(n_layers):
             for name, axes in (("k_ctx", "NW"), ("q_target", "NW"), ("v_ctx", "WW"), ("c_proj", "WW")):
                 shapes |= {f"attn_layers.{i}.{name}.weight": axes, f"attn_layers.{i}.{name}.bias": axes[0]}
         if config["sae_diff_type"] == "batchtopk":
@@ -428,11 +474,12 @@ class TemporalSAE(Dictionary):
         else:
             state.pop("expected_min_act", None)
         sizes = state_sizes(cls.__name__, state, shapes, {"activation_dim": config.get("activation_dim")})
-        if config.get("width") not in (None, sizes["W"]):
-            raise UserError(
-                f"width is {config['width']} in the config of this TemporalSAE, and its weights have "
-                f"{sizes['W']} atoms: the two do not belong together."
-            )
+        for key, found in (("width", sizes["W"]), ("dict_size", 2 * sizes["W"])):
+            if config.get(key) not in (None, found):
+                raise UserError(
+                    f"{key} is {config[key]} in the config of this TemporalSAE, and {found} in its weights "
+                    f"({sizes['W']} atoms): the two do not belong together."
+                )
         bottleneck = sizes["W"] // sizes["N"]
         if config.get("bottleneck_factor") not in (None, bottleneck):
             raise UserError(

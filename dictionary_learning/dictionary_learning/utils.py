@@ -5,7 +5,7 @@ dictionary, config = load_dictionary("runs/demo")
 
 import importlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from dictionary_learning.checkpoint import read_checkpoint
 from dictionary_learning.devices import find_device
 from dictionary_learning.dictionary import Dictionary
 from dictionary_learning.errors import UserError
+from dictionary_learning.hub import download, is_hub_name
 
 DICTIONARIES = {
     "AutoEncoder": "dictionary_learning.dictionary",
@@ -26,6 +27,7 @@ DICTIONARIES = {
     "BatchTopKSAE": "dictionary_learning.trainers.batch_top_k",
     "MatryoshkaBatchTopKSAE": "dictionary_learning.trainers.matryoshka_batch_top_k",
     "TemporalMatryoshkaBatchTopKSAE": "dictionary_learning.trainers.temporal_sequence_top_k",
+    "TemporalSAE": "dictionary_learning.temporal_sae",
 }
 
 # Configs of some older runs name the trainer only.
@@ -40,51 +42,74 @@ TRAINERS = {
     "BatchTopKTrainer": "BatchTopKSAE",
     "MatryoshkaBatchTopKTrainer": "MatryoshkaBatchTopKSAE",
     "TemporalMatryoshkaBatchTopKTrainer": "TemporalMatryoshkaBatchTopKSAE",
+    "TemporalAttentionTrainer": "TemporalSAE",
 }
 
 
 def load_dictionary(
-    path: str | Path, device: str | torch.device | None = None, checkpoint_path: str | Path | None = None
+    path: str | Path,
+    device: str | torch.device | None = None,
+    checkpoint_path: str | Path | None = None,
+    *,
+    revision: str | None = None,
 ) -> tuple[Dictionary, dict[str, Any]]:
     """Load a trained dictionary, in evaluation mode, with the content of its config.json.
 
     The class comes from the config; weights of another class or size are an error, never another
-    architecture. The dictionary works on raw activations.
+    architecture. The dictionary works on raw activations. Of a released TemporalSAE (`conf.yaml`) the
+    config has the form of a run's, with the content of its conf.yaml under "conf".
 
     Args:
-        path: a run folder with one trainer, or a trainer's folder (config.json and ae.pt).
+        path: a run folder with one trainer, a trainer's folder (config.json and ae.pt), a folder with
+            conf.yaml and latest_ckpt.safetensors or .pt in it or below, or one of these on the Hugging
+            Face hub, as `user/repository/folder`.
         device: where the weights go; the best there is when None.
         checkpoint_path: another file than ae.pt, such as checkpoints/ae_1000.pt; relative to the
             trainer's folder.
+        revision: branch, tag or commit on the hub.
 
     Raises:
         UserError: nothing is there, the format is another one, or weights and config disagree.
     """
-    folder = trainer_folder(path)
+    folder = trainer_folder(path, revision)
+    if is_released(folder):
+        _no_checkpoint(folder, checkpoint_path)
+        from dictionary_learning import released_folder
+
+        released = released_folder.load(folder)
+        return released.dictionary.to(find_device(device)), released_folder.describe(released)
     config = _read_config(folder)
     name = _dictionary_name(config["trainer"], folder)
-    weights_path = _weights_path(folder, checkpoint_path)
-    checkpoint = read_checkpoint(weights_path)
+    file = weights_path(folder, checkpoint_path)
+    checkpoint = read_checkpoint(file)
     cls = getattr(importlib.import_module(DICTIONARIES[name]), name)
     try:
         dictionary = cls.from_state_dict(checkpoint.weights, config["trainer"])
     except UserError as error:
-        raise UserError(f"{weights_path} does not fit {folder / 'config.json'}: {error}") from error
+        raise UserError(f"{file} does not fit {folder / 'config.json'}: {error}") from error
     if checkpoint.norm_factor is not None:
         dictionary.scale_biases(checkpoint.norm_factor)
     return dictionary.to(find_device(device)).eval(), config
 
 
-def trainer_folder(path: str | Path) -> Path:
-    """The folder of the one trainer at `path`, which is that folder or the run's.
+def trainer_folder(path: str | Path, revision: str | None = None) -> Path:
+    """The folder of the one dictionary at `path`: that folder, the run's, or one above a released one.
+
+    Args:
+        revision: branch, tag or commit, where `path` is a name on the hub.
 
     Raises:
-        UserError: nothing is there, several trainers are, or a format that is not read.
+        UserError: nothing is there, several dictionaries are, or a format that is not read.
     """
-    path = Path(path)
+    if is_hub_name(path):
+        return download(str(path), revision, _find_folder, _names_of_weights)
+    return _find_folder(Path(path))
+
+
+def _find_folder(path: Path) -> Path:
     if not path.is_dir():
         raise UserError(f"there is no folder {path}: check the run's name.")
-    if (path / "config.json").is_file():
+    if (path / "config.json").is_file() or is_released(path):
         return path
     trainers = sorted(folder for folder in path.glob("trainer_*") if (folder / "config.json").is_file())
     if len(trainers) == 1:
@@ -92,13 +117,38 @@ def trainer_folder(path: str | Path) -> Path:
     if trainers:
         names = ", ".join(folder.name for folder in trainers)
         raise UserError(f"{path} holds several trainers ({names}): choose one, such as {trainers[0]}.")
-    for foreign, what in (("conf.yaml", "a temporalSAEs"), ("cfg.json", "a SAELens")):
-        if (path / foreign).is_file():
-            raise UserError(
-                f"{path} is {what} folder ({foreign}), which is not read: give a folder with config.json "
-                "and ae.pt, as train_temporal.py and dictionary_learning write it."
-            )
+    depths = ("*", "*/*", "*/*/*")
+    released = sorted(conf.parent for depth in depths for conf in path.glob(f"{depth}/conf.yaml"))
+    if len(released) == 1:
+        return released[0]
+    if released:
+        names = ", ".join(folder.relative_to(path).as_posix() for folder in released)
+        raise UserError(f"{path} holds several dictionaries ({names}): choose one, such as {released[0]}.")
+    if (path / "cfg.json").is_file():
+        raise UserError(
+            f"{path} is a SAELens folder (cfg.json), which is not read: give a folder with config.json "
+            "and ae.pt, as train_temporal.py and dictionary_learning write it."
+        )
     raise UserError(f"{path} holds no trained dictionary (no config.json): check the run's name.")
+
+
+def is_released(folder: Path) -> bool:
+    """Whether a folder has the released layout of a TemporalSAE, complete or not, and is no run's."""
+    from dictionary_learning import released_folder
+
+    names = (released_folder.CONF, *released_folder.WEIGHTS)
+    return not (folder / "config.json").is_file() and any((folder / name).is_file() for name in names)
+
+
+def _names_of_weights(folder: Path) -> Sequence[str]:
+    from dictionary_learning import released_folder
+
+    return released_folder.WEIGHTS if is_released(folder) else ("ae.pt",)
+
+
+def _no_checkpoint(folder: Path, checkpoint_path: str | Path | None) -> None:
+    if checkpoint_path is not None:
+        raise UserError(f"{folder} is a released folder without checkpoints: leave {checkpoint_path} out.")
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -121,7 +171,20 @@ def _dictionary_name(trainer: dict[str, Any], folder: Path) -> str:
     return name
 
 
-def _weights_path(folder: Path, checkpoint_path: str | Path | None) -> Path:
+def weights_path(folder: Path, checkpoint_path: str | Path | None = None) -> Path:
+    """The file of weights in the folder of a dictionary.
+
+    Args:
+        checkpoint_path: another file than its last; relative to the folder.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    if is_released(folder):
+        _no_checkpoint(folder, checkpoint_path)
+        from dictionary_learning import released_folder
+
+        return released_folder.weights_path(folder)
     if checkpoint_path is None:
         return folder / "ae.pt"
     inside = folder / checkpoint_path
