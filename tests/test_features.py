@@ -277,3 +277,14 @@ def test_a_sink_is_no_context_for_a_dictionary_that_reads_sequences(lm, monkeypa
     for row, (text, position) in enumerate(zip(got.text_N, got.position_N, strict=True)):
         expected = dense.x[(dense.text_N == text) & (dense.position_N <= position)].mean(axis=0)
         np.testing.assert_allclose(got.x[[row]].toarray()[0], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_activations_come_text_by_text_with_every_position(lm, monkeypatch):
+    monkeypatch.setattr(features, "SHARD_TEXTS", 2)
+    sae = dictionary()
+    expected = extract_features(TEXTS, lm, LAYER, sae, 1, **OPTIONS)
+    rows = []
+    for index, (tokens, x_LD) in enumerate(features.read_activations(TEXTS, lm, LAYER, **OPTIONS)):
+        assert x_LD.shape == (len(expected.tokens[index].ids_L), WIDTH)
+        rows.append(features.encode_text(sae, x_LD, tokens.usable_L)[:, 10:].numpy())
+    np.testing.assert_allclose(np.concatenate(rows), expected.x.toarray(), rtol=1e-5, atol=1e-5)
