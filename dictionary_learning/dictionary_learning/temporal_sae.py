@@ -45,10 +45,18 @@ FLOAT32_BUFFERS = ("scaling_factor", "expected_min_act")
 class Prediction(NamedTuple):
     """What the context says about activations, in the units of the weights."""
 
-    codes_BLW: Tensor | None  # None unless asked for
     recons_BLD: Tensor  # codes D, without b
     residual_BLD: Tensor  # what is left of the centred activations
+    parts: list[tuple[Tensor, Tensor]]  # z_p [B, L, W] and s [B, L, 1] of each layer; empty unless asked for
     graphs: list[Tensor]  # attention map [B, H, L, L] of each layer; empty unless asked for
+
+    def codes(self) -> Tensor:
+        """Predicted codes [B, L, W], of a prediction that kept its parts."""
+        z_BLW, strength_BL1 = self.parts[0]
+        codes_BLW = z_BLW * strength_BL1.to(z_BLW.dtype)
+        for z_BLW, strength_BL1 in self.parts[1:]:
+            codes_BLW = codes_BLW + z_BLW * strength_BL1.to(z_BLW.dtype)
+        return codes_BLW
 
 
 class ContextAttention(nn.Module):
@@ -88,9 +96,9 @@ class ContextAttention(nn.Module):
 
 def _after_zeros(linear: nn.Linear, z_BLW: Tensor) -> Tensor:
     """`linear` of the codes shifted right by one position: of zeros it is the bias."""
-    shifted = linear(z_BLW[:, :-1])
-    first = linear.bias.to(shifted.dtype).expand(len(z_BLW), 1, -1)
-    return torch.cat([first, shifted], dim=1)
+    out = linear(z_BLW)
+    first = linear.bias.to(out.dtype).expand(len(out), 1, -1)
+    return torch.cat([first, out[:, :-1]], dim=1)
 
 
 def _linear(n_in: int, n_out: int, norm: float, generator: torch.Generator) -> nn.Linear:
@@ -221,16 +229,16 @@ class TemporalSAE(Dictionary):
         if output_features is False:
             return self.reconstruct(x, inf_k)
         prediction = self.predict(self.centred(x), codes=True, graphs=return_graph)
-        assert prediction.codes_BLW is not None
+        pred_codes = prediction.codes()
         novel_codes = self.novel(prediction.residual_BLD, inf_k)
         novel_recons = novel_codes @ self.D
         x_hat = self._uncentred(prediction.recons_BLD + novel_recons)
         if output_features:
-            return x_hat, torch.cat([prediction.codes_BLW, novel_codes], dim=-1)
+            return x_hat, torch.cat([pred_codes, novel_codes], dim=-1)
         return x_hat, {
             "novel_codes": novel_codes,
             "novel_recons": self._unscaled(novel_recons),
-            "pred_codes": prediction.codes_BLW,
+            "pred_codes": pred_codes,
             "pred_recons": self._unscaled(prediction.recons_BLD),
             "attn_graphs": torch.stack(prediction.graphs, dim=1) if return_graph else None,
         }
@@ -238,14 +246,11 @@ class TemporalSAE(Dictionary):
     def encode(self, x: Tensor) -> Tensor:
         """Codes [B, L, F] of texts [B, L, D]: predicted, then novel."""
         prediction = self.predict(self.centred(x), codes=True)
-        assert prediction.codes_BLW is not None
-        return torch.cat([prediction.codes_BLW, self.novel(prediction.residual_BLD)], dim=-1)
+        return torch.cat([prediction.codes(), self.novel(prediction.residual_BLD)], dim=-1)
 
     def predicted_codes(self, x: Tensor) -> Tensor:
         """Predicted codes [B, L, W] alone."""
-        codes_BLW = self.predict(self.centred(x), codes=True).codes_BLW
-        assert codes_BLW is not None
-        return codes_BLW
+        return self.predict(self.centred(x), codes=True).codes()
 
     def novel_codes(self, x: Tensor, inf_k: int | None = None) -> Tensor:
         """Novel codes [B, L, W] alone."""
@@ -295,12 +300,12 @@ class TemporalSAE(Dictionary):
         """What the earlier tokens say about each token.
 
         Args:
-            codes: make the predicted codes, too.
+            codes: keep what `Prediction.codes` needs.
             graphs: make the attention maps, too.
         """
         residual_BLD = centred_BLD
-        recons_BLD = codes_BLW = None
-        maps = []
+        recons_BLD = None
+        parts, maps = [], []
         for layer in self._layers:
             z_BLW = self.activations(residual_BLD)
             if graphs:
@@ -309,13 +314,12 @@ class TemporalSAE(Dictionary):
             direction_BLD = z_BLW @ self.D
             strength_BL1 = _projection(direction_BLD, residual_BLD)
             if codes:
-                z_BLW = z_BLW * strength_BL1.to(z_BLW.dtype)
-                codes_BLW = z_BLW if codes_BLW is None else codes_BLW + z_BLW
+                parts.append((z_BLW, strength_BL1))
             part_BLD = (direction_BLD * strength_BL1).to(residual_BLD.dtype)
             recons_BLD = part_BLD if recons_BLD is None else recons_BLD + part_BLD
             residual_BLD = residual_BLD - part_BLD
         assert recons_BLD is not None
-        return Prediction(codes_BLW, recons_BLD, residual_BLD, maps)
+        return Prediction(recons_BLD, residual_BLD, parts, maps)
 
     def activations(self, centred: Tensor) -> Tensor:
         """relu(lam x E) [..., W]."""
