@@ -64,24 +64,33 @@ def is_unicode(text: str) -> bool:
 
 
 def hub_records(
-    name: str, *, subset: str | None = None, split: str = "train", start: int = 0
+    name: str,
+    *,
+    subset: str | None = None,
+    split: str = "train",
+    start: int = 0,
+    data_dir: str | None = None,
 ) -> Iterator[Record]:
     """The records of a hub data set (or a local folder like one) from number `start` on, streamed.
 
     A lost connection is met with exponential back-off. The stream is then opened again at a remembered
     position, so that nothing is read twice or left out.
 
+    Args:
+        subset: a named configuration of the data set.
+        data_dir: a folder of its files, for data sets whose parts have no names but folders.
+
     Raises:
         UserError: the hub cannot be reached, or the data set, subset or split does not exist.
     """
     _check_reachable(name)
     try:
-        stream = _open(name, subset, split)
+        stream = _open(name, subset, split, data_dir)
     except OSError as error:
         if not _is_drop(error):
             raise
         raise UserError(_unreachable(name, error)) from None
-    return _follow(stream, lambda: _open(name, subset, split), name, start)
+    return _follow(stream, lambda: _open(name, subset, split, data_dir), name, start)
 
 
 # --- local files ---
@@ -263,12 +272,12 @@ def _check_reachable(name: str) -> None:
                 raise
 
 
-def _open(name: str, subset: str | None, split: str) -> Any:
+def _open(name: str, subset: str | None, split: str, data_dir: str | None) -> Any:
     """`datasets.load_dataset` in streaming mode, with its errors as sentences."""
     import datasets
 
     try:
-        return datasets.load_dataset(name, subset, split=split, streaming=True)
+        return datasets.load_dataset(name, subset, split=split, data_dir=data_dir, streaming=True)
     except (ValueError, RuntimeError, FileNotFoundError) as error:
         # In this order: a wrong subset or split, a data set that is a script, none at all or a gated one.
         raise UserError(_not_there(name, error)) from None
