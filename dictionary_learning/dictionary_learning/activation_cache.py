@@ -16,7 +16,7 @@ system could not take back.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
@@ -32,13 +32,13 @@ from dictionary_learning.shard import Shard, file_sha256, read_shard
 from dictionary_learning.store import Store
 
 INDEX = "index.json"
+LOCK = ".lock"
 FORMAT = "activation cache"
 VERSION = 1
 WRITE = "python -m dictionary_learning.cache_activations --activations"
-# What a cache knows of its activations. The norm filter may be another when they are read.
-_OPTIONS = {field.name for field in fields(DataOptions)} - {"device", "max_tokens"}
-_FACTS = {"d_model", "drop_special", "add_bos", "tokenizer_sha256", "weights_sha256"}
-_FREE = {"max_norm_ratio"}
+# What a cache knows of its activations.
+OPTIONS = {field.name for field in fields(DataOptions)} - {"device", "max_tokens"}
+FACTS = {"d_model", "drop_special", "add_bos", "tokenizer_sha256", "weights_sha256"}
 
 
 @dataclass
@@ -129,7 +129,7 @@ class ActivationCache:
                 for name, part in index["parts"].items()
             }
             cache = cls(path, index["options"], index["facts"], index["provenance"], parts)
-            if _OPTIONS - cache.options.keys() or _FACTS - cache.facts.keys():
+            if OPTIONS - cache.options.keys() or FACTS - cache.facts.keys():
                 raise ValueError("options")
         except UserError:
             raise
@@ -152,8 +152,17 @@ class ActivationCache:
         }
         save_text(self.path / INDEX, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
-    def check(self, asked: Mapping[str, Any], remedy: str = "leave them out, or write another cache") -> None:
+    def check(
+        self,
+        asked: Mapping[str, Any],
+        remedy: str = "leave them out, or write another cache",
+        free: Collection[str] = ("max_norm_ratio",),
+    ) -> None:
         """Compare options that somebody asked for with those of the cache; others are passed over.
+
+        Args:
+            remedy: what to do where they contradict each other.
+            free: may differ; the norm filter may be another one when activations are read.
 
         Raises:
             UserError: they contradict each other.
@@ -162,7 +171,7 @@ class ActivationCache:
         told = [
             f"--{name} {shown(value)} (the cache has {shown(own[name])})"
             for name, value in asked.items()
-            if name in own and name not in _FREE and not _agree(name, value, own[name])
+            if name in own and name not in free and not _agree(name, value, own[name])
         ]
         if told:
             raise UserError(
@@ -199,23 +208,26 @@ class ActivationCache:
         Raises:
             UserError: the part is not there or not complete; a shard is missing or of another length.
         """
+        self.check_complete(part)
+        for entry in self.parts[part].shards:
+            self.check_length(entry)
+        ratio = self.options["max_norm_ratio"] if max_norm_ratio is None else max_norm_ratio
+        return CachedStore(self, part, max_tokens, ratio, log)
+
+    def check_complete(self, part: str) -> None:
+        """Raise a UserError unless all of a part was written."""
         if part not in self.parts:
             there = " and ".join(self.parts) or "no part yet"
             raise UserError(
                 f"{self.path} has no activations of the part {part!r} (it has {there}): add them with"
                 f" {WRITE} {self.path} --parts {part}."
             )
-        entries = self.parts[part].shards
-        n_written = self.parts[part].n_written
-        if n_written < len(entries):
+        n_written, n_shards = self.parts[part].n_written, len(self.parts[part].shards)
+        if n_written < n_shards:
             raise UserError(
-                f"{self.path} is half-written ({n_written} of {len(entries)} shards of the part {part!r}):"
-                f" finish it with {WRITE} {self.path}."
+                f"{self.path} is half-written ({n_written} of {n_shards} shards of the part {part!r}): finish"
+                f" it with {WRITE} {self.path}."
             )
-        for entry in entries:
-            self.check_length(entry)
-        ratio = self.options["max_norm_ratio"] if max_norm_ratio is None else max_norm_ratio
-        return CachedStore(self, part, max_tokens, ratio, log)
 
     def check_length(self, entry: ShardEntry) -> None:
         """Raise a UserError unless the file of a shard is there, as long as it was written."""
@@ -237,6 +249,14 @@ class ActivationCache:
                 f"{path} has changed since it was written (its checksum is another): write it again with"
                 f" {WRITE} {self.path}."
             )
+
+    def is_intact(self, entry: ShardEntry) -> bool:
+        """Whether `check_content` finds nothing."""
+        try:
+            self.check_content(entry)
+        except UserError:
+            return False
+        return True
 
     def digest(self, part: str) -> str:
         """A SHA-256 of what a part holds and of how it was made."""

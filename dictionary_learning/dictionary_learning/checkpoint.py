@@ -167,19 +167,23 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def check_writable(folder: str | Path) -> None:
-    """Raise a UserError unless files can be made in `folder` (which need not exist yet)."""
+def check_writable(folder: str | Path, flag: str = "--checkpoints_path") -> None:
+    """Raise a UserError unless files can be made in `folder` (which need not exist yet).
+
+    Args:
+        flag: what to choose another folder with.
+    """
     existing = Path(folder).absolute()
     while not existing.exists():
         existing = existing.parent
     if not existing.is_dir():
-        raise UserError(f"{existing} is a file, not a folder: choose another --checkpoints_path.")
+        raise UserError(f"{existing} is a file, not a folder: choose another {flag}.")
     try:
         with tempfile.TemporaryFile(dir=existing) as file:
             file.write(b"\0" * 4096)
     except OSError as error:
         raise UserError(
-            f"nothing can be written to {existing} ({error.strerror}): choose another --checkpoints_path."
+            f"nothing can be written to {existing} ({error.strerror}): choose another {flag}."
         ) from None
 
 

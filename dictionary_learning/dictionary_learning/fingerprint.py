@@ -14,6 +14,14 @@ _PROBE = (
 )
 
 
+def fingerprints(lm: LanguageModel, layer: int) -> dict[str, str]:
+    """Both, under the names by which caches and runs keep them."""
+    return {
+        "tokenizer_sha256": tokenizer_fingerprint(lm),
+        "weights_sha256": weights_fingerprint(lm, layer),
+    }
+
+
 def weights_fingerprint(lm: LanguageModel, layer: int) -> str:
     """A SHA-256 of all weights that the output of a layer depends on, in the dtype they are loaded in.
 

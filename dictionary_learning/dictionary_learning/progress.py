@@ -71,6 +71,52 @@ class Progress:
         self._bar.close()
 
 
+class TokenProgress:
+    """Tokens done, tokens/s and the time left: a bar in a terminal, a line now and then in a log file."""
+
+    def __init__(self, total: int, done: int, what: str) -> None:
+        self.done = done
+        self.total = total
+        self._what = what
+        self._bar = tqdm(
+            total=total,
+            initial=done,
+            unit="token",
+            unit_scale=True,
+            desc=what,
+            dynamic_ncols=True,
+            disable=None,
+        )
+        self._began = self._last_line = time.monotonic()
+        self._n_found = done
+
+    def find(self, n: int) -> None:
+        """So many tokens were there already: they do not count for the speed."""
+        self._n_found += n
+        self.done += n
+        if not self._bar.disable:
+            self._bar.initial += n
+        self._bar.update(n)
+
+    def add(self, n: int) -> None:
+        """So many tokens were made."""
+        self.done += n
+        self._bar.update(n)
+        now = time.monotonic()
+        if self._bar.disable and now - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            speed = (self.done - self._n_found) / (now - self._began)
+            print(
+                f"{self._what}: {self.done:,} of {self.total:,} tokens, {speed:,.0f} tokens/s, "
+                f"{(self.total - self.done) / speed / 60:.1f} min left",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def close(self) -> None:
+        self._bar.close()
+
+
 def say(sentence: str) -> None:
     """One line on stderr that does not tear the bar."""
     tqdm.write(sentence, file=sys.stderr)

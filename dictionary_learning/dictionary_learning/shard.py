@@ -113,7 +113,7 @@ class ShardInProgress:
         """
         assert sys.byteorder == "little", "safetensors files are little-endian"
         self.path = path
-        self.part = path.with_name(f"{path.name}.part")
+        self.part = self.part_of(path)
         layout = _layout(len(packed.tokens_T), len(packed.document_C), d_model, dtype)
         header = _header(layout, facts)
         size = len(header) + _data_bytes(layout)
@@ -135,6 +135,11 @@ class ShardInProgress:
         if not is_new:
             self._drop_unwritten()
         self.n_done = int(self.norm_T.count_nonzero())
+
+    @staticmethod
+    def part_of(path: Path) -> Path:
+        """The name of a shard while it is not full."""
+        return path.with_name(f"{path.name}.part")
 
     def flush(self) -> None:
         """Have everything that was written on the disk."""

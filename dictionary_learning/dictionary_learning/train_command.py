@@ -92,7 +92,7 @@ def train(typed: Mapping[str, Any], architectures: Sequence[str]) -> None:
         return
     check_writable(run.path)
     find_device(options.device)
-    _check_texts(options)
+    check_texts(options)
 
     from dictionary_learning.language_model import LanguageModel
 
@@ -283,9 +283,9 @@ def _open_texts(options: DataOptions, start: int, part: str = "train") -> Any:
     )
 
 
-def _check_texts(options: TrainOptions) -> None:
+def check_texts(options: DataOptions, part: str = "train") -> None:
     """Read one document, so that a wrong name or field is told before the model is loaded."""
-    if next(_open_texts(options, 0), None) is None:
+    if next(_open_texts(options, 0, part), None) is None:
         raise UserError(
             f"{options.dataset} has no document to train on: lower --eval_share or give more text."
         )

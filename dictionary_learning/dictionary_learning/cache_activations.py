@@ -1,0 +1,211 @@
+"""Write a language model's activations of a corpus to disk, for any number of training runs.
+
+    python -m dictionary_learning.cache_activations --config demo --activations runs/demo/activations
+
+Training reads them in place of running the model, and with the same options sees the same batches:
+
+    python dictionary_learning/dictionary_learning/train_temporal.py --config demo \\
+        --activations runs/demo/activations
+
+`--parts train eval` also writes documents that training does not see, for eval_temporal.py. `--activations`
+alone goes on with a cache that was stopped, and writes shards again that are missing or damaged; `--verify`
+compares every shard with its checksum.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dictionary_learning import cli
+from dictionary_learning.activation_cache import INDEX, LOCK, OPTIONS, ActivationCache
+from dictionary_learning.checkpoint import check_writable, provenance
+from dictionary_learning.data_options import DataOptions, from_anywhere
+from dictionary_learning.errors import UserError
+from dictionary_learning.options import Parser, add_options, build, option, preset_names, read_preset
+from dictionary_learning.progress import say
+from dictionary_learning.records import is_local
+from dictionary_learning.text import DEMO_CORPORA, PARTS
+
+
+@dataclass(frozen=True)
+class CacheOptions(DataOptions):
+    """Which activations are written, and where.
+
+    Raises:
+        UserError: a value that cannot work, with the remedy.
+    """
+
+    activations: str | None = option(
+        None, "folder of the cache: a new one, or one to go on with", group="cache"
+    )
+    parts: tuple[str, ...] = option(
+        ("train",),
+        "parts of the documents: train, eval (those that training does not see), all",
+        group="cache",
+        choices=PARTS,
+    )
+    eval_tokens: int = option(
+        100_000, "text tokens of the part eval, at most; --max_tokens is for the others", group="cache"
+    )
+    verify: bool = option(False, "only compare every shard with its checksum", group="cache")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require(self.eval_tokens > 0, "eval_tokens", "must be at least 1")
+        self._require(self.max_tokens is None or self.max_tokens > 0, "max_tokens", "must be at least 1")
+        self._require(len(set(self.parts)) == len(self.parts), "parts", "must differ from each other")
+
+
+def parser() -> Parser:
+    made = Parser(description=__doc__)
+    made.add_argument("--config", choices=preset_names(), help="preset whose values the other flags override")
+    add_options(made, CacheOptions)
+    return made
+
+
+def main(argv: list[str] | None = None) -> None:
+    typed = vars(parser().parse_args(argv))
+    flags = {name: value for name, value in typed.items() if name != "config"}
+    if "activations" not in flags:
+        raise UserError("--activations is missing: give the folder of the cache.")
+    asked = {**(read_preset(typed["config"]) if typed["config"] else {}), **flags}
+    cache = find_cache(Path(flags["activations"]))
+    if flags.get("verify"):
+        verify(cache or ActivationCache.open(flags["activations"]))
+    elif cache is None:
+        write_new(build(CacheOptions, asked))
+    else:
+        go_on_with(cache, asked)
+
+
+def find_cache(folder: Path) -> ActivationCache | None:
+    """The cache in a folder; None where there is nothing.
+
+    Raises:
+        UserError: there is something else.
+    """
+    if folder.is_file():
+        raise UserError(f"{folder} is a file: choose a folder with --activations.")
+    if (folder / INDEX).is_file():
+        return ActivationCache.open(folder)
+    if folder.is_dir() and any(path.name != LOCK for path in folder.iterdir()):
+        raise UserError(
+            f"{folder} is not empty and holds no activation cache: choose another folder with --activations."
+        )
+    return None
+
+
+def write_new(options: CacheOptions) -> None:
+    """Write a cache.
+
+    Raises:
+        UserError: options, texts, model, memory or disk that cannot work.
+        SystemExit: interrupted (130 or 143), after saving.
+    """
+    options = replace(options, model=from_anywhere(options.model), dataset=from_anywhere(options.dataset))
+    own = {name: value for name, value in asdict(options).items() if name in OPTIONS}
+    cache = ActivationCache(Path(options.activations or ""), own, {}, provenance())
+    _write(cache, options)
+
+
+def go_on_with(cache: ActivationCache, asked: Mapping[str, Any]) -> None:
+    """Write what is missing or damaged of a cache, and the parts that are asked for in addition.
+
+    Raises:
+        UserError: as `write_new`; options are asked for that the cache was not begun with.
+    """
+    remedy = "give the options that it was begun with (or --activations alone), or another folder"
+    cache.check(asked, remedy, free=())
+    for name, part in cache.parts.items():
+        flag = "eval_tokens" if name == "eval" else "max_tokens"
+        if flag in asked and asked[flag] != part.max_tokens:
+            raise UserError(
+                f"the part {name!r} of {cache.path} was begun with --{flag} {part.max_tokens}, not"
+                f" {asked[flag]}: leave it out, or write another cache."
+            )
+    options = build(CacheOptions, asked, cache.options)
+    new = [part for part in asked.get("parts", ()) if part not in cache.parts]
+    for part in cache.parts.values():
+        for entry in part.shards:
+            if entry.sha256 is not None and not cache.is_intact(entry):
+                say(f"{cache.path / entry.file} is not as it was written: it is written again.")
+                entry.sha256 = None
+    if not new and all(part.n_written == len(part.shards) for part in cache.parts.values()):
+        say(f"{cache.path} is complete ({_content(cache)}): there is nothing to do.")
+        return
+    _write(cache, replace(options, parts=(*cache.parts, *new)))
+
+
+def verify(cache: ActivationCache) -> None:
+    """Compare every shard with its checksum; note its time, so that it need not be compared again.
+
+    Raises:
+        UserError: a shard is missing, cut short or changed, or the cache is not complete.
+    """
+    from dictionary_learning.cache_writer import locked
+
+    with locked(cache.path):
+        for name, part in cache.parts.items():
+            for entry in part.shards:
+                if entry.sha256 is not None:
+                    cache.check_content(entry, always=True)
+                    entry.mtime_ns = (cache.path / entry.file).stat().st_mtime_ns
+            cache.check_complete(name)
+        cache.save_index()
+    say(f"every shard of {cache.path} is as it was written ({_content(cache)}).")
+
+
+def _write(cache: ActivationCache, options: CacheOptions) -> None:
+    """Write `options.parts`, in which those that the cache has begun keep their `max_tokens`."""
+    from dictionary_learning import cache_writer
+    from dictionary_learning.devices import find_device
+    from dictionary_learning.fingerprint import fingerprints
+    from dictionary_learning.language_model import LanguageModel
+    from dictionary_learning.train_command import check_texts, open_store
+
+    limits = {part: options.eval_tokens if part == "eval" else options.max_tokens for part in options.parts}
+    limits |= {name: part.max_tokens for name, part in cache.parts.items()}
+    check_writable(cache.path, "--activations")
+    find_device(options.device)
+    for part, limit in limits.items():
+        if limit is None and _is_of_hub(options.dataset):
+            raise UserError(
+                f"{options.dataset} is streamed from the hub and may be endless: say with --max_tokens how"
+                " much of it to keep, such as 10000000."
+            )
+        check_texts(options, part)
+    lm = LanguageModel.load(options.model, device=options.device, dtype=options.lm_dtype, layer=options.layer)
+    lm.truncate(options.layer)
+    found = fingerprints(lm, options.layer)
+    if cache.facts:
+        cache.check_model(found)
+    stores = {
+        part: open_store(lm, replace(options, max_tokens=limit), part) for part, limit in limits.items()
+    }
+    made = next(iter(stores.values())).config
+    cache.facts = {
+        "d_model": lm.d_model,
+        "drop_special": made["drop_special"],
+        "add_bos": made["add_bos"],
+        "revision": lm.revision,
+        **found,
+    }
+    cache_writer.write(cache, stores)
+    say(f"{cache.path} is complete ({_content(cache)}).")
+
+
+def _is_of_hub(dataset: str) -> bool:
+    return not (dataset in DEMO_CORPORA or is_local(dataset) or Path(dataset).exists())
+
+
+def _content(cache: ActivationCache) -> str:
+    """How much is there, for a person."""
+    return ", ".join(
+        f"{sum(entry.n_tokens or 0 for entry in part.shards):,} tokens of the part {name!r}"
+        for name, part in cache.parts.items()
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)
