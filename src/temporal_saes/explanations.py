@@ -1,0 +1,98 @@
+"""What latents are said to mean: `explanations.json`, one explanation a latent.
+
+    explanations = read_explanations("explanations.json", dict_size=16384)
+    explanations.get(12, "")
+
+The file is a JSON object of latent numbers, as strings, and sentences: the form in which the T-SAE
+release publishes them and which `process_sae_bench_autointerp.py` makes. Latents without an
+explanation, the dead ones among them, are not in it. Every script reads it through here.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dictionary_learning.checkpoint import save_text
+from dictionary_learning.errors import UserError
+
+FILE_NAME = "explanations.json"
+CONVERTER = "src/process_sae_bench_autointerp.py"
+
+
+def read_explanations(path: str | Path, dict_size: int | None = None) -> dict[int, str]:
+    """The explanations of a file by latent; empty ones are left out.
+
+    Args:
+        dict_size: latents of the dictionary that they are meant for; None does not check.
+
+    Raises:
+        UserError: the file is not there, is not JSON of this form, or has a latent beyond the dictionary.
+    """
+    path = Path(path)
+    content = read_json(path)
+    if isinstance(content, dict) and "eval_result_unstructured" in content:
+        raise UserError(f"{path} is a result of SAEBench, not explanations: convert it with {CONVERTER}.")
+    if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
+        raise UserError(
+            f"{path} holds no explanations: give a JSON object of latents and sentences, for example "
+            f'{{"12": "names of rivers"}}.'
+        )
+    explanations = {latent_number(key, path): value.strip() for key, value in content.items()}
+    check_latents(explanations, dict_size, path)
+    return {latent: text for latent, text in sorted(explanations.items()) if text}
+
+
+def find_explanations(
+    path: str | Path | None, trainer_folder: Path | None, dict_size: int | None = None
+) -> dict[int, str]:
+    """The explanations at `path`; without one those beside the weights; none if there are none.
+
+    Raises:
+        UserError: as `read_explanations`.
+    """
+    if path is not None:
+        return read_explanations(path, dict_size)
+    beside = None if trainer_folder is None else trainer_folder / FILE_NAME
+    return read_explanations(beside, dict_size) if beside is not None and beside.is_file() else {}
+
+
+def save_explanations(path: str | Path, explanations: Mapping[int, str]) -> None:
+    """Write the file, in the order of the latents."""
+    content = {str(latent): text for latent, text in sorted(explanations.items())}
+    save_text(Path(path), json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        UserError: there is no such file, or it is not JSON in UTF-8.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): check the path.") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not JSON ({error}): give a file that is.") from None
+
+
+def latent_number(key: str, path: Path) -> int:
+    """The latent that a key of the file at `path` names.
+
+    Raises:
+        UserError: it is no number.
+    """
+    if not (key.isascii() and key.isdecimal()):
+        raise UserError(f"{path} has the key {key!r}, which is no latent: keys are numbers from 0 on.")
+    return int(key)
+
+
+def check_latents(explanations: Mapping[int, str], dict_size: int | None, path: Path) -> None:
+    """Raise a UserError if a latent of the file at `path` is beyond a dictionary of this size."""
+    largest = max(explanations, default=0)
+    if dict_size is not None and largest >= dict_size:
+        raise UserError(
+            f"{path} explains latent {largest}, and the dictionary has the latents 0 to {dict_size - 1}: "
+            f"give the explanations of this dictionary."
+        )
