@@ -219,11 +219,17 @@ def steadiness(f_TF: np.ndarray) -> float:
     return 1 - change / (2 * total) if total else 0.0
 
 
-def strongest(features: Features, texts: Sequence[str], index: int) -> list[Snippet]:
-    """The held-out tokens at which a latent is strongest, strongest first, each token text once."""
+def strongest(
+    features: Features, texts: Sequence[str], index: int, *, left_out: int | None = 0
+) -> list[Snippet]:
+    """The tokens at which a latent is strongest, strongest first, each token text once.
+
+    Args:
+        left_out: a text whose tokens do not count, as the one that is shown; None for none.
+    """
     x: Any = features.x
     value_N = x[:, [index]].toarray()[:, 0]
-    value_N[features.text_N == 0] = 0
+    value_N[features.text_N == left_out] = 0
     snippets: dict[str, Snippet] = {}
     for row in np.argsort(-value_N, kind="stable"):
         if len(snippets) == N_TOP_TOKENS or value_N[row] <= 0:
@@ -252,24 +258,29 @@ class Piece(NamedTuple):
 
 
 def pieces(shown: Shown, value_T: np.ndarray) -> list[Piece]:
-    """The text as far as it was read, in pieces.
+    """The shown text in pieces, see `text_pieces`."""
+    return text_pieces(shown.text, shown.tokens, shown.position_T, value_T)
+
+
+def text_pieces(text: str, tokens: Tokens, position_T: np.ndarray, value_T: np.ndarray) -> list[Piece]:
+    """A text as far as it was read, in pieces, with a value at some positions.
 
     A character of several bytes can be several tokens, each of which spans the whole character: they
     are one piece. Characters that no token claims stand by themselves.
     """
-    value_at = dict(zip(shown.position_T.tolist(), value_T.tolist(), strict=True))
+    value_at = dict(zip(position_T.tolist(), value_T.tolist(), strict=True))
     found: list[Piece] = []
     end = 0
-    for position, (start, stop) in enumerate(shown.tokens.offsets):
+    for position, (start, stop) in enumerate(tokens.offsets):
         if stop <= start:
             continue  # a special token, which is not in the text
         values = [value_at[position]] if position in value_at else None
         if start > end:
-            found.append(Piece(end, shown.text[end:start], None))
+            found.append(Piece(end, text[end:start], None))
         if found and start < end:
             last = found.pop()
             values = (last.values or []) + (values or []) or None
             start = last.start
         end = max(end, stop)
-        found.append(Piece(start, shown.text[start:end], values))
+        found.append(Piece(start, text[start:end], values))
     return found

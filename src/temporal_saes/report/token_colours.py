@@ -85,7 +85,7 @@ def coloured(shown: Shown, latent: Latent) -> Html:
         if boundary is not None and piece.start >= boundary:
             children.append(_part_heading(shown.parts[1], "Second text"))
             boundary = None
-        children.append(_token(piece, peak))
+        children.append(token(piece, peak))
     return element("p", *children, class_="tokens")
 
 
@@ -94,7 +94,8 @@ def _part_heading(part: Part, name: str) -> Html:
     return element("span", f"{name}: {about}", class_="part")
 
 
-def _token(piece: Piece, peak: float) -> Html:
+def token(piece: Piece, peak: float) -> Html:
+    """A piece of a text, coloured by its largest value as a share of `peak`, its values as the tooltip."""
     if piece.values is None:
         return element("span", _signs(piece.text), class_="out", title="not read")
     value = max(piece.values)
