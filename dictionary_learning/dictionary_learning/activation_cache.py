@@ -19,7 +19,7 @@ import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 
@@ -169,7 +169,7 @@ class ActivationCache:
         """
         own = {**self.options, **self.facts}
         told = [
-            f"--{name} {shown(value)} (the cache has {shown(own[name])})"
+            f"{'--' if name in self.options else ''}{name} {shown(value)} (the cache has {shown(own[name])})"
             for name, value in asked.items()
             if name in own and name not in free and not _agree(name, value, own[name])
         ]
@@ -196,14 +196,14 @@ class ActivationCache:
         part: str = "train",
         *,
         max_tokens: int | None = None,
-        max_norm_ratio: float | None = None,
+        max_norm_ratio: float | Literal["own"] | None = "own",
         log: Callable[[str], None] = print,
     ) -> "CachedStore":
         """The activations of a part, to be read like those that come straight from the language model.
 
         Args:
             max_tokens: use only so many text tokens, from the beginning.
-            max_norm_ratio: norm filter instead of the one that the cache was written with.
+            max_norm_ratio: norm filter instead of the cache's own, a multiple of the median; None keeps all.
 
         Raises:
             UserError: the part is not there or not complete; a shard is missing or of another length.
@@ -211,7 +211,7 @@ class ActivationCache:
         self.check_complete(part)
         for entry in self.parts[part].shards:
             self.check_length(entry)
-        ratio = self.options["max_norm_ratio"] if max_norm_ratio is None else max_norm_ratio
+        ratio: float | None = self.options["max_norm_ratio"] if max_norm_ratio == "own" else max_norm_ratio
         return CachedStore(self, part, max_tokens, ratio, log)
 
     def check_complete(self, part: str) -> None:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from dictionary_learning import cli
@@ -87,6 +88,12 @@ class EvalOptions:
     )
     max_norm_ratio: float | None = option(
         None, "norm filter instead of the run's, a multiple of the median norm", group="text"
+    )
+    activations: str | None = option(
+        None,
+        "folder that cache_activations wrote with the part that is evaluated on, in place of running the "
+        "language model over the texts",
+        group="text",
     )
 
     # amount
@@ -165,14 +172,15 @@ def evaluate_runs(options: EvalOptions) -> dict[str, dict[str, Any]]:
     from dictionary_learning.utils import load_dictionary
 
     folders = {name: find_trainer(name, options) for name in options.runs}
+    activations = _Activations(options)
     subjects = {}
     for name, folder in folders.items():
         dictionary, config = load_dictionary(folder, options.device, options.checkpoint)
         subjects[name] = dictionary, resolve(options, config, folder)
+        activations.check(subjects[name][1], config.get("buffer") or {})
         check_writable(Path(options.output_dir or folder))
 
     results: dict[str, dict[str, Any]] = {}
-    activations = _Activations(options)
     for name, (dictionary, setting) in subjects.items():
         results[name] = _evaluate(activations, dictionary, setting, options) | {
             "run": name,
@@ -268,43 +276,84 @@ class _Activations:
     """The language model and the contexts of the setting that was asked for last."""
 
     def __init__(self, options: EvalOptions) -> None:
+        """Raises UserError where `--activations` is no cache."""
+        from dictionary_learning.activation_cache import ActivationCache
+
         self.options = options
+        self.cache = None if options.activations is None else ActivationCache.open(options.activations)
         self.lm: Any = None
         self.store: Any = None
         self.setting: Setting | None = None
 
+    def check(self, setting: Setting, buffer: dict[str, Any]) -> None:
+        """Raise a UserError where the cache, if there is one, does not hold what the setting asks for.
+
+        Args:
+            buffer: what the run recorded of its activations; with fingerprints if they were cached, too.
+        """
+        if self.cache is None:
+            return
+        known = {name: buffer[name] for name in ("tokenizer_sha256", "weights_sha256") if name in buffer}
+        remedy = "leave out --activations, or give a cache that fits the run"
+        self.cache.check(dataclasses.asdict(setting) | known, remedy)
+        self.cache.check_complete(setting.part)
+
     def prepare(self, setting: Setting) -> None:
-        """Have the language model of the setting ready, and the store of its activations."""
+        """Have the store of the setting ready, and the language model where it is needed."""
         if setting == self.setting:
             return
-        from dictionary_learning.activation_store import ActivationStore
+        self.store = None  # free the old one first
+        if self.cache is None:
+            _check_documents(setting)  # before the model is loaded
+            self._load(setting)
+            self.store = self._live_store(setting)
+        else:
+            # the store first: a damaged shard is told before the model is loaded
+            self.store = self.cache.store(
+                setting.part,
+                max_tokens=self._max_tokens(setting),
+                max_norm_ratio=setting.max_norm_ratio,
+                log=say,
+            )
+            if self.options.lm_loss:
+                from dictionary_learning.fingerprint import fingerprints
+
+                self._load(setting)
+                self.cache.check_model(fingerprints(self.lm, setting.layer))
+        self.setting = setting
+
+    def _load(self, setting: Setting) -> None:
+        """Have the language model of the setting in memory."""
         from dictionary_learning.language_model import LanguageModel
 
-        options = self.options
-        _check_documents(setting)  # before the model is loaded
         of_lm = (setting.model, setting.lm_dtype)
         if self.setting is None or of_lm != (self.setting.model, self.setting.lm_dtype):
-            self.lm = self.store = None  # free the old one first
+            self.lm = None  # free the old one first
             self.lm = LanguageModel.load(
-                setting.model, device=options.device, dtype=setting.lm_dtype, layer=setting.layer
+                setting.model, device=self.options.device, dtype=setting.lm_dtype, layer=setting.layer
             )
-        max_tokens = options.max_tokens
-        if options.n_contexts is not None:
-            max_tokens = min(max_tokens, options.n_contexts * setting.context_length)
-        self.store = ActivationStore(
+
+    def _live_store(self, setting: Setting) -> Any:
+        from dictionary_learning.activation_store import ActivationStore
+
+        return ActivationStore(
             self.lm,
             setting.layer,
             lambda start: _documents(setting, start),
             context_length=setting.context_length,
-            lm_batch_size=options.batch_size,
-            memory_bytes=parse_bytes(options.memory),
+            lm_batch_size=self.options.batch_size,
+            memory_bytes=parse_bytes(self.options.memory),
             max_norm_ratio=setting.max_norm_ratio,
-            max_tokens=max_tokens,
+            max_tokens=self._max_tokens(setting),
             drop_special=setting.drop_special,
             add_bos=setting.add_bos,
             log=say,
         )
-        self.setting = setting
+
+    def _max_tokens(self, setting: Setting) -> int:
+        if self.options.n_contexts is None:
+            return self.options.max_tokens
+        return min(self.options.max_tokens, self.options.n_contexts * setting.context_length)
 
     def contexts(self) -> Iterator[Contexts]:
         """The contexts, as many as were asked for, under a bar of tokens."""
@@ -330,7 +379,7 @@ def _evaluate(
 
     began = time.monotonic()
     activations.prepare(setting)
-    check_width(dictionary, activations.lm)
+    check_width(dictionary, SimpleNamespace(name=setting.model, d_model=activations.store.d_model))
     results = evaluate(
         dictionary,
         activations.contexts(),
