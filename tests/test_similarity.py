@@ -96,6 +96,10 @@ def test_the_threshold_is_in_standard_deviations_above_the_mean():
     assert peaks(curve, 4, threshold=0.5) == [6]  # 3 is too near
 
 
+def test_the_ends_of_the_curve_are_no_peaks():
+    assert peaks(np.array([np.nan, 3.0, 1, 2, 1, 4, np.nan]), 2, n=3) == [3]
+
+
 def test_a_text_shorter_than_the_window_has_no_peak():
     assert peaks(novelty(blocks(3, 3), half_width=4), 4) == []
     assert peaks(np.zeros(20), 4) == []

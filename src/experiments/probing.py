@@ -33,9 +33,16 @@ from dictionary_learning.errors import UserError
 from dictionary_learning.options import Parser, add_options, build, option
 from dictionary_learning.progress import say
 from temporal_saes import probes
-from temporal_saes.cli import ExperimentOptions, LanguageModels, Subject, resolve, resolve_several
+from temporal_saes.cli import (
+    ExperimentOptions,
+    LanguageModels,
+    Subject,
+    labelled_texts,
+    resolve,
+    resolve_several,
+)
 from temporal_saes.features import Features, Tokens, extract_features
-from temporal_saes.labelled_data import LabelledText, load_labelled
+from temporal_saes.labelled_data import LabelledText
 from temporal_saes.results import asked, comparison_path
 
 TASKS = ("semantics", "syntax", "context")
@@ -95,17 +102,7 @@ def main(argv: list[str] | None = None) -> None:
     subjects = resolve_several(options.compare, options) if options.compare else [resolve(options)]
     for subject in subjects:
         check_writable(subject.result_path(options, "probing").parent)
-    texts = load_labelled(
-        options.dataset,
-        data_path=options.data_path,
-        text_field=options.text_field,
-        label_field=options.label_field,
-        categories=options.categories,
-        split=options.split,
-        max_texts=options.n_texts,
-        max_records=options.max_records,
-        seed=options.seed,
-    )
+    texts = labelled_texts(options, options.n_texts)
     models = LanguageModels(options.device)
     results = []
     for subject in subjects:

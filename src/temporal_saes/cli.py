@@ -9,6 +9,7 @@ activations, through the same path.
 import dataclasses
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 from dictionary_learning.dictionary import Dictionary, chunk_slice
 from dictionary_learning.errors import UserError
 from dictionary_learning.options import option
-from temporal_saes.labelled_data import DATASETS
+from temporal_saes.labelled_data import DATASETS, LabelledText, load_labelled
 
 BASELINE = "baseline_model"
 DEFAULT_CONTEXT_LENGTH = 256
@@ -106,6 +107,8 @@ class Subject:
     """None: dense activations."""
     checkpoint: str | None
     chunk: int
+    split: str
+    """The chunk in words: the name of its split, `rest` where that is several, or `all`."""
     dict_class: str
     """Class of the dictionary; `baseline_model` for the dense activations."""
     model: str
@@ -229,6 +232,7 @@ def resolve(options: ExperimentOptions, *, like: Subject | None = None) -> Subje
         trainer_folder=trainer_folder,
         checkpoint=options.checkpoint,
         chunk=options.chunk,
+        split=_split_name(dictionary, options.chunk),
         dict_class=type(dictionary).__name__,
         model=str(model),
         layer=int(layer),
@@ -259,6 +263,39 @@ def resolve_several(names: tuple[str, ...], options: ExperimentOptions) -> list[
     if len(set(subjects)) < len(subjects):
         raise UserError(f"--compare {' '.join(names)} names the same thing twice: leave one out.")
     return subjects
+
+
+def check_one_model(subjects: Sequence[Subject]) -> None:
+    """For comparisons text by text.
+
+    Raises:
+        UserError: the subjects are of several language models.
+    """
+    models = sorted({subject.model for subject in subjects})
+    if len(models) > 1:
+        raise UserError(
+            f"the runs are of the language models {', '.join(models)}, which cut a text into other tokens: "
+            f"compare runs of one model."
+        )
+
+
+def labelled_texts(options: ExperimentOptions, max_texts: int | None = None) -> list[LabelledText]:
+    """The data set that the flags describe, `max_texts` of it at most.
+
+    Raises:
+        UserError: as `load_labelled`.
+    """
+    return load_labelled(
+        options.dataset,
+        data_path=options.data_path,
+        text_field=options.text_field,
+        label_field=options.label_field,
+        categories=options.categories,
+        split=options.split,
+        max_texts=max_texts,
+        max_records=options.max_records,
+        seed=options.seed,
+    )
 
 
 class LanguageModels:
@@ -300,6 +337,7 @@ def _baseline(options: ExperimentOptions, folder: Path, like: Subject | None) ->
         trainer_folder=None,
         checkpoint=None,
         chunk=2,
+        split="all",
         dict_class=BASELINE,
         model=model,
         layer=int(layer),
@@ -310,6 +348,15 @@ def _baseline(options: ExperimentOptions, folder: Path, like: Subject | None) ->
         add_bos=like.add_bos if like else True,
         lm_dtype=options.lm_dtype or (like.lm_dtype if like else "float32"),
     )
+
+
+def _split_name(dictionary: Dictionary, chunk: int) -> str:
+    names = list(dictionary.splits())
+    if chunk == 2 or not names:
+        return "all"
+    if chunk == 0:
+        return names[0]
+    return names[1] if len(names) == 2 else "rest"
 
 
 def _trainer_folder(options: ExperimentOptions, folder: Path) -> Path:

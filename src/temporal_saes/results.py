@@ -6,10 +6,11 @@ what several subjects share, a figure, below the folder of runs (`comparison_pat
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dictionary_learning import figures
 from temporal_saes.cli import ExperimentOptions, Subject, dataset_name, slug
 
 # where a result goes, or how fast it is made; or what the subject says with its final value
@@ -39,6 +40,20 @@ def asked(subject: Subject, options: ExperimentOptions, texts: Iterable[str]) ->
         "weights_sha256": subject.weights_hash(),
         "texts_sha256": digest.hexdigest(),
     }
+
+
+def label(result: Mapping[str, Any]) -> str:
+    """What a figure calls the subject of a result: `demo:0 (T-SAE, high)`, or `dense activations`."""
+    subject = result["subject"]
+    method = figures.method_of(subject["dict_class"])
+    if subject["trainer_folder"] is None:
+        return method
+    return f"{result['name']} ({method}, {subject['split']})"
+
+
+def colours(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A colour for each result: its method's, lighter for a second subject of the method."""
+    return figures.run_colours([figures.method_of(result["subject"]["dict_class"]) for result in results])
 
 
 def comparison_path(subjects: Sequence[Subject], options: ExperimentOptions, experiment: str) -> Path:

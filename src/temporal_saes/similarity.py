@@ -69,17 +69,17 @@ def peaks(curve_L: np.ndarray, half_width: int, *, n: int | None = None, thresho
     Args:
         n: take the n highest; None takes those above the curve's mean by `threshold` standard deviations.
     """
-    defined_L = np.isfinite(curve_L)
-    if not defined_L.any():
+    defined_L = np.flatnonzero(np.isfinite(curve_L))
+    if not defined_L.size:
         return []
-    heights_L = np.where(defined_L, curve_L, -np.inf)
-    found, _ = find_peaks(heights_L, distance=half_width)
+    # the first and the last are no peaks: it is not known what is beside them
+    values = curve_L[defined_L]
+    found, _ = find_peaks(values, distance=half_width)
     if n is None:
-        values = curve_L[defined_L]
-        found = found[heights_L[found] > values.mean() + threshold * values.std()]
+        found = found[values[found] > values.mean() + threshold * values.std()]
     else:
-        found = found[np.argsort(-heights_L[found], kind="stable")[:n]]
-    return sorted(found.tolist())
+        found = found[np.argsort(-values[found], kind="stable")[:n]]
+    return sorted(defined_L[found].tolist())
 
 
 class Merge(NamedTuple):
@@ -171,7 +171,7 @@ def chance_f1(
     tolerance: int,
     *,
     draws: int = 200,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
 ) -> float:
     """Mean F1 of as many boundaries drawn at random from `candidates`, over so many draws."""
     size = min(n_found, len(candidates))
