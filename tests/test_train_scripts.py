@@ -18,10 +18,11 @@ import pytest
 import torch
 
 import dictionary_learning
-from dictionary_learning import cli, train_baseline, train_command, train_temporal
+from dictionary_learning import cli, train_attention, train_baseline, train_command, train_temporal
 from dictionary_learning.checkpoint import RunFolder, load_weights
 from dictionary_learning.errors import UserError
 from dictionary_learning.options import build, preset_names, read_preset
+from dictionary_learning.temporal_sae import TemporalSAE
 from dictionary_learning.train_options import ARCHITECTURES, FREE_ON_RESUME, ONLY_FOR, TrainOptions
 from dictionary_learning.utils import load_dictionary
 
@@ -31,7 +32,7 @@ OPTION_READERS = (
     ("self", "train_options.py"),
     ("self", "data_options.py"),
 )
-BASELINES = [arch for arch in ARCHITECTURES if arch != "temporal"]
+BASELINES = [arch for arch in ARCHITECTURES if arch not in ("temporal", "attention")]
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +95,34 @@ def test_every_baseline_trains_and_loads_again(tiny: list[str], tmp_path: Path, 
     assert all(tensor.isfinite().all() for tensor in dictionary.state_dict().values())
     x_BLD = torch.randn(2, 3, 32)
     assert dictionary(x_BLD).shape == x_BLD.shape
+
+
+@pytest.mark.parametrize("kind", ["topk", "batchtopk", "relu", "nullify"])
+def test_a_temporal_sae_trains_from_the_command_line(tiny: list[str], tmp_path: Path, kind: str) -> None:
+    sizes = f"--n_heads 2 --bottleneck_factor 4 --sae_diff_type {kind} --batch_size 4 --autocast bfloat16"
+    where = ["--run_name", "tfa", "--checkpoints_path", str(tmp_path)]
+    if kind == "batchtopk":
+        sizes += " --threshold_start_step 5"
+    train_attention.main([*without(tiny, "--batch_size"), *sizes.split(), *where])
+    dictionary, config = load_dictionary(tmp_path / "tfa", device="cpu")
+    assert isinstance(dictionary, TemporalSAE)
+    assert (dictionary.activation_dim, dictionary.width, dictionary.context_length) == (32, 64, 32)
+    assert float(dictionary.scaling_factor) == pytest.approx(1 / config["trainer"]["norm_factor"])
+    assert config["trainer"]["sae_diff_type"] == kind
+    last = RunFolder(tmp_path / "tfa").read_metrics()[-1]
+    # contexts of at most 32 tokens, 4 in each of 20 batches
+    assert 20 * 4 * 2 <= last["tokens"] <= 20 * 4 * 32
+    assert last["trainer_0"]["nmse"] <= last["trainer_0"]["nmse_predicted"] + 1e-6
+    if kind == "batchtopk":
+        assert config["trainer"]["calibration_l0"] == pytest.approx(4, rel=0.05)
+        assert float(dictionary.expected_min_act) == pytest.approx(config["trainer"]["expected_min_act"])
+
+
+def test_heads_that_do_not_divide_the_width_are_told_before_anything_is_loaded() -> None:
+    with pytest.raises(UserError, match="5 attention heads do not divide the 64 atoms"):
+        train_attention.main(
+            ["--model", "none", "--dict_size", "64", "--k", "4", "--n_heads", "5", "--run_name", "x"]
+        )
 
 
 def without(flags: list[str], name: str) -> list[str]:
@@ -356,13 +385,21 @@ def test_every_option_is_read_by_the_code() -> None:
 def test_presets_hold_options_that_exist_and_fit_together() -> None:
     assert set(preset_names()) >= {"demo", "pythia-160m", "gemma-2-2b"}
     names = {field.name: field for field in dataclasses.fields(TrainOptions)}
-    for preset in ("demo", "pythia-160m", "gemma-2-2b"):
+    for preset in preset_names():
         values = read_preset(preset)
-        assert values.keys() <= names.keys()
-        options = build(TrainOptions, values)
-        # YAML reads 3e-4 as text
-        assert isinstance(options.lr, float)
-        assert options.latents(d_model=576) == values["dict_size"]
+        for arch in ("temporal", "attention"):
+            if not train_command._is_preset_for(preset, arch):
+                with pytest.raises(UserError, match=f"{preset} is not for {arch}: choose one of demo, "):
+                    train_command._preset(preset, arch)
+                continue
+            chosen = train_command._preset(preset, arch)
+            assert chosen.keys() <= names.keys()
+            options = build(TrainOptions, {"arch": arch}, chosen)
+            # YAML reads 3e-4 as text
+            assert isinstance(options.lr, float)
+            assert options.latents(d_model=576) == chosen["dict_size"]
+        own = values.get("attention", {})
+        assert all(train_command.is_for(name, "attention") for name in own)
         text = (PACKAGE / "configs" / f"{preset}.yaml").read_text()
         unsourced = [line for line in text.splitlines() if not line.startswith("#") and "# " not in line]
         assert unsourced == []

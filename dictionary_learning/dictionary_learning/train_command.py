@@ -1,4 +1,4 @@
-"""What train_temporal.py and train_baseline.py share: from a command line to a trained run folder."""
+"""What the training scripts share: from a command line to a trained run folder."""
 
 import argparse
 import json
@@ -26,7 +26,7 @@ from dictionary_learning.train_options import (
     is_for,
 )
 
-DEFAULT_PRESET = "pythia-160m"
+DEFAULT_PRESETS = {"attention": "gemma-2-2b"}  # of the others: pythia-160m
 HUB_SECONDS = 5.0
 
 
@@ -36,7 +36,7 @@ def parser(description: str | None, architectures: Sequence[str]) -> Parser:
     made.add_argument(
         "--config",
         choices=preset_names(),
-        help=f"preset whose values the other flags override (default: {DEFAULT_PRESET})",
+        help=f"preset whose values the other flags override (default: {_default_preset(architectures[0])})",
     )
     foreign = [name for name in ONLY_FOR if not any(is_for(name, arch) for arch in architectures)]
     add_options(made, TrainOptions, [*foreign, "temporal", "arch"])
@@ -92,13 +92,31 @@ def train(typed: Mapping[str, Any], architectures: Sequence[str]) -> None:
         return
     check_writable(run.path)
     find_device(options.device)
-    check_texts(options)
+    store = open_activations(options)
+    if options.resume:
+        _check_same_cache(run, store.config)
+    train_on(store, options, preset)
+
+
+def open_activations(options: TrainOptions, part: str = "train") -> Any:
+    """The store of the activations that `options` ask for, from a cache or else from the language model.
+
+    Raises:
+        UserError: the cache, the texts or the model cannot be read.
+    """
+    if options.activations is not None:
+        from dictionary_learning.activation_cache import ActivationCache
+
+        return ActivationCache.open(options.activations).store(
+            part, max_tokens=options.max_tokens, max_norm_ratio=options.max_norm_ratio, log=say
+        )
+    check_texts(options, part)
 
     from dictionary_learning.language_model import LanguageModel
 
     lm = LanguageModel.load(options.model, device=options.device, dtype=options.lm_dtype, layer=options.layer)
     lm.truncate(options.layer)
-    train_on(open_store(lm, options), options, preset)
+    return open_store(lm, options, part)
 
 
 def open_store(lm: Any, options: DataOptions, part: str = "train") -> Any:
@@ -125,18 +143,23 @@ def open_store(lm: Any, options: DataOptions, part: str = "train") -> Any:
 
 def train_on(store: Any, options: TrainOptions, preset: str | None) -> None:
     """Train one dictionary a seed on the activations of a store, into the run's folder."""
+    import torch
+
     from dictionary_learning.training import trainSAE
 
     options = replace(options, dict_size=options.latents(store.d_model))
     run = _run_folder(options)
+    what, items = ("atoms", "contexts") if options.arch == "attention" else ("latents", "tokens")
     say(
-        f"{options.arch}: {options.dict_size:,} latents on layer {options.layer} of "
-        f"{options.model}, {options.steps:,} steps of {options.batch_size:,}, in {run.path}"
+        f"{options.arch}: {options.dict_size:,} {what} on layer {options.layer} of {options.model}, "
+        f"{options.steps:,} steps of {options.batch_size:,} {items}, in {run.path}"
     )
     if _trains_on_pairs(options):
         data = store.pairs(
             options.batch_size, mode=options.pair_mode, max_offset=options.max_offset, seed=options.seeds[0]
         )
+    elif options.arch == "attention":
+        data = store.sequences(options.batch_size, seed=options.seeds[0])
     else:
         data = store.tokens(options.batch_size, seed=options.seeds[0])
     result = trainSAE(
@@ -151,6 +174,7 @@ def train_on(store: Any, options: TrainOptions, preset: str | None) -> None:
         log_steps=options.log_steps,
         run_cfg={"preset": preset, "options": asdict(options)},
         normalize_activations=options.normalize,
+        autocast_dtype=getattr(torch, options.autocast),
         backup_steps=options.resume_every,
         resume=options.resume,
         calibration_tokens=options.calibration_tokens,
@@ -170,12 +194,17 @@ def new_options(
     """
     arch = flags.get("arch", architectures[0])
     _check_flags(flags, arch)
-    if config is None and "model" not in flags:
-        _require_gpu_and_hub()
-        config = DEFAULT_PRESET
-    options = build(TrainOptions, {"arch": arch}, _preset(config, arch), flags)
+    if config is None and not {"model", "activations"} & flags.keys():
+        config = _default_preset(arch)
+        _require_gpu_and_hub(config)
+    options = build(TrainOptions, {"arch": arch}, _preset(config, arch), _cached(flags), flags)
     # a run can be resumed and evaluated from any folder
-    options = replace(options, model=from_anywhere(options.model), dataset=from_anywhere(options.dataset))
+    options = replace(
+        options,
+        model=from_anywhere(options.model),
+        dataset=from_anywhere(options.dataset),
+        activations=options.activations and str(Path(options.activations).resolve()),
+    )
     if options.run_name is None:
         options = replace(options, run_name=_default_name(config or Path(options.model).name, options))
     return options, config
@@ -203,6 +232,10 @@ def resumed_options(
         raise UserError(f"{run.path} is no run of this script: resume it with the one it was started by.")
     _check_flags(flags, own["arch"])
     paths = {name: from_anywhere(flags[name]) for name in ("model", "dataset") if name in flags}
+    if "activations" in flags and own.get("activations") is not None:
+        # it may have been moved; whether it is the same one is found out when it is opened
+        flags = {**flags, "activations": str(Path(flags["activations"]).resolve())}
+        own = {**own, "activations": flags["activations"]}
     told = differences({**flags, **paths}, own)
     if config not in (None, preset):
         told.append(f"--config {config} (the run has {preset})")
@@ -212,6 +245,41 @@ def resumed_options(
             "them out, or start another run with another --run_name."
         )
     return build(TrainOptions, own, flags, {"run_name": asked.run_name}), preset
+
+
+def _cached(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """What the cache of `--activations` says of its activations, under the names of options.
+
+    Raises:
+        UserError: there is no such cache, or flags ask for other activations.
+    """
+    if "activations" not in flags:
+        return {}
+    from dictionary_learning.activation_cache import ActivationCache
+
+    cache = ActivationCache.open(flags["activations"])
+    cache.check_complete("train")
+    own = {**cache.options, "max_tokens": cache.parts["train"].max_tokens}
+    cache.check(flags)
+    if own["max_tokens"] is not None and (flags.get("max_tokens") or 0) > own["max_tokens"]:
+        raise UserError(
+            f"{cache.path} holds the first {own['max_tokens']} text tokens, fewer than the --max_tokens"
+            f" {flags['max_tokens']} that are asked for: lower it, or write a larger cache."
+        )
+    return own
+
+
+def _check_same_cache(run: RunFolder, data_config: Mapping[str, Any]) -> None:
+    """Raise a UserError where a run would be resumed on another cache than it was started on."""
+    path = run.trainer(0) / "config.json"
+    if not path.is_file():
+        return
+    before = json.loads(path.read_text(encoding="utf-8"))["buffer"].get("cache_sha256")
+    if before != data_config.get("cache_sha256"):
+        raise UserError(
+            f"the activations that {run.path} was started on have been written anew since then: restore them,"
+            " or start another run with another --run_name."
+        )
 
 
 def _check_flags(flags: Mapping[str, Any], arch: str) -> None:
@@ -224,13 +292,29 @@ def _check_flags(flags: Mapping[str, Any], arch: str) -> None:
 
 
 def _preset(config: str | None, arch: str) -> dict[str, Any]:
-    """The values of a preset that are meant for the architecture."""
+    """The values of a preset that are meant for the architecture.
+
+    Raises:
+        UserError: the preset is for other architectures.
+    """
     values = read_preset(config) if config is not None else {}
+    own = values.pop("attention", None)
+    for_attention_only = values.pop("architectures", None) == ["attention"]
+    if config is not None and (own is None if arch == "attention" else for_attention_only):
+        fitting = [name for name in preset_names() if _is_preset_for(name, arch)]
+        raise UserError(f"the preset {config} is not for {arch}: choose one of {', '.join(fitting)}.")
+    if arch == "attention":
+        values = {name: value for name, value in values.items() if is_for(name, arch)} | (own or {})
     unknown = values.keys() - {field.name for field in fields(TrainOptions)}
     assert not unknown, f"preset {config} has unknown options {unknown}"
-    if arch not in BATCH_TOP_K_FAMILY:
+    if arch not in (*BATCH_TOP_K_FAMILY, "attention"):
         values.pop("lr", None)  # it is the T-SAE script's; the others bring their papers' own
     return values
+
+
+def _is_preset_for(name: str, arch: str) -> bool:
+    values = read_preset(name)
+    return "attention" in values if arch == "attention" else values.get("architectures") != ["attention"]
 
 
 def _default_name(config: str, options: TrainOptions) -> str:
@@ -242,7 +326,11 @@ def _run_folder(options: TrainOptions) -> RunFolder:
     return RunFolder(Path(options.checkpoints_path) / options.run_name)
 
 
-def _require_gpu_and_hub() -> None:
+def _default_preset(arch: str) -> str:
+    return DEFAULT_PRESETS.get(arch, "pythia-160m")
+
+
+def _require_gpu_and_hub(config: str) -> None:
     """Training by default is the paper's: that wants a GPU, and a model and texts from the hub."""
     lacks = []
     if find_device().type == "cpu":
@@ -251,7 +339,7 @@ def _require_gpu_and_hub() -> None:
         lacks.append("the Hugging Face hub")
     if lacks:
         raise UserError(
-            f"without --config the paper's Pythia-160m run starts, and this machine lacks "
+            f"without --config the paper's run on {config} starts, and this machine lacks "
             f"{' and '.join(lacks)}: try --config demo, which needs neither."
         )
 
@@ -315,6 +403,7 @@ def trainer_config(options: TrainOptions, d_model: int, seed: int) -> dict[str, 
         "standard": "StandardTrainer",
         "jumprelu": "JumpReluTrainer",
         "gated": "GatedSAETrainer",
+        "attention": "TemporalAttentionTrainer",
     }
     arch = options.arch
     dict_size = options.latents(d_model)
@@ -322,25 +411,39 @@ def trainer_config(options: TrainOptions, d_model: int, seed: int) -> dict[str, 
         "trainer": getattr(trainers, names[arch]),
         "steps": options.steps,
         "activation_dim": d_model,
-        "dict_size": dict_size,
+        ("width" if arch == "attention" else "dict_size"): dict_size,
         "layer": options.layer,
         "lm_name": options.model,
         "lr": options.lr,
         "warmup_steps": options.warmup_steps,
-        "decay_start": options.decay_start,
         "dead_feature_threshold": options.dead_tokens,
         "seed": seed,
         "device": options.device,
         "wandb_name": options.run_name,
         "submodule_name": f"resid_post_layer_{options.layer}",
     }
-    if arch in BATCH_TOP_K_FAMILY:
+    if arch != "attention":
+        config["decay_start"] = options.decay_start
+    if is_for("threshold_beta", arch):
         config |= {
             "k": options.k,
-            "auxk_alpha": options.auxk_alpha,
             "threshold_beta": options.threshold_beta,
             "threshold_start_step": options.threshold_start_step,
             "encoder_dtype": options.encoder_dtype,
+        }
+    if arch in BATCH_TOP_K_FAMILY:
+        config["auxk_alpha"] = options.auxk_alpha
+    elif arch == "attention":
+        config |= {
+            "n_heads": options.n_heads,
+            "n_attn_layers": options.n_attn_layers,
+            "bottleneck_factor": options.bottleneck_factor,
+            "sae_diff_type": options.sae_diff_type,
+            "tied_weights": options.tied_weights,
+            "gamma_reg": options.gamma_reg,
+            "weight_decay": options.weight_decay,
+            "lr_floor": options.lr_floor,
+            "context_length": options.context_length,
         }
     else:
         config["sparsity_warmup_steps"] = options.sparsity_warmup_steps
@@ -374,7 +477,7 @@ def buffer_config(options: TrainOptions, store: Mapping[str, Any]) -> dict[str, 
     """What config.json records under "buffer": upstream's keys, and how to make these activations again."""
     names = (
         "model lm_dtype layer dataset subset split text_field eval_share context_length max_tokens "
-        "max_norm_ratio lm_batch_size memory store_dtype normalize"
+        "max_norm_ratio lm_batch_size memory store_dtype activations normalize"
     )
     return {**store, **{name: getattr(options, name) for name in names.split()}}
 

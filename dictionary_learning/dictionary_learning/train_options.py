@@ -11,14 +11,16 @@ from typing import Any
 from dictionary_learning.data_options import DataOptions, shown
 from dictionary_learning.errors import UserError
 from dictionary_learning.options import option
+from dictionary_learning.temporal_sae import NOVEL_KINDS, check_sizes
 
 BATCH_TOP_K_FAMILY = ("temporal", "matryoshka", "batch_top_k", "top_k")
 GROUPED = ("temporal", "matryoshka")
-ARCHITECTURES = (*BATCH_TOP_K_FAMILY, "standard", "jumprelu", "gated")
+SINGLE_TOKENS = (*BATCH_TOP_K_FAMILY, "standard", "jumprelu", "gated")  # temporal: in pairs
+ARCHITECTURES = (*SINGLE_TOKENS, "attention")
 
 # Options that only some architectures have; all others are for every architecture.
 ONLY_FOR = {
-    "k": (*BATCH_TOP_K_FAMILY, "jumprelu"),
+    "k": (*BATCH_TOP_K_FAMILY, "jumprelu", "attention"),
     "group_fractions": GROUPED,
     "group_weights": GROUPED,
     "temporal": ("temporal",),
@@ -29,14 +31,22 @@ ONLY_FOR = {
     "max_offset": ("temporal",),
     "form": GROUPED,
     "auxk_alpha": BATCH_TOP_K_FAMILY,
-    "threshold_beta": BATCH_TOP_K_FAMILY,
-    "threshold_start_step": BATCH_TOP_K_FAMILY,
-    "encoder_dtype": BATCH_TOP_K_FAMILY,
+    "threshold_beta": (*BATCH_TOP_K_FAMILY, "attention"),
+    "threshold_start_step": (*BATCH_TOP_K_FAMILY, "attention"),
+    "encoder_dtype": (*BATCH_TOP_K_FAMILY, "attention"),
     "l1_penalty": ("standard", "gated"),
     "resample_steps": ("standard",),
     "sparsity_warmup_steps": ("standard", "jumprelu", "gated"),
     "sparsity_penalty": ("jumprelu",),
     "bandwidth": ("jumprelu",),
+    "decay_start": SINGLE_TOKENS,
+    **dict.fromkeys(
+        (
+            *("n_heads", "n_attn_layers", "bottleneck_factor", "sae_diff_type", "tied_weights", "gamma_reg"),
+            *("weight_decay", "lr_floor", "autocast"),
+        ),
+        ("attention",),
+    ),
 }
 
 # What may differ when a run is resumed: where it is, what is told about it, and on which device.
@@ -46,7 +56,10 @@ FREE_ON_RESUME = {
 }
 
 # For the T-SAE the released script's; the others are their papers'.
-LEARNING_RATES = dict.fromkeys(BATCH_TOP_K_FAMILY, 3e-4) | {"standard": 1e-3, "jumprelu": 7e-5, "gated": 5e-5}
+LEARNING_RATES = dict.fromkeys(BATCH_TOP_K_FAMILY, 3e-4) | {
+    **{"standard": 1e-3, "jumprelu": 7e-5, "gated": 5e-5, "attention": 1e-3}
+}
+WARMUP_STEPS = dict.fromkeys(SINGLE_TOKENS, 1000) | {"attention": 200}
 # The paper names none, and at 1 cosines hardly move the loss (measured on the demo); the code has none.
 TEMPERATURES = {"paper": 0.1, "code": 1.0}
 
@@ -65,6 +78,12 @@ class TrainOptions(DataOptions):
     """
 
     # activations
+    activations: str | None = option(
+        None,
+        "folder that cache_activations wrote, in place of running the language model; options that describe "
+        "activations are the cache's",
+        group="activations",
+    )
     normalize: bool = option(
         True,
         "scale activations to unit mean square norm for training; saved weights work on raw ones",
@@ -76,13 +95,23 @@ class TrainOptions(DataOptions):
     arch: str = option(
         "temporal", "architecture of the dictionary", group="dictionary", choices=ARCHITECTURES
     )
-    dict_size: int = option(16_384, "latents", group="dictionary", spellings=("width", "dictionary_size"))
+    dict_size: int = option(
+        16_384,
+        "latents (attention: atoms, each a predicted and a novel latent)",
+        group="dictionary",
+        spellings=("width", "dictionary_size"),
+    )
     expansion_factor: float | None = option(
         None,
         "latents as a multiple of the model's width, in place of --dict_size",
         group="dictionary",
     )
-    k: int = option(20, "latents a token, on average (jumprelu: the L0 aimed at)", group="dictionary")
+    k: int = option(
+        20,
+        "latents a token, on average (jumprelu: the L0 aimed at; attention: atoms of the novel code)",
+        group="dictionary",
+        spellings=("kval_topk",),
+    )
     group_fractions: tuple[float, ...] = option(
         (0.2, 0.8),
         "share of the latents in each group, high-level first; they sum to 1",
@@ -103,6 +132,27 @@ class TrainOptions(DataOptions):
     sparsity_penalty: float = option(1.0, "strength of the L0 term (jumprelu)", group="dictionary")
     bandwidth: float = option(
         0.001, "width of the kernel that gives thresholds their gradient (jumprelu)", group="dictionary"
+    )
+
+    # attention
+    n_heads: int = option(4, "attention heads", group="attention")
+    n_attn_layers: int = option(
+        1, "attention layers, each predicting what those before it left", group="attention"
+    )
+    bottleneck_factor: int = option(
+        8, "keys and queries have the width of the atoms divided by this", group="attention"
+    )
+    sae_diff_type: str = option(
+        "topk",
+        "how the novel code is selected: topk (k a token), batchtopk (k on average), relu, nullify (none)",
+        group="attention",
+        choices=NOVEL_KINDS,
+    )
+    tied_weights: bool = option(
+        True, "read codes with the atoms themselves, not with a matrix of their own", group="attention"
+    )
+    gamma_reg: float = option(
+        0.0, "strength of the mean norm of novel codes in the loss, with relu", group="attention"
     )
 
     # temporal term
@@ -144,7 +194,7 @@ class TrainOptions(DataOptions):
     )
     batch_size: int = option(
         8192,
-        "pairs (or tokens) a step",
+        "pairs (or tokens; attention: contexts) a step",
         group="training",
         spellings=("sae_batch_size", "out_batch_size"),
     )
@@ -154,11 +204,26 @@ class TrainOptions(DataOptions):
         group="training",
         spellings=("learning_rate",),
     )
-    warmup_steps: int = option(
-        1000, "steps over which the learning rate grows from 0", group="training", spellings=("warmup",)
+    warmup_steps: int | None = option(
+        None,
+        "steps over which the learning rate grows from 0; 1000 (attention: 200) when left out",
+        group="training",
+        spellings=("warmup",),
     )
     decay_start: int | None = option(
         None, "step from which the learning rate falls to 0 at the end", group="training"
+    )
+    lr_floor: float = option(
+        0.9,
+        "share of the learning rate that its cosine ends with (attention)",
+        group="training",
+    )
+    weight_decay: float = option(1e-4, "weight decay of AdamW (attention)", group="training")
+    autocast: str = option(
+        "float32",
+        "dtype of the dense products in training (attention); weights are float32",
+        group="training",
+        choices=("float32", "bfloat16"),
     )
     auxk_alpha: float = option(
         1 / 32, "strength of the AuxK term, which revives dead latents", group="training"
@@ -216,6 +281,9 @@ class TrainOptions(DataOptions):
     wandb_entity: str = option("", "its team or user", group="run")
 
     def __post_init__(self) -> None:
+        if self.warmup_steps is None:
+            object.__setattr__(self, "warmup_steps", WARMUP_STEPS[self.arch])
+        assert self.warmup_steps is not None
         super().__post_init__()
         for name in (
             "dict_size",
@@ -234,7 +302,9 @@ class TrainOptions(DataOptions):
             "sparsity_warmup_steps",
         ):
             self._require(getattr(self, name) >= 0, name, "must not be negative")
-        for name in ("temp_alpha", "auxk_alpha", "l1_penalty", "sparsity_penalty"):
+        for name in (
+            *("temp_alpha", "auxk_alpha", "l1_penalty", "sparsity_penalty", "gamma_reg", "weight_decay"),
+        ):
             self._require(getattr(self, name) >= 0, name, "must not be negative")
         self._require(self.lr is None or self.lr > 0, "lr", "must be positive, such as 3e-4")
         self._require(self.temperature is None or self.temperature > 0, "temperature", "must be positive")
@@ -271,6 +341,7 @@ class TrainOptions(DataOptions):
             "must be the name of a folder",
         )
         self._check_groups()
+        self._require(0 <= self.lr_floor <= 1, "lr_floor", "must lie in [0, 1]: a share of the learning rate")
         if self.lr is None:
             object.__setattr__(self, "lr", LEARNING_RATES[self.arch])
         if self.temperature is None:
@@ -302,6 +373,9 @@ class TrainOptions(DataOptions):
         n = self.dict_size if self.expansion_factor is None else int(self.expansion_factor * d_model)
         if self.k > n and self.arch in ONLY_FOR["k"]:
             raise UserError(f"--k is {self.k}, and must not be larger than the {n} latents: lower it.")
+        if self.arch == "attention":
+            k, kind = self.k, self.sae_diff_type
+            check_sizes(n, self.n_heads, self.bottleneck_factor, self.n_attn_layers, kind, k)
         return n
 
     @property

@@ -1,5 +1,7 @@
 """`trainSAE` and the loop behind it: several trainers on the same batches, in one run folder.
 
+A batch is a tensor of activations, or `Sequences`: whole texts, for a dictionary that reads them.
+
 Shapes: B tokens, D model width.
 """
 
@@ -16,15 +18,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from dictionary_learning.block import Contexts
 from dictionary_learning.checkpoint import RunFolder, provenance, random_state, set_random_state
 from dictionary_learning.devices import find_device
 from dictionary_learning.errors import UserError
 from dictionary_learning.interruption import Interrupted, Interruption
 from dictionary_learning.progress import Progress, Speedometer, describe, say
+from dictionary_learning.sequences import Sequences
 
 NORM_TOKENS, NORM_BATCHES = 32_768, 16  # the norm factor is measured on whichever is less
 SILENT_SHARE = 0.05  # of k: a group with less than this on for SILENT_LOGS logs in a row is reported
 SILENT_LOGS = 3
+
+Batch = Tensor | Sequences
 
 
 class TrainingResult(NamedTuple):
@@ -36,7 +42,7 @@ class TrainingResult(NamedTuple):
 
 
 def trainSAE(
-    data: Iterable[Tensor],
+    data: Iterable[Batch | Contexts],
     trainer_configs: Sequence[Mapping[str, Any]],
     steps: int,
     use_wandb: bool = False,
@@ -64,7 +70,8 @@ def trainSAE(
     The first seventeen arguments are those of dictionary_learning.
 
     Args:
-        data: gives batches [B, ...] of activations; with `state_dict`/`load_state_dict` it can be
+        data: gives batches [B, ...] of activations, or of whole contexts (of which a trainer of single
+            tokens gets the usable tokens); with `state_dict`/`load_state_dict` it can be
             rewound, otherwise a resumed run reads the batches it has seen once more and drops them.
         trainer_configs: each has the class under "trainer" and that class's keyword arguments;
             "dead_feature_threshold" (tokens) is set on the trainer that was made.
@@ -133,10 +140,10 @@ def trainSAE(
 class _Source:
     """The batches, with a look ahead and a way back to a position among them."""
 
-    def __init__(self, data: Iterable[Tensor]) -> None:
+    def __init__(self, data: Iterable[Batch | Contexts]) -> None:
         self.data = data
-        self._iterator: Iterator[Tensor] = iter(data)
-        self._held: list[tuple[Tensor, dict[str, Any]]] = []  # batches read ahead, each with where it follows
+        self._iterator: Iterator[Batch | Contexts] = iter(data)
+        self._held: list[tuple[Batch, dict[str, Any]]] = []  # batches read ahead, each with where it follows
         self._n_read = 0
         self.position = self._here()  # what the next batch follows
 
@@ -152,18 +159,18 @@ class _Source:
         state = self.data.state_dict() if self.can_rewind else None  # type: ignore[attr-defined]
         return {"n_read": self._n_read, "data": state}
 
-    def _pull(self) -> Tensor | None:
+    def _pull(self) -> Batch | None:
         batch = next(self._iterator, None)
         self._n_read += batch is not None
-        return batch
+        return Sequences.of(batch.x_NLD, batch.mask_NL) if isinstance(batch, Contexts) else batch
 
-    def read(self) -> Tensor | None:
+    def read(self) -> Batch | None:
         """The next batch, None when there are no more."""
         batch = self._held.pop(0)[0] if self._held else self._pull()
         self.position = self._held[0][1] if self._held else self._here()
         return batch
 
-    def look_ahead(self, n_tokens: int, n_batches: int) -> list[Tensor]:
+    def look_ahead(self, n_tokens: int, n_batches: int) -> list[Batch]:
         """The next batches, until they have `n_tokens` rows or are `n_batches`; they stay to be read."""
         while len(self._held) < n_batches and sum(len(batch) for batch, _ in self._held) < n_tokens:
             follows = self._here()
@@ -275,7 +282,7 @@ class _Loop:
     seconds: float = 0.0  # of the sessions before this one
     saved_step: int | None = None
     norm_factor: float | None = None  # None: not measured yet
-    last_batch: Tensor | None = None
+    last_batch: Batch | None = None
 
     def go(self, resume: bool) -> TrainingResult:
         if resume:
@@ -346,16 +353,16 @@ class _Loop:
                 self._save_state()
             interruption.check()
 
-    def _read(self) -> Tensor | None:
+    def _read(self) -> Batch | None:
         try:
             return self.source.read()
         except UserError as error:
             raise self._failure(str(error)) from error
 
-    def _step(self, batch: Tensor) -> None:
+    def _step(self, batch: Batch) -> None:
         x = self._prepare(batch)
         where = f"step {self.done} (batch {self.done} of the training data, counted from 0)"
-        if not _is_finite(x):
+        if not _is_finite(_activations(x)):
             raise self._failure(f"the activations of {where} hold NaN or infinity: try --lm_dtype float32.")
         for i, trainer in enumerate(self.trainers):
             try:
@@ -392,7 +399,7 @@ class _Loop:
         """Save the state, then calibrate with the final weights and save what inference needs."""
         if self.saved_step != self.done:
             self._save_state()
-        batches: list[Tensor] = []
+        batches: list[Batch] = []
         with interruption.waiting():
             while sum(len(batch) for batch in batches) < self.calibration_tokens:
                 batch = self._read()
@@ -423,12 +430,14 @@ class _Loop:
             say(f"stopped after step {self.done} of {self.steps}; to go on: {self.resume_hint}")
         raise SystemExit(128 + interruption.signal)
 
-    def _prepare(self, batch: Tensor) -> Tensor:
+    def _prepare(self, batch: Batch) -> Batch:
         assert self.norm_factor is not None
         x = batch.to(self.device, torch.float32)
         return x if self.norm_factor == 1.0 else x / self.norm_factor
 
-    def _part(self, x: Tensor, trainer: int) -> Tensor:
+    def _part(self, x: Batch, trainer: int) -> Batch:
+        if isinstance(x, Sequences):
+            return x if self.trainers[trainer].ae.reads_sequences else x.x_TD
         return x[..., trainer, :] if self.by_head else x
 
     def _autocast(self) -> AbstractContextManager[Any]:
@@ -440,7 +449,7 @@ class _Loop:
         """The factor s for which E‖x / s‖² = 1, from the first batches, which stay to be trained on."""
         total, n_rows = 0.0, 0
         for i, batch in enumerate(self.source.look_ahead(NORM_TOKENS, NORM_BATCHES)):
-            x = batch.to(self.device, torch.float32)
+            x = _activations(batch).to(self.device, torch.float32)
             if not _is_finite(x):
                 raise UserError(
                     f"the activations of batch {i} (counted from 0) hold NaN or infinity: "
@@ -453,7 +462,7 @@ class _Loop:
             raise UserError(f"the first {n_rows} activations are all zero: try another --layer.")
         return math.sqrt(total / n_rows) if n_rows else 1.0
 
-    def _calibrate(self, i: int, batches: list[Tensor]) -> dict[str, float]:
+    def _calibrate(self, i: int, batches: list[Batch]) -> dict[str, float]:
         """Set trainer i's inference threshold on `batches`; returns facts about it for config.json.
 
         Thresholds are told in the units of raw activations, as they are in ae.pt.
@@ -569,6 +578,11 @@ class _Loop:
                 "started with."
             ) from error
         self.saved_step = self.done
+
+
+def _activations(batch: Batch) -> Tensor:
+    """All activations [..., D] of a batch."""
+    return batch.x_TD if isinstance(batch, Sequences) else batch
 
 
 def _is_finite(x: Tensor) -> bool:

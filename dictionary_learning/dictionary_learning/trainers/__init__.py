@@ -8,6 +8,7 @@ from dictionary_learning.trainers.matryoshka_batch_top_k import (
     MatryoshkaBatchTopKTrainer,
 )
 from dictionary_learning.trainers.standard import StandardTrainer, StandardTrainerAprilUpdate
+from dictionary_learning.trainers.temporal_attention import TemporalAttentionTrainer
 from dictionary_learning.trainers.temporal_sequence_top_k import (
     TemporalMatryoshkaBatchTopKSAE,
     TemporalMatryoshkaBatchTopKTrainer,
@@ -25,6 +26,7 @@ __all__ = [
     "MatryoshkaBatchTopKTrainer",
     "StandardTrainer",
     "StandardTrainerAprilUpdate",
+    "TemporalAttentionTrainer",
     "TemporalMatryoshkaBatchTopKSAE",
     "TemporalMatryoshkaBatchTopKTrainer",
     "TopKTrainer",

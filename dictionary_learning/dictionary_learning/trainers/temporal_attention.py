@@ -1,0 +1,311 @@
+"""Training a TemporalSAE: predicted and novel codes from whole texts (arXiv 2511.01836).
+
+The dictionary itself is `temporal_sae.TemporalSAE`. In training the novel codes are sparse: they are
+selected without a graph, and what is selected is computed, decoded and differentiated as (row, column,
+value), so that of the three dense products of an ordinary SAE one is left.
+
+Shapes: N texts, L positions, T usable tokens of all texts, D model width, W atoms, P non-zero entries.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dictionary_learning.block import Contexts
+from dictionary_learning.errors import UserError
+from dictionary_learning.sequences import Sequences
+from dictionary_learning.sparse import Encoder, SparseCode, sparse_matmul
+from dictionary_learning.temporal_sae import Prediction, TemporalSAE
+from dictionary_learning.trainers.top_k import TokenTopKEncoder
+from dictionary_learning.trainers.trainer import DeadLatents, Trainer, check_finite, check_loss
+
+
+class TemporalAttentionTrainer(Trainer):
+    """AdamW on the squared error a token; learning rate by warm-up and cosine.
+
+    Meant for activations of mean square norm 1.
+
+    Args:
+        steps: optimiser steps of the whole run (for the cosine).
+        width: atoms.
+        k: atoms of a novel code (a token, on average for `batchtopk`).
+        n_heads, n_attn_layers, bottleneck_factor, sae_diff_type, tied_weights: see `TemporalSAE`.
+        gamma_reg: strength of the mean norm of novel codes in the loss, for `relu`.
+        lr: highest learning rate.
+        warmup_steps: steps over which it grows.
+        lr_floor: share of it that the cosine ends with.
+        weight_decay: of AdamW.
+        threshold_beta: decay of the moving average of the smallest value kept, which is the inference
+            threshold of `batchtopk`; it starts after `threshold_start_step`.
+        encoder_dtype: of the dense product that novel codes are selected from, "float32" or "bfloat16".
+        context_length: recorded, so that longer texts are told in inference.
+
+    Raises:
+        UserError: sizes that do not go together.
+    """
+
+    ae: TemporalSAE
+    betas = (0.9, 0.95)
+
+    def __init__(
+        self,
+        *,
+        steps: int,
+        activation_dim: int,
+        width: int,
+        k: int,
+        n_heads: int = 4,
+        n_attn_layers: int = 1,
+        bottleneck_factor: int = 8,
+        sae_diff_type: str = "topk",
+        tied_weights: bool = True,
+        gamma_reg: float = 0.0,
+        layer: int | None = None,
+        lm_name: str | None = None,
+        lr: float = 1e-3,
+        warmup_steps: int = 200,
+        lr_floor: float = 0.9,
+        weight_decay: float = 1e-4,
+        threshold_beta: float = 0.999,
+        threshold_start_step: int = 1000,
+        encoder_dtype: str = "float32",
+        context_length: int | None = None,
+        seed: int | None = None,
+        device: str | torch.device | None = None,
+        wandb_name: str = "TemporalSAE",
+        submodule_name: str | None = None,
+    ) -> None:
+        super().__init__(steps, layer, lm_name, seed, device, wandb_name, submodule_name)
+        self.k = k
+        self.gamma_reg = gamma_reg
+        self.lr = lr
+        self.warmup_steps = warmup_steps
+        self.lr_floor = lr_floor
+        self.weight_decay = weight_decay
+        self.threshold_beta = threshold_beta
+        self.threshold_start_step = threshold_start_step
+        self.encoder_dtype = encoder_dtype
+        self.dead_feature_threshold = 10_000_000
+
+        self.ae = TemporalSAE(
+            activation_dim,
+            width,
+            n_heads,
+            sae_diff_type=sae_diff_type,
+            kval_topk=k,
+            tied_weights=tied_weights,
+            n_attn_layers=n_attn_layers,
+            bottleneck_factor=bottleneck_factor,
+            seed=self.seed,
+            context_length=context_length,
+        ).to(self.device)
+        self.optimizer = torch.optim.AdamW(
+            self.ae.parameters(),
+            lr=lr,
+            betas=self.betas,
+            weight_decay=weight_decay,
+            fused=self.device.type in ("cpu", "cuda", "mps"),
+        )
+        self.dead_latents = DeadLatents(self.ae.dict_size, self.device)
+        select = TokenTopKEncoder if sae_diff_type == "topk" else Encoder
+        self._encoder = select(getattr(torch, encoder_dtype))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        names = (
+            "k gamma_reg lr warmup_steps lr_floor weight_decay threshold_beta threshold_start_step "
+            "encoder_dtype dead_feature_threshold"
+        )
+        return (
+            super().config
+            | {"width": self.ae.width, **self.ae.architecture, "context_length": self.ae.context_length}
+            | {name: getattr(self, name) for name in names.split()}
+        )
+
+    def update(self, step: int, x: Tensor | Sequences | Contexts) -> float:  # type: ignore[override]
+        """One step on texts: packed, as contexts with a mask, or [N, L, D] with usable tokens only.
+
+        Raises:
+            UserError: wrong shape; the loss or its gradient is not finite (the weights stay as they were).
+        """
+        texts = self._texts(x)
+        check_finite(texts.x_TD, step)
+        loss, novel = self._loss(texts)
+        value = check_loss(float(loss.detach()), step)
+        loss.backward()
+        self._descend(step)
+        if novel is not None and self.ae.sae_diff_type == "batchtopk":
+            self._update_threshold(step, novel.values_N.detach())
+        return value
+
+    def _texts(self, x: Tensor | Sequences | Contexts) -> Sequences:
+        if isinstance(x, Contexts):
+            x = Sequences.of(x.x_NLD, x.mask_NL)
+        elif isinstance(x, Tensor):
+            if x.ndim != 3:
+                raise UserError(
+                    f"{type(self).__name__} trains on whole texts [N, L, {self.ae.activation_dim}], and got "
+                    f"activations of shape {list(x.shape)}: give sequences, such as store.sequences(...)."
+                )
+            x = Sequences.of(x)
+        if x.x_TD.shape[1] != self.ae.activation_dim:
+            raise UserError(
+                f"{type(self).__name__} trains on activations of width {self.ae.activation_dim}, and got "
+                f"width {x.x_TD.shape[1]}: choose activation_dim to fit."
+            )
+        return x.to(self.device, torch.float32)
+
+    def _loss(self, texts: Sequences) -> tuple[Tensor, SparseCode | None]:
+        """Summed squared error / tokens (and the novel part's norm), and the sparse novel code, if any."""
+        ae, n = self.ae, len(texts)
+        prediction = ae.predict(ae.centred(texts.padded()), codes=True)
+        residual_TD = texts.tokens(prediction.residual_BLD)
+        novel_TD, code, norms = self._novel(residual_TD)
+        error = (residual_TD - novel_TD).square().sum() / n
+        loss = error if norms is None else error + self.gamma_reg * norms.mean()
+        with torch.no_grad():
+            self._observe(texts, prediction, residual_TD, novel_TD, code)
+            self._metrics = {"loss": loss.detach(), **self._metrics}
+        return loss, code if isinstance(code, SparseCode) else None
+
+    def _novel(self, residual_TD: Tensor) -> tuple[Tensor, SparseCode | Tensor, Tensor | None]:
+        """The novel part of tokens [T, D], its code (sparse where it is selected), and, of `relu`, norms."""
+        ae = self.ae
+        if ae.sae_diff_type in ("relu", "nullify"):
+            code_TW = ae.novel(residual_TD)
+            norms_T = torch.linalg.vector_norm(code_TW, dim=1) if ae.sae_diff_type == "relu" else None
+            return code_TW @ ae.D, code_TW, norms_T
+        with torch.autocast(residual_TD.device.type, enabled=False):
+            residual_TD = residual_TD.float()
+            W_enc_DW = ae.D.T if ae.tied_weights else ae.E
+            zeros_W, zeros_D = ae.D.new_zeros(ae.width), ae.D.new_zeros(ae.activation_dim)
+            code = self._encoder(residual_TD * ae.lam, W_enc_DW, zeros_W, zeros_D, self.k * len(residual_TD))
+            novel_TD = sparse_matmul(code.values_N, ae.D, code.row_N, code.col_N, code.n_rows)
+        return novel_TD, code, None
+
+    def _descend(self, step: int) -> None:
+        norm = float(nn.utils.clip_grad_norm_(self.ae.parameters(), 1.0))
+        if not math.isfinite(norm):
+            self.optimizer.zero_grad()
+            raise UserError(f"the gradient's norm is {norm} at step {step}: try a smaller --lr.")
+        self._set_learning_rate(self.lr, cosine_factor(step, self.steps, self.warmup_steps, self.lr_floor))
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def _update_threshold(self, step: int, values_P: Tensor) -> None:
+        kept_P = values_P[values_P > 0]
+        if step <= self.threshold_start_step or not len(kept_P):
+            return
+        threshold = self.ae.expected_min_act
+        if threshold < 0:
+            threshold.fill_(kept_P.min())
+        else:
+            threshold.lerp_(kept_P.min().view(1), 1 - self.threshold_beta)
+
+    def _observe(
+        self,
+        texts: Sequences,
+        prediction: Prediction,
+        residual_TD: Tensor,
+        novel_TD: Tensor,
+        code: SparseCode | Tensor,
+    ) -> None:
+        """Count the latents that fired, and keep what `metrics` says of this update."""
+        ae, n = self.ae, len(texts)
+        active_TW = torch.zeros((), dtype=torch.bool, device=self.device)
+        for z_BLW, strength_BL1 in prediction.parts:
+            active_TW = active_TW | texts.tokens((z_BLW > 0) & (strength_BL1 != 0))
+        fired = [active_TW.any(0)]
+        l0_predicted = active_TW.sum() / n
+        if isinstance(code, SparseCode):
+            is_on_P = code.values_N > 0
+            fired.append(torch.zeros_like(fired[0]).index_fill_(0, code.col_N[is_on_P], True))
+            l0_novel = is_on_P.sum() / n
+        else:
+            fired.append((code > 0).any(0))
+            l0_novel = (code > 0).sum() / n
+        self.dead_latents.count(torch.cat(fired), n)
+        dead_F = self.dead_latents.dead(self.dead_feature_threshold).float()
+
+        x_TD, b_D = texts.x_TD, ae.b.squeeze(0)
+        predicted_TD = texts.tokens(prediction.recons_BLD).float()
+        centred_TD = x_TD - b_D
+        energy = x_TD.square().sum()
+        variance = (x_TD - x_TD.mean(0)).square().sum()
+        errors = {
+            "": residual_TD - novel_TD,
+            "_predicted": centred_TD - predicted_TD,
+            "_novel": centred_TD - novel_TD,
+        }
+        squared = {part: error.square().sum() for part, error in errors.items()}
+        norm_p, norm_n = (torch.linalg.vector_norm(part, dim=1) for part in (predicted_TD, novel_TD))
+        energy_p, energy_n = norm_p.square().sum(), norm_n.square().sum()
+        both = (norm_p > 0) & (norm_n > 0)
+        cosine_T = (predicted_TD * novel_TD).sum(1)[both] / (norm_p * norm_n)[both]
+        self._metrics = {
+            **{f"nmse{part}": value / energy for part, value in squared.items()},
+            **{f"fve{part}": 1 - value / variance for part, value in squared.items()},
+            "norm_share_predicted": norm_p.sum() / (norm_p.sum() + norm_n.sum()),
+            "energy_share_predicted": energy_p / (energy_p + energy_n),
+            "cosine_of_parts": cosine_T.mean(),
+            "l0": l0_novel,
+            "l0_predicted": l0_predicted,
+            "density_novel": l0_novel / ae.width,
+            "density_predicted": l0_predicted / ae.width,
+            "dead_share": dead_F[ae.width :].mean(),
+            "dead_share_predicted": dead_F[: ae.width].mean(),
+        }
+        if ae.sae_diff_type == "batchtopk":
+            self._metrics["threshold"] = float(ae.expected_min_act)
+
+    @torch.no_grad()
+    def calibrate(self, batches: Iterable[Any]) -> dict[str, float] | None:
+        """Set the inference threshold of `batchtopk` at which the mean L0 over `batches` is k.
+
+        Returns:
+            `expected_min_act`, its moving average, `calibration_tokens` and `calibration_l0`; None for the
+            kinds that need no threshold.
+        """
+        if self.ae.sae_diff_type != "batchtopk":
+            return None
+        largest: list[Tensor] = []
+        n_tokens = 0
+        for batch in batches:
+            texts = self._texts(batch)
+            prediction = self.ae.predict(self.ae.centred(texts.padded()))
+            values = self.ae.activations(texts.tokens(prediction.residual_BLD)).flatten()
+            # tokens differ in how many atoms they need: four times the mean is room enough
+            largest.append(values.topk(min(4 * self.k * len(texts), values.numel())).values)
+            n_tokens += len(texts)
+        values = torch.cat(largest) if largest else torch.empty(0)
+        values = values[values > 0]
+        n_keep = self.k * n_tokens
+        if n_keep == 0 or len(values) <= n_keep:
+            return None
+        edge = values.topk(n_keep + 1).values[-2:]
+        moving_average = float(self.ae.expected_min_act)
+        self.ae.expected_min_act.fill_(edge.mean())
+        return {
+            "expected_min_act": float(self.ae.expected_min_act),
+            "expected_min_act_moving_average": moving_average,
+            "calibration_tokens": n_tokens,
+            "calibration_l0": float((values > self.ae.expected_min_act).sum()) / n_tokens,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"tokens_since_fired": self.dead_latents.tokens_since_fired_F}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.dead_latents.tokens_since_fired_F.copy_(state["tokens_since_fired"])
+
+
+def cosine_factor(step: int, steps: int, warmup_steps: int, floor: float) -> float:
+    """Linear up to 1 over the warm-up, then half a cosine down to `floor` at the last step."""
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    done = (step - warmup_steps) / max(1, steps - 1 - warmup_steps)
+    return floor + (1 - floor) * (1 + math.cos(math.pi * min(done, 1.0))) / 2
