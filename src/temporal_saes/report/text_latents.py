@@ -236,13 +236,16 @@ def strongest(
             break
         text = texts[features.text_N[row]]
         start, stop = features.tokens[features.text_N[row]].offsets[features.position_N[row]]
-        before = text[max(0, start - SNIPPET_CHARACTERS) : start]
-        after = text[stop : stop + SNIPPET_CHARACTERS]
         snippets.setdefault(
-            text[start:stop].strip() or text[start:stop],
-            Snippet(before, text[start:stop], after, float(value_N[row])),
+            text[start:stop].strip() or text[start:stop], snippet(text, start, stop, float(value_N[row]))
         )
     return list(snippets.values())
+
+
+def snippet(text: str, start: int, stop: int, value: float) -> Snippet:
+    """The characters [start, stop) of a text with what stands around them."""
+    before = text[max(0, start - SNIPPET_CHARACTERS) : start]
+    return Snippet(before, text[start:stop], text[stop : stop + SNIPPET_CHARACTERS], value)
 
 
 # --- the pieces of a text ---
