@@ -231,19 +231,19 @@ def fit(x_train: Rows, y_train: np.ndarray, x_test: Rows, y_test: np.ndarray) ->
         return Fit(float(np.mean(y_test == most_frequent)), 0, None, True)
     x_train, x_test = (_scale(x[:, varies], mean_F[varies], std_F[varies]) for x in (x_train, x_test))
     classes, y = np.unique(y_train, return_inverse=True)
-    strength = _choose_strength(x_train, y)
-    model = _regression(strength)
+    strength = choose_strength(x_train, y)
+    model = regression(strength)
     converged = _learn(model, x_train, y)
     accuracy = float(np.mean(classes[model.predict(x_test)] == y_test))
     return Fit(accuracy, len(varies), strength, converged)
 
 
-def _choose_strength(x: Rows, y: np.ndarray) -> float:
+def choose_strength(x: Rows, y: np.ndarray) -> float:
     """The strength with the best accuracy on a held-out part; the stronger penalty wins a tie."""
     n_held_out = round(VALIDATION_SHARE * len(y))
     train, held_out = split(y, len(y) - n_held_out, n_held_out, seed=0)
     x_train, x_held_out = x[train], x[held_out]
-    model = _regression(STRENGTHS[0])
+    model = regression(STRENGTHS[0])
     accuracies = []
     for strength in STRENGTHS:
         # each starts where the one before ended
@@ -252,7 +252,8 @@ def _choose_strength(x: Rows, y: np.ndarray) -> float:
     return STRENGTHS[int(np.argmax(accuracies))]
 
 
-def _regression(strength: float) -> Any:
+def regression(strength: float) -> Any:
+    """A logistic regression with an L2 penalty, one of `STRENGTHS`."""
     from sklearn.linear_model import LogisticRegression
 
     return LogisticRegression(C=strength, max_iter=MAX_ITERATIONS, warm_start=True)
