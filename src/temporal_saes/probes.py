@@ -233,7 +233,7 @@ def fit(x_train: Rows, y_train: np.ndarray, x_test: Rows, y_test: np.ndarray) ->
     classes, y = np.unique(y_train, return_inverse=True)
     strength = choose_strength(x_train, y)
     model = regression(strength)
-    converged = _learn(model, x_train, y)
+    converged = learn(model, x_train, y)
     accuracy = float(np.mean(classes[model.predict(x_test)] == y_test))
     return Fit(accuracy, len(varies), strength, converged)
 
@@ -247,7 +247,7 @@ def choose_strength(x: Rows, y: np.ndarray) -> float:
     accuracies = []
     for strength in STRENGTHS:
         # each starts where the one before ended
-        _learn(model.set_params(C=strength), x_train, y[train])
+        learn(model.set_params(C=strength), x_train, y[train])
         accuracies.append(float(np.mean(model.predict(x_held_out) == y[held_out])))
     return STRENGTHS[int(np.argmax(accuracies))]
 
@@ -259,7 +259,7 @@ def regression(strength: float) -> Any:
     return LogisticRegression(C=strength, max_iter=MAX_ITERATIONS, warm_start=True)
 
 
-def _learn(model: Any, x: Rows, y: np.ndarray) -> bool:
+def learn(model: Any, x: Rows, y: np.ndarray) -> bool:
     """Fit, and say whether the optimiser converged; the result counts those, so it need not warn."""
     from sklearn.exceptions import ConvergenceWarning
 

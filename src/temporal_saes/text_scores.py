@@ -1,0 +1,144 @@
+"""Numbers about a text that a steered model wrote, from the model as it is without steering.
+
+    readings = score_texts(lm, layer, dictionary, [5, 9], [Continuation("I think that", " it is so.")])
+    readings[0].nll          # surprise of the unsteered model, nats a token
+    readings[0].repetition   # share of three tokens in a row that were there before
+    readings[0].latents_K    # the latents, as the unsteered model and the dictionary see them in the text
+    readings[0].pooled_D     # the mean activation, for a probe
+
+Numbers are of the continuation alone, each of its tokens seen after the prompt and all before it.
+
+Shapes: B texts, L positions, T tokens of a continuation, D model width, K latents.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dictionary_learning.dictionary import Dictionary
+from dictionary_learning.language_model import LanguageModel
+from temporal_saes.features import encode_text
+
+N_GRAM = 3
+NO_LIMIT = 1_000_000  # tokens, of a model without a longest input
+
+
+class Continuation(NamedTuple):
+    """A text and what it follows."""
+
+    prompt: str
+    text: str
+
+
+class Batch(NamedTuple):
+    """Some continuations with their prompts as tokens, padded on the right."""
+
+    rows: list[int]
+    tokens_BL: Tensor
+    mask_BL: Tensor
+    continues_BL: Tensor  # True for tokens of the continuation
+
+    def predicting(self, row: int) -> Tensor:
+        """The positions [T] whose next token is the continuation's; a first token has none before it."""
+        return self.continues_BL[row, 1:].nonzero()[:, 0]
+
+
+class Reading(NamedTuple):
+    """Numbers of one continuation; None where it has too few tokens."""
+
+    n_tokens: int
+    nll: float | None
+    """Mean negative log-probability of its tokens under the unsteered model, in nats."""
+    repetition: float | None
+    latents_K: np.ndarray | None
+    """Mean activation of each latent over its usable tokens."""
+    pooled_D: np.ndarray | None
+    """Mean activation over its usable tokens."""
+
+
+def read_continuations(
+    lm: LanguageModel, texts: Sequence[Continuation], batch_size: int, what: str
+) -> Iterator[Batch]:
+    """The texts as tokens, in batches of like length."""
+    from tqdm import tqdm
+
+    encoding = lm.tokenize(
+        [prompt + text for prompt, text in texts], lm.max_positions or NO_LIMIT, offsets=True
+    )
+    assert encoding.offsets is not None
+    continues_BL = torch.zeros_like(encoding.mask_BL)
+    for row, (offsets, one) in enumerate(zip(encoding.offsets, texts, strict=True)):
+        for position, (_, end) in enumerate(offsets):
+            continues_BL[row, position] = end > len(one.prompt)
+    lengths = encoding.mask_BL.sum(1)
+    order = lengths.argsort(stable=True)
+    with tqdm(total=len(texts), desc=what, unit=" texts", dynamic_ncols=True, disable=None) as bar:
+        for rows in order.split(batch_size):
+            length = max(1, int(lengths[rows].max()))
+            yield Batch(
+                rows.tolist(),
+                encoding.tokens_BL[rows, :length],
+                encoding.mask_BL[rows, :length],
+                continues_BL[rows, :length],
+            )
+            bar.update(len(rows))
+
+
+@torch.no_grad()
+def score_texts(
+    lm: LanguageModel,
+    layer: int,
+    dictionary: Dictionary,
+    latents: Sequence[int],
+    texts: Sequence[Continuation],
+    *,
+    norm_limit: float,
+    batch_size: int,
+) -> list[Reading]:
+    """Read every text once with the unsteered model.
+
+    Args:
+        latents: the dictionary's numbers of those to look at.
+        norm_limit: activations of a larger norm are not read by the dictionary.
+    """
+    readings: list[Reading] = [Reading(0, None, None, None, None)] * len(texts)
+    seen: list[Tensor] = []
+
+    def look(x_BLD: Tensor) -> Tensor:
+        seen.append(x_BLD)
+        return x_BLD
+
+    for batch in read_continuations(lm, texts, batch_size, "reading"):
+        seen.clear()
+        logits_BLV = lm.logits(batch.tokens_BL, batch.mask_BL, layer, look)
+        x_BLD = seen[0].cpu()
+        is_text_BL = lm.text_mask(batch.tokens_BL, batch.mask_BL)
+        usable_BL = is_text_BL & (x_BLD.float().norm(dim=-1) <= norm_limit)
+        for row, i in enumerate(batch.rows):
+            predicts_T = batch.predicting(row)
+            if not batch.continues_BL[row].any():
+                continue
+            tokens_T = batch.tokens_BL[row, predicts_T + 1]
+            log_p_TV = logits_BLV[row, predicts_T].float().log_softmax(-1).cpu()
+            nll = -float(log_p_TV.gather(1, tokens_T[:, None]).mean()) if len(tokens_T) else None
+            usable_L = usable_BL[row].numpy()
+            inside_u = batch.continues_BL[row].numpy()[usable_L]
+            latents_K = pooled_D = None
+            if inside_u.any():
+                f_uF = encode_text(dictionary, x_BLD[row], usable_L)
+                latents_K = (
+                    f_uF[torch.from_numpy(inside_u), :][:, list(latents)].float().mean(0).cpu().numpy()
+                )
+                pooled_D = x_BLD[row][torch.from_numpy(usable_L)][inside_u].float().mean(0).numpy()
+            written_T = batch.tokens_BL[row][batch.continues_BL[row]].tolist()
+            readings[i] = Reading(len(written_T), nll, repetition(written_T), latents_K, pooled_D)
+    return readings
+
+
+def repetition(tokens: Sequence[int], n: int = N_GRAM) -> float | None:
+    """Share of the runs of n tokens that occurred earlier in the text; None for fewer than n tokens."""
+    runs = [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
+    return 1 - len(set(runs)) / len(runs) if runs else None
