@@ -60,3 +60,8 @@ def token_ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
     """The tokens of whole texts, however long, with the BOS that the tokenizer adds."""
     # Not a word about texts longer than the model reads at once: they are cut into contexts.
     return tokenizer(texts, truncation=False, verbose=False)["input_ids"]
+
+
+def token_offsets(tokenizer: Any, texts: list[str]) -> list[list[tuple[int, int]]]:
+    """Characters [start, end) of each token of whole texts, however long; (0, 0) for an added special one."""
+    return tokenizer(texts, truncation=False, verbose=False, return_offsets_mapping=True)["offset_mapping"]
