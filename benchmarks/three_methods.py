@@ -17,10 +17,11 @@ from pathlib import Path
 from machine import machine_facts
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
-from dictionary_learning import cli
+from dictionary_learning import cache_activations, cli
+from dictionary_learning.activation_cache import ActivationCache
 from dictionary_learning.evaluation import evaluate
 from dictionary_learning.language_model import LanguageModel
-from dictionary_learning.train_command import new_options, open_store, train_on
+from dictionary_learning.train_command import new_options, open_activations, train_on
 from dictionary_learning.utils import load_dictionary
 from experiments import probing
 
@@ -29,35 +30,38 @@ METHODS = {"temporal": "T-SAE", "matryoshka": "Matryoshka", "batch_top_k": "Batc
 PROBE_K = 10
 
 
-def train_all(flags: dict, runs: Path) -> None:
-    """Train what is missing, on activations that are recorded once."""
-    store = None
-    for arch in METHODS:
-        options, preset = new_options(
-            flags | {"arch": arch, "run_name": arch, "checkpoints_path": str(runs)}, "demo", [arch]
-        )
-        if all((runs / arch / f"trainer_{i}" / "ae.pt").exists() for i in range(len(options.seeds))):
-            continue
-        if store is None:
-            lm = LanguageModel.load(options.model, dtype=options.lm_dtype, layer=options.layer)
-            lm.truncate(options.layer)
-            store = open_store(lm, options)
-        train_on(store, options, preset)
+def record_all(flags: dict, n_eval_tokens: int) -> None:
+    """Record the activations of training and held-out documents, what is missing of them."""
+    sizes = ["--max_tokens", str(flags["max_tokens"]), "--eval_tokens", str(n_eval_tokens)]
+    where = ["--activations", flags["activations"], "--memory", flags["memory"], "--parts", "train", "eval"]
+    cache_activations.main(["--config", "demo", *where, *sizes])
 
 
-def evaluate_all(flags: dict, runs: Path, n_tokens: int, loss_tokens: int) -> None:
-    """Evaluate what is missing on held-out documents."""
-    missing = [path for path in folders(runs) if not (path / "three_methods_eval.json").exists()]
-    if not missing:
-        return
-    options, _ = new_options(
-        flags | {"run_name": "evaluation", "max_tokens": n_tokens, "batch_size": 1}, "demo", ["temporal"]
+def untrained(flags: dict, runs: Path) -> list[str]:
+    trainers = [f"trainer_{i}/ae.pt" for i in range(len(flags["seeds"]))]
+    return [arch for arch in METHODS if not all((runs / arch / name).exists() for name in trainers)]
+
+
+def unevaluated(runs: Path) -> list[Path]:
+    return [path for path in folders(runs) if not (path / "three_methods_eval.json").exists()]
+
+
+def train(arch: str, flags: dict, runs: Path) -> None:
+    options, preset = new_options(
+        flags | {"arch": arch, "run_name": arch, "checkpoints_path": str(runs)}, "demo", [arch]
     )
-    lm = LanguageModel.load(options.model, dtype=options.lm_dtype)
-    store = open_store(lm, options, part="eval")
-    for path in missing:
+    train_on(open_activations(options), options, preset)
+
+
+def evaluate_all(flags: dict, paths: list[Path], loss_tokens: int) -> None:
+    """Evaluate on held-out documents."""
+    cache = ActivationCache.open(flags["activations"])
+    layer = cache.options["layer"]
+    lm = LanguageModel.load(cache.options["model"], dtype=cache.options["lm_dtype"])
+    store = cache.store("eval")
+    for path in paths:
         dictionary, _ = load_dictionary(path)
-        result = evaluate(dictionary, store.contexts(8), lm=lm, layer=options.layer, loss_tokens=loss_tokens)
+        result = evaluate(dictionary, store.contexts(8), lm=lm, layer=layer, loss_tokens=loss_tokens)
         (path / "three_methods_eval.json").write_text(json.dumps(result))
         print(f"evaluated {path}", flush=True)
 
@@ -163,9 +167,14 @@ def main() -> None:
         "seeds": tuple(args.seeds),
         "memory": "4GB",
         "calibration_tokens": 65_536,
+        "activations": str(args.runs / "activations"),
     }
-    train_all(flags, args.runs)
-    evaluate_all(flags, args.runs, args.eval_tokens, args.loss_tokens)
+    if untrained(flags, args.runs) or unevaluated(args.runs):
+        record_all(flags, args.eval_tokens)
+    for arch in untrained(flags, args.runs):
+        train(arch, flags, args.runs)
+    if unevaluated(args.runs):
+        evaluate_all(flags, unevaluated(args.runs), args.loss_tokens)
     probe_all(args.runs, args.n_train, args.n_test)
     table = collect(args.runs)
     RESULTS.mkdir(exist_ok=True)

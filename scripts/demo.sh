@@ -11,6 +11,7 @@ cd "$(dirname "$0")/.."
 bash scripts/bootstrap.sh
 
 runs=runs/demo
+cache=$runs/activations
 train=dictionary_learning/dictionary_learning
 baselines=(matryoshka)
 
@@ -46,16 +47,22 @@ echo
 echo "== the demo's language model and texts"
 .venv/bin/python -m dictionary_learning.demo_assets
 
-train tsae "$train/train_temporal.py" --config demo
+# once for all trainings and the evaluation; goes on by itself where it was stopped
+echo
+echo "== record the language model's activations"
+.venv/bin/python -m dictionary_learning.cache_activations --config demo --activations "$cache" \
+  --parts train eval --eval_tokens 20000
+
+train tsae "$train/train_temporal.py" --config demo --activations "$cache"
 for arch in "${baselines[@]}"; do
-  train "$arch" "$train/train_baseline.py" --config demo --arch "$arch"
+  train "$arch" "$train/train_baseline.py" --config demo --arch "$arch" --activations "$cache"
 done
 
 names=(tsae "${baselines[@]}")
 
 step "evaluate on held-out documents" "$runs/tsae/trainer_0/eval_results.json" "$runs/tsae/trainer_0/ae.pt" \
   "$train/eval_temporal.py" --checkpoints_path "$runs" --compare "${names[@]}" \
-  --max_tokens 20000 --loss_tokens 4000
+  --activations "$cache" --max_tokens 20000 --loss_tokens 4000
 
 # keeps results that were computed with the same options by itself
 echo
