@@ -439,6 +439,25 @@ def test_max_tokens_uses_the_beginning_of_the_corpus_in_every_epoch(
         assert [int(n) for c in store.contexts(1) for n in c.mask_NL.sum(1)] == lengths
 
 
+@pytest.mark.parametrize(
+    ("document_tokens", "lengths"),
+    [
+        (2, [5, 8, 8, 2, 8, 8]),
+        (8, [5, 8, 8, 2, 8, 8]),
+        (16, [5, 8, 8, 8, 2, 8, 8, 5]),
+        (1000, [5, 8, 8, 4, 8, 2, 8, 8, 5]),
+    ],
+)
+@pytest.mark.parametrize("rows", [10, 1000])
+def test_of_a_long_document_only_its_first_contexts_are_used(
+    document_tokens: int, lengths: list[int], rows: int
+) -> None:
+    # documents of 5, 1, 20, 8, 2, 9 and 13 tokens; a document gives its first context in any case, and the
+    # one token that is left of 9 is no context
+    store = make_store(TEXTS, rows=rows, document_tokens=document_tokens)
+    assert [int(n) for c in store.contexts(1) for n in c.mask_NL.sum(1)] == lengths
+
+
 def test_the_statistics_count_each_block_once() -> None:
     whole = make_store(TEXTS + MARKED).statistics
     store = make_store(TEXTS + MARKED, rows=12)
@@ -463,7 +482,7 @@ def test_new_epochs_are_told() -> None:
 
 
 def test_the_config_records_every_option() -> None:
-    store = make_store(TEXTS, max_tokens=50)
+    store = make_store(TEXTS, max_tokens=50, document_tokens=40)
     config = store.pairs(4, mode="random", max_offset=3, seed=7).config
     assert config == {
         "d_submodule": 3,
@@ -476,6 +495,7 @@ def test_the_config_records_every_option() -> None:
         "dtype": "float32",
         "max_norm_ratio": 10.0,
         "max_tokens": 50,
+        "document_tokens": 40,
         "drop_special": True,
         "add_bos": True,
         "seed": 7,

@@ -38,6 +38,7 @@ VERSION = 1
 WRITE = "python -m dictionary_learning.cache_activations --activations"
 # What a cache knows of its activations.
 OPTIONS = {field.name for field in fields(DataOptions)} - {"device", "max_tokens"}
+ESSENTIAL = {"model", "lm_dtype", "layer", "dataset", "context_length", "memory", "store_dtype"}
 FACTS = {"d_model", "drop_special", "add_bos", "tokenizer_sha256", "weights_sha256"}
 
 
@@ -128,8 +129,10 @@ class ActivationCache:
                 )
                 for name, part in index["parts"].items()
             }
-            cache = cls(path, index["options"], index["facts"], index["provenance"], parts)
-            if OPTIONS - cache.options.keys() or FACTS - cache.facts.keys():
+            # an option that is younger than the cache was not there, as it is not by default
+            options = {name: getattr(DataOptions, name) for name in OPTIONS} | index["options"]
+            cache = cls(path, options, index["facts"], index["provenance"], parts)
+            if ESSENTIAL - index["options"].keys() or FACTS - cache.facts.keys():
                 raise ValueError("options")
         except UserError:
             raise
@@ -259,9 +262,9 @@ class ActivationCache:
         return True
 
     def digest(self, part: str) -> str:
-        """A SHA-256 of what a part holds and of how it was made."""
+        """A SHA-256 of what a part holds."""
         shards = [shard.sha256 for shard in self.parts[part].shards]
-        return hashlib.sha256(json.dumps([self.options, self.facts, shards]).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(shards).encode()).hexdigest()
 
 
 class CachedStore(Store):
@@ -288,6 +291,7 @@ class CachedStore(Store):
             "memory_bytes": memory_bytes,
             "dtype": options["store_dtype"],
             "max_norm_ratio": max_norm_ratio,
+            "document_tokens": options["document_tokens"],
             "max_tokens": max_tokens if max_tokens is not None else cache.parts[part].max_tokens,
             "drop_special": facts["drop_special"],
             "add_bos": facts["add_bos"],

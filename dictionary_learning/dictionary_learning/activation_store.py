@@ -56,6 +56,7 @@ class ActivationStore(Store):
         dtype: torch.dtype = torch.float32,
         max_norm_ratio: float | None = 10.0,
         max_tokens: int | None = None,
+        document_tokens: int | None = None,
         device: str | torch.device = "cpu",
         drop_special: bool = True,
         add_bos: bool = True,
@@ -74,6 +75,7 @@ class ActivationStore(Store):
             max_norm_ratio: tokens with a norm above this multiple of their block's median (attention sinks)
                 are not usable; None keeps all.
             max_tokens: use only so many text tokens of the corpus, from its beginning.
+            document_tokens: use only so many text tokens of a document, from its beginning.
             device: where the activations are stored and the batches arise.
             drop_special: special tokens are not usable.
             add_bos: put a BOS in front of every context if the tokenizer puts one in front of a text.
@@ -107,6 +109,7 @@ class ActivationStore(Store):
         self._device = torch.device(device)
         self._max_norm_ratio = max_norm_ratio
         self._max_tokens = max_tokens
+        self._document_tokens = document_tokens
         self._add_bos = add_bos
         self._drop_special = drop_special
         self._bytes_per_row = bytes_per_token(lm.d_model, dtype)
@@ -126,6 +129,7 @@ class ActivationStore(Store):
             "dtype": str(dtype).removeprefix("torch."),
             "max_norm_ratio": max_norm_ratio,
             "max_tokens": max_tokens,
+            "document_tokens": document_tokens,
             "drop_special": drop_special,
             "add_bos": add_bos,
         }
@@ -248,6 +252,7 @@ class ActivationStore(Store):
             self._context_length,
             drop_special=self._drop_special,
             add_bos=self._add_bos,
+            document_tokens=self._document_tokens,
         )
         return dropwhile(lambda c: c.position == start.position and c.number < start.context, contexts)
 

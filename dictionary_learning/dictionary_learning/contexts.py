@@ -86,6 +86,7 @@ def read_contexts(
     *,
     drop_special: bool = True,
     add_bos: bool = True,
+    document_tokens: int | None = None,
 ) -> Iterator[TokenContext]:
     """Contexts of at most `context_length` tokens, in the order of the documents.
 
@@ -94,19 +95,23 @@ def read_contexts(
     Args:
         drop_special: special tokens are no text.
         add_bos: put the BOS in front of every context if the tokenizer puts it in front of a text.
+        document_tokens: of each document, only the contexts within so many text tokens, and at least one.
     """
     bos = [lm.bos_id] if add_bos and lm.bos_id is not None else []
     room = context_length - len(bos)
-    n_contexts = 0
+    n_contexts = n_tokens = 0
     position = -1
     for group in _groups(stream):
         tokens = token_ids(lm.tokenizer, [piece.text for piece in group])
         for piece, row in zip(group, tokens, strict=True):
             if piece.position != position:
-                position, n_contexts = piece.position, 0
+                position, n_contexts, n_tokens = piece.position, 0, 0
             for start in range(int(row[:1] == [lm.bos_id]), len(row), room):
                 tokens_L = torch.tensor(bos + row[start : start + room], dtype=torch.int32)
                 n_text = int(text_mask(lm, tokens_L, drop_special).sum())
+                n_tokens += n_text
+                if document_tokens is not None and n_contexts and n_tokens > document_tokens:
+                    break
                 if n_text >= MIN_TEXT_TOKENS:
                     yield TokenContext(tokens_L, n_text, piece.document, position, n_contexts)
                     n_contexts += 1

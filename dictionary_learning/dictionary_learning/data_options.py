@@ -65,6 +65,11 @@ class DataOptions:
     max_tokens: int | None = option(
         None, "use only so many tokens of the texts, from the beginning", group="text"
     )
+    document_tokens: int | None = option(
+        None,
+        "use only so many tokens of a document, its first ones, so that a few long ones do not fill the run",
+        group="text",
+    )
 
     # activations
     lm_batch_size: int = option(
@@ -87,6 +92,9 @@ class DataOptions:
         self._require(self.lm_batch_size > 0, "lm_batch_size", "must be at least 1")
         self._require(self.layer >= 0, "layer", "must not be negative")
         self._require(self.context_length >= 2, "context_length", "must be at least 2: a pair is two tokens")
+        self._require(
+            self.document_tokens is None or self.document_tokens >= 2, "document_tokens", "must be at least 2"
+        )
         self._require(0 <= self.eval_share < 1, "eval_share", "must be at least 0 and below 1")
         self._require(self.max_norm_ratio > 1, "max_norm_ratio", "must be above 1, such as 10")
         parse_bytes(self.memory)

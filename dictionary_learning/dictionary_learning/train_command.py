@@ -137,6 +137,7 @@ def open_store(lm: Any, options: DataOptions, part: str = "train") -> Any:
         dtype=options.torch_store_dtype,
         max_norm_ratio=options.max_norm_ratio,
         max_tokens=options.max_tokens,
+        document_tokens=options.document_tokens,
         log=say,
     )
 
@@ -477,7 +478,7 @@ def buffer_config(options: TrainOptions, store: Mapping[str, Any]) -> dict[str, 
     """What config.json records under "buffer": upstream's keys, and how to make these activations again."""
     names = (
         "model lm_dtype layer dataset subset split text_field eval_share context_length max_tokens "
-        "max_norm_ratio lm_batch_size memory store_dtype activations normalize"
+        "document_tokens max_norm_ratio lm_batch_size memory store_dtype activations normalize"
     )
     return {**store, **{name: getattr(options, name) for name in names.split()}}
 
