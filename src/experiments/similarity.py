@@ -25,6 +25,8 @@ Writes <run>/similarity/<dataset>_chunk<c>.json with all options and the figure 
 --compare puts several runs in one figure and tells how much each differs from the first, text by text.
 """
 
+import dataclasses
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,6 +48,7 @@ from temporal_saes.cli import (
     labelled_texts,
     resolve,
     resolve_several,
+    slug,
 )
 from temporal_saes.features import Tokens
 from temporal_saes.intervals import INTERVAL, as_json, mean_interval
@@ -121,13 +124,16 @@ def main(argv: list[str] | None = None) -> None:
     options = build(SimilarityOptions, vars(parser().parse_args(argv)))
     subjects = resolve_several(options.compare, options) if options.compare else [resolve(options)]
     check_one_model(subjects)
+    given = join(passages_of_files(options.passages)) if options.passages else None
+    if given is not None:
+        options = _named_for(given, options)
     paths = [subject.result_path(options, "similarity") for subject in subjects]
     for path in paths:
         check_writable(path.parent)
     context_length = min(subject.context_length for subject in subjects)
-    material = _read_material(options, context_length)
+    documents = [] if given else _read_documents(options, context_length)
     models = LanguageModels(options.device)
-    joined = _joined(material, options, models.get(subjects[0]), context_length)
+    joined = _joined(given, documents, options, models.get(subjects[0]), context_length)
     results, shown = [], []
     for subject, path in zip(subjects, paths, strict=True):
         texts = _read_texts(joined, models.get(subject), subject, options)
@@ -147,10 +153,15 @@ def main(argv: list[str] | None = None) -> None:
 # --- the texts ---
 
 
-def _read_material(options: SimilarityOptions, context_length: int) -> list[LabelledText] | Joined:
-    """What needs no language model: the documents to draw from, or the given files as one text."""
-    if options.passages:
-        return join(passages_of_files(options.passages))
+def _named_for(given: Joined, options: SimilarityOptions) -> SimilarityOptions:
+    """The options with a data set's name that stands for the given files, so that results do not collide."""
+    digest = hashlib.sha256(given.text.encode()).hexdigest()[:6]
+    name = f"{slug(given.passages[0].title)}-{digest}"
+    return dataclasses.replace(options, dataset=name, data_path=None, text_field=None, label_field=None)
+
+
+def _read_documents(options: SimilarityOptions, context_length: int) -> list[LabelledText]:
+    """The documents to draw passages from, once it is known that the windows fit into these."""
     _, shortest = passage_tokens(context_length, options.n_passages)
     if options.half_width > shortest:
         raise UserError(
@@ -161,23 +172,27 @@ def _read_material(options: SimilarityOptions, context_length: int) -> list[Labe
 
 
 def _joined(
-    material: list[LabelledText] | Joined, options: SimilarityOptions, lm: Any, context_length: int
+    given: Joined | None,
+    documents: Sequence[LabelledText],
+    options: SimilarityOptions,
+    lm: Any,
+    context_length: int,
 ) -> list[Joined]:
-    if not isinstance(material, Joined):
+    if given is None:
         return draw_joined(
-            material,
+            documents,
             lm,
             options.n_texts,
             n_passages=options.n_passages,
             context_length=context_length,
             seed=options.seed,
         )
-    if not fits(material, lm, context_length):
+    if not fits(given, lm, context_length):
         raise UserError(
-            f"the {len(material.passages)} files of --passages have more than {context_length} tokens "
+            f"the {len(given.passages)} files of --passages have more than {context_length} tokens "
             f"together: shorten them or give a longer --context_length."
         )
-    return [material]
+    return [given]
 
 
 class Text(NamedTuple):

@@ -1,0 +1,187 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from toy_runs import EXPERIMENTS, LAYER, load_script, make_run
+
+from dictionary_learning.errors import UserError
+from dictionary_learning.language_model import LanguageModel
+
+SCRIPT = EXPERIMENTS / "similarity.py"
+similarity = load_script("similarity")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("TEMPORAL_SAES_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def runs(tmp_path, tiny_lm_folder) -> Path:
+    for kind in ("grouped", "plain", "attention"):
+        make_run(tmp_path / "runs" / kind, tiny_lm_folder, kind=kind)
+    make_run(tmp_path / "runs" / "wide", tiny_lm_folder, width=40)
+    return tmp_path / "runs"
+
+
+def flags(runs: Path, corpus: Path, *more: str) -> list[str]:
+    return [
+        *["--checkpoints_path", str(runs), "--dataset", str(corpus), "--label_field", "domain"],
+        *["--device", "cpu", "--n_texts", "4", "--half_width", "6", *more],
+    ]
+
+
+def passages(folder: Path, *texts: str) -> list[str]:
+    paths = [folder / f"passage{i}.txt" for i in range(len(texts))]
+    for path, text in zip(paths, texts, strict=True):
+        path.write_text(text)
+    return list(map(str, paths))
+
+
+COMETS = "The distant comet circles the galaxy. A comet near the orbit often eclipses it."
+JUDGES = "Every judge overrules a criminal statute. The federal tribunal upholds the verdict."
+
+
+def only_result(runs: Path) -> dict:
+    (path,) = runs.glob("*/similarity/*.json")
+    return json.loads(path.read_text())
+
+
+def test_the_script_runs_from_another_folder(runs, tiny_corpus, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    words = flags(runs, tiny_corpus, "--run_name", "grouped")
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), *words], cwd=elsewhere, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    (path,) = (runs / "grouped" / "similarity").glob("*.json")
+    assert path.with_suffix(".png").is_file()
+    assert path.with_suffix(".pdf").is_file()
+    result = json.loads(path.read_text())
+    assert result["options"]["n_texts"] == result["n_texts"] == 4
+    assert (result["subject"]["layer"], result["subject"]["split"]) == (LAYER, "high")
+    assert len(result["shown"]["true"]) == 2
+    for numbers in result["detectors"].values():
+        given = numbers["given_number"]
+        assert len(given["f1_of_texts"]) == 4
+        assert 0 <= given["f1"]["mean"] <= 1
+        assert given["true_a_text"] == 2
+        assert 0 < given["chance_f1"] < given["chance_f1_sentence_starts"] < 1
+    assert "novelty, given number" in done.stdout
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_compare_reads_the_same_texts_through_every_subject(runs, tiny_corpus, capsys):
+    names = ["grouped:0", "grouped:1", "attention:0", "attention:1", "plain", "baseline_model"]
+    similarity.main(flags(runs, tiny_corpus, "--compare", *names, "--detector", "segments"))
+    results = {}
+    for path in set(runs.glob("*/similarity/*.json")) - set(runs.glob("comparisons/similarity/*.json")):
+        result = json.loads(path.read_text())
+        results[result["name"]] = result
+    assert sorted(result["subject"]["split"] for result in results.values()) == [
+        *["all", "all", "high", "low", "novel", "predicted"]
+    ]
+    assert len({result["texts_sha256"] for result in results.values()}) == 1
+    assert len({json.dumps(result["shown"]["true"]) for result in results.values()}) == 1
+    (path,) = (runs / "comparisons" / "similarity").glob("*.json")
+    assert path.with_suffix(".pdf").is_file()
+    differences = json.loads(path.read_text())
+    assert differences["first"] == "grouped:0"
+    assert list(differences["f1_minus_first"]) == [*names[1:4], "plain:0", "baseline_model"]
+    own = results["baseline_model"]["detectors"]["novelty"]["own_number"]["f1"]["mean"]
+    first = results["grouped:0"]["detectors"]["novelty"]["own_number"]["f1"]["mean"]
+    paired = differences["f1_minus_first"]["baseline_model"]["novelty"]["own_number"]
+    assert paired["mean"] == pytest.approx(own - first)
+    assert "F1 minus that of grouped:0" in capsys.readouterr().out
+
+
+def test_activations_of_the_tiny_model_know_the_boundaries_of_its_domains(runs, tiny_corpus):
+    # no word is in two domains, and the model's activations hold the word
+    more = ["--compare", "baseline_model", "grouped", "--n_texts", "6", "--half_width", "10"]
+    similarity.main(flags(runs, tiny_corpus, *more))
+    (path,) = (runs / "baseline_model" / "similarity").glob("*.json")
+    scores = json.loads(path.read_text())["detectors"]["novelty"]["given_number"]
+    assert scores["f1"]["mean"] > scores["chance_f1_sentence_starts"]
+
+
+def test_given_files_are_joined_in_their_order(runs, tiny_corpus, tmp_path):
+    files = passages(tmp_path, COMETS, JUDGES)
+    similarity.main(flags(runs, tiny_corpus, "--run_name", "plain", "--passages", *files))
+    result = only_result(runs)
+    assert result["shown"]["text"] == f"{COMETS} {JUDGES}"
+    assert result["shown"]["passages"] == ["passage0", "passage1"]
+    assert result["detectors"]["novelty"]["own_number"]["f1"]["low"] is None
+    assert result["detectors"]["novelty"]["own_number"]["true_a_text"] == 1
+
+
+def test_one_file_has_a_kernel_and_no_score(runs, tiny_corpus, tmp_path, capsys):
+    files = passages(tmp_path, f"{COMETS} {JUDGES}")
+    more = ["--compare", "plain", "baseline_model", "--passages", *files]
+    similarity.main(flags(runs, tiny_corpus, *more))
+    (path,) = (runs / "plain" / "similarity").glob("*.json")
+    result = json.loads(path.read_text())
+    assert result["detectors"] == {}
+    assert result["shown"]["true"] == []
+    assert list((runs / "comparisons" / "similarity").glob("*.png"))
+    assert "boundaries found at the tokens" in capsys.readouterr().out
+
+
+def test_results_for_other_files_do_not_overwrite_each_other(runs, tiny_corpus, tmp_path):
+    run = ["--run_name", "plain"]
+    similarity.main(flags(runs, tiny_corpus, *run))
+    similarity.main(flags(runs, tiny_corpus, *run, "--passages", *passages(tmp_path, COMETS, JUDGES)))
+    similarity.main(flags(runs, tiny_corpus, *run, "--passages", *passages(tmp_path, JUDGES, COMETS)))
+    assert len(list(runs.glob("plain/similarity/*.json"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ([], "--run_name is missing"),
+        (["--run_name", "nobody"], "no run 'nobody'"),
+        (["--run_name", "plain", "--chunk", "1"], "--chunk 1 needs groups"),
+        (["--run_name", "plain", "--n_texts", "0"], "--n_texts 0"),
+        (["--run_name", "plain", "--show", "4"], "--show 4 does not exist: there are the texts 0 to 3"),
+        (["--run_name", "plain", "--cut", "2"], "--cut 2.0 is no cosine"),
+        (["--run_name", "plain", "--half_width", "1"], "--half_width 1"),
+        (["--run_name", "plain", "--half_width", "16"], "shortest passage, 15 tokens"),
+        (["--run_name", "plain", "--n_passages", "1"], "no boundary"),
+        (["--run_name", "plain", "--n_passages", "9"], "shorter than 8 tokens"),
+        (["--run_name", "plain", "--passages", "nowhere.txt"], "no file nowhere.txt"),
+        (["--run_name", "plain", "--tolerance", "-1"], "--tolerance -1"),
+    ],
+)
+def test_mistakes_are_told_before_the_language_model_is_loaded(
+    runs, tiny_corpus, monkeypatch, more, sentence
+):
+    def refuse(*args, **options):
+        raise AssertionError("loaded before the mistake was seen")
+
+    monkeypatch.setattr(LanguageModel, "load", refuse)
+    with pytest.raises(UserError, match=sentence):
+        similarity.main(flags(runs, tiny_corpus, *more))
+    assert not list(runs.glob("*/similarity"))
+
+
+def test_what_only_the_language_model_shows_is_told_too(runs, tiny_corpus, tmp_path):
+    with pytest.raises(UserError, match="width 40"):
+        similarity.main(flags(runs, tiny_corpus, "--run_name", "wide"))
+    with pytest.raises(UserError, match="4000 were asked for"):
+        similarity.main(flags(runs, tiny_corpus, "--run_name", "plain", "--n_texts", "4000"))
+    with pytest.raises(UserError, match="the data have 3"):
+        similarity.main(flags(runs, tiny_corpus, "--run_name", "plain", "--n_passages", "4"))
+    files = passages(tmp_path, COMETS * 5, JUDGES)
+    with pytest.raises(UserError, match="more than 96 tokens together"):
+        similarity.main(flags(runs, tiny_corpus, "--run_name", "plain", "--passages", *files))
+    files = passages(tmp_path, "A moon.", "A judge.")
+    with pytest.raises(UserError, match="--half_width 6 needs 12"):
+        similarity.main(flags(runs, tiny_corpus, "--run_name", "plain", "--passages", *files))
+
+
+def test_runs_of_two_language_models_are_not_compared(runs, tiny_corpus, tmp_path):
+    make_run(runs / "other", tmp_path / "another_model", kind="plain")
+    with pytest.raises(UserError, match="compare runs of one model"):
+        similarity.main(flags(runs, tiny_corpus, "--compare", "plain", "other"))
