@@ -274,6 +274,34 @@ def test_a_position_that_is_not_usable_is_no_context():
     assert value(results, "l1") == pytest.approx(6 * (10 + 3) / 6)
 
 
+def test_the_parts_of_a_reconstruction_are_compared():
+    """Two splits of a decoder that is the identity: what each adds is its own dimensions of x."""
+
+    class Halves(Scaled):
+        def encode(self, x):
+            return x[..., [0, 1, 1, 1]]
+
+        def decode(self, f):
+            zero = torch.zeros_like(f[..., 0])
+            # the second part points half along the first; 7 is a bias
+            return torch.stack([f[..., 0] + f[..., 2], f[..., 3], zero + 7], dim=-1)
+
+    ae = Halves(3, 1.0)
+    ae.dict_size, ae.named = 4, {"predicted": slice(0, 2), "novel": slice(2, 4)}
+    x_NLD = torch.tensor([[[3.0, 4.0, 0.0], [6.0, 0.0, 0.0]]])
+    batch = Contexts(
+        x_NLD, torch.ones(1, 2).bool(), torch.ones(1, 2, dtype=torch.int32), torch.zeros(1).long()
+    )
+    results = evaluate(ae, [batch])
+    # parts: (3, 0) and (4, 4) at the first token, (6, 0) and nothing at the second
+    assert value(results, "norm_share", "predicted") == pytest.approx(9 / (9 + 32**0.5))
+    assert value(results, "energy_share", "novel") == pytest.approx(32 / (45 + 32))
+    assert value(results, "cosine_of_parts") == pytest.approx(0.5**0.5)
+    assert results["measures"]["all"]["cosine_of_parts"]["left_out"] == 1
+    # x̂ = (7, 4, 7) and (6, 0, 7): errors (4, 0, 7) and (0, 0, 7)
+    assert value(results, "nmse") == pytest.approx((16 + 49 + 49) / (25 + 36))
+
+
 def test_undefined_values_are_left_out_and_counted():
     batch = contexts([8, 6])
     batch.x_NLD[1] = batch.x_NLD[1, 0]  # one activation, six times: no variance and no slope

@@ -10,7 +10,6 @@ tokenisation are the run's own unless a flag says otherwise. Several runs, side 
 """
 
 import dataclasses
-import hashlib
 import json
 import sys
 import time
@@ -86,6 +85,9 @@ class EvalOptions:
     context_length: int | None = option(
         None, "tokens a context instead of the run's", group="text", spellings=("ctx_len",)
     )
+    document_tokens: int | None = option(
+        None, "tokens of a document that are used instead of the run's", group="text"
+    )
     max_norm_ratio: float | None = option(
         None, "norm filter instead of the run's, a multiple of the median norm", group="text"
     )
@@ -145,6 +147,7 @@ class Setting:
     part: str
     eval_share: float
     context_length: int
+    document_tokens: int | None
     max_norm_ratio: float | None
     drop_special: bool
     add_bos: bool
@@ -169,29 +172,34 @@ def evaluate_runs(options: EvalOptions) -> dict[str, dict[str, Any]]:
         UserError: a run, a checkpoint, a model, a layer or documents that are not there or do not fit.
     """
     from dictionary_learning import evaluation_report, figures
-    from dictionary_learning.utils import load_dictionary
+    from dictionary_learning.utils import find_run, load_dictionary, weights_path, weights_sha256
 
-    folders = {name: find_trainer(name, options) for name in options.runs}
+    runs = {name: find_run(name, options.checkpoints_path, options.trainer) for name in options.runs}
+    # beside the weights; a folder of the hub's cache is not ours to write to
+    targets = {
+        name: run.dictionary if run.dictionary.is_relative_to(run.results) else run.results
+        for name, run in runs.items()
+    }
     activations = _Activations(options)
     subjects = {}
-    for name, folder in folders.items():
-        dictionary, config = load_dictionary(folder, options.device, options.checkpoint)
-        subjects[name] = dictionary, resolve(options, config, folder)
+    for name, run in runs.items():
+        dictionary, config = load_dictionary(run.dictionary, options.device, options.checkpoint)
+        subjects[name] = dictionary, resolve(options, config, run.dictionary)
         activations.check(subjects[name][1], config.get("buffer") or {})
-        check_writable(Path(options.output_dir or folder))
+        check_writable(Path(options.output_dir or targets[name]))
 
     results: dict[str, dict[str, Any]] = {}
     for name, (dictionary, setting) in subjects.items():
         results[name] = _evaluate(activations, dictionary, setting, options) | {
             "run": name,
             "dict_class": type(dictionary).__name__,
-            "checkpoint": options.checkpoint or "ae.pt",
-            "weights_sha256": _sha256(folders[name], options.checkpoint),
+            "checkpoint": options.checkpoint or weights_path(runs[name].dictionary).name,
+            "weights_sha256": weights_sha256(runs[name].dictionary, options.checkpoint),
             "setting": dataclasses.asdict(setting),
             "options": dataclasses.asdict(options),
             "provenance": provenance(),
         }
-        path = result_path(name, folders[name], options)
+        path = result_path(name, targets[name], options)
         save_text(path, json.dumps(results[name], indent=1, allow_nan=False, ensure_ascii=False) + "\n")
         method = figures.method_of(type(dictionary).__name__)
         figure = evaluation_report.draw({name: results[name]}, [method], _figure_path(path))
@@ -210,31 +218,6 @@ def evaluate_runs(options: EvalOptions) -> dict[str, dict[str, Any]]:
     return results
 
 
-def find_trainer(name: str, options: EvalOptions) -> Path:
-    """The folder with config.json and weights: of a run by name or path, or of one of its trainers.
-
-    Raises:
-        UserError: there is none.
-    """
-    from dictionary_learning.utils import trainer_folder
-
-    inside = Path(options.checkpoints_path) / name
-    folder = inside if inside.is_dir() else Path(name)
-    if not folder.is_dir():
-        there = sorted(path.name for path in Path(options.checkpoints_path).glob("*") if path.is_dir())
-        known = f"it has {', '.join(there)}" if there else "it has none"
-        raise UserError(
-            f"there is no run {name!r} in {options.checkpoints_path} ({known}): check --run_name and "
-            "--checkpoints_path."
-        )
-    trainer = folder / f"trainer_{options.trainer}"
-    if (trainer / "config.json").is_file():
-        return trainer
-    if options.trainer and not (folder / "config.json").is_file():
-        raise UserError(f"{folder} has no {trainer.name} with a config.json: check --trainer.")
-    return trainer_folder(folder)
-
-
 def resolve(options: EvalOptions, config: dict[str, Any], folder: Path) -> Setting:
     """What to evaluate on: the flags, else what the run's config.json says, else the usual.
 
@@ -251,7 +234,7 @@ def resolve(options: EvalOptions, config: dict[str, Any], folder: Path) -> Setti
     }
     for flag, value in given.items():
         if value is None:
-            raise UserError(f"{folder / 'config.json'} does not say which {flag} to use: give --{flag}.")
+            raise UserError(f"the config in {folder} does not say which {flag} to use: give --{flag}.")
     eval_share = buffer.get("eval_share", 0.1)
     if options.part == "eval" and not eval_share:
         raise UserError(
@@ -266,6 +249,7 @@ def resolve(options: EvalOptions, config: dict[str, Any], folder: Path) -> Setti
         text_field=_first(options.text_field, texts.get("text_field"), "text"),
         part=options.part,
         eval_share=eval_share,
+        document_tokens=_first(options.document_tokens, buffer.get("document_tokens")),
         max_norm_ratio=_first(options.max_norm_ratio, buffer.get("max_norm_ratio", 10.0)),
         drop_special=buffer.get("drop_special", True),
         add_bos=buffer.get("add_bos", True),
@@ -345,6 +329,7 @@ class _Activations:
             memory_bytes=parse_bytes(self.options.memory),
             max_norm_ratio=setting.max_norm_ratio,
             max_tokens=self._max_tokens(setting),
+            document_tokens=setting.document_tokens,
             drop_special=setting.drop_special,
             add_bos=setting.add_bos,
             log=say,
@@ -434,12 +419,6 @@ def result_path(name: str, folder: Path, options: EvalOptions) -> Path:
 
 def _figure_path(path: Path) -> Path:
     return path.with_name(path.stem.replace("eval_results", "eval", 1))
-
-
-def _sha256(folder: Path, checkpoint: str | None) -> str:
-    path = folder / (checkpoint or "ae.pt")
-    with (path if path.is_file() else Path(checkpoint or "")).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _slug(text: str) -> str:

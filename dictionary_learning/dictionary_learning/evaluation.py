@@ -28,6 +28,7 @@ MASKS = (
 )
 
 FORMULAS = {
+    "nmse": "Σ‖x - x̂‖² / Σ‖x‖², over all tokens",
     "fve_global": "1 - Σ‖x - x̂‖² / Σ‖x - mean x‖², over all tokens",
     "fve_context_mean": "mean over contexts of 1 - Var(x - x̂) / Var(x), each over the context's tokens and "
     "summed over dimensions (as in the papers)",
@@ -39,6 +40,9 @@ FORMULAS = {
     "l0_context": "mean over contexts of the number of latents that are not zero at any token",
     "l1": "mean over tokens of Σ|f|",
     "alive": "share of the latents that are not zero at any token",
+    "norm_share": "Σ‖p‖₂ / Σ over splits of Σ‖p‖₂, where p is what the split's latents add to x̂",
+    "energy_share": "the same with ‖p‖²",
+    "cosine_of_parts": "mean over tokens of cos(p, p'), for two splits",
     "loss_clean": "mean over predictions of a next token of its cross-entropy, in nats",
     "loss_reconstructed": "the same with x̂ in place of x",
     "loss_ablated": "the same with zero in place of x",
@@ -86,6 +90,7 @@ def evaluate(
     splits = {"all": slice(0, dictionary.dict_size), **dictionary.splits()}
     reconstruction = {name: _Reconstruction() for name in splits}
     activity = _Activity(dictionary.dict_size)
+    parts = _Parts(list(dictionary.splits()))
     smooth = SmoothnessMean()
     loss = CrossEntropy(lm, layer, memory_bytes) if lm is not None and layer is not None else None
     longest = 0
@@ -94,10 +99,12 @@ def evaluate(
         x_nD, x_hat_nD, f_nF = _codes(dictionary, batch)
         counts = batch.mask_NL.sum(1).tolist()
         reconstruction["all"].add(x_nD, x_hat_nD, counts)
-        for name, part in dictionary.splits().items():
-            only_nF = torch.zeros_like(f_nF)
-            only_nF[:, part] = f_nF[:, part]
-            reconstruction[name].add(x_nD, dictionary.decode(only_nF), counts)
+        of_split = {name: _decode_alone(dictionary, f_nF, part) for name, part in dictionary.splits().items()}
+        for name, x_hat_of_split_nD in of_split.items():
+            reconstruction[name].add(x_nD, x_hat_of_split_nD, counts)
+        if of_split:
+            nothing_1D = dictionary.decode(f_nF.new_zeros(1, f_nF.shape[1]))
+            parts.add([x_hat_of_split_nD - nothing_1D for x_hat_of_split_nD in of_split.values()])
         activity.add(f_nF, counts)
         for f_TF, x_TD in zip(f_nF.split(counts), x_nD.split(counts), strict=True):
             smooth.add(smoothness(f_TF, x_TD, dictionary.splits()))
@@ -110,16 +117,16 @@ def evaluate(
 
     measures: dict[str, dict[str, Measure]] = {}
     for name, part in splits.items():
-        of_split = measures[name] = reconstruction[name].measures() | activity.measures(part)
+        measures[name] = reconstruction[name].measures() | activity.measures(part) | parts.measures(name)
         for metric, mean in smooth.mean()[name].items():
-            of_split[f"smoothness_{metric}"] = _measure(
+            measures[name][f"smoothness_{metric}"] = _measure(
                 mean.value, contexts=mean.texts, left_out=mean.left_out
             )
     if loss is not None:
         for key, value in loss.means().items():
             measures["all"][key] = _measure(value, predictions=loss.predictions)
-    for of_split in measures.values():
-        for key, measure in of_split.items():
+    for found in measures.values():
+        for key, measure in found.items():
             measure["formula"] = FORMULAS[key]
     return {
         "tokens": activity.tokens,
@@ -172,6 +179,13 @@ def _codes(dictionary: Dictionary, batch: Contexts) -> tuple[Tensor, Tensor, Ten
     return x_nD, x_hat_nD, f_nF
 
 
+def _decode_alone(dictionary: Dictionary, f_nF: Tensor, part: slice) -> Tensor:
+    """The reconstruction from the latents of one split."""
+    only_nF = torch.zeros_like(f_nF)
+    only_nF[:, part] = f_nF[:, part]
+    return dictionary.decode(only_nF)
+
+
 class _Reconstruction:
     """Sums over x and one reconstruction of it."""
 
@@ -221,6 +235,7 @@ class _Reconstruction:
         variation = self.square - n * mean_D.square().sum().item()
         left_out = n - self.l2_ratio_tokens
         return {
+            "nmse": _measure(_share(self.error_square, self.square), tokens=n),
             "fve_global": _measure(_share(variation - self.error_square, variation), tokens=n),
             "fve_context_mean": _measure(
                 _share(self.context_fve, self.contexts),
@@ -237,6 +252,52 @@ class _Reconstruction:
                 _share(self.l2_ratio, self.l2_ratio_tokens), tokens=self.l2_ratio_tokens, left_out=left_out
             ),
             "relative_bias": _measure(_share(self.x_hat_square, self.dot), tokens=n),
+        }
+
+
+class _Parts:
+    """Sums over what each split adds to the reconstruction."""
+
+    def __init__(self, splits: list[str]) -> None:
+        self.splits = splits
+        self.norm = dict.fromkeys(splits, 0.0)
+        self.energy = dict.fromkeys(splits, 0.0)
+        self.tokens = 0
+        self.cosine, self.cosine_tokens = 0.0, 0
+
+    def add(self, parts: list[Tensor]) -> None:
+        """
+        Args:
+            parts: [n, D] of each split.
+        """
+        parts = [_double(part_nD) for part_nD in parts]
+        norms = [part_nD.norm(dim=1) for part_nD in parts]
+        self.tokens += len(parts[0])
+        for name, norm_n in zip(self.splits, norms, strict=True):
+            self.norm[name] += norm_n.sum().item()
+            self.energy[name] += norm_n.square().sum().item()
+        if len(parts) == 2:
+            long_n = norms[0] * norms[1] > 0
+            dot_n = (parts[0] * parts[1]).sum(1)[long_n]
+            self.cosine += (dot_n / (norms[0] * norms[1])[long_n]).sum().item()
+            self.cosine_tokens += int(long_n.sum())
+
+    def measures(self, name: str) -> dict[str, Measure]:
+        if name in self.splits:
+            return {
+                "norm_share": _measure(_share(self.norm[name], sum(self.norm.values())), tokens=self.tokens),
+                "energy_share": _measure(
+                    _share(self.energy[name], sum(self.energy.values())), tokens=self.tokens
+                ),
+            }
+        if len(self.splits) != 2:
+            return {}
+        return {
+            "cosine_of_parts": _measure(
+                _share(self.cosine, self.cosine_tokens),
+                tokens=self.cosine_tokens,
+                left_out=self.tokens - self.cosine_tokens,
+            )
         }
 
 
@@ -299,6 +360,7 @@ _FLAT = {
     "frac_recovered": "loss_recovered",
     "frac_alive": "alive",
 }
+_ENDINGS = {"all": "tot", "high": "h", "low": "l"}
 _FLAT_SMOOTHNESS = {
     "smoothness_tv": "total_variation",
     "lipschitz_cont": "lipschitz",
@@ -315,9 +377,8 @@ def flat_keys(
     flat: dict[str, Any] = {
         key: measures["all"][name]["value"] for key, name in _FLAT.items() if name in measures["all"]
     }
-    for split, ending in (("all", "tot"), ("high", "h"), ("low", "l")):
-        if split not in measures:
-            continue
+    for split in measures:
+        ending = _ENDINGS.get(split, split)
         for key, metric in _FLAT_SMOOTHNESS.items():
             flat[f"{key}_{ending}"] = measures[split][f"smoothness_{metric}"]["value"]
         if split != "all":

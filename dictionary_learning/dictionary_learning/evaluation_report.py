@@ -12,7 +12,8 @@ from dictionary_learning import figures
 Results = Mapping[str, Mapping[str, Any]]  # name of a run: its results
 
 _ROWS = (
-    ("reconstruction", ("fve_global", "fve_context_mean", "cosine", "l2_ratio", "relative_bias")),
+    ("reconstruction", ("nmse", "fve_global", "fve_context_mean", "cosine", "l2_ratio", "relative_bias")),
+    ("parts of the reconstruction", ("norm_share", "energy_share", "cosine_of_parts")),
     ("sparsity", ("l0", "l0_context", "alive")),
     (
         "smoothness",
@@ -27,8 +28,12 @@ _ROWS = (
     ("language model", ("loss_clean", "loss_reconstructed", "loss_ablated", "loss_recovered")),
 )
 _LABELS = {
+    "nmse": "NMSE",
     "fve_global": "FVE, global",
     "fve_context_mean": "FVE, mean over contexts",
+    "norm_share": "share of the norm",
+    "energy_share": "share of the energy",
+    "cosine_of_parts": "cosine of the parts",
     "cosine": "cosine",
     "l2_ratio": "length of x̂ / x",
     "relative_bias": "relative bias",
@@ -71,7 +76,10 @@ def _cells(results: Results, measures: Sequence[str]) -> list[tuple[str, list[st
         for split in splits(results):
             found = [_measure(result, split, measure) for result in results.values()]
             if any(found):
-                label = _LABELS[measure] if split == "all" else f"  {split}"
+                label = _LABELS[measure]
+                if split != "all":
+                    has_all = any(_measure(result, "all", measure) for result in results.values())
+                    label = f"  {split}" if has_all else f"{label}, {split}"
                 rows.append((label, [_number(cell.get("value")) for cell in found]))
     return rows
 

@@ -3,11 +3,12 @@
 dictionary, config = load_dictionary("runs/demo")
 """
 
+import hashlib
 import importlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -130,6 +131,50 @@ def _find_folder(path: Path) -> Path:
             "and ae.pt, as train_temporal.py and dictionary_learning write it."
         )
     raise UserError(f"{path} holds no trained dictionary (no config.json): check the run's name.")
+
+
+class Run(NamedTuple):
+    """Where a trained dictionary is, and where what is found out about it goes."""
+
+    dictionary: Path  # the folder with the weights
+    results: Path
+
+
+def find_run(name: str, checkpoints_path: str | Path, trainer: int = 0) -> Run:
+    """A run by its name in `checkpoints_path`, by the path of its folder, or by its name on the hub.
+
+    Results go beside the run's `trainer_<i>`; of a dictionary on the hub, into `checkpoints_path`.
+
+    Raises:
+        UserError: there is none.
+    """
+    inside = Path(checkpoints_path) / name
+    folder = inside if inside.is_dir() else Path(name)
+    if not folder.is_dir():
+        if is_hub_name(name):
+            return Run(trainer_folder(name), Path(checkpoints_path) / name.strip("/").replace("/", "--"))
+        there = sorted(path.name for path in Path(checkpoints_path).glob("*") if path.is_dir())
+        known = f"it has {', '.join(there)}" if there else "it has none"
+        raise UserError(
+            f"there is no run {name!r} in {checkpoints_path} ({known}): check --run_name and "
+            "--checkpoints_path."
+        )
+    of_trainer = folder / f"trainer_{trainer}"
+    if (of_trainer / "config.json").is_file():
+        return Run(of_trainer, folder)
+    if trainer and not (folder / "config.json").is_file():
+        raise UserError(f"{folder} has no {of_trainer.name} with a config.json: check --trainer.")
+    return Run(trainer_folder(folder), folder)
+
+
+def weights_sha256(folder: Path, checkpoint_path: str | Path | None = None) -> str:
+    """The hash of a dictionary's file of weights: another training of the same name has another.
+
+    Raises:
+        UserError: as `weights_path`.
+    """
+    with weights_path(folder, checkpoint_path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_released(folder: Path) -> bool:

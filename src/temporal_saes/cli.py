@@ -108,7 +108,7 @@ class Subject:
     checkpoint: str | None
     chunk: int
     split: str
-    """The chunk in words: the name of its split, `rest` where that is several, or `all`."""
+    """The chunk in words: the name of its split, or `all`."""
     dict_class: str
     """Class of the dictionary; `baseline_model` for the dense activations."""
     model: str
@@ -144,11 +144,9 @@ class Subject:
         """SHA-256 of the file of weights, so that results of another training of that name are told apart."""
         if self.trainer_folder is None:
             return None
-        path = self.trainer_folder / (self.checkpoint or "ae.pt")
-        if not path.is_file() and self.checkpoint is not None:
-            path = Path(self.checkpoint)
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        from dictionary_learning.utils import weights_sha256
+
+        return weights_sha256(self.trainer_folder, self.checkpoint)
 
     def result_name(self, options: ExperimentOptions) -> str:
         """A file name (no suffix) that no other subject, data set or seed has in the same folder."""
@@ -205,13 +203,12 @@ def resolve(options: ExperimentOptions, *, like: Subject | None = None) -> Subje
     """
     if options.run_name is None:
         raise UserError(f"--run_name is missing: give a run in {options.checkpoints_path}, or {BASELINE}.")
-    folder = Path(options.checkpoints_path) / options.run_name
     if options.run_name == BASELINE:
-        return _baseline(options, folder, like)
-    trainer_folder = _trainer_folder(options, folder)
+        return _baseline(options, Path(options.checkpoints_path) / BASELINE, like)
 
-    from dictionary_learning.utils import load_dictionary
+    from dictionary_learning.utils import find_run, load_dictionary
 
+    trainer_folder, folder = find_run(options.run_name, options.checkpoints_path, options.trainer)
     dictionary, config = load_dictionary(trainer_folder, "cpu", options.checkpoint)
     chunk_slice(dictionary, options.chunk)
     trainer, buffer = config["trainer"], config.get("buffer") or {}
@@ -219,7 +216,7 @@ def resolve(options: ExperimentOptions, *, like: Subject | None = None) -> Subje
     layer = _first(options.layer, trainer.get("layer"), buffer.get("layer"))
     for value, flag, key in ((model, "--model", "lm_name"), (layer, "--layer", "layer")):
         if value is None:
-            raise UserError(f"{trainer_folder / 'config.json'} does not name its {key}: give {flag}.")
+            raise UserError(f"the config in {trainer_folder} does not name its {key}: give {flag}.")
     context_length = _first(
         options.context_length,
         buffer.get("context_length"),
@@ -352,29 +349,7 @@ def _baseline(options: ExperimentOptions, folder: Path, like: Subject | None) ->
 
 def _split_name(dictionary: Dictionary, chunk: int) -> str:
     names = list(dictionary.splits())
-    if chunk == 2 or not names:
-        return "all"
-    if chunk == 0:
-        return names[0]
-    return names[1] if len(names) == 2 else "rest"
-
-
-def _trainer_folder(options: ExperimentOptions, folder: Path) -> Path:
-    """The folder with config.json and ae.pt: the run's own, or that of one of its trainers."""
-    if not folder.is_dir():
-        there = sorted(path.name for path in folder.parent.glob("*") if path.is_dir())
-        raise UserError(
-            f"there is no run {options.run_name!r} in {options.checkpoints_path}: choose "
-            f"{', '.join([*there, BASELINE])}, or give another --checkpoints_path."
-        )
-    trainer = folder / f"trainer_{options.trainer}"
-    for place in (trainer, folder):
-        if (place / "config.json").is_file():
-            return place
-    raise UserError(
-        f"the run {folder} holds no trained dictionary (no {trainer.name}/config.json): train it first, or "
-        f"check --run_name and --trainer."
-    )
+    return "all" if chunk == 2 or not names else names[chunk]
 
 
 def _first(*values: Any) -> Any:
