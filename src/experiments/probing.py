@@ -43,7 +43,7 @@ from temporal_saes.cli import (
 )
 from temporal_saes.features import Features, Tokens, extract_features
 from temporal_saes.labelled_data import LabelledText
-from temporal_saes.results import asked, comparison_path
+from temporal_saes.results import asked, comparison_path, finished
 
 TASKS = ("semantics", "syntax", "context")
 
@@ -108,7 +108,7 @@ def main(argv: list[str] | None = None) -> None:
     for subject in subjects:
         path = subject.result_path(options, "probing")
         question = asked(subject, options, [f"{text.id:016x}{text.label}" for text in texts])
-        result = _finished(path, question) if options.compare else None
+        result = finished(path, question) if options.compare else None
         if result is None:
             result = _probe(subject, options, texts, models, question)
             save_text(path.with_name(path.name + ".json"), json.dumps(result, indent=2) + "\n")
@@ -209,16 +209,6 @@ def _part_sizes(task: str, options: ProbingOptions, n_examples: int) -> tuple[in
 
 
 # --- results ---
-
-
-def _finished(path: Path, question: dict[str, Any]) -> dict[str, Any] | None:
-    """The result at `path` if it answers the same question."""
-    try:
-        result = json.loads(path.with_name(path.name + ".json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    same = isinstance(result, dict) and all(result.get(key) == value for key, value in question.items())
-    return result if same else None
 
 
 def _probe(

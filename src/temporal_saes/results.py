@@ -6,6 +6,7 @@ what several subjects share, a figure, below the folder of runs (`comparison_pat
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,16 @@ def asked(subject: Subject, options: ExperimentOptions, texts: Iterable[str]) ->
         "weights_sha256": subject.weights_hash(),
         "texts_sha256": digest.hexdigest(),
     }
+
+
+def finished(path: Path, question: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The result at `<path>.json` if it answers the same question, what `asked` says of it; None if not."""
+    try:
+        result = json.loads(path.with_name(path.name + ".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    same = isinstance(result, dict) and all(result.get(key) == value for key, value in question.items())
+    return result if same else None
 
 
 def label(result: Mapping[str, Any]) -> str:
