@@ -132,7 +132,7 @@ def test_metrics_say_what_each_part_explains() -> None:
     got = one.metrics()
     with torch.no_grad():
         x_hat, parts = one.ae(x)
-    p, n, b = parts["pred_recons"], parts["novel_recons"], one.ae.b
+    p, n, b = parts["pred_recons"], parts["novel_recons"], one.ae.b.detach()
     energy, variance = x.square().sum(), (x - x.mean((0, 1))).square().sum()
     for part, recon in (("", x_hat), ("_predicted", p + b), ("_novel", n + b)):
         assert got[f"nmse{part}"] == pytest.approx(float((x - recon).square().sum() / energy), rel=1e-4)

@@ -19,7 +19,8 @@ A code depends on its own token and the earlier ones alone. Texts of a batch are
 right, with anything: no padding mask is needed, and what comes out at the padding means nothing. Give the
 usable tokens only, one behind another: a BOS or an attention sink in front would be context for all others.
 
-Shapes: B texts, L positions, D model width, W atoms, F = 2 W latents, H attention heads, K atoms kept.
+Shapes: B texts, L positions, T tokens of all texts, D model width, W atoms, F = 2 W latents, H attention
+heads, K atoms kept, P entries of a sparse code.
 """
 
 import math
@@ -34,11 +35,12 @@ from torch import Tensor, nn
 
 from dictionary_learning.dictionary import Dictionary, state_sizes
 from dictionary_learning.errors import UserError
-from dictionary_learning.sparse import batch_topk
+from dictionary_learning.sparse import SparseCode, batch_topk, sparse_matmul
 
 NOVEL_KINDS = ("topk", "batchtopk", "relu", "nullify")
 EPS = 1e-6
 UNSET_THRESHOLD = -1.0
+QUERY_BLOCK = 256  # positions that attend together, where no gradient is wanted
 FLOAT32_BUFFERS = ("scaling_factor", "expected_min_act")
 
 
@@ -76,8 +78,13 @@ class ContextAttention(nn.Module):
 
     def forward(self, z_BLW: Tensor) -> Tensor:
         """What the earlier positions say, [B, L, W]."""
-        q, k, v = (self._heads(x) for x in (self.q_target(z_BLW), *self._context(z_BLW)))
-        out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        q = self._heads(self.q_target(z_BLW))
+        k = self._heads(_after_zeros(self.k_ctx, z_BLW))
+        v = self._heads(_after_zeros(self.v_ctx, z_BLW))
+        if torch.is_grad_enabled() or q.shape[2] <= QUERY_BLOCK:
+            out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        else:
+            out = _attend_in_blocks(q, k, v)
         return self.c_proj(out.transpose(1, 2).flatten(2))
 
     def graph(self, z_BLW: Tensor) -> Tensor:
@@ -87,11 +94,25 @@ class ContextAttention(nn.Module):
         future_LL = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
         return scores.masked_fill(future_LL, -math.inf).softmax(-1)
 
-    def _context(self, z_BLW: Tensor) -> tuple[Tensor, Tensor]:
-        return _after_zeros(self.k_ctx, z_BLW), _after_zeros(self.v_ctx, z_BLW)
-
     def _heads(self, x_BLW: Tensor) -> Tensor:
         return x_BLW.unflatten(2, (self.n_heads, -1)).transpose(1, 2)
+
+
+def _attend_in_blocks(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Causal attention, some queries at a time.
+
+    Keys and values differ in width here, for which not every device has a kernel that never holds the
+    whole map: a text of 16,000 tokens would take 4 GB for it.
+    """
+    length = q.shape[2]
+    out = torch.empty(*q.shape[:3], v.shape[3], dtype=v.dtype, device=v.device)
+    for start in range(0, length, QUERY_BLOCK):
+        stop = min(start + QUERY_BLOCK, length)
+        position = torch.arange(stop, device=q.device)
+        mask = position <= position[start:, None]
+        block = F.scaled_dot_product_attention(q[:, :, start:stop], k[:, :, :stop], v[:, :, :stop], mask)
+        out[:, :, start:stop] = block
+    return out
 
 
 def _after_zeros(linear: nn.Linear, z_BLW: Tensor) -> Tensor:
@@ -232,14 +253,14 @@ class TemporalSAE(Dictionary):
         pred_codes = prediction.codes()
         novel_codes = self.novel(prediction.residual_BLD, inf_k)
         novel_recons = novel_codes @ self.D
-        x_hat = self._uncentred(prediction.recons_BLD + novel_recons)
+        x_hat = self.uncentred(prediction.recons_BLD + novel_recons)
         if output_features:
             return x_hat, torch.cat([pred_codes, novel_codes], dim=-1)
         return x_hat, {
             "novel_codes": novel_codes,
-            "novel_recons": self._unscaled(novel_recons),
+            "novel_recons": self.unscaled(novel_recons),
             "pred_codes": pred_codes,
-            "pred_recons": self._unscaled(prediction.recons_BLD),
+            "pred_recons": self.unscaled(prediction.recons_BLD),
             "attn_graphs": torch.stack(prediction.graphs, dim=1) if return_graph else None,
         }
 
@@ -259,21 +280,18 @@ class TemporalSAE(Dictionary):
     def reconstruct(self, x: Tensor, inf_k: int | None = None) -> Tensor:
         """Reconstructed activations [B, L, D] alone."""
         prediction = self.predict(self.centred(x))
-        recons = prediction.recons_BLD
-        if self.sae_diff_type != "nullify":
-            recons = recons + self.novel(prediction.residual_BLD, inf_k) @ self.D
-        return self._uncentred(recons)
+        return self.uncentred(prediction.recons_BLD + self.novel_recons(prediction.residual_BLD, inf_k))
 
     def decode(self, f: Tensor) -> Tensor:
         """Activations [..., D] of codes [..., F]; with zeros in one part, what the other gives alone."""
-        return self._uncentred((f[..., : self.width] + f[..., self.width :]) @ self.D)
+        return self.uncentred((f[..., : self.width] + f[..., self.width :]) @ self.D)
 
     def splits(self) -> dict[str, slice]:
         return {"predicted": slice(0, self.width), "novel": slice(self.width, self.dict_size)}
 
     def decoder_directions(self) -> Tensor:
         """What each latent adds to the reconstruction, [F, D]: every atom twice."""
-        return self._unscaled(torch.cat([self.D, self.D]))
+        return self.unscaled(torch.cat([self.D, self.D]))
 
     # --- the steps, in the units of the weights ---
 
@@ -295,6 +313,14 @@ class TemporalSAE(Dictionary):
             )
         self._check_length(x.shape[1])
         return (x * self.scaling_factor.to(x.dtype) if self.takes_raw else x) - self.b
+
+    def uncentred(self, recons: Tensor) -> Tensor:
+        """What `centred` undoes: a reconstruction [..., D] in the units of the activations."""
+        return self.unscaled(recons + self.b.squeeze(0))
+
+    def unscaled(self, x: Tensor) -> Tensor:
+        """A part of a reconstruction in the units of the activations."""
+        return x / self.scaling_factor.to(x.dtype) if self.takes_raw else x
 
     def predict(self, centred_BLD: Tensor, *, codes: bool = False, graphs: bool = False) -> Prediction:
         """What the earlier tokens say about each token.
@@ -343,6 +369,34 @@ class TemporalSAE(Dictionary):
         kept = batch_topk(flat.detach(), k * (flat.numel() // self.width))
         return torch.zeros_like(flat).index_put((kept,), flat[kept]).view_as(pre_BLW)
 
+    def novel_entries(self, residual_TD: Tensor, inf_k: int | None = None) -> SparseCode:
+        """The same, of tokens [T, D] and sparse: never a dense tensor after the selection."""
+        k = self._k(inf_k)
+        if self.sae_diff_type != "topk":
+            code_TW = self.novel(residual_TD, inf_k)
+            row_P, col_P = code_TW.nonzero(as_tuple=True)
+            return SparseCode(code_TW[row_P, col_P], row_P, col_P, *code_TW.shape)
+        pre_TW = self.activations(residual_TD)
+        col_TK = pre_TW.detach().topk(k, dim=1, sorted=False).indices.sort(dim=1).values
+        value_TK = pre_TW.gather(1, col_TK)
+        row_TK = torch.arange(len(pre_TW), device=pre_TW.device).unsqueeze(1).expand_as(col_TK)
+        is_on_TK = value_TK > 0
+        return SparseCode(value_TK[is_on_TK], row_TK[is_on_TK], col_TK[is_on_TK], *pre_TW.shape)
+
+    def novel_recons(self, residual_BLD: Tensor, inf_k: int | None = None) -> Tensor:
+        """What the novel code says, [B, L, D]."""
+        if self.sae_diff_type == "nullify":
+            return torch.zeros_like(residual_BLD)
+        if self.sae_diff_type == "relu":
+            return self.novel(residual_BLD) @ self.D
+        return self.decode_entries(self.novel_entries(residual_BLD.flatten(0, 1), inf_k)).view_as(
+            residual_BLD
+        )
+
+    def decode_entries(self, code: SparseCode) -> Tensor:
+        """What a sparse code [T, W] of either part says, [T, D], in the units of the weights."""
+        return sparse_matmul(code.values_N, self.D, code.row_N, code.col_N, code.n_rows)
+
     @property
     def has_threshold(self) -> bool:
         """Whether `batchtopk` has the threshold that inference needs."""
@@ -357,12 +411,6 @@ class TemporalSAE(Dictionary):
             if not 0 < inf_k <= self.width:
                 raise UserError(f"inf_k is {inf_k}, and must be between 1 and the {self.width} atoms.")
         return inf_k or self.kval_topk or 0
-
-    def _uncentred(self, recons: Tensor) -> Tensor:
-        return self._unscaled(recons + self.b.squeeze(0))
-
-    def _unscaled(self, x: Tensor) -> Tensor:
-        return x / self.scaling_factor.to(x.dtype) if self.takes_raw else x
 
     def _check_length(self, length: int) -> None:
         if self.context_length is not None and length > self.context_length and not self._warned:
