@@ -12,6 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import json
 import random
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -173,3 +174,38 @@ def demo() -> Demo:
         return Demo(demo_assets.language_model_folder(), corpus)
     except UserError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def marked_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `tiny_corpus`, with chat markers, which are special tokens, in some documents."""
+    path = tmp_path_factory.mktemp("corpus") / "marked.jsonl"
+    records = corpus_records()
+    for record in records[::7]:
+        record["text"] = record["text"].replace(". ", ". <|im_start|> ", 3)
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def cache_flags(tiny_lm_folder: Path, marked_corpus: Path) -> list[str]:
+    """The activations of a small cache, as flags of the commands that write and read one."""
+    from caches import FLAGS
+
+    return ["--model", str(tiny_lm_folder), "--dataset", str(marked_corpus), *FLAGS]
+
+
+@pytest.fixture(scope="session")
+def written_cache(cache_flags: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An activation cache with the parts train and eval; a test that changes it takes `cache_copy`."""
+    from dictionary_learning import cache_activations
+
+    folder = tmp_path_factory.mktemp("caches") / "written"
+    cache_activations.main([*cache_flags, "--activations", str(folder), "--parts", "train", "eval"])
+    return folder
+
+
+@pytest.fixture
+def cache_copy(written_cache: Path, tmp_path: Path) -> Path:
+    """`written_cache` to change, with the times of its files."""
+    return Path(shutil.copytree(written_cache, tmp_path / "copy"))
