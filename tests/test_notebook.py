@@ -1,0 +1,69 @@
+import contextlib
+import json
+from pathlib import Path
+
+import pytest
+
+NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "temporal_sae_quickstart.ipynb"
+CELLS = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+
+
+def source(cell: dict) -> str:
+    return "".join(cell["source"])
+
+
+def run(parameters: dict) -> dict:
+    """The names that are defined after all code cells ran in order, as in a fresh kernel."""
+    names: dict = {"__name__": "__main__"}
+    for number, cell in enumerate(CELLS):
+        if cell["cell_type"] != "code":
+            continue
+        exec(compile(source(cell), f"cell {number}", "exec"), names)
+        if "parameters" in cell["metadata"].get("tags", []):
+            unknown = parameters.keys() - names.keys()
+            assert not unknown
+            names.update(parameters)
+    return names
+
+
+def test_the_notebook_is_kept_without_outputs():
+    assert all(cell["outputs"] == [] for cell in CELLS if cell["cell_type"] == "code")
+    assert all(cell["execution_count"] is None for cell in CELLS if cell["cell_type"] == "code")
+    assert len({cell["id"] for cell in CELLS}) == len(CELLS)
+
+
+def test_every_code_cell_is_explained():
+    kinds = [cell["cell_type"] for cell in CELLS]
+    assert kinds[0] == "markdown"
+    assert all(kinds[i - 1] == "markdown" for i, kind in enumerate(kinds) if kind == "code")
+
+
+@pytest.mark.usefixtures("demo")
+def test_the_notebook_runs_on_the_demo_model_and_runs_again(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with contextlib.suppress(ImportError):
+        import matplotlib
+
+        matplotlib.use("Agg")
+    parameters = {"RUNS": "runs", "STEPS": 4, "TOKENS": 3000}
+    names = run(parameters)
+    assert (tmp_path / "runs" / "quickstart" / "trainer_0" / "ae.pt").is_file()
+    parts, kernels = names["parts"], names["kernels"]
+    assert (parts.novel_codes[names["usable_BL"]] != 0).sum(-1).max() == 20
+    n_usable = int(names["usable_BL"][0].sum())
+    assert {kernel.shape for kernel in kernels.values()} == {(n_usable, n_usable)}
+    # the first position is a sink; what follows is text
+    assert names["usable_BL"][0, :2].tolist() == [False, True]
+    for boundary, word in zip(names["boundaries"], ("Mix", "The"), strict=True):
+        start, end = names["offsets"][0][boundary]
+        assert names["texts"][0][start:end].strip() == word
+    errors = names["errors"]
+    assert errors["with both"] < errors["with the predicted part"]
+    printed = capsys.readouterr().out
+    assert "strongest novel atoms" in printed
+    assert "predicted codes    found" in printed
+
+    weights = (tmp_path / "runs" / "quickstart" / "trainer_0" / "ae.pt").stat().st_mtime_ns
+    again = run(parameters)
+    assert (tmp_path / "runs" / "quickstart" / "trainer_0" / "ae.pt").stat().st_mtime_ns == weights
+    assert again["errors"] == errors
