@@ -21,19 +21,20 @@ from dictionary_learning import cache_activations, cli
 from dictionary_learning.activation_cache import ActivationCache
 from dictionary_learning.evaluation import evaluate
 from dictionary_learning.language_model import LanguageModel
-from dictionary_learning.train_command import new_options, open_activations, train_on
+from dictionary_learning.train_command import new_options, open_activations, open_store, train_on
 from dictionary_learning.utils import load_dictionary
 from experiments import probing
 
 RESULTS = Path(__file__).parent / "results"
 METHODS = {"temporal": "T-SAE", "matryoshka": "Matryoshka", "batch_top_k": "BatchTopK"}
 PROBE_K = 10
+EVAL_DOCUMENT_TOKENS = 1024
 
 
-def record_all(flags: dict, n_eval_tokens: int) -> None:
-    """Record the activations of training and held-out documents, what is missing of them."""
-    sizes = ["--max_tokens", str(flags["max_tokens"]), "--eval_tokens", str(n_eval_tokens)]
-    where = ["--activations", flags["activations"], "--memory", flags["memory"], "--parts", "train", "eval"]
+def record(flags: dict) -> None:
+    """Record the activations of the training documents, what is missing of them."""
+    where = ["--activations", flags["activations"], "--memory", flags["memory"]]
+    sizes = ["--max_tokens", str(flags["max_tokens"]), "--document_tokens", str(flags["document_tokens"])]
     cache_activations.main(["--config", "demo", *where, *sizes])
 
 
@@ -53,12 +54,12 @@ def train(arch: str, flags: dict, runs: Path) -> None:
     train_on(open_activations(options), options, preset)
 
 
-def evaluate_all(flags: dict, paths: list[Path], loss_tokens: int) -> None:
-    """Evaluate on held-out documents."""
-    cache = ActivationCache.open(flags["activations"])
-    layer = cache.options["layer"]
-    lm = LanguageModel.load(cache.options["model"], dtype=cache.options["lm_dtype"])
-    store = cache.store("eval")
+def evaluate_all(paths: list[Path], n_tokens: int, loss_tokens: int) -> None:
+    """Evaluate on the first tokens of many held-out documents: L0 and FVE differ from one to another."""
+    flags = {"run_name": "evaluation", "max_tokens": n_tokens, "document_tokens": EVAL_DOCUMENT_TOKENS}
+    options, _ = new_options(flags, "demo", ["temporal"])
+    lm = LanguageModel.load(options.model, dtype=options.lm_dtype)
+    store, layer = open_store(lm, options, part="eval"), options.layer
     for path in paths:
         dictionary, _ = load_dictionary(path)
         result = evaluate(dictionary, store.contexts(8), lm=lm, layer=layer, loss_tokens=loss_tokens)
@@ -162,19 +163,21 @@ def main() -> None:
     args = parser.parse_args()
     flags = {
         "max_tokens": args.max_tokens,
+        "document_tokens": 1_000_000,  # whole documents
         "steps": args.steps,
         "decay_start": args.steps * 4 // 5,
         "seeds": tuple(args.seeds),
         "memory": "4GB",
         "calibration_tokens": 65_536,
+        "encoder_dtype": "float32",
         "activations": str(args.runs / "activations"),
     }
-    if untrained(flags, args.runs) or unevaluated(args.runs):
-        record_all(flags, args.eval_tokens)
+    if untrained(flags, args.runs):
+        record(flags)
     for arch in untrained(flags, args.runs):
         train(arch, flags, args.runs)
     if unevaluated(args.runs):
-        evaluate_all(flags, unevaluated(args.runs), args.loss_tokens)
+        evaluate_all(unevaluated(args.runs), args.eval_tokens, args.loss_tokens)
     probe_all(args.runs, args.n_train, args.n_test)
     table = collect(args.runs)
     RESULTS.mkdir(exist_ok=True)

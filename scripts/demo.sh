@@ -68,7 +68,7 @@ step "evaluate on held-out documents" "$runs/tsae/trainer_0/eval_results.json" "
 echo
 echo "== probe for meaning, syntax and context"
 .venv/bin/python src/experiments/probing.py --checkpoints_path "$runs" --dataset demo \
-  --n_train 1000 --n_test 400 --repeats 3 \
+  --n_train 1000 --n_test 400 --repeats 3 --k 1 10 \
   --compare tsae:0 tsae:1 "${baselines[@]/%/:0}" baseline_model
 
 echo
