@@ -18,6 +18,7 @@ import torch
 from caches import contents, cut_short, flip_a_byte, index, refused, shards, write
 from safetensors import safe_open
 
+from dictionary_learning import progress
 from dictionary_learning.activation_cache import ActivationCache
 from dictionary_learning.language_model import LanguageModel
 
@@ -37,6 +38,20 @@ def test_the_size_is_told_and_has_to_be_on_the_disk_before_the_model_runs(
     told = refused(capsys, lambda: write(*cache_flags, "--activations", str(folder)))
     assert re.search(r"take another [\d.]+ [KM]B, and the disk of .*cache has 100 KB free", told)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_tokens_per_second_and_the_time_left_are_told_where_there_is_no_terminal(
+    cache_flags: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    write(*cache_flags, "--activations", str(tmp_path / "cache"), "--max_tokens", "1000")
+    [line, *_] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("activations:")]
+    total = sum(shard["n_positions"] for shard in index(tmp_path / "cache")["parts"]["train"]["shards"])
+    # four contexts of 16 tokens a batch
+    assert re.fullmatch(rf"activations: 64 of {total:,} tokens, [\d,]+ tokens/s, [\d.]+ min left", line)
 
 
 def fill_a_folder(folder: Path) -> str:

@@ -80,9 +80,6 @@ def read_shard(path: Path) -> Shard:
         raise UserError(f"{path} is missing.") from None
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         raise UserError(f"{path} is damaged: it does not begin as a shard does.") from None
-    if hasattr(mmap, "MADV_WILLNEED"):
-        # Read ahead in one go: batches ask for rows all over the file.
-        memory.madvise(mmap.MADV_WILLNEED)
     tensors = _tensors(memory, layout, first)
     return Shard(PackedTokens(*(tensors[name] for name in _PACKED)), tensors["x"], tensors["norm"])
 
