@@ -18,7 +18,6 @@ from machine import machine_facts
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 from dictionary_learning import cache_activations, cli
-from dictionary_learning.activation_cache import ActivationCache
 from dictionary_learning.evaluation import evaluate
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.train_command import new_options, open_activations, open_store, train_on
