@@ -15,7 +15,7 @@ from pathlib import Path
 from string import Template
 from typing import Any, NamedTuple
 
-from temporal_saes.chat import Answer, Chat, question, tally
+from temporal_saes.chat import NOT_ASKED, Answer, Chat, question, tally
 
 TEMPLATES = Path(__file__).with_name("templates")
 BEST = 3  # of both scales
@@ -72,6 +72,7 @@ class Judge:
             "model": self.chat.name,
             "asked": self.asked,
             "failures": dict(sorted(self.failures.items())),
+            "gave_up": NOT_ASKED in self.failures,
             "templates_sha256": templates_hash(),
         }
 

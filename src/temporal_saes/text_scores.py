@@ -76,7 +76,7 @@ def read_continuations(
     lengths = encoding.mask_BL.sum(1)
     order = lengths.argsort(stable=True)
     with tqdm(total=len(texts), desc=what, unit=" texts", dynamic_ncols=True, disable=None) as bar:
-        for rows in order.split(batch_size):
+        for rows in order.split(batch_size) if len(order) else ():
             length = max(1, int(lengths[rows].max()))
             yield Batch(
                 rows.tolist(),
