@@ -2,10 +2,10 @@
 
 Four views of the same differences (chosen minus rejected, each a mean over the tokens of an answer):
 
-raw       all pairs as they are
-length    at equal length: the intercept of a regression on the difference in tokens
-surface   at equal surface: the same on length and every surface feature at once
-matched   only pairs whose answers are about equally long, as they are
+raw            all pairs as they are
+equal_length   the intercept of a regression on the difference in tokens
+equal_surface  the same on length and every surface feature at once
+matched        only pairs whose answers are about equally long, as they are
 
 A latent is tested if enough pairs have a difference that is not zero; that looks at no sign, so it favours
 neither side. A length latent is one whose difference goes with the difference in length over the pairs.
@@ -36,7 +36,7 @@ from temporal_saes.responses import ResponseMeans
 from temporal_saes.surface_features import SURFACE_FEATURES, surface
 
 LENGTH = "length"
-VIEWS = ("raw", "length", "surface", "matched")
+VIEWS = ("raw", "equal_length", "equal_surface", "matched")
 _PAIRS_A_COEFFICIENT = 5  # fewer, and a regression fits its own noise
 
 
@@ -169,19 +169,19 @@ def _views(
     missing = {}
     length_PK = confound_PK[:, :1]
     if not length_PK.any():
-        views["length"] = views["raw"]  # the answers of every pair are equally long
+        views["equal_length"] = views["raw"]  # the answers of every pair are equally long
     elif separable(length_PK):
-        views["length"] = paired_effects(d_PF, length_PK)
+        views["equal_length"] = paired_effects(d_PF, length_PK)
     else:
-        views["length"] = None
-        missing["length"] = "the answers of every pair differ in length by the same number of tokens"
+        views["equal_length"] = None
+        missing["equal_length"] = "the answers of every pair differ in length by the same number of tokens"
     kept = separable(confound_PK)
     needed = _PAIRS_A_COEFFICIENT * (len(kept) + 1)
     if len(d_PF) >= needed:
-        views["surface"] = paired_effects(d_PF, confound_PK[:, kept])
+        views["equal_surface"] = paired_effects(d_PF, confound_PK[:, kept])
     else:
-        views["surface"] = None
-        missing["surface"] = f"{len(kept)} confounds need at least {needed} pairs"
+        views["equal_surface"] = None
+        missing["equal_surface"] = f"{len(kept)} confounds need at least {needed} pairs"
     matched_P = alike(n_tokens_P2[:, 0], n_tokens_P2[:, 1], settings.length_tolerance)
     if matched_P.sum() >= MIN_PAIRS:
         views["matched"] = paired_effects(d_PF[matched_P])
