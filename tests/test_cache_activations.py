@@ -18,9 +18,10 @@ import torch
 from caches import contents, cut_short, flip_a_byte, index, refused, shards, write
 from safetensors import safe_open
 
-from dictionary_learning import progress
+from dictionary_learning import cache_activations, progress
 from dictionary_learning.activation_cache import ActivationCache
 from dictionary_learning.language_model import LanguageModel
+from dictionary_learning.options import read_preset
 
 # --- writing ---
 
@@ -104,6 +105,21 @@ def test_wrong_options_are_one_sentence_and_leave_nothing_behind(
     monkeypatch.chdir(tmp_path)
     assert sentence in refused(capsys, lambda: write(*cache_flags, *words))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_preset_gives_the_values_that_it_has_for_an_architecture() -> None:
+    def values(*words: str) -> dict[str, Any]:
+        typed = vars(cache_activations.parser().parse_args(list(words)))
+        return cache_activations.preset(typed["config"], typed["arch"])
+
+    assert values() == {}
+    ours, theirs = read_preset("gemma-2-2b"), read_preset("gemma-2-2b")["attention"]
+    assert values("--config", "gemma-2-2b")["context_length"] == ours["context_length"]
+    attention = values("--config", "gemma-2-2b", "--arch", "attention")
+    assert attention["context_length"] == theirs["context_length"] != ours["context_length"]
+    # a preset for nothing else needs no --arch
+    only = read_preset("llama-3.1-8b")
+    assert values("--config", "llama-3.1-8b")["context_length"] == only["attention"]["context_length"]
 
 
 def test_a_cache_gets_another_part_and_keeps_the_first(

@@ -390,9 +390,9 @@ def test_presets_hold_options_that_exist_and_fit_together() -> None:
         for arch in ("temporal", "attention"):
             if not train_command._is_preset_for(preset, arch):
                 with pytest.raises(UserError, match=f"{preset} is not for {arch}: choose one of demo, "):
-                    train_command._preset(preset, arch)
+                    train_command.preset_values(preset, arch)
                 continue
-            chosen = train_command._preset(preset, arch)
+            chosen = train_command.preset_values(preset, arch)
             assert chosen.keys() <= names.keys()
             options = build(TrainOptions, {"arch": arch}, chosen)
             # YAML reads 3e-4 as text

@@ -308,8 +308,9 @@ class CachedStore(Store):
         self._entries = {entry.start: entry for entry in cache.parts[part].shards}
         self._entries = self._within_max_tokens()
         log(
-            f"activations of layer {options['layer']} of {options['model']} from {cache.path}:"
-            f" {len(self._entries)} shard{'s' * (len(self._entries) != 1)} of the part {part!r}"
+            f"activations of layer {options['layer']} of {options['model']} in contexts of"
+            f" {options['context_length']} tokens from {cache.path}: {len(self._entries)}"
+            f" shard{'s' * (len(self._entries) != 1)} of the part {part!r}"
         )
 
     def _within_max_tokens(self) -> dict[BlockStart, ShardEntry]:

@@ -26,6 +26,7 @@ from dictionary_learning.options import Parser, add_options, build, option, pres
 from dictionary_learning.progress import say
 from dictionary_learning.records import is_local
 from dictionary_learning.text import DEMO_CORPORA, PARTS
+from dictionary_learning.train_options import ARCHITECTURES
 
 
 @dataclass(frozen=True)
@@ -60,16 +61,21 @@ class CacheOptions(DataOptions):
 def parser() -> Parser:
     made = Parser(description=__doc__)
     made.add_argument("--config", choices=preset_names(), help="preset whose values the other flags override")
+    made.add_argument(
+        "--arch",
+        choices=ARCHITECTURES,
+        help="take the values that the preset has for this architecture (attention: other contexts, perhaps)",
+    )
     add_options(made, CacheOptions)
     return made
 
 
 def main(argv: list[str] | None = None) -> None:
     typed = vars(parser().parse_args(argv))
-    flags = {name: value for name, value in typed.items() if name != "config"}
+    flags = {name: value for name, value in typed.items() if name not in ("config", "arch")}
     if "activations" not in flags:
         raise UserError("--activations is missing: give the folder of the cache.")
-    asked = {**(read_preset(typed["config"]) if typed["config"] else {}), **flags}
+    asked = {**preset(typed["config"], typed["arch"]), **flags}
     cache = find_cache(Path(flags["activations"]))
     if flags.get("verify"):
         verify(cache or ActivationCache.open(flags["activations"]))
@@ -77,6 +83,15 @@ def main(argv: list[str] | None = None) -> None:
         write_new(build(CacheOptions, asked))
     else:
         go_on_with(cache, asked)
+
+
+def preset(config: str | None, arch: str | None) -> dict[str, Any]:
+    """The values of a preset for an architecture, by default the one that it is for."""
+    from dictionary_learning.train_command import preset_values
+
+    if config is not None and arch is None:
+        arch = read_preset(config).get("architectures", ARCHITECTURES)[0]
+    return preset_values(config, arch or ARCHITECTURES[0])
 
 
 def find_cache(folder: Path) -> ActivationCache | None:

@@ -198,7 +198,7 @@ def new_options(
     if config is None and not {"model", "activations"} & flags.keys():
         config = _default_preset(arch)
         _require_gpu_and_hub(config)
-    options = build(TrainOptions, {"arch": arch}, _preset(config, arch), _cached(flags), flags)
+    options = build(TrainOptions, {"arch": arch}, preset_values(config, arch), _cached(flags), flags)
     # a run can be resumed and evaluated from any folder
     options = replace(
         options,
@@ -223,7 +223,7 @@ def resumed_options(
         raise UserError("--resume needs the run's name: add --run_name (or the --config of the run).")
     arch = flags.get("arch", architectures[0])
     where = {name: flags[name] for name in ("run_name", "checkpoints_path", "seeds") if name in flags}
-    asked = build(TrainOptions, {"arch": arch}, _preset(config, arch), where)
+    asked = build(TrainOptions, {"arch": arch}, preset_values(config, arch), where)
     if asked.run_name is None:
         asked = replace(asked, run_name=_default_name(str(config), asked))
     run = _run_folder(asked)
@@ -292,7 +292,7 @@ def _check_flags(flags: Mapping[str, Any], arch: str) -> None:
             )
 
 
-def _preset(config: str | None, arch: str) -> dict[str, Any]:
+def preset_values(config: str | None, arch: str) -> dict[str, Any]:
     """The values of a preset that are meant for the architecture.
 
     Raises:
