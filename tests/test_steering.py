@@ -364,7 +364,7 @@ def test_novel_directions_of_a_temporal_sae_are_pushed_in_the_same_way(flags):
             r["length"] for r in result["records"] if r["latent"] == one["latent"] and r["strength"] == 4
         }
         assert length == pytest.approx(
-            4 * one["maximum"] * float(directions_FD[one["latent"]].norm()), rel=1e-4
+            4 * one["maximum"] * float(directions_FD[one["latent"]].detach().norm()), rel=1e-4
         )
 
 
@@ -512,7 +512,7 @@ def test_mistakes_are_told_before_the_language_model_is_loaded(flags, tmp_path, 
     [
         (["--run_name", "grouped", "--latents", str(DEAD)], f"--latents {DEAD} is dead: .*--max_texts"),
         (["--run_name", "wide"], "width 40"),
-        (["--run_name", "plain", "--max_new_tokens", "510"], "no room for 510 more in its 512 positions"),
+        (["--run_name", "plain", "--max_new_tokens", "511"], "no room for 511 more in its 512 positions"),
         (["--run_name", "plain", "--max_texts", "6"], "too few to learn"),
     ],
 )
