@@ -41,7 +41,7 @@ from temporal_saes.cli import (
     resolve,
     resolve_several,
 )
-from temporal_saes.features import Features, Tokens, extract_features
+from temporal_saes.features import Features, Tokens, extract_features, readable
 from temporal_saes.labelled_data import LabelledText
 from temporal_saes.results import asked, comparison_path, finished
 
@@ -126,10 +126,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 class Positions:
-    """Chooses the tokens of all tasks, text by text: seeded by the text itself, not by its place.
-
-    Candidates are usable tokens with at least one character that is not white space.
-    """
+    """Chooses the tokens of all tasks, text by text: seeded by the text itself, not by its place."""
 
     def __init__(self, texts: Sequence[LabelledText], options: ProbingOptions) -> None:
         self._texts = texts
@@ -141,14 +138,7 @@ class Positions:
 
     def __call__(self, index: int, tokens: Tokens) -> np.ndarray:
         text = self._texts[index]
-        candidates = np.array(
-            [
-                position
-                for position in np.flatnonzero(tokens.usable_L)
-                if text.text[slice(*tokens.offsets[position])].strip()
-            ],
-            dtype=np.int64,
-        )
+        candidates = readable(text.text, tokens)
         generator = np.random.default_rng([self._options.seed, text.id])
         chosen: list[int] = []
         tasks = self._options.tasks

@@ -146,6 +146,16 @@ def extract_features(
     )
 
 
+def readable(text: str, tokens: Tokens) -> np.ndarray:
+    """Usable positions [n] of tokens with at least one character that is not white space.
+
+    Args:
+        text: what `tokens.offsets` are of.
+    """
+    usable = np.flatnonzero(tokens.usable_L)
+    return np.array([i for i in usable if text[slice(*tokens.offsets[i])].strip()], dtype=np.int64)
+
+
 class TextActivations(NamedTuple):
     """One text as a layer of the language model sees it, every position of it."""
 

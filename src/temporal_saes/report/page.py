@@ -3,11 +3,12 @@
     body = [element("h1", "a < b"), image(png, "png", alt="loss by step")]
     text = page("Title", body)
 
-A page loads nothing: styles and images are inside it, there is no script, and its content security policy
-forbids both to whatever may slip in.
+A page loads nothing: styles and images are inside it, and a script only where it is given. The content
+security policy allows that script by its hash, and nothing to whatever may slip in.
 """
 
 import base64
+import hashlib
 import html
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -93,14 +94,24 @@ def missing(sentence: str, *lines: str) -> Html:
     return element("div", element("p", sentence), commands(lines) if lines else None, class_="missing")
 
 
-def page(title: str, body: Iterable[object]) -> str:
-    """The whole page."""
+def page(title: str, body: Iterable[object], *, script: str | None = None, style: str = "") -> str:
+    """The whole page.
+
+    Args:
+        script: runs when the page is read; it is put behind the body.
+        style: rules after those that every page has.
+    """
+    policy, code = POLICY, None
+    if script is not None:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+        policy, code = f"{POLICY}; script-src 'sha256-{digest}'", element("script", Html(script))
     head = [
         element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        element("meta", http_equiv="Content-Security-Policy", content=policy),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("title", title),
-        element("style", Html(STYLE_SHEET.read_text(encoding="utf-8"))),
+        element("style", Html(STYLE_SHEET.read_text(encoding="utf-8") + style)),
     ]
-    inside = element("html", element("head", *head), element("body", element("main", *body)), lang="en")
+    body_element = element("body", element("main", *body), code)
+    inside = element("html", element("head", *head), body_element, lang="en")
     return f"<!DOCTYPE html>\n{inside}\n"
