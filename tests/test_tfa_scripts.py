@@ -12,8 +12,9 @@ import pytest
 import torch
 
 import dictionary_learning
-from dictionary_learning import eval_temporal, released_folder, train_attention
+from dictionary_learning import eval_temporal, export_temporal_sae, released_folder, train_attention
 from dictionary_learning.activation_store import ActivationStore
+from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.sequences import Sequences
 from dictionary_learning.temporal_sae import TemporalSAE
@@ -143,3 +144,20 @@ def test_a_code_is_the_same_in_training_evaluation_and_experiments(
             np.testing.assert_allclose(features.x.toarray(), in_training.numpy(), rtol=1e-3, atol=1e-5)
             n_compared += 1
     assert n_compared >= 5
+
+
+def test_a_run_is_exported_in_the_released_layout(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--run_name", "tfa", "--checkpoints_path", str(runs)]
+    export_temporal_sae.main([*words, "--output", str(tmp_path / "tfa" / "layer_2")])
+    assert "warning" not in capsys.readouterr().err
+    ours, theirs = load_dictionary(runs / "tfa", "cpu")[0], load_dictionary(tmp_path / "tfa", "cpu")[0]
+    x = torch.randn(1, 6, 32)
+    assert torch.equal(ours.encode(x), theirs.encode(x))
+    export_temporal_sae.main([*words, "--output", str(tmp_path / "elsewhere")])
+    assert "no folder of" in capsys.readouterr().err
+    with pytest.raises(UserError, match="is there already"):
+        export_temporal_sae.main([*words, "--output", str(tmp_path / "tfa" / "layer_2")])
+    with pytest.raises(UserError, match="--run_name and --output are needed"):
+        export_temporal_sae.main(words)

@@ -1,0 +1,71 @@
+"""Write a trained TemporalSAE in the layout of the released ones: conf.yaml and latest_ckpt.safetensors.
+
+    python -m dictionary_learning.export_temporal_sae --run_name demo-attention-seed0 --output tfa/layer_15
+
+Readers take the decoder layer from the path, so one folder of it should be named `layer_<n>`. The weights are
+those of the training on scaled activations, and `sae.scaling_factor` says how they were scaled.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from dictionary_learning import cli
+from dictionary_learning.checkpoint import check_writable
+from dictionary_learning.errors import UserError
+from dictionary_learning.options import Parser, add_options, build, option
+from dictionary_learning.progress import say
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What is written, and where.
+
+    Raises:
+        UserError: a flag is missing.
+    """
+
+    run_name: str | None = option(None, "the run: its name in --checkpoints_path, or the path of its folder")
+    output: str | None = option(None, "folder to write, such as tfa/layer_15")
+    checkpoints_path: str = option("runs", "folder that holds the runs", spellings=("save_path", "save_dir"))
+    trainer: int = option(0, "which trainer of the run: trainer_<i>")
+    checkpoint: str | None = option(None, "another file than ae.pt, such as checkpoints/ae_1000.pt")
+
+    def __post_init__(self) -> None:
+        if not self.run_name or not self.output:
+            raise UserError("--run_name and --output are needed: which run is written, and where.")
+
+
+def parser() -> Parser:
+    made = Parser(description=__doc__)
+    add_options(made, ExportOptions)
+    return made
+
+
+def main(argv: list[str] | None = None) -> None:
+    options = build(ExportOptions, vars(parser().parse_args(argv)))
+    assert options.run_name is not None
+    assert options.output is not None
+    check_writable(options.output)
+
+    from dictionary_learning import released_folder
+    from dictionary_learning.temporal_sae import TemporalSAE
+    from dictionary_learning.utils import find_run, load_dictionary
+
+    run = find_run(options.run_name, options.checkpoints_path, options.trainer)
+    dictionary, config = load_dictionary(run.dictionary, "cpu", options.checkpoint)
+    if not isinstance(dictionary, TemporalSAE):
+        raise UserError(
+            f"{options.run_name} is a {type(dictionary).__name__}, and only a TemporalSAE has this layout: "
+            "choose a run of train_attention.py."
+        )
+    output = Path(options.output)
+    released_folder.save(dictionary, output, config)
+    layer = config["trainer"].get("layer")
+    if not any(re.fullmatch(r"layer_\d+", part) for part in output.absolute().parts):
+        say(f"warning: no folder of {output} is named layer_{layer}, from which readers take the layer.")
+    say(f"written: {output / released_folder.CONF} and {output / released_folder.WEIGHTS[0]}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
