@@ -8,6 +8,7 @@ from temporal_saes.report.token_colours import visible
 from temporal_saes.results import label
 
 Record = Mapping[str, Any]
+TEXT = "text-align: left; min-width: 24rem"
 
 
 def steering_page(result: Mapping[str, Any], figure_png: bytes | None = None) -> str:
@@ -67,9 +68,18 @@ def _latent(latent: Mapping[str, Any], result: Mapping[str, Any]) -> Html:
                 ("top tokens (unembedding)", element("span", *tokens)),
             ]
         ),
-        element("details", element("summary", "where it is strongest"), element("ul", *places)),
+        element(
+            "details",
+            element("summary", "where it is strongest"),
+            element("ul", *places, style="--hue: var(--latents)"),
+        ),
         *(
-            element("details", element("summary", f"opening: {prompt}"), _texts(records, index))
+            element(
+                "details",
+                element("summary", f"opening: {prompt}"),
+                _texts(records, index),
+                open=None if index else "open",
+            )
             for index, prompt in enumerate(result["prompts"])
         ),
     )
@@ -78,11 +88,15 @@ def _latent(latent: Mapping[str, Any], result: Mapping[str, Any]) -> Html:
 def _texts(records: Sequence[Record], prompt: int) -> Html:
     some = [record for record in records if record["prompt"] == prompt]
     judged = any(record["success"] is not None or record["coherence"] is not None for record in some)
-    headers = ["pushed", "text", "surprise", "repetition", "domain", "activation"]
+    text = element("div", "text", style="text-align: left")
+    headers: list[object] = ["pushed", text, "surprise", "repetition", "domain", "activation"]
     headers += ["success", "coherence"] if judged else []
     rows = []
     for record in sorted(some, key=lambda record: record["control"]):
-        row: list[object] = [_pushed(record), element("div", visible(record["text"]), class_="tokens")]
+        row: list[object] = [
+            _pushed(record),
+            element("div", visible(record["text"]), class_="tokens", style=TEXT),
+        ]
         row += [
             _number(record[name], 2) for name in ("nll", "repetition", "domain_probability", "activation")
         ]
