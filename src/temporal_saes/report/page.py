@@ -15,7 +15,7 @@ from pathlib import Path
 
 STYLE_SHEET = Path(__file__).with_name("page.css")
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-VOID = {"br", "img", "meta"}
+VOID = {"br", "img", "input", "meta"}
 
 
 class Html(str):
