@@ -54,7 +54,7 @@ def train(arch: str, flags: dict, runs: Path) -> None:
 
 
 def evaluate_all(paths: list[Path], n_tokens: int, loss_tokens: int) -> None:
-    """Evaluate on the first tokens of many held-out documents: L0 and FVE differ from one to another."""
+    """Evaluate on some contexts of many held-out documents: L0 and FVE differ from one to another."""
     flags = {"run_name": "evaluation", "max_tokens": n_tokens, "document_tokens": EVAL_DOCUMENT_TOKENS}
     options, _ = new_options(flags, "demo", ["temporal"])
     lm = LanguageModel.load(options.model, dtype=options.lm_dtype)
@@ -75,7 +75,7 @@ def probe_all(runs: Path, n_train: int, n_test: int) -> None:
                 where = ["--run_name", path.parent.name, "--trainer", path.name.split("_")[1]]
                 where += ["--output_dir", str(probing_path(path, chunk).parent), "--chunk", str(chunk)]
                 probing.main([*where, "--checkpoints_path", str(runs), *sizes])
-    if not list(runs.glob("baseline_model/**/*.json")):
+    if not list(runs.glob("baseline_model/probing/*.json")):
         place = ["--model", "demo", "--layer", "15", "--context_length", "128"]
         probing.main(["--run_name", "baseline_model", "--checkpoints_path", str(runs), *place, *sizes])
 
@@ -123,7 +123,7 @@ def collect(runs: Path) -> dict:
                 values[name] = result["accuracy"][0]["mean"]
         for name, value in values.items():
             rows.setdefault(name, []).append(value)
-    for path in runs.glob("baseline_model/**/*.json"):
+    for path in runs.glob("baseline_model/probing/*.json"):
         tasks = json.loads(path.read_text())["tasks"]
         table["dense activations"] = {
             f"{task}, all latents": [result["accuracy"][0]["mean"]] for task, result in tasks.items()

@@ -449,13 +449,20 @@ def test_max_tokens_uses_the_beginning_of_the_corpus_in_every_epoch(
     ],
 )
 @pytest.mark.parametrize("rows", [10, 1000])
-def test_of_a_long_document_only_its_first_contexts_are_used(
+def test_of_a_long_document_only_some_contexts_are_used(
     document_tokens: int, lengths: list[int], rows: int
 ) -> None:
     # documents of 5, 1, 20, 8, 2, 9 and 13 tokens; a document gives its first context in any case, and the
     # one token that is left of 9 is no context
     store = make_store(TEXTS, rows=rows, document_tokens=document_tokens)
     assert [int(n) for c in store.contexts(1) for n in c.mask_NL.sum(1)] == lengths
+
+
+def test_the_contexts_of_a_long_document_are_spread_evenly() -> None:
+    # 40 tokens are five contexts of 8; of the two that are wanted, the second begins behind half of them
+    text = document(0, 40)
+    [contexts] = make_store([text], document_tokens=16).contexts(10)
+    assert ["".join(map(chr, row)) for row in contexts.tokens_NL] == [text[0:8], text[16:24]]
 
 
 def test_the_statistics_count_each_block_once() -> None:

@@ -75,7 +75,7 @@ class ActivationStore(Store):
             max_norm_ratio: tokens with a norm above this multiple of their block's median (attention sinks)
                 are not usable; None keeps all.
             max_tokens: use only so many text tokens of the corpus, from its beginning.
-            document_tokens: use only so many text tokens of a document, from its beginning.
+            document_tokens: use only so many tokens of a document, in contexts spread evenly over it.
             device: where the activations are stored and the batches arise.
             drop_special: special tokens are not usable.
             add_bos: put a BOS in front of every context if the tokenizer puts one in front of a text.

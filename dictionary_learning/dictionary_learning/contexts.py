@@ -6,7 +6,7 @@ A document longer than a context gives several, each with the BOS in front if th
 context holds tokens of two documents.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -95,26 +95,33 @@ def read_contexts(
     Args:
         drop_special: special tokens are no text.
         add_bos: put the BOS in front of every context if the tokenizer puts it in front of a text.
-        document_tokens: of each document, only the contexts within so many text tokens, and at least one.
+        document_tokens: of a longer document, only so many tokens, in contexts spread evenly over it, as its
+            beginning is unlike the rest; at least one. Texts of over 500,000 characters count as several.
     """
     bos = [lm.bos_id] if add_bos and lm.bos_id is not None else []
     room = context_length - len(bos)
-    n_contexts = n_tokens = 0
+    n_contexts = 0
     position = -1
     for group in _groups(stream):
         tokens = token_ids(lm.tokenizer, [piece.text for piece in group])
         for piece, row in zip(group, tokens, strict=True):
             if piece.position != position:
-                position, n_contexts, n_tokens = piece.position, 0, 0
-            for start in range(int(row[:1] == [lm.bos_id]), len(row), room):
+                position, n_contexts = piece.position, 0
+            starts: Sequence[int] = range(int(row[:1] == [lm.bos_id]), len(row), room)
+            if document_tokens is not None:
+                starts = _spread(starts, max(1, document_tokens // room))
+            for start in starts:
                 tokens_L = torch.tensor(bos + row[start : start + room], dtype=torch.int32)
                 n_text = int(text_mask(lm, tokens_L, drop_special).sum())
-                n_tokens += n_text
-                if document_tokens is not None and n_contexts and n_tokens > document_tokens:
-                    break
                 if n_text >= MIN_TEXT_TOKENS:
                     yield TokenContext(tokens_L, n_text, piece.document, position, n_contexts)
                     n_contexts += 1
+
+
+def _spread(items: Sequence[int], n: int) -> Sequence[int]:
+    """At most `n` of the items, at even distances, from the first on."""
+    n = min(n, len(items))
+    return [items[i * len(items) // n] for i in range(n)]
 
 
 class _Piece(NamedTuple):

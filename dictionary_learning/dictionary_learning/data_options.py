@@ -67,7 +67,7 @@ class DataOptions:
     )
     document_tokens: int | None = option(
         None,
-        "use only so many tokens of a document, its first ones, so that a few long ones do not fill the run",
+        "use only so many tokens of a document, spread over it, so that a few long ones do not fill the run",
         group="text",
     )
 
