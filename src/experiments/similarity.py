@@ -25,8 +25,6 @@ Writes <run>/similarity/<dataset>_chunk<c>.json with all options and the figure 
 --compare puts several runs in one figure and tells how much each differs from the first, text by text.
 """
 
-import dataclasses
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,14 +46,13 @@ from temporal_saes.cli import (
     labelled_texts,
     resolve,
     resolve_several,
-    slug,
 )
 from temporal_saes.features import Tokens
 from temporal_saes.intervals import INTERVAL, as_json, mean_interval
 from temporal_saes.labelled_data import LabelledText
 from temporal_saes.parts import text_codes
 from temporal_saes.passages import Joined, draw_joined, fits, join, passage_tokens, passages_of_files
-from temporal_saes.results import asked, colours, comparison_path, label
+from temporal_saes.results import asked, colours, comparison_path, label, named_for
 from temporal_saes.similarity import (
     Merge,
     Score,
@@ -126,7 +123,7 @@ def main(argv: list[str] | None = None) -> None:
     check_one_model(subjects)
     given = join(passages_of_files(options.passages)) if options.passages else None
     if given is not None:
-        options = _named_for(given, options)
+        options = named_for(given, options)
     paths = [subject.result_path(options, "similarity") for subject in subjects]
     for path in paths:
         check_writable(path.parent)
@@ -151,13 +148,6 @@ def main(argv: list[str] | None = None) -> None:
 
 
 # --- the texts ---
-
-
-def _named_for(given: Joined, options: SimilarityOptions) -> SimilarityOptions:
-    """The options with a data set's name that stands for the given files, so that results do not collide."""
-    digest = hashlib.sha256(given.text.encode()).hexdigest()[:6]
-    name = f"{slug(given.passages[0].title)}-{digest}"
-    return dataclasses.replace(options, dataset=name, data_path=None, text_field=None, label_field=None)
 
 
 def _read_documents(options: SimilarityOptions, context_length: int) -> list[LabelledText]:

@@ -30,7 +30,6 @@ page to read (.html) and the frontier (.png, .pdf). --compare puts several runs 
 were computed with the same options are taken from there.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,7 +54,7 @@ from temporal_saes.cli import (
 from temporal_saes.explanations import find_explanations
 from temporal_saes.judge import templates_hash
 from temporal_saes.report.steering_page import steering_page
-from temporal_saes.results import asked, comparison_path, finished
+from temporal_saes.results import asked, comparison_path, finished, told_apart
 from temporal_saes.steering import check_mode
 from temporal_saes.steering_figure import draw
 from temporal_saes.steering_options import SteeringOptions
@@ -88,7 +87,7 @@ def main(argv: list[str] | None = None) -> None:
     plans = []
     for subject, said in zip(subjects, explanations, strict=True):
         question = asked(subject, options, [*read, json.dumps(said)])
-        path = _named(subject.result_path(options, "steering"), options, question)
+        path = told_apart(subject.result_path(options, "steering"), options.mode, question)
         check_writable(path.parent)
         plans.append(_Plan(subject, said, question, path))
     study = Study(options, prompts, texts, LanguageModels(options.device), _chat(options))
@@ -103,7 +102,7 @@ def main(argv: list[str] | None = None) -> None:
         print(table(result))
     if options.compare:
         path = comparison_path(subjects, options, "steering")
-        for file in draw(results, _named(path, options, plans[0].question)):
+        for file in draw(results, told_apart(path, options.mode, plans[0].question)):
             print(file)
 
 
@@ -158,12 +157,6 @@ def _check_subject(subject: Subject, options: SteeringOptions) -> dict[int, str]
                 f"{columns.stop - 1}: give the --chunk it is in, or 2 for all."
             )
     return find_explanations(options.explanation_path, subject.trainer_folder, dictionary.dict_size)
-
-
-def _named(path: Path, options: SteeringOptions, question: dict[str, Any]) -> Path:
-    """The path with what no other mode, latents or strengths have in their names."""
-    written = json.dumps(question["options"], sort_keys=True)
-    return path.with_name(f"{path.name}_{options.mode}-{hashlib.sha256(written.encode()).hexdigest()[:6]}")
 
 
 def _chat(options: SteeringOptions) -> Chat | None:

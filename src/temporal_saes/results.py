@@ -9,10 +9,13 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dictionary_learning import figures
 from temporal_saes.cli import ExperimentOptions, Subject, dataset_name, slug
+from temporal_saes.passages import Joined
+
+Options = TypeVar("Options", bound=ExperimentOptions)
 
 # where a result goes, or how fast it is made; or what the subject says with its final value
 _LEFT_OUT = {"run_name", "checkpoints_path", "chunk", "compare", "output_dir", "device", "cache", "layer"}
@@ -75,3 +78,16 @@ def comparison_path(subjects: Sequence[Subject], options: ExperimentOptions, exp
     folder = options.output_dir or Path(options.checkpoints_path) / "comparisons" / experiment
     seed = f"_seed{options.seed}" if options.seed else ""
     return Path(folder) / f"{dataset_name(options)}_{names}{seed}"
+
+
+def named_for(given: Joined, options: Options) -> Options:
+    """The options with a data set's name that stands for the given files, so that results do not collide."""
+    digest = hashlib.sha256(given.text.encode()).hexdigest()[:6]
+    name = f"{slug(given.passages[0].title)}-{digest}"
+    return dataclasses.replace(options, dataset=name, data_path=None, text_field=None, label_field=None)
+
+
+def told_apart(path: Path, word: str, question: Mapping[str, Any]) -> Path:
+    """The path with what no other options (of `asked`) have in their names."""
+    written = json.dumps(question["options"], sort_keys=True)
+    return path.with_name(f"{path.name}_{word}-{hashlib.sha256(written.encode()).hexdigest()[:6]}")
