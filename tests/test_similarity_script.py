@@ -29,7 +29,7 @@ def runs(tmp_path, tiny_lm_folder) -> Path:
 def flags(runs: Path, corpus: Path, *more: str) -> list[str]:
     return [
         *["--checkpoints_path", str(runs), "--dataset", str(corpus), "--label_field", "domain"],
-        *["--device", "cpu", "--n_texts", "4", "--half_width", "6", *more],
+        *["--device", "cpu", "--context_length", "96", "--n_texts", "4", "--half_width", "6", *more],
     ]
 
 

@@ -22,7 +22,7 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def runs(tmp_path, tiny_lm_folder) -> Path:
     for kind in ("grouped", "plain", "attention"):
-        make_run(tmp_path / "runs" / kind, tiny_lm_folder, kind=kind, context_length=48)
+        make_run(tmp_path / "runs" / kind, tiny_lm_folder, kind=kind)
     return tmp_path / "runs"
 
 
