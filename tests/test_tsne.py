@@ -183,7 +183,7 @@ def test_an_unknown_method_is_refused():
 def test_the_twelve_largest_classes_have_a_colour_and_a_shape_of_their_own():
     labels = [None, "z", "z", *[f"{i:02}" for i in range(14)]]
     made = feature_map.classes(labels)
-    assert (made[0].label, made[0].count) == ("z", 2)
+    assert (made[0].label, made[0].n) == ("z", 2)
     assert len({(one.colour, one.shape) for one in made if one.coloured}) == 12
     assert [one.label for one in made if not one.coloured] == ["11", "12", "13"]
     assert feature_map.classes([3, 1, 3], by_count=False)[0].label == 1

@@ -15,7 +15,7 @@ Shapes: N points, F features, P principal components, K neighbours, C classes.
 import importlib.util
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from scipy import sparse
@@ -23,7 +23,7 @@ from scipy import sparse
 from dictionary_learning.errors import UserError
 from temporal_saes.intervals import Interval, around
 
-Matrix = sparse.csr_array | np.ndarray
+Matrix: TypeAlias = "sparse.csr_array | np.ndarray"
 
 METHODS = ("tsne", "umap", "pca")
 METHOD_NAMES = {"tsne": "t-SNE", "umap": "UMAP", "pca": "PCA"}
@@ -66,22 +66,20 @@ def unit_rows(x_NF: Matrix) -> Matrix:
 
     Dense activations lose their mean first: it is so long that all of them point the same way.
     """
-    if sparse.issparse(x_NF):
-        norm_N = np.sqrt(np.asarray(x_NF.multiply(x_NF).sum(axis=1)).ravel())
-        scale_N = np.divide(1.0, norm_N, out=np.zeros_like(norm_N), where=norm_N > 0)
-        return sparse.csr_array(sparse.diags_array(scale_N) @ x_NF)
-    assert isinstance(x_NF, np.ndarray)
-    centred_NF = x_NF - x_NF.mean(axis=0)
-    norm_N1 = np.linalg.norm(centred_NF, axis=1, keepdims=True)
-    return np.divide(centred_NF, norm_N1, out=np.zeros_like(centred_NF), where=norm_N1 > 0)
+    if isinstance(x_NF, np.ndarray):
+        centred_NF = x_NF - x_NF.mean(axis=0)
+        norm_N1 = np.linalg.norm(centred_NF, axis=1, keepdims=True)
+        return np.divide(centred_NF, norm_N1, out=np.zeros_like(centred_NF), where=norm_N1 > 0)
+    norm_N = np.sqrt(np.asarray(x_NF.multiply(x_NF).sum(axis=1)).ravel())
+    scale_N = np.divide(1.0, norm_N, out=np.zeros_like(norm_N), where=norm_N > 0)
+    return sparse.csr_array(sparse.diags_array(scale_N) @ x_NF)
 
 
 def silent(x_NF: Matrix) -> np.ndarray:
     """[N] bool: rows without a value other than zero; they have no direction."""
-    if sparse.issparse(x_NF):
-        return np.asarray(abs(x_NF).sum(axis=1)).ravel() == 0
-    assert isinstance(x_NF, np.ndarray)
-    return ~x_NF.any(axis=1)
+    if isinstance(x_NF, np.ndarray):
+        return np.asarray(~x_NF.any(axis=1))
+    return np.asarray(abs(x_NF).sum(axis=1)).ravel() == 0
 
 
 class Reduced(NamedTuple):
@@ -255,7 +253,7 @@ class Class(NamedTuple):
     """How a class of points is drawn."""
 
     label: Any
-    count: int
+    n: int  # points
     colour: str
     shape: str  # circle or triangle
     coloured: bool  # False: grey, as there are more classes than colours

@@ -9,7 +9,7 @@ import numpy as np
 from dictionary_learning import figures
 from temporal_saes.feature_map import METHOD_NAMES, OTHER_COLOUR, Class
 from temporal_saes.map_points import COLOURINGS, labels
-from temporal_saes.report.map_page import class_name, how_it_was_made, score_of, shared_classes
+from temporal_saes.report.map_page import class_name, how_it_was_made, shared_classes
 from temporal_saes.results import label
 
 Result = Mapping[str, Any]
@@ -83,13 +83,11 @@ def _legend(axis: Any, shared: Sequence[Class], colouring: str, result: Result) 
 
 def _scores(result: Result, colouring: str) -> str:
     """The scores below a panel: those of all features, as the map's own are of what is seen."""
-    told = []
-    silhouette = score_of(result, colouring, "features", "silhouette", "all")
-    told.append(f"silhouette {silhouette['value']:.2f} (chance {silhouette['chance']:.2f})")
     k = result["options"]["neighbours"]
-    for among in ("all", "other words", "other texts"):
-        one = score_of(result, colouring, "features", "neighbours", among)
-        if one is not None:
-            where = "" if among == "all" else f" among {among}"
-            told.append(f"{k} neighbours{where} {one['value']:.2f} (chance {one['chance']:.2f})")
+    told = []
+    for one in result["scores"]:
+        if (one["colouring"], one["space"]) == (colouring, "features"):
+            name = "silhouette" if one["measure"] == "silhouette" else f"{k} neighbours"
+            name += "" if one["among"] == "all" else f" among {one['among']}"
+            told.append(f"{name} {one['value']:.2f} (chance {one['chance']:.2f})")
     return "all features: " + "\n".join(told)

@@ -48,7 +48,8 @@ def map_page(results: Sequence[Result], picture: str) -> str:
             "p",
             "Press a class to see it alone. The token under the pointer is ringed in every map, and the "
             "other tokens of its class are drawn larger; the arrow keys go through the tokens of a map in "
-            "the order of the texts. Distances between far groups and the sizes of groups mean nothing in such a map.",
+            "the order of the texts. Distances between far groups and the sizes of groups mean nothing in a "
+            "t-SNE or a UMAP.",
             class_="quiet",
         ),
         element("h2", "Are the clusters real?"),
@@ -189,7 +190,7 @@ def _data(results: Sequence[Result]) -> dict[str, Any]:
                 "classes": [
                     {
                         "name": class_name(colouring, one.label, texts),
-                        "count": one.count,
+                        "count": one.n,
                         "colour": one.colour,
                         "shape": one.shape,
                         "coloured": one.coloured,
