@@ -1,0 +1,187 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from toy_runs import EXPERIMENTS, LAYER, load_script, make_run
+
+from dictionary_learning.errors import UserError
+from dictionary_learning.language_model import LanguageModel
+
+SCRIPT = EXPERIMENTS / "sequence_interpretability.py"
+sequences = load_script("sequence_interpretability")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("TEMPORAL_SAES_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def runs(tmp_path, tiny_lm_folder) -> Path:
+    for kind in ("grouped", "plain", "attention"):
+        make_run(tmp_path / "runs" / kind, tiny_lm_folder, kind=kind)
+    return tmp_path / "runs"
+
+
+def flags(runs: Path, corpus: Path, *more: str) -> list[str]:
+    return [
+        *["--checkpoints_path", str(runs), "--dataset", str(corpus), "--label_field", "domain"],
+        *["--device", "cpu", "--context_length", "96", "--n_texts", "3", "--n_latents", "4", *more],
+    ]
+
+
+def passages(folder: Path, *texts: str) -> list[str]:
+    paths = [folder / f"passage{i}.txt" for i in range(len(texts))]
+    for path, text in zip(paths, texts, strict=True):
+        path.write_text(text)
+    return list(map(str, paths))
+
+
+COMETS = "The distant comet circles the galaxy. A comet near the orbit <b>often</b> eclipses it."
+JUDGES = "Every judge overrules a criminal statute. The federal tribunal upholds the verdict."
+
+
+def results(runs: Path, run: str = "*") -> list[dict]:
+    paths = set(runs.glob(f"{run}/sequence_interpretability/*.json")) - set(runs.glob("comparisons/*/*"))
+    return [json.loads(path.read_text()) for path in sorted(paths)]
+
+
+def test_the_script_runs_from_another_folder(runs, tiny_corpus, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    words = flags(runs, tiny_corpus, "--run_name", "grouped")
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), *words], cwd=elsewhere, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    folder = runs / "grouped" / "sequence_interpretability"
+    assert sorted(path.suffix for path in folder.iterdir()) == [".html", ".json", ".pdf", ".png"]
+    (result,) = results(runs)
+    assert result["options"]["n_texts"] == result["n_texts"] == len(result["scores_of_texts"]["chosen"]) == 3
+    assert (result["subject"]["layer"], result["subject"]["split"]) == (LAYER, "high")
+    shown = result["shown"]
+    assert len({passage["label"] for passage in shown["passages"]}) == 3
+    assert len(shown["latents"]) == 4
+    for latent in shown["latents"]:
+        assert 0 <= latent["latent"] < 32
+        assert len(latent["values"]) == len(shown["positions"]) == len(shown["passage"])
+    for scores in result["scores"].values():
+        assert 0 <= scores["shuffled"]["mean"] <= scores["shifted"]["mean"] <= 1
+        assert 0 <= scores["flicker"]["mean"] <= 1
+    assert "bits" in done.stdout
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_compare_puts_every_kind_of_dictionary_beside_the_first(runs, tiny_corpus, capsys):
+    names = ["grouped:0", "grouped:1", "plain:2", "attention:0", "attention:1", "baseline_model"]
+    words = flags(runs, tiny_corpus, "--compare", *names)
+    sequences.main(words)
+    found = results(runs)
+    assert len(found) == 6
+    assert len({result["texts_sha256"] for result in found}) > 0
+    assert len({json.dumps(result["shown"]["ids"]) for result in found}) == 1
+    low = next(result for result in found if result["name"] == "grouped:1")
+    assert all(32 <= latent["latent"] < 96 for latent in low["shown"]["latents"])
+    folder = runs / "comparisons" / "sequence_interpretability"
+    assert sorted(path.suffix for path in folder.iterdir()) == [".html", ".json", ".pdf", ".png"]
+    differences = json.loads(next(folder.glob("*.json")).read_text())
+    assert list(differences["minus_first"]) == names[1:]
+    means = {result["name"]: result["scores"]["all"]["flicker"]["mean"] for result in found}
+    paired = differences["minus_first"]["plain:2"]["all"]["flicker"]["mean"]
+    assert paired == pytest.approx(means["plain:2"] - means["grouped:0"])
+    capsys.readouterr()
+    sequences.main(words)
+    assert "taken from" in capsys.readouterr().err
+
+
+def test_the_page_loads_nothing_and_escapes_everything(runs, tiny_corpus, tmp_path):
+    said = {str(latent): "<script>alert(1)</script> & $x$" for latent in range(96)}
+    (runs / "plain" / "trainer_0" / "explanations.json").write_text(json.dumps(said))
+    files = passages(tmp_path, COMETS, JUDGES)
+    sequences.main(flags(runs, tiny_corpus, "--run_name", "plain", "--passages", *files))
+    (page,) = (runs / "plain" / "sequence_interpretability").glob("*.html")
+    text = page.read_text()
+    assert "&lt;script&gt;alert(1)" in text
+    for tag in ("<script", "<b>", "http://", "https://"):
+        assert tag not in text
+    (result,) = results(runs)
+    assert result["shown"]["text"] == f"{COMETS} {JUDGES}"
+    assert result["shown"]["latents"][0]["explanation"].startswith("<script>")
+    assert result["scores"]["chosen"]["information"]["low"] is None
+
+
+def test_latents_can_be_given_and_passages_cut(runs, tiny_corpus, tmp_path):
+    files = passages(tmp_path, COMETS, JUDGES)
+    more = ["--chunk", "1", "--latents", "40", "95", "--passages", *files, "--passage_tokens", "12"]
+    sequences.main(flags(runs, tiny_corpus, "--run_name", "grouped", *more))
+    (result,) = results(runs)
+    assert {latent["latent"] for latent in result["shown"]["latents"]} == {40, 95}
+    assert len(result["shown"]["text"]) < len(COMETS) + len(JUDGES)
+    assert result["scores"]["chosen"]["n_latents"]["mean"] == 2
+
+
+def test_results_of_other_options_do_not_overwrite_each_other(runs, tiny_corpus):
+    for more in ([], ["--select", "mean"], ["--active", "half"], ["--passage_tokens", "20"], ["--show", "1"]):
+        sequences.main(flags(runs, tiny_corpus, "--run_name", "plain", *more))
+    assert len(results(runs)) == 5
+
+
+def test_a_dictionary_that_is_nowhere_on_has_no_scores_and_a_page(runs, tiny_corpus, tiny_lm_folder, capsys):
+    import torch
+
+    path = runs / "plain" / "trainer_0" / "ae.pt"
+    weights = torch.load(path, weights_only=True)
+    torch.save(weights | {"threshold": torch.tensor(1e6)}, path)
+    sequences.main(flags(runs, tiny_corpus, "--run_name", "plain"))
+    (result,) = results(runs)
+    assert result["scores"]["chosen"]["information"] is None
+    assert result["shown"]["latents"] == []
+    assert "–" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ([], "--run_name is missing"),
+        (["--run_name", "nobody"], "no run 'nobody'"),
+        (["--run_name", "plain", "--n_texts", "0"], "--n_texts 0"),
+        (["--run_name", "plain", "--show", "3"], "--show 3 does not exist"),
+        (["--run_name", "plain", "--n_passages", "1"], "no boundary"),
+        (["--run_name", "plain", "--n_passages", "9"], "shorter than 8 tokens"),
+        (["--run_name", "plain", "--passages", "one.txt"], "one.txt is one passage"),
+        (["--run_name", "plain", "--passages", "nowhere.txt", "b.txt"], "no file nowhere.txt"),
+        (["--run_name", "plain", "--passage_tokens", "4"], "--passage_tokens 4 is too small"),
+        (["--run_name", "plain", "--passage_tokens", "10"], "shorter than 8 tokens"),
+        (["--run_name", "plain", "--passage_tokens", "60"], "give at most 30"),
+        (["--run_name", "plain", "--latents", "96"], "--latents 96 is out of range"),
+        (["--run_name", "plain", "--latents", "-1"], "--latents -1 is out of range"),
+        (["--run_name", "grouped", "--latents", "40"], "not in chunk 0, which is 0 to 31"),
+        (["--run_name", "plain", "--latents", "4", "4"], "twice"),
+        (["--run_name", "plain", "--explanation_path", "no.json"], "no.json cannot be read"),
+        (["--compare", "plain", "grouped", "--latents", "3"], "--latents is of one dictionary"),
+    ],
+)
+def test_mistakes_are_told_before_the_language_model_is_loaded(
+    runs, tiny_corpus, monkeypatch, more, sentence
+):
+    def refuse(*args, **options):
+        raise AssertionError("loaded before the mistake was seen")
+
+    monkeypatch.setattr(LanguageModel, "load", refuse)
+    with pytest.raises(UserError, match=sentence):
+        sequences.main(flags(runs, tiny_corpus, *more))
+    assert not list(runs.glob("*/sequence_interpretability"))
+
+
+def test_given_passages_that_are_too_short_or_too_long_are_refused(runs, tiny_corpus, tmp_path):
+    run = ["--run_name", "plain", "--passages"]
+    with pytest.raises(UserError, match="8 are asked for: give a longer text or more of it"):
+        sequences.main(flags(runs, tiny_corpus, *run, *passages(tmp_path, COMETS, "A.")))
+    with pytest.raises(UserError, match="50 are asked for: give a longer text or a smaller --passage_tokens"):
+        sequences.main(
+            flags(runs, tiny_corpus, *run, *passages(tmp_path, COMETS, JUDGES), "--passage_tokens", "50")
+        )
+    with pytest.raises(UserError, match="more than 96 tokens together"):
+        sequences.main(flags(runs, tiny_corpus, *run, *passages(tmp_path, COMETS * 4, JUDGES)))
