@@ -79,10 +79,10 @@ def sequence_page(results: Sequence[Result], figure_png: bytes | None = None) ->
 
 def _explained(first: Result) -> str:
     return (
-        f"Means over texts ± half of a 95 % interval. A latent that is on or off can tell 1 bit; telling "
-        f"the passage of a token of the text below takes {first['shown']['entropy_of_passages']:.2f}. "
-        f"Distance is how far from a boundary a latent changes that is mostly on in one of its passages and mostly off in "
-        f"the other; delay counts early changes as negative."
+        "Means over texts ± half of a 95 % interval. A latent, on or off, can tell 1 bit; telling the "
+        f"passage of a token of the text below takes {first['shown']['entropy_of_passages']:.2f}. Distance "
+        "is how far from a boundary a latent changes that is mostly on in one of its passages and mostly off "
+        "in the other; delay counts early changes as negative."
     )
 
 
