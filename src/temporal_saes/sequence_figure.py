@@ -61,7 +61,8 @@ def draw(results: Sequence[Result], path: Path) -> list[Path]:
 def token_text(shown: Mapping[str, Any], position: int) -> str:
     """The characters of a token, with signs for those that are not seen."""
     start, end = shown["offsets"][position]
-    return visible(shown["text"][start:end].strip(" ") or shown["text"][start:end])
+    text = shown["text"][start:end]
+    return visible(text.strip(" ") or text).replace("\n", "")
 
 
 def _stack(axis: Any, result: Result, most: int, *, tokens: bool, names: bool) -> None:
