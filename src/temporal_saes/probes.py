@@ -19,6 +19,7 @@ import numpy as np
 from scipy import sparse
 
 from dictionary_learning.errors import UserError
+from temporal_saes.intervals import Interval, around
 
 MIN_EXAMPLES = 10  # of a class; a rarer one cannot be both learnt and tested
 # C of scikit-learn, the inverse strength of the L2 penalty on standardised features: strong to weak
@@ -47,14 +48,6 @@ class Fit(NamedTuple):
     n_features: int  # that the probe was given and that are not silent in the training part
     strength: float | None  # the one of `STRENGTHS` that was chosen; None without a feature
     converged: bool
-
-
-class Interval(NamedTuple):
-    """A mean over repeats with its 95 % interval; the ends are None for a single repeat."""
-
-    mean: float
-    low: float | None
-    high: float | None
 
 
 class Accuracy(NamedTuple):
@@ -288,11 +281,8 @@ def interval(values: Sequence[float], n_train: int, n_test: int) -> Interval:
 
     With r values of variance s²: mean ± t(.975, r - 1) sqrt((1/r + n_test/n_train) s²).
     """
-    from scipy.stats import t
-
     mean = float(np.mean(values))
     if len(values) < 2:
         return Interval(mean, None, None)
     variance = (1 / len(values) + n_test / n_train) * float(np.var(values, ddof=1))
-    half = float(t.ppf(0.975, len(values) - 1)) * math.sqrt(variance)
-    return Interval(mean, mean - half, mean + half)
+    return around(mean, math.sqrt(variance), len(values))
