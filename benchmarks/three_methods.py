@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/three_methods"), help="folder of the runs")
     parser.add_argument("--max_tokens", type=int, default=750_000, help="training tokens read once")
     parser.add_argument("--steps", type=int, default=750, help="steps of 2,048 pairs")
-    parser.add_argument("--eval_tokens", type=int, default=20_000, help="held-out tokens")
+    parser.add_argument("--eval_tokens", type=int, default=30_000, help="held-out tokens")
     parser.add_argument("--loss_tokens", type=int, default=4_000, help="of them, for the cross-entropy")
     parser.add_argument("--n_train", type=int, default=1500, help="training examples of a probe")
     parser.add_argument("--n_test", type=int, default=500, help="test examples of a probe")
