@@ -341,7 +341,7 @@ def test_classes_have_one_colour_in_all_maps_of_a_page():
             for i, tag in enumerate(tags)
         ]
         options = {"method": "pca", "colourings": ["pos"], "dataset": "d", "tokens_a_text": 2, "seed": 0}
-        options |= {"permutations": 1, "neighbours": 1, "perplexity": 1}
+        options |= {"permutations": 1, "neighbours": 1, "perplexity": 1, "umap_neighbours": 2}
         subject = {"dict_class": "baseline_model", "trainer_folder": None, "model": "m", "layer": 0}
         return {
             "name": name, "options": options, "subject": subject, "points": points, "scores": [],
