@@ -19,7 +19,7 @@ from caches import contents, cut_short, flip_a_byte, index, refused, shards, wri
 from safetensors import safe_open
 
 from dictionary_learning import cache_activations, progress
-from dictionary_learning.activation_cache import ActivationCache
+from dictionary_learning.activation_cache import ActivationCache, locked
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.options import read_preset
 
@@ -79,7 +79,7 @@ def test_what_is_no_cache_is_left_alone(
 
 WRONG = [
     ([], "--activations is missing"),
-    (["--activations", "new", "--layer", "4"], "no layer 4"),
+    (["--activations", "new/one", "--layer", "4"], "no layer 4"),
     (["--activations", "new", "--model", "no/such-model"], "no/such-model"),
     (["--activations", "new", "--dataset", "some/corpus"], "say with --max_tokens"),
     (["--activations", "new", "--dataset", "none.jsonl"], "none.jsonl"),
@@ -155,8 +155,6 @@ def test_a_damaged_shard_is_written_again_and_the_others_are_kept(
 
 
 def test_two_processes_do_not_write_one_cache(cache_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from dictionary_learning.cache_writer import locked
-
     shards(cache_copy)[0].unlink()
     with locked(cache_copy):
         assert "another process is writing" in refused(

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dictionary_learning import cli
-from dictionary_learning.activation_cache import INDEX, LOCK, OPTIONS, ActivationCache
+from dictionary_learning.activation_cache import INDEX, LOCK, OPTIONS, ActivationCache, locked
 from dictionary_learning.checkpoint import check_writable, provenance
 from dictionary_learning.data_options import DataOptions, from_anywhere
 from dictionary_learning.errors import UserError
@@ -76,13 +76,18 @@ def main(argv: list[str] | None = None) -> None:
     if "activations" not in flags:
         raise UserError("--activations is missing: give the folder of the cache.")
     asked = {**preset(typed["config"], typed["arch"]), **flags}
-    cache = find_cache(Path(flags["activations"]))
+    folder = Path(flags["activations"])
     if flags.get("verify"):
-        verify(cache or ActivationCache.open(flags["activations"]))
-    elif cache is None:
-        write_new(build(CacheOptions, asked))
-    else:
-        go_on_with(cache, asked)
+        verify(ActivationCache.open(folder))
+        return
+    find_cache(folder)  # before a new folder is made
+    check_writable(folder, "--activations")
+    with locked(folder):
+        cache = find_cache(folder)  # as it is now that nobody else writes
+        if cache is None:
+            write_new(build(CacheOptions, asked))
+        else:
+            go_on_with(cache, asked)
 
 
 def preset(config: str | None, arch: str | None) -> dict[str, Any]:
@@ -158,16 +163,17 @@ def verify(cache: ActivationCache) -> None:
     Raises:
         UserError: a shard is missing, cut short or changed, or the cache is not complete.
     """
-    from dictionary_learning.cache_writer import locked
-
-    with locked(cache.path):
-        for name, part in cache.parts.items():
-            for entry in part.shards:
-                if entry.sha256 is not None:
-                    cache.check_content(entry, always=True)
-                    entry.mtime_ns = (cache.path / entry.file).stat().st_mtime_ns
-            cache.check_complete(name)
-        cache.save_index()
+    entries = [entry for part in cache.parts.values() for entry in part.shards if entry.sha256 is not None]
+    for entry in entries:
+        cache.check_content(entry, always=True)
+    for name in cache.parts:
+        cache.check_complete(name)
+    times = [(cache.path / entry.file).stat().st_mtime_ns for entry in entries]
+    if times != [entry.mtime_ns for entry in entries]:
+        with locked(cache.path):
+            for entry, time in zip(entries, times, strict=True):
+                entry.mtime_ns = time
+            cache.save_index()
     say(f"every shard of {cache.path} is as it was written ({_content(cache)}).")
 
 
@@ -181,7 +187,6 @@ def _write(cache: ActivationCache, options: CacheOptions) -> None:
 
     limits = {part: options.eval_tokens if part == "eval" else options.max_tokens for part in options.parts}
     limits |= {name: part.max_tokens for name, part in cache.parts.items()}
-    check_writable(cache.path, "--activations")
     find_device(options.device)
     for part, limit in limits.items():
         if limit is None and _is_of_hub(options.dataset):

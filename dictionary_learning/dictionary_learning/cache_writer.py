@@ -4,13 +4,12 @@ import hashlib
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
-from dictionary_learning.activation_cache import LOCK, ActivationCache, Part, ShardEntry
+from dictionary_learning.activation_cache import ActivationCache, Part, ShardEntry
 from dictionary_learning.activation_store import ActivationStore
 from dictionary_learning.block import Block
 from dictionary_learning.contexts import PackedTokens
@@ -27,36 +26,37 @@ _BYTES_BESIDE = 4096
 def write(cache: ActivationCache, stores: Mapping[str, ActivationStore]) -> None:
     """Write every shard that is not there; the size is told, and has to be there, before the first.
 
+    The caller holds the folder by `activation_cache.locked`.
+
     Args:
         cache: new, begun, or with shards that are to be written again.
         stores: the activations of every part, straight from the language model.
 
     Raises:
-        UserError: the disk is too small, another process writes, the texts have changed since the cache was
-            begun, or activations are not finite.
+        UserError: the disk is too small, the texts have changed since the cache was begun, or activations are
+            not finite.
         SystemExit: interrupted (130 or 143); what has been made is kept.
     """
-    with locked(cache.path):
-        for part, store in stores.items():
-            if part not in cache.parts:
-                cache.parts[part] = _planned(part, store)
-        _check_disk(cache)
-        cache.save_index()
-        todo = [(part, entry) for part in stores for entry in cache.parts[part].shards if not entry.sha256]
-        total = sum(entry.n_positions for part in cache.parts.values() for entry in part.shards)
-        progress = TokenProgress(total, total - sum(entry.n_positions for _, entry in todo), "activations")
-        try:
-            with Interruption() as interruption:
-                try:
-                    for part, entry in todo:
-                        _fill(cache, part, entry, stores[part], progress, interruption)
-                except Interrupted:
-                    assert interruption.signal is not None
-                    kept = f"{progress.done:,} of {total:,} tokens"
-                    say(f"stopped with {kept} on disk; to go on: {go_on(cache)}")
-                    raise SystemExit(128 + interruption.signal) from None
-        finally:
-            progress.close()
+    for part, store in stores.items():
+        if part not in cache.parts:
+            cache.parts[part] = _planned(part, store)
+    _check_disk(cache)
+    cache.save_index()
+    todo = [(part, entry) for part in stores for entry in cache.parts[part].shards if not entry.sha256]
+    total = sum(entry.n_positions for part in cache.parts.values() for entry in part.shards)
+    progress = TokenProgress(total, total - sum(entry.n_positions for _, entry in todo), "activations")
+    try:
+        with Interruption() as interruption:
+            try:
+                for part, entry in todo:
+                    _fill(cache, part, entry, stores[part], progress, interruption)
+            except Interrupted:
+                assert interruption.signal is not None
+                kept = f"{progress.done:,} of {total:,} tokens"
+                say(f"stopped with {kept} on disk; to go on: {go_on(cache)}")
+                raise SystemExit(128 + interruption.signal) from None
+    finally:
+        progress.close()
 
 
 def go_on(cache: ActivationCache) -> str:
@@ -65,30 +65,6 @@ def go_on(cache: ActivationCache) -> str:
     return shlex.join(
         [python, "-m", "dictionary_learning.cache_activations", "--activations", str(cache.path)]
     )
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """The folder, made where it is missing, for this process alone; a new one that stays empty is removed.
-
-    Raises:
-        UserError: another process has it.
-    """
-    from filelock import FileLock, Timeout
-
-    is_new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = folder / LOCK
-    try:
-        with FileLock(lock, timeout=0):
-            try:
-                yield
-            finally:
-                lock.unlink(missing_ok=True)
-                if is_new and not any(folder.iterdir()):
-                    folder.rmdir()
-    except Timeout:
-        raise UserError(f"another process is writing {folder}: wait for it, or stop it.") from None
 
 
 def _planned(part: str, store: ActivationStore) -> Part:
