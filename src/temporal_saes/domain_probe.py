@@ -50,7 +50,7 @@ def train_domain_probe(pooled_ND: np.ndarray, labels: list[str], seed: int = 0) 
     classes, y, counts = np.unique(np.array(labels), return_inverse=True, return_counts=True)
     if counts.min() < MIN_TEXTS:
         raise UserError(
-            f"the class {str(classes[counts.argmin()])!r} has {counts.min()} texts, too few to learn what it is: "
+            f"the class {str(classes[counts.argmin()])!r} has {counts.min()} texts, too few to learn it: "
             f"give more data, or a --max_texts of at least {MIN_TEXTS * len(classes)}."
         )
     n_test = max(1, round(HELD_OUT_SHARE * len(y)))

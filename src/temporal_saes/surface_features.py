@@ -18,7 +18,7 @@ class SurfaceFeature(NamedTuple):
 
     name: str
     rule: str
-    count: Callable[[str], float]
+    measure: Callable[[str], float]
 
 
 def words(text: str) -> list[str]:
@@ -80,7 +80,7 @@ SURFACE_FEATURES = (
 
 def surface(text: str) -> list[float]:
     """All of `SURFACE_FEATURES` of a text, in their order."""
-    return [float(feature.count(text)) for feature in SURFACE_FEATURES]
+    return [float(feature.measure(text)) for feature in SURFACE_FEATURES]
 
 
 def _share(text: str, belongs: Callable[[str], bool]) -> float:
