@@ -435,6 +435,15 @@ def explained(folder: Path) -> Path:
     return path
 
 
+def test_a_judge_of_nothing_but_nonsense_leaves_the_numbers(flags, tmp_path):
+    with serving(lambda i, body: "As I see it, yes.") as server:
+        result = run_main(flags, "--run_name", "plain", "--judge_url", server.url, "--judge_model", "m")
+    assert result["judge"]["failures"] == {"unreadable answer": result["judge"]["asked"]}
+    assert {record["success"] for record in result["records"]} == {None}
+    assert result["summary"]["steered"][0]["measures"]["nll_added"] is not None
+    assert len(list((tmp_path / "out").glob("*.png"))) == 1
+
+
 def test_a_judge_that_dies_on_the_way_costs_its_scores_and_nothing_else(flags, monkeypatch):
     monkeypatch.setattr("temporal_saes.chat.time.sleep", lambda seconds: None)
     with serving(lambda i, body: "Score: 1" if i < 5 else (500, {}, b"")) as server:
