@@ -126,7 +126,11 @@ def test_one_file_has_a_kernel_and_no_score(runs, tiny_corpus, tmp_path, capsys)
     assert result["detectors"] == {}
     assert result["shown"]["true"] == []
     assert list((runs / "comparisons" / "similarity").glob("*.png"))
-    assert "boundaries found at the tokens" in capsys.readouterr().out
+    found = result["shown"]["found"]["novelty"]
+    assert len(result["shown"]["words_at_found"]["novelty"]) == len(found) > 0
+    printed = capsys.readouterr().out
+    assert f"token {found[0]}: " in printed
+    assert "F1" not in printed
 
 
 def test_results_for_other_files_do_not_overwrite_each_other(runs, tiny_corpus, tmp_path):

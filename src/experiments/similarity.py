@@ -143,7 +143,8 @@ def main(argv: list[str] | None = None) -> None:
         path = comparison_path(subjects, options, "similarity")
         differences = _differences(results)
         save_text(path.with_name(path.name + ".json"), json.dumps(differences, indent=2) + "\n")
-        print(_difference_table(differences))
+        if results[0]["detectors"]:
+            print(_difference_table(differences))
     _draw(results, shown, joined[options.show], options, path)
 
 
@@ -262,6 +263,12 @@ def _result(
             "passages": [passage.title for passage in passages],
             "true": shown.true,
             "found": shown.found,
+            "words_at_found": {
+                name: [
+                    _words(joined[options.show].text[shown.tokens.offsets[place][0] :]) for place in places
+                ]
+                for name, places in shown.found.items()
+            },
         },
         "provenance": provenance(),
     }
@@ -302,8 +309,10 @@ def _table(result: dict[str, Any]) -> str:
     """Scores as text, a row a detector."""
     title = f"{result['name']}: boundaries in {result['n_texts']} texts"
     if not result["detectors"]:
-        found = "; ".join(f"{name} {places}" for name, places in result["shown"]["found"].items())
-        return f"{result['name']}: boundaries found at the tokens: {found}"
+        name = result["options"]["detector"]
+        places = zip(result["shown"]["found"][name], result["shown"]["words_at_found"][name], strict=True)
+        lines = [f"  token {place}: {words}" for place, words in places]
+        return "\n".join([f"{result['name']}: boundaries found ({name})", *lines])
     head = f"{'':22}{'F1':>14}{'precision':>12}{'recall':>9}{'found':>7}{'chance':>8}{'sentences':>11}"
     lines = [title, head]
     for detector, scores in result["detectors"].items():
