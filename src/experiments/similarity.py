@@ -413,7 +413,7 @@ def _draw(
             bottom = fig.add_subplot(grid[3, :])
             _draw_scores(bottom, results, options)
             handles += bottom.get_legend_handles_labels()[0]
-        fig.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4))
+        fig.legend(handles=handles, loc="outside lower center", ncols=min(2 * n, 4))
         for file in figures.save(fig, path, pdf=True):
             print(file)
 
@@ -531,7 +531,7 @@ def _draw_scores(axis: Any, results: Sequence[dict[str, Any]], options: Similari
                 label="" if i else name,
             )
     names = {"own_number": "number unknown", "given_number": "number given"}
-    axis.set_xticks(range(len(groups)), [f"{detector}, {names[number]}" for detector, number in groups])
+    axis.set_xticks(range(len(groups)), [f"{detector},\n{names[number]}" for detector, number in groups])
     axis.set_ylim(0, 1)
     axis.set_ylabel("F1 of boundaries")
     first = results[0]
