@@ -94,8 +94,8 @@ def test_messages_are_turns(tmp_path):
 def test_any_two_texts_are_cut_without_losing_what_differs(chosen, rejected, prompt):
     shared, first, second = split_conversation(chosen, rejected, prompt)
     if preference_data.HUMAN not in chosen + rejected and preference_data.ASSISTANT not in chosen + rejected:
-        assert (shared + first).endswith(chosen.strip())
-        assert (shared + second).endswith(rejected.strip())
+        assert (shared + first).rstrip().endswith(chosen.strip())
+        assert (shared + second).rstrip().endswith(rejected.strip())
 
 
 # --- a data set ---
@@ -223,13 +223,13 @@ def test_the_hub_is_asked_for_the_folder_and_no_more_than_is_needed(monkeypatch)
 
 def test_the_demo_pairs_are_what_their_readme_says():
     data = load_pairs("demo")
-    assert (len(data.pairs), data.n_read, data.skipped) == (84, 84, {})
+    assert (len(data.pairs), data.n_read, data.skipped) == (100, 100, {})
     rows = [json.loads(line) for line in DEMO_PAIRS.read_text(encoding="utf-8").splitlines()]
-    kinds = {"boundary": 29, "honesty": 19, "tone": 14, "over-caution": 12, "everyday": 10}
+    kinds = {"boundary": 45, "honesty": 19, "tone": 14, "over-caution": 12, "everyday": 10}
     assert Counter(row["kind"] for row in rows) == kinds
-    assert Counter(row["length"] for row in rows) == {"free": 56, "matched": 28}
+    assert Counter(row["length"] for row in rows) == {"free": 71, "matched": 29}
     longer = [len(pair.rejected.split()) > len(pair.chosen.split()) for pair in data.pairs]
-    assert sum(longer[i] for i, row in enumerate(rows) if row["length"] == "free") == 42
+    assert sum(longer[i] for i, row in enumerate(rows) if row["length"] == "free") == 56
     for pair, row in zip(data.pairs, rows, strict=True):
         assert pair.prompt.startswith("\n\nHuman: ")
         assert pair.prompt.endswith("\n\nAssistant:")

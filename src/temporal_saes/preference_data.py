@@ -59,7 +59,7 @@ DATASETS = {
         hub_id=None,
         fields=("chosen", "rejected"),
         splits=(),
-        size="84 pairs written for this repository, see src/temporal_saes/data/README.md",
+        size="100 pairs written for this repository, see src/temporal_saes/data/README.md",
         licence="MIT",
     ),
     "hh-rlhf": PreferenceDataset(
