@@ -294,7 +294,7 @@ def test_compare_draws_the_same_tokens_of_every_subject_and_takes_what_is_finish
     assert page.with_suffix(".png").is_file()
     monkeypatch.setattr(tsne, "extract_features", None)
     tsne.main(words)
-    assert "taken from" in capsys.readouterr().out
+    assert capsys.readouterr().err.count("taken from") == 4
 
 
 def test_a_page_loads_nothing_and_runs_only_its_own_script(runs, tmp_path, tiny_lm_folder):
