@@ -530,7 +530,7 @@ def _draw_scores(axis: Any, results: Sequence[dict[str, Any]], options: Similari
                 linestyles=style,
                 label="" if i else name,
             )
-    names = {"own_number": "number unknown", "given_number": "number given"}
+    names = {"own_number": "number\nunknown", "given_number": "number\ngiven"}
     axis.set_xticks(range(len(groups)), [f"{detector},\n{names[number]}" for detector, number in groups])
     axis.set_ylim(0, 1)
     axis.set_ylabel("F1 of boundaries")
