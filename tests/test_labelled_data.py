@@ -152,12 +152,45 @@ def test_a_local_copy_of_wikipedia_takes_its_classes_from_the_categories(tmp_pat
     }
 
 
-def test_wikipedia_without_categories_and_a_wrong_file_of_them_are_refused(tmp_path):
-    path = write(tmp_path / "w.jsonl", [{"title": title, "text": title} for title in "AB"])
-    with pytest.raises(UserError, match="give --categories"):
-        load_labelled("wikipedia", data_path=path)
+def test_wikipedia_has_the_built_in_classes_where_no_others_are_given(tmp_path):
+    # Anarchism is one of the demo's articles, Jazz of the further ones
+    titles = ["Anarchism", "Jazz", "Some title that nobody knows"]
+    path = write(tmp_path / "w.jsonl", [{"title": title, "text": title} for title in titles])
+    texts = load_labelled("wikipedia", data_path=path)
+    assert {text.title: text.label for text in texts} == {
+        "Anarchism": "philosophy and religion",
+        "Jazz": "arts",
+    }
+
+
+def test_the_built_in_classes_are_those_of_the_demo_and_no_title_is_there_twice():
+    import yaml
+
+    from dictionary_learning.demo_assets import article_domains
+
+    ours = yaml.safe_load(labelled_data.CATEGORIES.read_text(encoding="utf-8"))
+    titles = [title for some in ours.values() for title in some]
+    assert set(ours) == set(article_domains().values())
+    assert len(titles) == len(set(titles)) and not set(titles) & set(article_domains())
+    assert all(isinstance(title, str) for title in titles)
+    assert len(labelled_data.built_in_categories()) == len(titles) + 97
+
+
+def test_wikipedia_takes_the_topics_of_the_demos_extracts_for_its_classes(tmp_path, monkeypatch):
+    extracts = [{"text": f"About {t}.", "title": t, "domain": d} for t, d in (("A", "Arts"), ("B", "People"))]
+    found = {"extracts": write(tmp_path / "extracts.jsonl", extracts)}
+    monkeypatch.setattr("dictionary_learning.demo_assets.corpus_path", found.get)
+    path = write(tmp_path / "w.jsonl", [{"title": title, "text": f"On {title}."} for title in "ABC"])
+    texts = load_labelled("wikipedia", data_path=path, categories="demo")
+    assert {text.text: text.label for text in texts} == {"On A.": "Arts", "On B.": "People"}
+
+
+def test_a_wrong_file_of_categories_and_one_that_names_no_article_are_refused(tmp_path):
+    path = write(tmp_path / "w.jsonl", [{"title": title, "text": title} for title in ("Qq", "Ww")])
     with pytest.raises(UserError, match="no file of categories"):
         load_labelled("wikipedia", data_path=path, categories=path)
+    with pytest.raises(UserError, match=r"none of the 2 records .* list of categories \(--categories\)"):
+        load_labelled("wikipedia", data_path=path)
 
 
 def test_a_folder_is_read_file_by_file(tmp_path):

@@ -49,9 +49,9 @@ class DataOptions:
     # text
     dataset: str = option(
         "monology/pile-uncopyrighted",
-        "texts: hub name, local file (.jsonl .json .csv .parquet .txt .jsonl.zst), or demo",
+        "texts: demo, pile, hub name, or local copy (.jsonl .json .csv .parquet .txt .jsonl.zst or folder)",
         group="text",
-        spellings=("dataset_name",),
+        spellings=("dataset_name", "data_path"),
     )
     subset: str | None = option(None, "subset of a hub data set", group="text")
     split: str = option("train", "split of a hub data set", group="text")

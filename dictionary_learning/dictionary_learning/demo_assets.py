@@ -173,10 +173,11 @@ def _extracts(path: Path) -> Iterator[Document]:
 
 def _build_articles(asset: Asset, members: list[Path], folder: Path) -> None:
     changes = "the running text without markup, tables, formulas and references; a domain was added."
-    _write_wikipedia(asset, _articles(members[0], _article_domains()), folder, changes)
+    _write_wikipedia(asset, _articles(members[0], article_domains()), folder, changes)
 
 
-def _article_domains() -> dict[str, str]:
+def article_domains() -> dict[str, str]:
+    """The domain of each of the demo's Wikipedia articles, by title."""
     import yaml
 
     table = yaml.safe_load(Path(__file__).with_name("demo_articles.yaml").read_text(encoding="utf-8"))

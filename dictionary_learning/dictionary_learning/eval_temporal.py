@@ -70,7 +70,10 @@ class EvalOptions:
 
     # text
     dataset: str | None = option(
-        None, "texts instead of the run's: hub name, local file or demo", group="text"
+        None,
+        "texts instead of the run's: demo, pile, hub name, or local copy (file or folder)",
+        group="text",
+        spellings=("data_path",),
     )
     subset: str | None = option(None, "subset of a hub data set", group="text")
     split: str | None = option(None, "split of a hub data set", group="text")

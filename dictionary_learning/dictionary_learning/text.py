@@ -12,11 +12,12 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
+from dictionary_learning.data_sets import TEXTS
 from dictionary_learning.errors import UserError
 from dictionary_learning.records import Record, hub_records, is_local, is_unicode, read_records
 
-# Names for --dataset, each with the corpora of `demo_assets` that it mixes.
-DEMO_CORPORA = {"demo": ("articles", "addresses"), "demo-extracts": ("extracts",)}
+# Names for --dataset that need neither a file nor the hub, each with the corpora that it mixes.
+DEMO_CORPORA = {name: entry.corpora for name, entry in TEXTS.items() if entry.corpora}
 PARTS = ("train", "eval", "all")
 
 
@@ -93,9 +94,8 @@ class DocumentStream:
         """Open a data set.
 
         Args:
-            dataset: "demo" (whole articles and addresses, mixed), "demo-extracts", a local file (see
-                `records.read_records`), a folder of .txt files (one document each) or in hub layout, or the
-                name of a data set on the hub.
+            dataset: one of `data_sets.TEXTS`, a local file (see `records.read_records`), a folder of .txt
+                files (one document each) or in hub layout, or the name of a data set on the hub.
             text_field: the field of a record that holds its text.
             split, subset: of a hub data set.
             part: "train", "eval" (the share `eval_share` of all documents) or "all". A text is always in the
@@ -200,6 +200,9 @@ def open_records(dataset: str, split: str, subset: str | None, start: int) -> It
     text_files = sorted(Path(dataset).glob("*.txt"))
     if text_files:
         return islice(_text_folder(text_files), start, None)
+    entry = TEXTS.get(dataset)
+    if entry is not None and entry.hub_id is not None:
+        return hub_records(entry.hub_id, subset=subset or entry.subset, split=split, start=start)
     return hub_records(dataset, subset=subset, split=split, start=start)
 
 

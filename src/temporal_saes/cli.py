@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dictionary_learning.data_sets import KINDS
 from dictionary_learning.dictionary import Dictionary, chunk_slice
 from dictionary_learning.errors import UserError
 from dictionary_learning.options import option
-from temporal_saes.labelled_data import DATASETS, LabelledText, load_labelled
+from temporal_saes.labelled_data import LabelledText, load_labelled
 
 BASELINE = "baseline_model"
 DEFAULT_CONTEXT_LENGTH = 256
@@ -59,7 +60,10 @@ class ExperimentOptions:
     text_field: str | None = option(None, "field of a record that holds its text", group="data")
     label_field: str | None = option(None, "field of a record that holds its class", group="data")
     categories: str | None = option(
-        None, "file of article titles and classes, for wikipedia: a JSON object or records", group="data"
+        None,
+        "classes of articles by title, for wikipedia, in place of the list that is built in: a file (a JSON "
+        "object or records), or demo for the topics of the demo's extracts",
+        group="data",
     )
     split: str | None = option(None, "split of a data set on the hub instead of its usual one", group="data")
     max_texts: int | None = option(
@@ -180,13 +184,14 @@ def dataset_name(options: ExperimentOptions) -> str:
     if options.data_path:
         name += f"-{_place_name(options.data_path)}"
     fields = [slug(field) for field in (options.text_field, options.label_field) if field is not None]
+    fields += [_place_name(options.categories)] if options.categories is not None else []
     return "-".join([name, *fields])
 
 
 def _place_name(place: str) -> str:
     """A hub id or name as it is; the last part of a local path with a hash, as other folders may have it."""
     path = Path(place)
-    if place in DATASETS or not path.exists():
+    if any(place in names for names in KINDS.values()) or not path.exists():
         return slug(place)
     digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:6]
     return f"{slug(path.stem if path.is_file() else path.resolve().name)}-{digest}"

@@ -8,19 +8,23 @@ The sample is the same on every machine and in whatever order the records come; 
 with the smaller one.
 """
 
+import dataclasses
 import hashlib
 import heapq
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
+from dictionary_learning.data_sets import LABELLED, DataSet
 from dictionary_learning.errors import UserError
 from dictionary_learning.progress import say
 from dictionary_learning.records import Record, hub_records, is_local, is_unicode, read_records
 from dictionary_learning.text import document_id
+
+DEMO_TOPICS = "demo"  # for --categories: the topics of the demo's extracts
+CATEGORIES = Path(__file__).with_name("data") / "wikipedia_categories.yaml"
 
 
 class LabelledText(NamedTuple):
@@ -33,68 +37,14 @@ class LabelledText(NamedTuple):
     id: int  # of the text alone, see `dictionary_learning.text.document_id`
 
 
-@dataclass(frozen=True)
-class LabelledDataset:
-    """Where a data set stands and which of its fields are read."""
-
-    hub_id: str | None  # None: no copy on the hub
-    text_field: str
-    label_field: str | None  # None: the class comes from a file of categories, by title
-    size: str
-    licence: str
-    subset: str | None = None
-    split: str = "train"
-    # A data set larger than this is read up to here.
-    max_records: int | None = None
-    make_text: Callable[[Record, str], object] = Record.get
-
-
-def _question_with_choices(record: Record, text_field: str) -> object:
-    """A question of MMLU with its four answers, one a line; questions alone are often very short."""
-    choices = record.get("choices")
-    question = record.get(text_field)
+def _text(record: Record, fields: Mapping[str, str]) -> object:
+    """What is in the text's field; a question with its answers, one a line, as questions are often short."""
+    question = record.get(fields["text"])
+    choices = record.get(fields["choices"]) if "choices" in fields else None
     if not isinstance(question, str) or not isinstance(choices, list):
         return question
     lines = [f"{letter}. {choice}" for letter, choice in zip("ABCDEFGHIJ", choices, strict=False)]
     return "\n".join([question, *lines])
-
-
-DATASETS = {
-    "demo": LabelledDataset(
-        hub_id=None,
-        text_field="text",
-        label_field="domain",
-        size="9,033 lead sections of English Wikipedia in 11 topics",
-        licence="CC BY-SA 4.0",
-    ),
-    "finefineweb": LabelledDataset(
-        hub_id="m-a-p/FineFineWeb-test",
-        text_field="text",
-        label_field="domain",
-        size="web pages by domain; the first 200,000 are read",
-        licence="Apache-2.0",
-        max_records=200_000,
-    ),
-    "wikipedia": LabelledDataset(
-        hub_id="wikimedia/wikipedia",
-        subset="20231101.en",
-        text_field="text",
-        label_field=None,
-        size="6.4 M articles; of the first 200,000 those that --categories names",
-        licence="CC BY-SA 3.0 and GFDL",
-        max_records=200_000,
-    ),
-    "mmlu": LabelledDataset(
-        hub_id="cais/mmlu",
-        subset="all",
-        split="test",
-        text_field="question",
-        label_field="subject",
-        size="14,042 questions in 57 subjects",
-        licence="MIT",
-        make_text=_question_with_choices,
-    ),
-}
 
 
 def load_labelled(
@@ -113,11 +63,12 @@ def load_labelled(
     """A balanced random sample of texts with their classes.
 
     Args:
-        dataset: one of `DATASETS`, a local file, or with both fields any data set on the hub.
+        dataset: one of `data_sets.LABELLED`, a local file, or with both fields any data set on the hub.
         data_path: a local copy of the data set, a file or a folder, instead of the hub.
         text_field, label_field: fields of a record, instead of the data set's own.
-        categories: a file of article titles and classes: a JSON object `{title: class}`, or records with
-            the fields `title` and `category`. Needed for wikipedia.
+        categories: for wikipedia, the classes of articles by title: a JSON object `{title: class}`, or
+            records with the fields `title` and `category`; "demo" for the topics of the demo's extracts;
+            `built_in_categories` if not given.
         split: of a hub data set, instead of its own.
         max_texts: about so many in all, the same number for every class; a class that has fewer gives
             all. None takes every text.
@@ -135,16 +86,8 @@ def load_labelled(
     if max_texts is not None and max_texts < 2:
         raise UserError(f"--max_texts {max_texts} is too few to compare classes: ask for at least 2.")
     entry, name = _find(dataset, data_path, text_field, label_field)
-    text_field = text_field or entry.text_field
-    label_field = label_field or entry.label_field
-    titles = None
-    if label_field is None:
-        if categories is None:
-            raise UserError(
-                f"{name} has no classes of its own: give --categories, a file of article titles and classes, "
-                f'for example a JSON object like {{"Anarchism": "Politics"}}.'
-            )
-        titles = _read_categories(Path(categories))
+    text_field, label_field = entry.fields["text"], entry.fields.get("class")
+    titles = _read_categories(categories) if label_field is None else None
     records = _open(entry, dataset, data_path, split)
     records = islice(records, max_records or entry.max_records)
     head = list(islice(records, 1))
@@ -161,7 +104,7 @@ def load_labelled(
         label = record.get(label_field) if label_field is not None else None
         if titles is not None:
             label = titles.get(str(record.get("title")))
-        text = entry.make_text(record, text_field)
+        text = _text(record, entry.fields)
         if not _is_text(text) or label is None or not str(label).strip():
             continue
         n_used += 1
@@ -175,47 +118,48 @@ def load_labelled(
 
 def _find(
     dataset: str, data_path: str | Path | None, text_field: str | None, label_field: str | None
-) -> tuple[LabelledDataset, str]:
+) -> tuple[DataSet, str]:
     """The data set of that name, or one described by the two fields; and what to call it."""
     name = f"{dataset} ({data_path})" if data_path is not None else dataset
-    if dataset in DATASETS:
-        return DATASETS[dataset], name
     local = is_local(dataset) or Path(dataset).is_dir()
-    if not local and not (text_field and label_field):
+    if dataset not in LABELLED and not local and not (text_field and label_field):
         raise UserError(
-            f"there is no labelled data set {dataset!r}: choose {', '.join(DATASETS)}, a local file, or a "
+            f"there is no labelled data set {dataset!r}: choose {', '.join(LABELLED)}, a local file, or a "
             f"data set on the hub with its --text_field and --label_field."
         )
-    entry = LabelledDataset(
-        hub_id=dataset,
-        text_field=text_field or "text",
-        label_field=label_field or "label",
-        size="",
-        licence="",
+    entry = LABELLED.get(dataset) or DataSet(
+        hub_id=dataset, fields={"text": "text", "class": "label"}, size="", licence=""
     )
-    return entry, name
+    asked = {"text": text_field, "class": label_field}
+    fields = {**entry.fields, **{what: given for what, given in asked.items() if given}}
+    return dataclasses.replace(entry, fields=fields), name
 
 
-def _open(
-    entry: LabelledDataset, dataset: str, data_path: str | Path | None, split: str | None
-) -> Iterator[Record]:
-    path = data_path if data_path is not None else dataset
-    if data_path is not None and not Path(data_path).exists():
+def _open(entry: DataSet, dataset: str, data_path: str | Path | None, split: str | None) -> Iterator[Record]:
+    split = split or entry.split or "train"
+    if data_path is None and dataset in LABELLED:
+        if entry.corpora:
+            from dictionary_learning.demo_assets import corpus_path
+
+            return chain.from_iterable(read_records(corpus_path(corpus)) for corpus in entry.corpora)
+        assert entry.hub_id is not None
+        records = hub_records(entry.hub_id, subset=entry.subset, split=split)
+        return _with_progress(records, entry.hub_id)
+    path = Path(data_path if data_path is not None else dataset)
+    if data_path is not None and not path.exists():
         raise UserError(f"there is no file or folder {data_path}: check --data_path.")
-    if data_path is None and dataset == "demo":
-        from dictionary_learning.demo_assets import corpus_path
-
-        return read_records(corpus_path("extracts"))
-    if Path(path).is_file() or (dataset not in DATASETS and is_local(dataset)):
+    if path.is_file() or (data_path is None and is_local(dataset)):
         return read_records(path)
-    if Path(path).is_dir():
-        files = [file for file in sorted(Path(path).iterdir()) if is_local(str(file)) and file.is_file()]
+    subset = entry.subset
+    if subset is not None and (path / subset).is_dir():  # in a copy of the whole repository
+        path, subset = path / subset, None
+    if path.is_dir():
+        files = [file for file in sorted(path.iterdir()) if is_local(str(file)) and file.is_file()]
         files = [file for file in files if file.suffix not in (".txt", ".md")]
         if files:
-            return chain.from_iterable(read_records(file) for file in files)
-    assert entry.hub_id is not None
-    hub = str(path) if Path(path).is_dir() else entry.hub_id
-    return _with_progress(hub_records(hub, subset=entry.subset, split=split or entry.split), hub)
+            of_split = [file for file in files if file.name.startswith(split)]
+            return chain.from_iterable(read_records(file) for file in of_split or files)
+    return _with_progress(hub_records(str(path), subset=subset, split=split), str(path))
 
 
 def _with_progress(records: Iterable[Record], name: str) -> Iterator[Record]:
@@ -228,7 +172,13 @@ def _is_text(text: object) -> bool:
     return isinstance(text, str) and bool(text.strip()) and is_unicode(text)
 
 
-def _read_categories(path: Path) -> Mapping[str, str]:
+def _read_categories(asked: str | Path | None) -> Mapping[str, str]:
+    """The class of each article by its title."""
+    if asked is None:
+        return built_in_categories()
+    if str(asked) == DEMO_TOPICS:
+        return {text.title: text.label for text in load_labelled("demo", log=lambda line: None)}
+    path = Path(asked)
     records = list(read_records(path))
     if all("title" in record and "category" in record for record in records):
         return {str(record["title"]): str(record["category"]) for record in records}
@@ -240,22 +190,34 @@ def _read_categories(path: Path) -> Mapping[str, str]:
     )
 
 
+def built_in_categories() -> dict[str, str]:
+    """The class of some Wikipedia articles by title: the demo's articles and those of `CATEGORIES`."""
+    import yaml
+
+    from dictionary_learning.demo_assets import article_domains
+
+    classes = yaml.safe_load(CATEGORIES.read_text(encoding="utf-8"))
+    return article_domains() | {title: name for name, titles in classes.items() for title in titles}
+
+
 def _check(
     name: str, n_read: int, n_used: int, sample: "_Sample", text_field: str, label_field: str | None
 ) -> None:
     if n_used == 0:
         wanted = (
-            "whose title is in --categories" if label_field is None else f"and a class in {label_field!r}"
+            "with a title in the list of categories (--categories)"
+            if label_field is None
+            else f"and a class in {label_field!r}"
         )
         raise UserError(
             f"none of the {n_read:,} records of {name} has a text in {text_field!r} {wanted}: check the "
             f"fields and the file."
         )
     if len(sample.labels) < 2:
-        field = "category" if label_field is None else label_field
+        field, flag = (label_field, "--label_field") if label_field else ("category", "--categories")
         raise UserError(
             f"all texts of {name} have the one class {sample.labels[0]!r} in {field!r}: classes can only be "
-            f"told apart where there are two; choose another --label_field or more data."
+            f"told apart where there are two; choose another {flag} or more data."
         )
 
 

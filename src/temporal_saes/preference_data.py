@@ -11,11 +11,11 @@ messages with `role` and `content`. All become what HH-RLHF looks like: turns th
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
+from dictionary_learning.data_sets import PREFERENCES
 from dictionary_learning.errors import UserError
 from dictionary_learning.records import Record, hub_records, is_local, is_unicode, read_records
 from dictionary_learning.text import document_id
@@ -42,35 +42,6 @@ class PreferenceData(NamedTuple):
     skipped: dict[str, int]  # why, and how often
 
 
-@dataclass(frozen=True)
-class PreferenceDataset:
-    """Where a data set stands and how it is cut."""
-
-    hub_id: str | None  # None: no copy on the hub
-    fields: tuple[str, str]
-    splits: tuple[str, ...]
-    size: str
-    licence: str
-    folder: str | None = None  # of the hub data set, unless another is asked for
-
-
-DATASETS = {
-    "demo": PreferenceDataset(
-        hub_id=None,
-        fields=("chosen", "rejected"),
-        splits=(),
-        size="100 pairs written for this repository, see src/temporal_saes/data/README.md",
-        licence="MIT",
-    ),
-    "hh-rlhf": PreferenceDataset(
-        hub_id="Anthropic/hh-rlhf",
-        fields=("chosen", "rejected"),
-        splits=("train", "test"),
-        size="harmless-base: 42,537 and 2,312 pairs",
-        licence="MIT",
-        folder="harmless-base",
-    ),
-}
 DEMO_PAIRS = Path(__file__).with_name("data") / "preference_pairs.jsonl"
 
 
@@ -92,7 +63,7 @@ def load_pairs(
     already, and a record whose fields are neither text nor messages.
 
     Args:
-        dataset: one of `DATASETS`, a local file, or any data set on the hub.
+        dataset: one of `data_sets.PREFERENCES`, a local file, or any data set on the hub.
         data_path: a local copy of the data set, a file or a folder, instead of the hub.
         subset: folder of HH-RLHF, or configuration of another data set on the hub.
         split: of a data set on the hub; train if not given.
@@ -144,17 +115,18 @@ def _open(
     if dataset == "demo" and data_path is None:
         return read_records(DEMO_PAIRS)
     path = str(data_path if data_path is not None else dataset)
-    entry = DATASETS.get(dataset)
+    entry = PREFERENCES.get(dataset)
     if Path(path).is_file() or (entry is None and is_local(path)):
         return read_records(path)
     if entry is None or entry.hub_id is None:
         return hub_records(path, subset=subset, split=split or "train")
     folder = subset or entry.folder
+    split = split or entry.split or "train"
     if data_path is None:
-        return hub_records(entry.hub_id, data_dir=folder, split=split or "train")
+        return hub_records(entry.hub_id, data_dir=folder, split=split)
     # a copy of the whole repository, or of the one folder
     inside = folder if folder and (Path(path) / folder).is_dir() else None
-    return hub_records(path, data_dir=inside, split=split or "train")
+    return hub_records(path, data_dir=inside, split=split)
 
 
 # --- records to pairs ---
