@@ -173,7 +173,7 @@ def foreign(name: str) -> Callable[[Path], None]:
         (rewrite_config(dict_class="JumpReluAutoEncoder"), "does not fit .*config.json"),
         (rewrite_config(dict_class="CrossCoder"), "asks for a CrossCoder"),
         (foreign("conf.yaml"), "conf.yaml is damaged or of another kind"),
-        (foreign("cfg.json"), "a SAELens folder"),
+        (foreign("cfg.json"), "cfg.json is damaged or of another kind"),
     ],
 )
 def test_anything_else_is_one_sentence_and_never_another_architecture(

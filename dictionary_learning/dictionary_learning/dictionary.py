@@ -286,8 +286,9 @@ class JumpReluAutoEncoder(_Classic):
     """ReLU dictionary with a learned threshold a latent (arXiv 2407.14435, section 3).
 
     pre = x W_enc + b_enc, f = pre where pre > threshold and 0 elsewhere, x_hat = f W_dec + b_dec.
-    Unlike its neighbours it does not subtract `b_dec` from its input. Every threshold starts at 0.001,
-    the value for activations of mean square norm 1. A negative threshold counts as 0.
+    Unlike its neighbours it does not subtract `b_dec` from its input, unless `apply_b_dec_to_input`
+    says so (some SAELens dictionaries do). Every threshold starts at 0.001, the value for activations
+    of mean square norm 1. A negative threshold counts as 0.
     """
 
     shapes: ClassVar = {"W_enc": "DF", "b_enc": "F", "W_dec": "FD", "b_dec": "D", "threshold": "F"}
@@ -300,9 +301,16 @@ class JumpReluAutoEncoder(_Classic):
         self.W_dec = nn.Parameter(W_dec_FD)
         self.b_dec = nn.Parameter(torch.zeros(activation_dim))
         self.threshold = nn.Parameter(torch.full((dict_size,), 0.001))
+        self.apply_b_dec_to_input = False
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Tensor], config: dict[str, Any]) -> Self:
+        dictionary = super().from_state_dict(state, config)
+        dictionary.apply_b_dec_to_input = bool(config.get("apply_b_dec_to_input", False))
+        return dictionary
 
     def encode(self, x: Tensor) -> Tensor:
-        pre = x @ self.W_enc + self.b_enc
+        pre = (x - self.b_dec if self.apply_b_dec_to_input else x) @ self.W_enc + self.b_enc
         return torch.where(pre > self.threshold, pre, 0).relu()
 
     def decode(self, f: Tensor) -> Tensor:

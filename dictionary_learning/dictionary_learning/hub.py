@@ -11,7 +11,7 @@ from pathlib import Path
 from dictionary_learning.errors import UserError
 
 _NAME = re.compile(r"(?P<repository>[\w-][\w.-]*/[\w.-]+)(?P<inside>(/[\w.-]+)*)/?")
-CONFIGS = ("conf.yaml", "config.json")
+CONFIGS = ("conf.yaml", "config.json", "cfg.json")
 
 
 def is_hub_name(name: str | Path) -> bool:

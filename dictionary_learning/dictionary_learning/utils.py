@@ -17,6 +17,7 @@ from dictionary_learning.checkpoint import read_checkpoint
 from dictionary_learning.devices import find_device
 from dictionary_learning.dictionary import Dictionary
 from dictionary_learning.errors import UserError
+from dictionary_learning.exchange.fidelity import Fidelity
 from dictionary_learning.hub import download, is_hub_name
 
 DICTIONARIES = {
@@ -53,6 +54,7 @@ def load_dictionary(
     checkpoint_path: str | Path | None = None,
     *,
     revision: str | None = None,
+    fidelity: Fidelity | None = None,
 ) -> tuple[Dictionary, dict[str, Any]]:
     """Load a trained dictionary, in evaluation mode, with the content of its config.json.
 
@@ -62,12 +64,14 @@ def load_dictionary(
 
     Args:
         path: a run folder with one trainer, a trainer's folder (config.json and ae.pt), a folder with
-            conf.yaml and latest_ckpt.safetensors or .pt in it or below, or one of these on the Hugging
-            Face hub, as `user/repository/folder`.
+            conf.yaml and latest_ckpt.safetensors or .pt, or a SAELens one (cfg.json and
+            sae_weights.safetensors), in it or below, or one of these on the Hugging Face hub, as
+            `user/repository/folder`.
         device: where the weights go; the best there is when None.
         checkpoint_path: another file than ae.pt, such as checkpoints/ae_1000.pt; relative to the
             trainer's folder.
         revision: branch, tag or commit on the hub.
+        fidelity: takes what reading a SAELens folder rounds or loses, which is refused otherwise.
 
     Raises:
         UserError: nothing is there, the format is another one, or weights and config disagree.
@@ -79,6 +83,12 @@ def load_dictionary(
 
         released = released_folder.load(folder)
         return released.dictionary.to(find_device(device)), released_folder.describe(released)
+    if is_saelens(folder):
+        _no_checkpoint(folder, checkpoint_path)
+        from dictionary_learning.exchange import saelens
+
+        read = saelens.read(folder, fidelity)
+        return read.dictionary.to(find_device(device)), read.config
     config = _read_config(folder)
     name = _dictionary_name(config["trainer"], folder)
     file = weights_path(folder, checkpoint_path)
@@ -110,7 +120,7 @@ def trainer_folder(path: str | Path, revision: str | None = None) -> Path:
 def _find_folder(path: Path) -> Path:
     if not path.is_dir():
         raise UserError(f"there is no folder {path}: check the run's name.")
-    if (path / "config.json").is_file() or is_released(path):
+    if (path / "config.json").is_file() or is_released(path) or is_saelens(path):
         return path
     trainers = sorted(folder for folder in path.glob("trainer_*") if (folder / "config.json").is_file())
     if len(trainers) == 1:
@@ -118,18 +128,13 @@ def _find_folder(path: Path) -> Path:
     if trainers:
         names = ", ".join(folder.name for folder in trainers)
         raise UserError(f"{path} holds several trainers ({names}): choose one, such as {trainers[0]}.")
-    depths = ("*", "*/*", "*/*/*")
-    released = sorted(conf.parent for depth in depths for conf in path.glob(f"{depth}/conf.yaml"))
-    if len(released) == 1:
-        return released[0]
-    if released:
-        names = ", ".join(folder.relative_to(path).as_posix() for folder in released)
-        raise UserError(f"{path} holds several dictionaries ({names}): choose one, such as {released[0]}.")
-    if (path / "cfg.json").is_file():
-        raise UserError(
-            f"{path} is a SAELens folder (cfg.json), which is not read: give a folder with config.json "
-            "and ae.pt, as train_temporal.py and dictionary_learning write it."
-        )
+    places = [f"{depth}/{name}" for depth in ("*", "*/*", "*/*/*") for name in ("conf.yaml", "cfg.json")]
+    below = sorted({found.parent for place in places for found in path.glob(place)})
+    if len(below) == 1:
+        return below[0]
+    if below:
+        names = ", ".join(folder.relative_to(path).as_posix() for folder in below)
+        raise UserError(f"{path} holds several dictionaries ({names}): choose one, such as {below[0]}.")
     raise UserError(f"{path} holds no trained dictionary (no config.json): check the run's name.")
 
 
@@ -185,15 +190,28 @@ def is_released(folder: Path) -> bool:
     return not (folder / "config.json").is_file() and any((folder / name).is_file() for name in names)
 
 
+def is_saelens(folder: Path) -> bool:
+    """Whether a folder is SAELens', complete or not, and no run's."""
+    if (folder / "config.json").is_file():
+        return False
+    from dictionary_learning.exchange import saelens
+
+    return any((folder / name).is_file() for name in (saelens.CFG, saelens.WEIGHTS))
+
+
 def _names_of_weights(folder: Path) -> Sequence[str]:
     from dictionary_learning import released_folder
 
+    if is_saelens(folder):
+        from dictionary_learning.exchange import saelens
+
+        return (saelens.WEIGHTS,)
     return released_folder.WEIGHTS if is_released(folder) else ("ae.pt",)
 
 
 def _no_checkpoint(folder: Path, checkpoint_path: str | Path | None) -> None:
     if checkpoint_path is not None:
-        raise UserError(f"{folder} is a released folder without checkpoints: leave {checkpoint_path} out.")
+        raise UserError(f"{folder} is no run's folder and has no checkpoints: leave {checkpoint_path} out.")
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -230,6 +248,11 @@ def weights_path(folder: Path, checkpoint_path: str | Path | None = None) -> Pat
         from dictionary_learning import released_folder
 
         return released_folder.weights_path(folder)
+    if is_saelens(folder):
+        _no_checkpoint(folder, checkpoint_path)
+        from dictionary_learning.exchange import saelens
+
+        return folder / saelens.WEIGHTS
     if checkpoint_path is None:
         return folder / "ae.pt"
     inside = folder / checkpoint_path

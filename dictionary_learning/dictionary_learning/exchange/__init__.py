@@ -1,0 +1,1 @@
+"""Dictionaries in the formats of other tools: SAELens, SAEBench, the dictionary_learning library, the hub."""

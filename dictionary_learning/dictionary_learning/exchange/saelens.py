@@ -1,0 +1,567 @@
+"""SAELens 6 folders, `cfg.json` and `sae_weights.safetensors`, read and written without SAELens.
+
+`write` and `read` undo each other: codes are equal, and what SAELens has no place for (k, the groups of
+latents, how it was trained) stands in the metadata of cfg.json, from which `read` takes it.
+
+    ours                           SAELens     f, with p = (x - b_dec) W_enc + b_enc
+    BatchTopK, Matryoshka, T-SAE   jumprelu    relu(p) where p > threshold
+    JumpReluAutoEncoder            jumprelu    the same without subtracting b_dec
+    AutoEncoderTopK                topk        the k largest of relu(p), a token
+    AutoEncoder, AutoEncoderNew    standard    relu(p), with and without subtracting b_dec
+    GatedAutoEncoder               gated
+    TemporalSAE                    temporal    there `encode` gives the novel codes alone
+
+`read` also takes `batchtopk` and `matryoshka_batchtopk`, which SAELens only trains: there it saves a jumprelu
+for inference, and so are its thresholds meant.
+
+Shapes: D model width, F latents, W atoms.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from dictionary_learning.checkpoint import save_atomically, save_text
+from dictionary_learning.dictionary import (
+    AutoEncoder,
+    AutoEncoderNew,
+    Dictionary,
+    GatedAutoEncoder,
+    JumpReluAutoEncoder,
+)
+from dictionary_learning.errors import UserError
+from dictionary_learning.exchange import names
+from dictionary_learning.exchange.fidelity import Fidelity
+from dictionary_learning.temporal_sae import TemporalSAE
+from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
+from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
+from dictionary_learning.trainers.temporal_sequence_top_k import TemporalMatryoshkaBatchTopKSAE
+from dictionary_learning.trainers.threshold import ThresholdDictionary, group_ends
+from dictionary_learning.trainers.top_k import AutoEncoderTopK
+
+CFG = "cfg.json"
+WEIGHTS = "sae_weights.safetensors"
+FORMAT_VERSION = "6.54.12"  # of SAELens; below 6 it reads cfg.json in an older way
+OURS = "temporal_saes"  # our part of the metadata
+FLAT = ("W_enc", "b_enc", "W_dec", "b_dec")
+GATED = ("W_enc", "W_dec", "b_dec", "b_gate", "b_mag", "r_mag")
+TENSORS: dict[str, tuple[str, ...]] = {
+    "standard": FLAT,
+    "topk": FLAT,
+    "jumprelu": (*FLAT, "threshold"),
+    "batchtopk": (*FLAT, "topk_threshold"),
+    "matryoshka_batchtopk": (*FLAT, "topk_threshold"),
+    "gated": GATED,
+    "temporal": ("W_dec", "b_dec"),
+}
+_UNIT_SCALINGS = ("scaling_factor", "finetuning_scaling_factor")
+
+
+class Read(NamedTuple):
+    """A dictionary from a SAELens folder."""
+
+    dictionary: Dictionary
+    config: dict[str, Any]  # in the form of a run's config.json, with the content of cfg.json under "cfg"
+
+
+class Form(NamedTuple):
+    """A dictionary in SAELens' terms."""
+
+    architecture: str
+    tensors: dict[str, Tensor]
+    cfg: dict[str, Any]  # beside the fields that every architecture has
+    training_architecture: str
+
+
+# --- to SAELens ---
+
+
+def write(
+    dictionary: Dictionary,
+    config: Mapping[str, Any],
+    folder: str | Path,
+    fidelity: Fidelity | None = None,
+) -> None:
+    """Write a SAELens folder.
+
+    Args:
+        config: what `load_dictionary` returned with the dictionary.
+
+    Raises:
+        UserError: SAELens has no architecture that computes the same codes, and losses are not allowed.
+    """
+    from safetensors.torch import save as to_bytes
+
+    form = form_of(dictionary, fidelity or Fidelity())
+    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in form.tensors.items()}
+    cfg = _cfg(dictionary, config, form)
+    folder = Path(folder)
+    save_atomically(folder / WEIGHTS, lambda file: file.write(to_bytes(tensors, metadata={"format": "pt"})))
+    save_text(folder / CFG, json.dumps(cfg, indent=1) + "\n")
+
+
+def form_of(dictionary: Dictionary, fidelity: Fidelity) -> Form:
+    """The tensors and settings with which SAELens computes the same codes.
+
+    Raises:
+        UserError: none does.
+    """
+    if isinstance(dictionary, TemporalSAE):
+        return _temporal_form(dictionary, fidelity)
+    subtracts = {"apply_b_dec_to_input": True}
+    if isinstance(dictionary, ThresholdDictionary):
+        weights = dictionary.weights()
+        tensors = dict(zip(FLAT, weights, strict=True))
+        if isinstance(dictionary, AutoEncoderTopK):
+            return Form("topk", tensors, subtracts | {"k": int(dictionary.k)}, "topk")
+        # relu(p) > t and p > t are the same condition for t >= 0; for t < 0 both leave relu(p)
+        tensors["threshold"] = dictionary.threshold.expand(dictionary.dict_size)
+        if float(dictionary.threshold) < 0:
+            fidelity.remark("the threshold was never set, so that the code is a plain ReLU's, here as there")
+        grouped = isinstance(dictionary, MatryoshkaBatchTopKSAE)
+        return Form("jumprelu", tensors, subtracts, "matryoshka_batchtopk" if grouped else "batchtopk")
+    if isinstance(dictionary, JumpReluAutoEncoder):
+        tensors = dict(dictionary.named_parameters())
+        return Form(
+            "jumprelu", tensors, {"apply_b_dec_to_input": dictionary.apply_b_dec_to_input}, "jumprelu"
+        )
+    if isinstance(dictionary, GatedAutoEncoder):
+        tensors = {
+            "W_enc": dictionary.encoder.weight.T,
+            "W_dec": dictionary.decoder.weight.T,
+            "b_dec": dictionary.decoder_bias,
+            "b_gate": dictionary.gate_bias,
+            "b_mag": dictionary.mag_bias,
+            "r_mag": dictionary.r_mag,
+        }
+        return Form("gated", tensors, subtracts, "gated")
+    if isinstance(dictionary, AutoEncoder | AutoEncoderNew):
+        b_dec = dictionary.decoder.bias if isinstance(dictionary, AutoEncoderNew) else dictionary.bias
+        tensors = {
+            "W_enc": dictionary.encoder.weight.T,
+            "b_enc": dictionary.encoder.bias,
+            "W_dec": dictionary.decoder.weight.T,
+            "b_dec": b_dec,
+        }
+        return Form(
+            "standard", tensors, {"apply_b_dec_to_input": isinstance(dictionary, AutoEncoder)}, "standard"
+        )
+    raise UserError(f"SAELens has no architecture for a {type(dictionary).__name__}.")
+
+
+def _temporal_form(dictionary: TemporalSAE, fidelity: Fidelity) -> Form:
+    kind, k = dictionary.sae_diff_type, dictionary.kval_topk
+    if kind == "nullify":
+        raise UserError(
+            "SAELens has no TemporalSAE without novel codes (sae_diff_type nullify): train one with topk or "
+            "relu."
+        )
+    if kind == "batchtopk":
+        fidelity.lose(
+            f"SAELens has no TemporalSAE that selects over a batch; as topk its novel codes would have {k} "
+            "latents at every token instead of on average"
+        )
+        kind = "topk"
+    tensors = {"W_dec": dictionary.D, "b_dec": dictionary.b.squeeze(0)}
+    if not dictionary.tied_weights:
+        tensors["W_enc"] = dictionary.E
+    tensors |= {
+        name: tensor for name, tensor in dictionary.state_dict().items() if name.startswith("attn_layers.")
+    }
+    cfg = {
+        "apply_b_dec_to_input": True,
+        "normalize_activations": "constant_scalar_rescale",
+        "activation_normalization_factor": float(dictionary.scaling_factor),
+        **dictionary.architecture,
+        "sae_diff_type": kind,
+        "kval_topk": k if kind == "topk" else None,
+    }
+    fidelity.remark(
+        "in SAELens encode gives the novel codes and decode reconstructs from those alone; forward is "
+        "complete, and encode_with_predictions gives (novel, predicted)"
+    )
+    return Form("temporal", tensors, cfg, "temporal")
+
+
+def _cfg(dictionary: Dictionary, config: Mapping[str, Any], form: Form) -> dict[str, Any]:
+    trainer, buffer = config.get("trainer") or {}, config.get("buffer") or {}
+    public = names.public_config({"trainer": trainer, "buffer": buffer})
+    ours = {"dict_class": type(dictionary).__name__, **public}
+    metadata: dict[str, Any] = {
+        "sae_lens_version": FORMAT_VERSION,
+        "sae_lens_training_version": None,
+        "model_name": names.model_name(trainer),
+        "hook_name": names.hook_name(trainer),
+        "hook_head_index": None,
+        "context_size": names.context_length(config),
+        "prepend_bos": bool(buffer.get("add_bos", True)) and trainer.get("lm_name") != "demo",
+        "seqpos_slice": [None],
+        "model_from_pretrained_kwargs": {},
+        "dataset_path": public["buffer"].get("dataset"),
+        "training_architecture": form.training_architecture,
+    }
+    if isinstance(dictionary, ThresholdDictionary):
+        metadata["k"] = int(dictionary.k)
+    if isinstance(dictionary, MatryoshkaBatchTopKSAE):
+        metadata["matryoshka_widths"] = group_ends(dictionary.group_sizes.tolist())
+    return {
+        "d_in": dictionary.activation_dim,
+        "d_sae": dictionary.width if isinstance(dictionary, TemporalSAE) else dictionary.dict_size,
+        "dtype": "float32",
+        "device": "cpu",
+        "normalize_activations": "none",
+        "reshape_activations": "none",
+        **form.cfg,
+        "metadata": metadata | {OURS: ours},
+        "architecture": form.architecture,
+    }
+
+
+# --- from SAELens ---
+
+
+def read(folder: str | Path, fidelity: Fidelity | None = None) -> Read:
+    """The dictionary of a SAELens folder, on the CPU in float32, for evaluation.
+
+    Raises:
+        UserError: a file is missing or damaged, the architecture is one that we do not have, or the
+            dictionary does something with its input that ours do not.
+    """
+    folder, fidelity = Path(folder), fidelity or Fidelity()
+    cfg = read_cfg(folder)
+    architecture = cfg["architecture"]
+    if architecture not in TENSORS:
+        raise UserError(
+            f"{folder / CFG} is of a SAELens {architecture}, which has no counterpart here: choose an SAE of "
+            f"the architectures {', '.join(TENSORS)}."
+        )
+    state = _read_weights(folder / WEIGHTS, architecture, cfg)
+    _check_input(folder, cfg)
+    state = {name: _as_float32(name, tensor, fidelity) for name, tensor in state.items()}
+    config = _config(cfg)
+    try:
+        dictionary = _dictionary(architecture, state, cfg, config["trainer"], fidelity)
+    except UserError as error:
+        raise UserError(f"{folder / WEIGHTS} does not fit {folder / CFG}: {error}") from error
+    config["trainer"] |= {
+        "dict_class": type(dictionary).__name__,
+        "activation_dim": dictionary.activation_dim,
+        "dict_size": dictionary.dict_size,
+    }
+    if isinstance(dictionary, JumpReluAutoEncoder):
+        config["trainer"]["apply_b_dec_to_input"] = dictionary.apply_b_dec_to_input
+    if isinstance(dictionary, TemporalSAE):
+        config["trainer"] |= {"width": dictionary.width, **dictionary.architecture}
+    return Read(dictionary.eval(), config)
+
+
+def read_cfg(folder: Path) -> dict[str, Any]:
+    """The content of cfg.json in the form of SAELens 6.
+
+    Before version 6 everything stood in one level, and a topk was a standard with another activation.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    path = folder / CFG
+    if not path.is_file():
+        raise UserError(
+            f"{folder} has no {CFG}, which says what the weights mean: copy it from where they came."
+        )
+    try:
+        cfg = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        cfg = None
+    sizes = [cfg.get(name) for name in ("d_in", "d_sae")] if isinstance(cfg, dict) else []
+    if not sizes or not all(isinstance(size, int) and size > 0 for size in sizes):
+        raise UserError(
+            f"{path} is damaged or of another kind: JSON with d_in, d_sae and architecture was expected."
+        )
+    assert cfg is not None
+    if "metadata" not in cfg:
+        keys = ("model_name", "hook_name", "context_size", "prepend_bos", "dataset_path", "sae_lens_version")
+        renamed = {"hook_point": "hook_name"}
+        flat = {renamed.get(key, key): value for key, value in cfg.items()}
+        cfg = cfg | {"metadata": {key: flat[key] for key in keys if key in flat}}
+        cfg.setdefault("architecture", "standard")
+        if (cfg.get("activation_fn_str") or cfg.get("activation_fn")) == "topk":
+            cfg |= {"architecture": "topk", **(cfg.get("activation_fn_kwargs") or {})}
+    if not isinstance(cfg.get("architecture"), str) or not isinstance(cfg["metadata"], dict):
+        raise UserError(f"{path} is damaged: it names no architecture.")
+    return cfg
+
+
+def _read_weights(path: Path, architecture: str, cfg: Mapping[str, Any]) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        there = ", ".join(sorted(file.name for file in path.parent.glob("*.safetensors"))) or "none"
+        raise UserError(
+            f"{path.parent} has a {CFG} and no {path.name} (its .safetensors: {there}): copy the weights "
+            "beside it, under that name."
+        )
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is damaged or cut short ({error}): copy it again.") from error
+    for name in _UNIT_SCALINGS:
+        if name in state and bool((state[name] == 1).all()):
+            del state[name]
+    expected = set(TENSORS[architecture])
+    if architecture == "temporal":
+        if not cfg.get("tied_weights", True):
+            expected.add("W_enc")
+        expected |= {name for name in state if name.startswith("attn_layers.")}
+    for problem, found in (("lacks", expected - state.keys()), ("has", state.keys() - expected)):
+        if found:
+            raise UserError(
+                f"{path} is no file of a {architecture} as {CFG} says: it {problem} "
+                f"{', '.join(sorted(found))}. Take both files from the same folder."
+            )
+    return state
+
+
+def _check_input(folder: Path, cfg: Mapping[str, Any]) -> None:
+    """Refuse what is done to activations before the encoder, where ours cannot do it."""
+    kind = cfg.get("normalize_activations") or "none"
+    if kind is True:  # as older versions write it
+        kind = "expected_average_only_in"
+    allowed = ("none", "constant_scalar_rescale") if cfg["architecture"] == "temporal" else ("none",)
+    if kind == "expected_average_only_in":
+        raise UserError(
+            f"the SAE in {folder} works on activations scaled by a factor that the folder does not have "
+            "(normalize_activations expected_average_only_in): in SAELens, call "
+            "fold_activation_norm_scaling_factor with it and save_model, and convert that folder."
+        )
+    if kind not in allowed:
+        raise UserError(
+            f"the SAE in {folder} normalises its activations by {kind}, which the dictionaries here do not: "
+            "choose one with normalize_activations none."
+        )
+
+
+def _as_float32(name: str, tensor: Tensor, fidelity: Fidelity) -> Tensor:
+    if tensor.dtype == torch.float64 and name != "topk_threshold" and not _fits_float32(tensor):
+        fidelity.lose(f"{name} is float64, and the dictionaries here are float32")
+    elif tensor.dtype in (torch.bfloat16, torch.float16):
+        said = "the weights are of a shorter float, in which SAELens also computes; here they are float32"
+        if said not in fidelity.remarks:
+            fidelity.remark(said)
+    return tensor.float()
+
+
+def _fits_float32(tensor: Tensor) -> bool:
+    return torch.equal(tensor.float().double(), tensor)
+
+
+def _config(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run's config.json would say."""
+    metadata = cfg["metadata"]
+    ours = metadata.get(OURS)
+    if isinstance(ours, dict) and isinstance(ours.get("trainer"), dict):
+        return {"trainer": dict(ours["trainer"]), "buffer": dict(ours.get("buffer") or {}), "cfg": dict(cfg)}
+    hook = metadata.get("hook_name")
+    trainer = {"lm_name": metadata.get("model_name"), "layer": names.layer_of(hook), "hook_name": hook}
+    trainer |= {key: metadata[key] for key in ("k",) if metadata.get(key) is not None}
+    buffer = {
+        "model": metadata.get("model_name"),
+        "layer": trainer["layer"],
+        "ctx_len": metadata.get("context_size"),
+        "dataset": metadata.get("dataset_path"),
+    }
+    return {
+        "trainer": trainer,
+        "buffer": {key: value for key, value in buffer.items() if value is not None},
+        "cfg": dict(cfg),
+    }
+
+
+def _dictionary(
+    architecture: str,
+    state: dict[str, Tensor],
+    cfg: Mapping[str, Any],
+    trainer: Mapping[str, Any],
+    fidelity: Fidelity,
+) -> Dictionary:
+    if architecture == "temporal":
+        return _read_temporal(state, cfg, trainer)
+    sizes = {"activation_dim": cfg["d_in"], "dict_size": cfg["d_sae"]}
+    subtracts = cfg.get("apply_b_dec_to_input", True)
+    if architecture == "standard":
+        return _read_standard(state, sizes, subtracts)
+    if architecture == "gated":
+        return _read_gated(state, sizes, subtracts, fidelity)
+    if cfg.get("rescale_acts_by_decoder_norm", False):
+        _fold_decoder_norms(state, fidelity)
+    if architecture == "jumprelu":
+        return _read_jumprelu(state, cfg, sizes, subtracts)
+    if not subtracts:
+        _fold_bias(state, fidelity)
+    threshold = state.pop("topk_threshold", torch.tensor(-1.0))
+    k = cfg.get("k")
+    if not isinstance(k, int | float) or k < 1:
+        raise UserError(f"k is {k}, and must be 1 or more.")
+    if int(k) != k:
+        fidelity.lose(f"k is {k}, and here it is a whole number (it matters in training alone)")
+    widths = cfg.get("matryoshka_widths") if architecture == "matryoshka_batchtopk" else None
+    cls: type[ThresholdDictionary] = AutoEncoderTopK if architecture == "topk" else BatchTopKSAE
+    return _thresholded(MatryoshkaBatchTopKSAE if widths else cls, state, threshold, int(k), widths, sizes)
+
+
+def _read_jumprelu(
+    state: dict[str, Tensor], cfg: Mapping[str, Any], sizes: dict[str, int], subtracts: bool
+) -> Dictionary:
+    """A T-SAE or one of its relatives where the metadata say so, and a JumpReLU dictionary otherwise."""
+    metadata, threshold_F = cfg["metadata"], state["threshold"]
+    k = metadata.get("k")
+    is_constant = threshold_F.numel() > 0 and bool((threshold_F == threshold_F.flatten()[0]).all())
+    if subtracts and is_constant and isinstance(k, int) and k > 0:
+        del state["threshold"]
+        widths = metadata.get("matryoshka_widths")
+        ours = (metadata.get(OURS) or {}).get("dict_class")
+        grouped = {cls.__name__: cls for cls in (TemporalMatryoshkaBatchTopKSAE, MatryoshkaBatchTopKSAE)}.get(
+            ours, MatryoshkaBatchTopKSAE
+        )
+        return _thresholded(
+            grouped if widths else BatchTopKSAE, state, threshold_F.flatten()[0], k, widths, sizes
+        )
+    return JumpReluAutoEncoder.from_state_dict(state, sizes | {"apply_b_dec_to_input": subtracts})
+
+
+def _thresholded(
+    cls: type[ThresholdDictionary],
+    state: dict[str, Tensor],
+    threshold: Tensor,
+    k: int,
+    widths: list[int] | None,
+    sizes: dict[str, int],
+) -> Dictionary:
+    state = state | {"threshold": threshold, "k": torch.tensor(k, dtype=torch.int32)}
+    if not 0 < k <= sizes["dict_size"]:
+        raise UserError(f"k is {k}, and must be between 1 and the {sizes['dict_size']} latents.")
+    if widths is None:
+        return cls.from_state_dict(_as_linear(state), sizes)
+    if not isinstance(widths, list) or not all(isinstance(width, int) for width in widths):
+        raise UserError(f"matryoshka_widths is {widths}, and must be a list of numbers.")
+    ends = [*widths, *([sizes["dict_size"]] if widths[-1:] != [sizes["dict_size"]] else [])]
+    groups = [end - start for start, end in zip([0, *ends], ends, strict=False)]
+    if min(groups) < 1:
+        raise UserError(
+            f"matryoshka_widths is {widths}, and must rise to the {sizes['dict_size']} latents: SAELens "
+            "counts the latents up to each level's end."
+        )
+    return cls.from_state_dict(state | {"group_sizes": torch.tensor(groups)}, sizes)
+
+
+def _as_linear(
+    state: Mapping[str, Tensor], *, names_of: Mapping[str, str] | None = None
+) -> dict[str, Tensor]:
+    """The same tensors under the names, and in the orientation, of two linear maps."""
+    renamed = {
+        "W_enc": "encoder.weight",
+        "W_dec": "decoder.weight",
+        "b_enc": "encoder.bias",
+        **(names_of or {}),
+    }
+    return {
+        renamed.get(name, name): tensor.T if name in ("W_enc", "W_dec") else tensor
+        for name, tensor in state.items()
+    }
+
+
+def _read_standard(state: dict[str, Tensor], sizes: dict[str, int], subtracts: bool) -> Dictionary:
+    if subtracts:
+        return AutoEncoder.from_state_dict(_as_linear(state, names_of={"b_dec": "bias"}), sizes)
+    return AutoEncoderNew.from_state_dict(_as_linear(state, names_of={"b_dec": "decoder.bias"}), sizes)
+
+
+def _read_gated(
+    state: dict[str, Tensor], sizes: dict[str, int], subtracts: bool, fidelity: Fidelity
+) -> Dictionary:
+    if not subtracts:
+        shift_F = _shift(state)
+        state["b_gate"] = (state["b_gate"] + shift_F).float()
+        state["b_mag"] = (state["b_mag"] + state["r_mag"].double().exp() * shift_F).float()
+        fidelity.remark(_FOLDED_BIAS)
+    names_of = {"b_dec": "decoder_bias", "b_gate": "gate_bias", "b_mag": "mag_bias"}
+    return GatedAutoEncoder.from_state_dict(_as_linear(state, names_of=names_of), sizes)
+
+
+_FOLDED_BIAS = (
+    "there the decoder's bias is not subtracted from the input, here it is: what that takes away was added "
+    "to the encoder's bias, so that codes are equal up to rounding"
+)
+
+
+def _shift(state: Mapping[str, Tensor]) -> Tensor:
+    """What subtracting b_dec from the input takes from the pre-activations, [F] in float64."""
+    _check_shapes(state)
+    return state["b_dec"].double() @ state["W_enc"].double()
+
+
+def _fold_bias(state: dict[str, Tensor], fidelity: Fidelity) -> None:
+    state["b_enc"] = (state["b_enc"] + _shift(state)).float()
+    fidelity.remark(_FOLDED_BIAS)
+
+
+def _fold_decoder_norms(state: dict[str, Tensor], fidelity: Fidelity) -> None:
+    """Let codes be in units of the decoder's norms, as `rescale_acts_by_decoder_norm` has them."""
+    _check_shapes(state)
+    norm_F = state["W_dec"].double().norm(dim=1)
+    if bool((norm_F.float() == 1).all()):
+        return
+    state["W_enc"] = (state["W_enc"] * norm_F).float()
+    state["b_enc"] = (state["b_enc"] * norm_F).float()
+    state["W_dec"] = (state["W_dec"] / norm_F.clamp_min(1e-8).unsqueeze(1)).float()
+    fidelity.remark(
+        "there codes are multiplied by the decoder's norms: these were folded into the encoder, so that "
+        "codes are equal up to rounding"
+    )
+
+
+def _check_shapes(state: Mapping[str, Tensor]) -> None:
+    W_enc, W_dec = state["W_enc"], state["W_dec"]
+    if W_enc.ndim != 2 or W_dec.shape != W_enc.T.shape or state["b_dec"].shape != W_enc.shape[:1]:
+        raise UserError(
+            f"W_enc {list(W_enc.shape)}, W_dec {list(W_dec.shape)} and b_dec {list(state['b_dec'].shape)} do "
+            "not go together."
+        )
+
+
+def _read_temporal(
+    state: dict[str, Tensor], cfg: Mapping[str, Any], trainer: Mapping[str, Any]
+) -> Dictionary:
+    tied = bool(cfg.get("tied_weights", True))
+    state = {
+        {"W_dec": "D", "b_dec": "b", "W_enc": "E"}.get(name, name): tensor for name, tensor in state.items()
+    }
+    if not cfg.get("apply_b_dec_to_input", True):
+        if not tied:
+            raise UserError(
+                "apply_b_dec_to_input is false: its bias is added to reconstructions and not subtracted from "
+                "the input, which a TemporalSAE here cannot do."
+            )
+        state["b"] = torch.zeros_like(state["b"])  # with tied weights SAELens then uses no bias at all
+    factor = 1.0
+    if cfg.get("normalize_activations") == "constant_scalar_rescale":
+        factor = float(cfg.get("activation_normalization_factor", 1.0))
+    k = cfg.get("kval_topk")
+    kind = cfg.get("sae_diff_type", "topk")
+    config = {
+        "activation_dim": cfg["d_in"],
+        "width": cfg["d_sae"],
+        "n_heads": cfg.get("n_heads", 8),
+        "n_attn_layers": cfg.get("n_attn_layers", 1),
+        "bottleneck_factor": cfg.get("bottleneck_factor", 64),
+        # without a k SAELens keeps every latent that is positive
+        "sae_diff_type": "relu" if kind == "topk" and k is None else kind,
+        "kval_topk": k,
+        "tied_weights": tied,
+        "context_length": cfg["metadata"].get("context_size"),
+    }
+    return TemporalSAE.from_state_dict(state | {"scaling_factor": torch.tensor(factor)}, config)
