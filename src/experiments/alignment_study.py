@@ -22,8 +22,9 @@ Writes <run>/alignment_study/<dataset>_chunk<c>.json with all options and every 
 several runs in one figure and page; results that were computed with the same options are taken from there.
 """
 
+import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,8 @@ EXPERIMENT = "alignment_study"
 PAPER_PAIRS = 1000
 # options of other experiments, which preference pairs have no use for
 UNUSED = ("text_field", "label_field", "categories", "max_texts")
+# what makes other pairs of a data set; they stand in the names of files
+NAMED = ("subset", "split", "max_pairs", "max_records")
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,7 @@ def main(argv: list[str] | None = None) -> None:
     for subject, path, known in zip(subjects, paths, explanations, strict=True):
         question = _question(subject, options, data)
         # without explanations of its own a comparison takes a result that was given some
-        explained = {"explanations": _as_keys(known)} if known else {}
+        explained = {"explanations_sha256": _digest(known)} if known else {}
         result = finished(path, question | explained) if options.compare else None
         if result is None:
             result = _study(subject, options, data, models, known, question, path)
@@ -172,8 +175,8 @@ def _question(subject: Subject, options: AlignmentOptions, data: PreferenceData)
     return question
 
 
-def _as_keys(explanations: dict[int, str]) -> dict[str, str]:
-    return {str(latent): text for latent, text in explanations.items()}
+def _digest(explanations: dict[int, str]) -> str:
+    return hashlib.sha256(json.dumps(explanations).encode()).hexdigest()
 
 
 def _explanations(subject: Subject, options: AlignmentOptions) -> dict[int, str]:
@@ -196,10 +199,20 @@ def _explanations(subject: Subject, options: AlignmentOptions) -> dict[int, str]
 
 
 def _path(path: Path, options: AlignmentOptions) -> Path:
-    """The path with all that makes other pairs of the same data set."""
-    parts = [slug(part) for part in (options.subset, options.split) if part is not None]
+    """The path with all that makes another result of the same run and data set."""
+    parts = [slug(options.subset)] if options.subset is not None else []
+    parts += [f"split-{slug(options.split)}"] if options.split is not None else []
     parts += [f"{options.max_pairs}pairs"] if options.max_pairs != PAPER_PAIRS else []
     parts += [f"{options.max_records}records"] if options.max_records is not None else []
+    shared = {field.name for field in fields(ExperimentOptions)}
+    others = {
+        field.name: getattr(options, field.name)
+        for field in fields(options)
+        if field.name not in {*shared, *NAMED, "explanation_path", "compare"}
+        and getattr(options, field.name) != field.default
+    }
+    if others:
+        parts.append(hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()[:6])
     return path.with_name("_".join([path.name, *parts]))
 
 
@@ -255,7 +268,7 @@ def _study(
         **question,
         "name": subject.name,
         "explanation_path": options.explanation_path,
-        "explanations": _as_keys(explanations),
+        "explanations_sha256": _digest(explanations),
         **result_of(found, top, means, data, options.fdr, explanations, shown),
         "outlier_share": features.outlier_share,
         "provenance": provenance(),

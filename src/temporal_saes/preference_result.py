@@ -199,12 +199,18 @@ def _number(value: float) -> float | None:
     return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None
 
 
+def units(result: Mapping[str, Any], n: int) -> str:
+    """`1 latent`, `1,348 latents`; of dense activations `576 dimensions`."""
+    noun = "dimension" if result["subject"]["trainer_folder"] is None else "latent"
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
 def summary(result: Mapping[str, Any]) -> str:
     """What came out, in a few lines of text."""
     pairs, length = result["pairs"], result["surface"][0]
     lines = [
-        f"{result['name']}: {pairs['used']:,} pairs, {result['n_tested']:,} of {result['n_latents']:,} "
-        f"latents tested, {result['n_length_latents']:,} of them follow length",
+        f"{result['name']}: {pairs['used']:,} pairs, {result['n_tested']:,} of "
+        f"{units(result, result['n_latents'])} tested, {result['n_length_latents']:,} of them follow length",
         f"length: {length['chosen']:.2f} tokens chosen, {length['rejected']:.2f} rejected "
         f"(paired t, p = {length['p']:.1g})",
     ]
@@ -215,8 +221,12 @@ def summary(result: Mapping[str, Any]) -> str:
             lines.append(f"{name} not tested: {told['missing']}")
             continue
         lines.append(
-            f"{name}{told['significant']:6,} latents differ (q <= {result['options']['fdr']:g}): "
+            f"{name}{told['significant']:6,} significant (q <= {result['options']['fdr']:g}): "
             f"{told['higher_in_chosen']:,} higher in chosen, {told['higher_in_rejected']:,} in rejected, "
-            f"{told['length_latents']:,} of them length latents; {told['n_pairs']:,} pairs"
+            f"{told['length_latents']:,} of these follow length; {told['n_pairs']:,} pairs"
         )
+    lines.append(
+        f"by sign flips    {result['n_significant_by_sign_flips']:6,} significant (p corrected for all "
+        f"{units(result, result['n_tested'])} <= {result['options']['fdr']:g})"
+    )
     return "\n".join(lines)

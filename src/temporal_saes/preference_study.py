@@ -177,7 +177,10 @@ def _views(
         missing["equal_length"] = "the answers of every pair differ in length by the same number of tokens"
     kept = separable(confound_PK)
     needed = _PAIRS_A_COEFFICIENT * (len(kept) + 1)
-    if len(d_PF) >= needed:
+    if "equal_length" in missing:  # length is part of the surface
+        views["equal_surface"] = None
+        missing["equal_surface"] = missing["equal_length"]
+    elif len(d_PF) >= needed:
         views["equal_surface"] = paired_effects(d_PF, confound_PK[:, kept])
     else:
         views["equal_surface"] = None

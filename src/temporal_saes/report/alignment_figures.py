@@ -103,27 +103,60 @@ def _draw_counts(axis: Any, result: Mapping[str, Any]) -> None:
 
 
 def draw_comparison(results: Sequence[Mapping[str, Any]], path: Path) -> list[Path]:
-    """For each subject: the share of tested latents that differ, by view; how far length predicts effects."""
-    names = [label(result) for result in results]
+    """For each subject: all effects; the share of tested latents that differ, by view; the part of length."""
     with figures.style():
-        fig, axes = figures.subplots(1, 2, figsize=(9.6, 3.8), gridspec_kw={"width_ratios": [2, 1]})
-        at, width = np.arange(len(VIEWS)), 0.8 / len(results)
-        for i, (result, name, colour) in enumerate(zip(results, names, colours(results), strict=True)):
-            share = [
-                100 * result["views"][view].get("significant", np.nan) / result["n_tested"] for view in VIEWS
-            ]
-            place = at + (i - (len(results) - 1) / 2) * width
-            axes[0].bar(place, share, width=0.9 * width, color=colour, label=name)
-            predicted = result["predicted_by_length"]
-            axes[1].bar(i, np.nan if predicted is None else 100 * predicted, width=0.7, color=colour)
-        axes[0].set_xticks(at, [VIEW_NAMES[view] for view in VIEWS])
-        axes[0].set_ylabel("% of tested latents")
-        axes[0].set_title(f"latents that differ (q ≤ {results[0]['options']['fdr']:g})")
-        axes[1].axhline(0, color="#444444", linewidth=0.8)
-        axes[1].set_xticks([])
-        axes[1].set_ylim(min(0, axes[1].get_ylim()[0]), 100)
-        axes[1].set_ylabel("% of the squared $d_z$")
-        axes[1].set_title("predicted by length alone")
-        handles, labels = axes[0].get_legend_handles_labels()
+        shape = {"width_ratios": [1.3, 1.8, 0.8]}
+        fig, axes = figures.subplots(1, 3, figsize=(11.0, 4.0), gridspec_kw=shape)
+        _compare_effects(axes[0], results)
+        _compare_counts(axes[1], results)
+        _compare_length(axes[2], results)
+        handles, labels = axes[1].get_legend_handles_labels()
         fig.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 3))
         return figures.save(fig, path, pdf=True)
+
+
+def _compare_effects(axis: Any, results: Sequence[Mapping[str, Any]]) -> None:
+    generator = np.random.default_rng(0)
+    for i, (result, colour) in enumerate(zip(results, colours(results), strict=True)):
+        effect_F = np.array(result["latents"]["raw_effect"], dtype=np.float64)  # null is NaN: not drawn
+        significant_F = np.array(result["latents"]["raw_q"]) <= result["options"]["fdr"]
+        x_F = i + generator.uniform(-0.3, 0.3, len(effect_F))
+        axis.scatter(x_F, effect_F, s=4, alpha=0.4, linewidth=0, color=colour, rasterized=True)
+        some = {"s": 22, "linewidth": 0.8, "edgecolor": "#222222", "rasterized": True}
+        axis.scatter(x_F[significant_F], effect_F[significant_F], color=colour, **some)
+        for sign in (-1, 1):
+            axis.hlines(sign * result["smallest_effect"], i - 0.4, i + 0.4, color="#222222", linewidth=1)
+    axis.axhline(0, color="#444444", linewidth=0.8)
+    axis.set_xticks([])
+    axis.set_ylabel("effect size $d_z$, chosen − rejected")
+    axis.set_title("all tested latents")
+
+
+def _compare_counts(axis: Any, results: Sequence[Mapping[str, Any]]) -> None:
+    at, width = np.arange(len(VIEWS)), 0.8 / len(results)
+    highest = 1.0
+    for i, (result, colour) in enumerate(zip(results, colours(results), strict=True)):
+        counts = np.array([result["views"][view].get("significant", np.nan) for view in VIEWS])
+        share = 100 * counts / result["n_tested"]
+        highest = max(highest, 1.15 * np.nanmax(share))
+        place = at + (i - (len(results) - 1) / 2) * width
+        axis.bar(place, share, width=0.9 * width, color=colour, label=label(result))
+        for x, y, count in zip(place, share, counts, strict=True):
+            if np.isfinite(count):
+                told = {"ha": "center", "textcoords": "offset points", "fontsize": 7}
+                axis.annotate(f"{int(count):,}", (x, y), (0, 2), **told)
+    axis.set_ylim(0, highest)  # one latent of a thousand is not to fill the panel
+    axis.set_xticks(at, [VIEW_NAMES[view].replace(" ", "\n", 1) for view in VIEWS])
+    axis.set_ylabel("% of tested latents")
+    axis.set_title(f"latents that differ (q ≤ {results[0]['options']['fdr']:g})")
+
+
+def _compare_length(axis: Any, results: Sequence[Mapping[str, Any]]) -> None:
+    for i, (result, colour) in enumerate(zip(results, colours(results), strict=True)):
+        predicted = result["predicted_by_length"]
+        axis.bar(i, np.nan if predicted is None else 100 * predicted, width=0.7, color=colour)
+    axis.axhline(0, color="#444444", linewidth=0.8)
+    axis.set_xticks([])
+    axis.set_ylim(min(0, axis.get_ylim()[0]), 100)
+    axis.set_ylabel("% of the squared $d_z$")
+    axis.set_title("predicted by length")

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from temporal_saes.preference_examples import Answer, Example, Shown
-from temporal_saes.preference_result import VIEW_NAMES
+from temporal_saes.preference_result import VIEW_NAMES, units
 from temporal_saes.preference_study import VIEWS
 from temporal_saes.report import page
 from temporal_saes.report.page import Html, element, join
@@ -29,6 +29,7 @@ def study_page(result: Result, shown: Mapping[int, Shown], figure: bytes) -> str
     body = [
         element("h1", f"Chosen against rejected answers: {label(result)}"),
         page.facts(_facts(result)),
+        _warning(result),
         *_findings(result),
         element("h2", "Length and other surface features"),
         *_surface(result),
@@ -53,16 +54,18 @@ def comparison_page(results: Sequence[Result], figure: bytes) -> str:
     body = [
         element("h1", "Chosen against rejected answers, side by side"),
         page.facts(_data_facts(first)),
+        _warning(first),
         element("h2", "Length and other surface features"),
         *_surface(first),
         element("h2", "Latents that differ"),
         page.image(
             figure,
             "png",
-            alt="Share of tested latents that differ, by view, and how far length predicts effects.",
-            caption="Left: share of the tested latents whose difference is significant. Right: share of the "
-            "squared effect sizes that length alone predicts (d_z = r · d_z of length); below 0 it predicts "
-            "wrongly.",
+            alt="Effects of all tested latents, how many differ by view, and how far length predicts them.",
+            caption="Left: effect size of every tested latent, significant ones ringed; the lines are what "
+            "a single effect needs to be significant, and many together need less. Middle: share of the tested "
+            "latents whose difference is significant, with their number. Right: share of the squared effect "
+            "sizes that length alone predicts (d_z = r · d_z of length); below 0 it predicts wrongly.",
             wide=True,
         ),
         page.table(
@@ -70,6 +73,7 @@ def comparison_page(results: Sequence[Result], figure: bytes) -> str:
             [_compared(result) for result in results],
             f"Latents with q ≤ {first['options']['fdr']:g}; in brackets how many of them are length latents.",
         ),
+        _cells_told(first),
         *(part for result in results for part in _compared_latents(result)),
         *_method(first),
         *_foot(results),
@@ -86,7 +90,7 @@ def _facts(result: Result) -> list[tuple[str, object]]:
         ("Dictionary", f"{subject['run_name']}, {subject['dict_class']}, {subject['split']} latents"),
         ("Language model", f"{subject['model']}, layer {subject['layer']}"),
         *_data_facts(result),
-        ("Latents", _latents_told(result)),
+        ("Tested", _latents_told(result)),
     ]
 
 
@@ -105,9 +109,20 @@ def _data_facts(result: Result) -> list[tuple[str, object]]:
     ]
 
 
+def _warning(result: Result) -> Html | None:
+    """What a reader of the demo's pairs must not conclude."""
+    if not _is_demo(result):
+        return None
+    return element(
+        "p",
+        "These pairs were written for the demo, by one writer and with longer rejected answers on purpose. "
+        "They show how the study works, and say nothing about what people or models prefer.",
+    )
+
+
 def _latents_told(result: Result) -> str:
     return (
-        f"{result['n_latents']:,}, {result['n_active']:,} of them active in some answer; tested are "
+        f"{units(result, result['n_latents'])}, {result['n_active']:,} active in some answer; tested are "
         f"{result['n_tested']:,} that differ at all in {result['options']['min_active']} pairs or more"
     )
 
@@ -122,32 +137,34 @@ def _findings(result: Result) -> list[Html]:
 def _sentences(result: Result) -> Iterator[str]:
     yield _length_sentence(result["surface"][0], result["pairs"]["used"])
     raw, n_tested, fdr = result["views"]["raw"], result["n_tested"], result["options"]["fdr"]
-    told = f"{raw['significant']:,} of {n_tested:,} tested latents differ between chosen and rejected answers"
+    told = f"{raw['significant']:,} of {units(result, n_tested)} differ between chosen and rejected answers"
+    told += f" (false discovery rate {fdr:g})"
     if raw["significant"]:
         told += (
-            f" (false discovery rate {fdr:g}): {raw['higher_in_chosen']:,} are higher in chosen and "
-            f"{raw['higher_in_rejected']:,} in rejected ones. {raw['length_latents']:,} follow length."
+            f": {raw['higher_in_chosen']:,} are higher in chosen and {raw['higher_in_rejected']:,} in "
+            f"rejected ones. {raw['length_latents']:,} follow length"
         )
-    else:
-        told += (
-            f" (false discovery rate {fdr:g}). What the tables list are the largest of many differences that "
-            "chance can make: leads at best, no findings."
+    by_flips = result["n_significant_by_sign_flips"]
+    yield f"{told}. By sign flips, with p corrected for all of them, it is {by_flips:,} (p ≤ {fdr:g})."
+    if not raw["significant"] and not by_flips:
+        yield (
+            "What the tables list are the largest of many differences that chance can make: leads at best, "
+            "no findings."
         )
-    yield told
     length = result["views"]["equal_length"]
     if "missing" in length:
         yield f"Length could not be held equal: {length['missing']}."
     else:
         yield (
-            f"At equal length {length['significant']:,} latents differ; {_still(result)} of the "
+            f"At equal length {length['significant']:,} differ; {_still(result)} of the "
             f"{raw['significant']:,} from above are among them."
         )
     predicted = result["predicted_by_length"]
     if predicted is not None and predicted > 0:
-        yield f"Length alone predicts {predicted:.0%} of the squared effect sizes of all tested latents."
+        yield f"Length alone predicts {predicted:.0%} of all squared effect sizes."
     yield (
-        f"With {result['pairs']['used']:,} pairs and {n_tested:,} tests a latent that stands alone needs an "
-        f"effect of |d_z| ≥ {result['smallest_effect']:.2f} to be seen; smaller ones are not ruled out."
+        f"With {result['pairs']['used']:,} pairs and {n_tested:,} tests an effect that stands alone must be "
+        f"|d_z| ≥ {result['smallest_effect']:.2f} to be seen; smaller ones are not ruled out."
     )
 
 
@@ -210,21 +227,22 @@ def _figure(figure: bytes) -> list[Html]:
 
 
 def _top_tables(result: Result) -> list[Html]:
+    tables = [_top_table(result, side, len(result["top"][side])) for side in SIDES]
+    return [_cells_told(result), *tables]
+
+
+def _cells_told(result: Result) -> Html:
     ranked = {
         "effect": "d_z",
         "difference": "mean difference",
         "equal_length": "d_z at equal length",
     }[result["options"]["rank_by"]]
-    parts = [
-        element(
-            "p",
-            f"Ranked by {ranked}. Each cell of a view has d_z and q, bold where q ≤ "
-            f"{result['options']['fdr']:g}. “by flips” is the p corrected for all latents by flipping the "
-            "signs of whole pairs. r is the correlation with the difference in length.",
-        )
-    ]
-    parts += [_top_table(result, side, len(result["top"][side])) for side in SIDES]
-    return parts
+    return element(
+        "p",
+        f"The latents of the tables are ranked by {ranked}. A cell of a view has d_z and q, bold where q ≤ "
+        f"{result['options']['fdr']:g}. “by flips” is the p corrected for all latents by flipping the signs "
+        "of whole pairs. r is the correlation with the difference in length.",
+    )
 
 
 def _top_table(result: Result, side: str, n: int) -> Html:
@@ -275,7 +293,7 @@ def _examples(result: Result, shown: Mapping[int, Shown]) -> list[Html]:
             "under the pointer), on one scale for all examples of a latent.",
         ),
     ]
-    if result["options"]["dataset"] != "demo":
+    if not _is_demo(result):
         parts.append(
             element("p", "Quoted from the data set as it is; it may hold offensive text.", class_="quiet")
         )
@@ -415,6 +433,10 @@ def _foot(results: Sequence[Result]) -> list[Html]:
 
 
 # --- numbers ---
+
+
+def _is_demo(result: Result) -> bool:
+    return result["options"]["dataset"] == "demo" and result["options"]["data_path"] is None
 
 
 def _is_dense(result: Result) -> bool:
