@@ -63,7 +63,7 @@ def comparison_page(results: Sequence[Result], figure: bytes) -> str:
             "png",
             alt="Effects of all tested latents, how many differ by view, and how far length predicts them.",
             caption="Left: effect size of every tested latent, significant ones ringed; the lines are what "
-            "a single effect needs to be significant, and many together need less. Middle: share of the tested "
+            "a single effect needs to be significant, and many together need less. Middle: share of tested "
             "latents whose difference is significant, with their number. Right: share of the squared effect "
             "sizes that length alone predicts (d_z = r · d_z of length); below 0 it predicts wrongly.",
             wide=True,
