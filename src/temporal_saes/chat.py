@@ -8,13 +8,15 @@
 Answers are read strictly, by the caller's function; one that cannot be read is asked for once more.
 Whatever goes wrong with one question is its answer's `failure`, and the others go on: a call has a
 time limit in all, trouble of the server is met by waiting longer each time, and a server that keeps
-failing is not asked any more. `check` is one call before the work begins, and it raises.
+failing is not asked any more; nor is one when the budget of tokens or of time is used up. `check` is one
+call before the work begins, and it raises.
 
 The key of a server comes from the environment alone (`OPENAI_API_KEY`), and is sent to no other
 address: redirects are not followed.
 """
 
 import json
+import math
 import os
 import queue
 import random
@@ -26,6 +28,8 @@ import urllib.request
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from typing import Any, Generic, NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -34,6 +38,7 @@ from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.progress import say
 from dictionary_learning.tokens import token_ids
+from temporal_saes.token_budget import TokenBudget, Usage, estimate_text, estimate_tokens
 
 Value = TypeVar("Value")
 Conversation = Sequence[Mapping[str, str]]  # messages with "role" and "content"
@@ -47,6 +52,9 @@ LOCAL_BATCH = 16  # conversations that a local model continues at a time
 TIMEOUT, UNREACHABLE, RATE_LIMIT, SERVER_ERROR = "timeout", "unreachable", "rate limit", "server error"
 REJECTED, REFUSAL, UNREADABLE = "request rejected", "refusal", "unreadable answer"
 NOT_ASKED, TOO_LONG = "not asked", "question too long"
+OVER_BUDGET, OUT_OF_TIME = "over budget", "out of time"
+PUT_OFF = {NOT_ASKED, OVER_BUDGET, OUT_OF_TIME}
+"""Failures of questions that were never asked, by the decision of this side."""
 THOUGHT_BEGINS, THOUGHT_ENDS = "<think>", "</think>"
 
 
@@ -63,6 +71,10 @@ class Completion(NamedTuple):
 
     text: str | None
     failure: str | None = None
+    usage: Usage | None = None  # what it cost; None where nothing
+
+
+Done = Callable[[int, Completion], object]  # called with each completion, and its place, as it comes
 
 
 def question(text: str) -> Conversation:
@@ -79,6 +91,8 @@ class Chat(ABC):
     """A chat model."""
 
     name: str
+    max_tokens: int  # of an answer
+    budget: TokenBudget
 
     @abstractmethod
     def check(self) -> None:
@@ -90,9 +104,9 @@ class Chat(ABC):
 
     @abstractmethod
     def complete(
-        self, conversations: Sequence[Conversation], done: Callable[[], object] = lambda: None
+        self, conversations: Sequence[Conversation], done: Done = lambda place, completion: None
     ) -> list[Completion]:
-        """What the model says to each; `done` is called after each."""
+        """What the model says to each; `done` is called after each, in the caller's thread."""
 
     def ask(
         self, conversations: Sequence[Conversation], read: Callable[[str], Value | None], *, what: str = ""
@@ -126,7 +140,7 @@ class Chat(ABC):
         read: Callable[[str], Value | None],
         done: Callable[[], object],
     ) -> dict[str, Answer[Value]]:
-        completions = self.complete(list(conversations.values()), done)
+        completions = self.complete(list(conversations.values()), lambda place, completion: done())
         return {
             key: _read(completion, read) for key, completion in zip(conversations, completions, strict=True)
         }
@@ -164,6 +178,8 @@ class ChatServer(Chat):
         max_tokens: of an answer.
         first_wait: seconds before the second attempt; later ones wait twice as long each time.
         give_up_after: questions that fail in a row by the server's fault before no more are asked.
+        budget: counts the tokens, and may forbid a call; one that only counts if not given.
+        time_limit: seconds from now on, after which no more is asked; None for none.
         role: what the model is for; messages name its flags, `--<role>_url`, `--<role>_model` and
             `--<role>_timeout`.
 
@@ -182,6 +198,8 @@ class ChatServer(Chat):
         max_tokens: int = 256,
         first_wait: float = 1.0,
         give_up_after: int = 8,
+        budget: TokenBudget | None = None,
+        time_limit: float | None = None,
         role: str = "judge",
         log: Callable[[str], None] = say,
     ) -> None:
@@ -192,6 +210,8 @@ class ChatServer(Chat):
         self.name = model
         self.timeout, self.attempts, self.workers = timeout, attempts, workers
         self.first_wait, self.give_up_after, self.log = first_wait, give_up_after, log
+        self.max_tokens, self.budget = max_tokens, budget or TokenBudget()
+        self._deadline = math.inf if time_limit is None else time.monotonic() + time_limit
         self._settings: dict[str, Any] = {"temperature": 0, "max_tokens": max_tokens}
         here = host in ("localhost", "::1") or host.startswith("127.")
         proxies = [urllib.request.ProxyHandler({})] if here else []
@@ -213,7 +233,7 @@ class ChatServer(Chat):
         """
         for _ in range(3):
             try:
-                self._call(question("Answer with one word: are you there?"))
+                self._paid_call(question("Answer with one word: are you there?"))
                 return
             except _Trouble as trouble:
                 if not self._adapt(trouble):
@@ -221,7 +241,7 @@ class ChatServer(Chat):
         raise AssertionError("every setting was adapted twice")
 
     def complete(
-        self, conversations: Sequence[Conversation], done: Callable[[], object] = lambda: None
+        self, conversations: Sequence[Conversation], done: Done = lambda place, completion: None
     ) -> list[Completion]:
         """What the model says to each, several at a time."""
         waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -249,7 +269,7 @@ class ChatServer(Chat):
             if isinstance(completion, Exception):
                 raise completion
             completions[i] = completion
-            done()
+            done(i, completion)
         return [completions[i] for i in range(len(conversations))]
 
     def _complete(self, conversation: Conversation) -> Completion:
@@ -261,10 +281,13 @@ class ChatServer(Chat):
                 return Completion(None, NOT_ASKED)
             if trouble is not None:
                 asked_for = trouble.wait or 0.0
-                time.sleep(min(LONGEST_WAIT, max(asked_for, wait * random.uniform(0.5, 1.5))))
+                pause = min(LONGEST_WAIT, max(asked_for, wait * random.uniform(0.5, 1.5)))
+                time.sleep(min(pause, max(0.0, self._deadline - time.monotonic())))
                 wait *= 2
+            if time.monotonic() >= self._deadline:
+                return Completion(None, OUT_OF_TIME)
             try:
-                completion = self._call(conversation)
+                completion = self._paid_call(conversation)
             except _Trouble as caught:
                 trouble = caught
                 if not trouble.passes or attempt == self.attempts - 1:
@@ -290,6 +313,27 @@ class ChatServer(Chat):
             f"time it {trouble.told}"
         )
 
+    def _paid_call(self, conversation: Conversation) -> Completion:
+        """One call, if the budget has room for the most it may cost.
+
+        Raises:
+            _Trouble: there was no completion in it.
+        """
+        prompt = estimate_tokens(conversation)
+        reserved, usage = prompt + self.max_tokens, None
+        if not self.budget.reserve(reserved):
+            return Completion(None, OVER_BUDGET)
+        try:
+            completion = self._call(conversation)
+            usage = completion.usage or Usage(prompt, estimate_text(completion.text or ""), estimated=True)
+            return completion._replace(usage=usage)
+        except _Trouble as trouble:
+            if trouble.kind == TIMEOUT:  # the server may have read it all, and been at work
+                usage = Usage(prompt, 0, estimated=True)
+            raise
+        finally:
+            self.budget.settle(reserved, usage)
+
     def _call(self, conversation: Conversation) -> Completion:
         """One call.
 
@@ -305,19 +349,25 @@ class ChatServer(Chat):
         request = urllib.request.Request(self.url, json.dumps(body).encode(), headers, method="POST")
         if self._key:
             request.add_unredirected_header("Authorization", f"Bearer {self._key}")
+        seconds = max(0.01, min(self.timeout, self._deadline - time.monotonic()))
         try:
-            return _completion(_within(self.timeout, lambda: self._read(request)))
+            return _completion(_within(seconds, lambda: self._read(request, seconds)))
         except TimeoutError:
             raise _Trouble(
                 TIMEOUT,
-                f"did not answer within {self.timeout:g} seconds: see that it runs, or raise "
+                f"did not answer within {seconds:g} seconds: see that it runs, or raise "
                 f"--{self.role}_timeout.",
             ) from None
 
-    def _read(self, request: urllib.request.Request) -> bytes:
+    def _read(self, request: urllib.request.Request, seconds: float) -> bytes:
+        ends = time.monotonic() + seconds
+        content = b""
         try:
-            with self._opener.open(request, timeout=self.timeout) as response:
-                content = response.read(MAX_BYTES + 1)
+            with self._opener.open(request, timeout=seconds) as response:
+                while len(content) <= MAX_BYTES and (piece := response.read1(2**16)):
+                    content += piece
+                    if time.monotonic() > ends:  # nobody waits for it any more: the thread ends, too
+                        raise TimeoutError
         except urllib.error.HTTPError as error:
             with error:
                 raise self._http_trouble(error) from None
@@ -449,8 +499,17 @@ def _within(seconds: float, work: Callable[[], bytes]) -> bytes:
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """The seconds of a Retry-After header; None for a date or none."""
-    return float(retry_after) if retry_after and re.fullmatch(r"\d+(\.\d+)?", retry_after.strip()) else None
+    """The seconds from now of a Retry-After header, which may be a date; None for none."""
+    if not retry_after:
+        return None
+    if re.fullmatch(r"\d+(\.\d+)?", retry_after.strip()):
+        return float(retry_after)
+    try:
+        date = parsedate_to_datetime(retry_after)
+    except ValueError:
+        return None
+    date = date if date.tzinfo else date.replace(tzinfo=UTC)
+    return max(0.0, (date - datetime.now(UTC)).total_seconds())
 
 
 def _completion(content: bytes) -> Completion:
@@ -460,7 +519,8 @@ def _completion(content: bytes) -> Completion:
         _Trouble: there is none.
     """
     try:
-        choice = json.loads(content)["choices"][0]
+        body = json.loads(content)
+        choice = body["choices"][0]
         message = choice["message"]
         text, refusal = message.get("content"), message.get("refusal")
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
@@ -469,8 +529,19 @@ def _completion(content: bytes) -> Completion:
             "does not answer with a chat completion of OpenAI's form: see that its address is right.",
         ) from None
     if refusal or choice.get("finish_reason") == "content_filter":
-        return Completion(None, REFUSAL)
-    return Completion(text if isinstance(text, str) else "")
+        return Completion(None, REFUSAL, _usage(body))
+    return Completion(text if isinstance(text, str) else "", None, _usage(body))
+
+
+def _usage(body: Mapping[str, Any]) -> Usage | None:
+    """What the server says that the call cost; None where it does not."""
+    said = body.get("usage")
+    if not isinstance(said, dict):
+        return None
+    prompt, answer = said.get("prompt_tokens"), said.get("completion_tokens")
+    if not isinstance(prompt, int) or not isinstance(answer, int) or min(prompt, answer) < 0:
+        return None
+    return Usage(prompt, answer)
 
 
 # --- a local model ---
@@ -482,21 +553,32 @@ class LocalChat(Chat):
     Args:
         lm: the model.
         max_tokens: of an answer.
+        budget: counts the tokens, and may forbid an answer; one that only counts if not given.
+        time_limit: seconds from now on, after which no batch is begun; None for none.
 
     Raises:
         UserError: its tokenizer has no chat template.
     """
 
-    def __init__(self, lm: LanguageModel, max_tokens: int = 64) -> None:
+    def __init__(
+        self,
+        lm: LanguageModel,
+        max_tokens: int = 64,
+        *,
+        budget: TokenBudget | None = None,
+        time_limit: float | None = None,
+    ) -> None:
         if not lm.tokenizer.chat_template:
             raise UserError(f"{lm.name} has no chat template, so nothing can be asked of it: choose another.")
         self.lm, self.name, self.max_tokens = lm, lm.name, max_tokens
+        self.budget = budget or TokenBudget()
+        self._deadline = math.inf if time_limit is None else time.monotonic() + time_limit
 
     def check(self) -> None:
         """Nothing: it is loaded."""
 
     def complete(
-        self, conversations: Sequence[Conversation], done: Callable[[], object] = lambda: None
+        self, conversations: Sequence[Conversation], done: Done = lambda place, completion: None
     ) -> list[Completion]:
         """What the model says to each, by greedy search."""
         prompts = [self._prompt(conversation) for conversation in conversations]
@@ -504,13 +586,31 @@ class LocalChat(Chat):
         room = (self.lm.max_positions or max(lengths, default=0) + self.max_tokens) - self.max_tokens
         completions = [Completion(None, TOO_LONG)] * len(prompts)
         fitting = sorted((i for i, length in enumerate(lengths) if length <= room), key=lambda i: lengths[i])
+        for i in set(range(len(prompts))) - set(fitting):
+            done(i, completions[i])
         for first in range(0, len(fitting), LOCAL_BATCH):
             batch = fitting[first : first + LOCAL_BATCH]
-            texts = self.lm.generate([prompts[i] for i in batch], max_new_tokens=self.max_tokens)
-            for i, text in zip(batch, texts, strict=True):
-                completions[i] = Completion(text)
-                done()
+            for i, completion in zip(batch, self._continue(batch, prompts, lengths), strict=True):
+                completions[i] = completion
+                done(i, completion)
         return completions
+
+    def _continue(
+        self, batch: Sequence[int], prompts: Sequence[str], lengths: Sequence[int]
+    ) -> list[Completion]:
+        """What the model writes after the prompts of these numbers."""
+        if time.monotonic() >= self._deadline:
+            return [Completion(None, OUT_OF_TIME)] * len(batch)
+        reserved = sum(lengths[i] + self.max_tokens for i in batch)
+        if not self.budget.reserve(reserved):
+            return [Completion(None, OVER_BUDGET)] * len(batch)
+        self.budget.settle(reserved, None)  # nothing else runs, so it is there still when it is counted
+        texts = self.lm.generate([prompts[i] for i in batch], max_new_tokens=self.max_tokens)
+        answers = token_ids(self.lm.tokenizer, texts)
+        usages = [Usage(lengths[i], len(ids)) for i, ids in zip(batch, answers, strict=True)]
+        for usage in usages:
+            self.budget.count(usage)
+        return [Completion(text, None, usage) for text, usage in zip(texts, usages, strict=True)]
 
     def _prompt(self, conversation: Conversation) -> str:
         made = self.lm.tokenizer.apply_chat_template(

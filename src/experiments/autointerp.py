@@ -1,0 +1,213 @@
+"""Automatic interpretation: latents explained in words, and how well words tell where they are active.
+
+    python src/experiments/autointerp.py --run_name demo
+    python src/experiments/autointerp.py --run_name demo --latents 12 345 --explainer_model demo
+    python src/experiments/autointerp.py --run_name demo --explainer_url http://localhost:8000/v1 \\
+        --explainer_model meta-llama/Llama-3.3-70B-Instruct --max_cost_tokens 1000000
+    python src/experiments/autointerp.py --run_name demo --explainer_model ... --explanation_path old.json
+
+--n_latents living latents of each split are drawn by --seed (high and low, or predicted and novel), or
+--latents are taken. Half of the texts are explained from, the other half is scored on.
+
+Without a language model that is asked, three numbers a latent:
+  token_share   share of the activation's variance over held-out tokens that the current token tells
+  token_auc     which tokens of a window are active, told by the token
+  window_auc    which windows contain the latent, told by their words (naive Bayes)
+each beside what the same rule learns from activations that were dealt out at random.
+
+With one (--explainer_model: a name at --explainer_url, any OpenAI-compatible server with its key in
+OPENAI_API_KEY, or without that a local model with a chat template) an explanation and two scores:
+  detection     told the explanation, which whole windows contain the latent? Half do
+  fuzzing       told the explanation, in which windows are the marks right? In half they are
+both the mean of the two shares of right answers, chance .5. What it will cost is said first; every answer is
+kept as soon as it is there, so that the same command goes on after a stop and pays nothing twice.
+
+Writes the folder <run>/autointerp/<data set>_chunk<c>_<model>-<hash of the options>/: scores.json with all
+numbers and options, the figure scores.png (and .pdf), and with a model explanations.json, which every
+experiment takes (--explanation_path), sae_bench_eval_results.json, and answers.jsonl.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dictionary_learning import cli
+from dictionary_learning.checkpoint import check_writable, provenance, save_text
+from dictionary_learning.errors import UserError
+from dictionary_learning.language_model import LanguageModel
+from dictionary_learning.options import Parser, add_options, build
+from temporal_saes.autointerp_figure import draw
+from temporal_saes.autointerp_options import LIMITS, AutointerpOptions
+from temporal_saes.autointerp_result import sae_bench_result, summarise, table
+from temporal_saes.autointerp_study import Interpretation, check_latents, draw_sample, offline_records
+from temporal_saes.chat import Chat, ChatServer, LocalChat
+from temporal_saes.chat_journal import RecordedChat
+from temporal_saes.cli import LanguageModels, Subject, labelled_texts, resolve, slug
+from temporal_saes.explanations import FILE_NAME, read_explanations, save_explanations
+from temporal_saes.interpreter import templates_hash
+from temporal_saes.results import asked, told_apart
+from temporal_saes.token_budget import TokenBudget
+
+EXPERIMENT = "autointerp"
+MAX_TEXTS = 1100  # of the data set, where no --max_texts says: a hundred for each of the demo's classes
+QUESTION, ANSWERS = "question.json", "answers.jsonl"
+
+
+def parser() -> Parser:
+    """The command line."""
+    made = Parser(description=__doc__)
+    add_options(made, AutointerpOptions)
+    return made
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Interpret latents of one run.
+
+    Raises:
+        UserError: a mistake in the options, the run, the explanations or the server, before the language
+            model is loaded wherever it can be seen then; or a folder of results of something else.
+    """
+    options = build(AutointerpOptions, vars(parser().parse_args(argv)))
+    subject = resolve(options)
+    dictionary = subject.load_dictionary("cpu")
+    if dictionary is None:
+        raise UserError(f"{subject.name} has no latents to interpret: give a run with a dictionary.")
+    explained: dict[int, str] = {}
+    if options.explanation_path is not None:
+        explained = read_explanations(options.explanation_path, dictionary.dict_size)
+    check_latents(subject, dictionary, options, explained)
+    texts = labelled_texts(options, options.max_texts or MAX_TEXTS)
+    question = _question(
+        subject, options, [*(f"{text.id:016x}" for text in texts), json.dumps(explained), templates_hash()]
+    )
+    folder = _folder(subject, options, question)
+    chat = _chat(options, folder)
+    models = LanguageModels(options.device)
+    lm = models.get(subject)
+    dictionary = dictionary.to(lm.device)
+
+    sample = draw_sample(subject, dictionary, [text.text for text in texts], lm, options, explained)
+    records = offline_records(sample, options.seed)
+    save_text(folder / QUESTION, json.dumps(question, indent=1, ensure_ascii=False) + "\n")
+    interpretation = None
+    if chat is not None:
+        interpretation = Interpretation(sample, records, chat, options, lm, explained)
+        interpretation.run()
+    result = {
+        "experiment": EXPERIMENT,
+        **question,
+        "name": subject.name,
+        "dict_size": sample.dict_size,
+        "n_texts": len(texts),
+        "n_tokens": int(sample.codes.usable_T.sum()),
+        "n_alive": sample.n_alive,
+        "explainer": None if interpretation is None else _about(interpretation, options),
+        "summary": summarise(records),
+        "latents": records,
+        "provenance": provenance(),
+    }
+    for path in _save(folder, result, interpretation):
+        print(path)
+    print(table(result))
+
+
+def _question(subject: Subject, options: AutointerpOptions, texts: Sequence[str]) -> dict[str, Any]:
+    """All that decides the result, without the limits within which it is made."""
+    question = asked(subject, options, texts)
+    for name in LIMITS:
+        del question["options"][name]
+    return question
+
+
+def _folder(subject: Subject, options: AutointerpOptions, question: Mapping[str, Any]) -> Path:
+    """Where the result goes.
+
+    Raises:
+        UserError: nothing can be written there, or it holds the result of another question.
+    """
+    word = slug(Path(options.explainer_model or "offline").name)
+    folder = told_apart(subject.result_path(options, EXPERIMENT), word, question)
+    check_writable(folder, "--output_dir")
+    if folder.is_dir() and any(folder.iterdir()):
+        try:
+            found = json.loads((folder / QUESTION).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            found = None
+        if found != json.loads(json.dumps(question)):
+            what = (
+                "files of something else" if found is None else "results of other weights, texts or questions"
+            )
+            raise UserError(f"{folder} holds {what}: move that folder away, or choose another --output_dir.")
+    return folder
+
+
+def _chat(options: AutointerpOptions, folder: Path) -> RecordedChat | None:
+    """Who is asked: a server, which must be there, or a local model; None without one.
+
+    Raises:
+        UserError: there will be no answers.
+    """
+    if options.explainer_model is None:
+        return None
+    budget = TokenBudget(options.max_cost_tokens)
+    chat: Chat
+    if options.explainer_url is None:
+        dtype = options.lm_dtype or "float32"
+        lm = LanguageModel.load(options.explainer_model, device=options.device, dtype=dtype)
+        chat = LocalChat(lm, options.max_answer_tokens, budget=budget, time_limit=options.time_limit)
+    else:
+        chat = ChatServer(
+            options.explainer_url,
+            options.explainer_model,
+            timeout=options.explainer_timeout,
+            attempts=options.attempts,
+            workers=options.concurrency,
+            max_tokens=options.max_answer_tokens,
+            budget=budget,
+            time_limit=options.time_limit,
+            role="explainer",
+        )
+    recorded = RecordedChat(chat, folder / ANSWERS)
+    recorded.check()
+    return recorded
+
+
+def _about(interpretation: Interpretation, options: AutointerpOptions) -> dict[str, Any]:
+    """Who was asked, what it cost, and what failed."""
+    budget = interpretation.chat.budget
+    return {
+        "model": interpretation.chat.name,
+        "limits": {name: getattr(options, name) for name in LIMITS},
+        "asked": interpretation.asked,
+        "failures": {what: dict(sorted(kinds.items())) for what, kinds in interpretation.failures.items()},
+        "stopped": interpretation.stopped,
+        "complete": sum(interpretation.is_complete(record) for record in interpretation.records),
+        "tokens": {
+            "prompt": budget.prompt,
+            "answer": budget.answer,
+            "calls_estimated": budget.estimated_calls,
+        },
+        "templates_sha256": templates_hash(),
+    }
+
+
+def _save(folder: Path, result: Mapping[str, Any], interpretation: Interpretation | None) -> list[Path]:
+    """Write the files of a result."""
+    written = [folder / "scores.json"]
+    save_text(written[0], json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    if interpretation is not None:
+        explanations = {
+            record["latent"]: record["explanation"] for record in result["latents"] if record["explanation"]
+        }
+        if explanations:
+            save_explanations(folder / FILE_NAME, explanations)
+            written.append(folder / FILE_NAME)
+        bench = sae_bench_result(result, [interpretation.log(k) for k in range(len(result["latents"]))])
+        written.append(folder / "sae_bench_eval_results.json")
+        save_text(written[-1], json.dumps(bench, indent=2, ensure_ascii=False) + "\n")
+    return [*written, *draw(result, folder / "scores")]
+
+
+if __name__ == "__main__":
+    cli.run(main)
