@@ -14,43 +14,17 @@ runs=runs/demo
 cache=$runs/activations
 train=dictionary_learning/dictionary_learning
 baselines=(matryoshka)
-
-# step WHAT OUTPUT INPUT COMMAND...: run the command unless OUTPUT is there and not older than INPUT.
-step() {
-  local what=$1 output=$2 input=$3
-  shift 3
-  echo
-  if [ -e "$output" ] && ! [ "$input" -nt "$output" ]; then
-    echo "== $what: done already ($output)"
-    return
-  fi
-  echo "== $what"
-  .venv/bin/python "$@"
-}
-
-# train NAME SCRIPT FLAGS...: start a run, or go on with it; the script knows one that is finished.
-train() {
-  local name=$1
-  shift
-  local where=(--checkpoints_path "$runs" --run_name "$name")
-  echo
-  echo "== train $name"
-  if [ -e "$runs/$name/config.yaml" ]; then
-    .venv/bin/python "$1" "${where[@]}" --resume
-  else
-    .venv/bin/python "$@" "${where[@]}"
-  fi
-}
+source scripts/steps.sh
 
 SECONDS=0
 echo
 echo "== the demo's language model and texts"
-.venv/bin/python -m dictionary_learning.demo_assets
+"$python" -m dictionary_learning.demo_assets
 
 # once for all trainings and the evaluation; goes on by itself where it was stopped
 echo
 echo "== record the language model's activations"
-.venv/bin/python -m dictionary_learning.cache_activations --config demo --activations "$cache" \
+"$python" -m dictionary_learning.cache_activations --config demo --activations "$cache" \
   --parts train eval --eval_tokens 20000
 
 train tsae "$train/train_temporal.py" --config demo --activations "$cache"
@@ -67,13 +41,13 @@ step "evaluate on held-out documents" "$runs/tsae/trainer_0/eval_results.json" "
 # keeps results that were computed with the same options by itself
 echo
 echo "== probe for meaning, syntax and context"
-.venv/bin/python src/experiments/probing.py --checkpoints_path "$runs" --dataset demo \
+"$python" src/experiments/probing.py --checkpoints_path "$runs" --dataset demo \
   --n_train 1000 --n_test 400 --repeats 3 --k 1 10 \
   --compare tsae:0 tsae:1 "${baselines[@]/%/:0}" baseline_model
 
 echo
 echo "== the page"
-.venv/bin/python -m temporal_saes.report --checkpoints_path "$runs" --run_name tsae --compare "${baselines[@]}" \
+"$python" -m temporal_saes.report --checkpoints_path "$runs" --run_name tsae --compare "${baselines[@]}" \
   --output "$runs/report.html"
 
 echo

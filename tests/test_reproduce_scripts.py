@@ -1,0 +1,289 @@
+"""The scripts that repeat the papers' experiments: their plans, the check of their arguments, their restarts."""
+
+import io
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+from dictionary_learning.errors import UserError
+from dictionary_learning.train_options import TrainOptions
+from temporal_saes.cli import ExperimentOptions, Subject, slug
+from temporal_saes.results import comparison_path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+import check_arguments  # noqa: E402
+from check_arguments import Step, check, options_of, read_plan, shown  # noqa: E402
+
+SCRIPTS = {"pythia": ["reproduce_pythia.sh"], "gemma": ["reproduce_gemma.sh", "--llama"]}
+
+# Stands for the interpreter: notes its arguments, and makes what the real command would leave behind.
+STUB = """#!/usr/bin/env bash
+printf '%s\\n' "$*" >>"$STUB_LOG"
+case $* in *"$STUB_FAILS"*) [ -z "$STUB_FAILS" ] || exit 1 ;; esac
+output_dir='' compare=() into=''
+script=$1
+while [ $# -gt 0 ]; do
+  case $1 in
+    --checkpoints_path) runs=$2 ;;
+    --run_name) name=$2 ;;
+    --dataset) dataset=$2 ;;
+    --output_dir) output_dir=$2 ;;
+    --output) mkdir -p "$(dirname "$2")" && touch "$2" ;;
+  esac
+  case $1 in
+    --compare) into=compare ;;
+    --*) into='' ;;
+    *) [ -z "$into" ] || compare+=("${1/:/-}") ;;
+  esac
+  shift
+done
+names=$(IFS=_ && echo "${compare[*]}")
+case $script in
+  */train_*)
+    mkdir -p "$runs/$name/trainer_0"
+    [ -e "$runs/$name/config.yaml" ] || touch "$runs/$name/config.yaml" "$runs/$name/trainer_0/ae.pt"
+    ;;
+  */eval_*) mkdir -p "${output_dir:-$runs}" && touch "${output_dir:-$runs}/compare_$names.json" ;;
+  src/*)
+    folder=${output_dir:-$runs/comparisons/$(basename "$script" .py)}
+    mkdir -p "$folder" && touch "$folder/${dataset}_$names.png"
+    ;;
+esac
+"""
+
+
+def run(
+    words: list[str], stub: Path | None = None, cwd: Path = ROOT, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    interpreter = str(stub) if stub else sys.executable
+    return subprocess.run(
+        ["bash", str(ROOT / "scripts" / words[0]), *words[1:]],
+        env={**os.environ, "STEPS_PYTHON": interpreter, "STUB_FAILS": "", **environment},
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+    )
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """What `--dry_run` hands to check_arguments.py, of a script and its flags."""
+    folder = tmp_path_factory.mktemp("plans")
+    copier = folder / "copier"
+    copier.write_text('#!/usr/bin/env bash\ncat >"$PLAN_COPY"\n')
+    copier.chmod(0o755)
+
+    def plan(*words: str) -> str:
+        copy = folder / slug(" ".join(words))
+        result = run([*words, "--dry_run"], copier, PLAN_COPY=str(copy))
+        assert result.returncode == 0, result.stderr
+        return copy.read_text(encoding="utf-8")
+
+    return plan
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_argument_of_a_plan_is_accepted(written, name):
+    steps = read_plan(written(*SCRIPTS[name]))
+    check(steps)
+    assert all(step.hours and step.gigabytes for step in steps)
+    page = shown(steps)
+    assert page.count("     python ") == len(steps)
+    hours = sum(step.hours for step in steps)
+    assert f"{len(steps)} of {len(steps)} steps to do: about {hours:.0f} hours" in page
+    assert "Estimates" in page
+
+
+def test_the_plans_hold_the_papers_methods_and_experiments(written):
+    scripts = {}
+    for name, words in SCRIPTS.items():
+        steps = read_plan(written(*words))
+        scripts[name] = {Path(step.words[0]).stem for step in steps}
+        trained = [options_of(step.words) for step in steps if "/train_" in step.words[0]]
+        arches = {options.arch for options in trained}
+        assert {"temporal", "matryoshka", "batch_top_k"} <= arches
+        assert all(len(o.seeds) == 3 for o in trained if o.run_name in ("tsae", "matryoshka", "batch_top_k"))
+    experiments = {path.stem for path in (ROOT / "src/experiments").glob("*.py")} - {"autointerp"}
+    assert experiments | {"eval_temporal", "-m"} <= scripts["pythia"] & scripts["gemma"]
+
+
+def test_temporal_feature_analysis_and_its_baselines_see_as_many_tokens(written):
+    trained = {}
+    for step in read_plan(written(*SCRIPTS["gemma"])):
+        if "/train_" in step.words[0]:
+            options = options_of(step.words)
+            trained[options.run_name] = options
+    assert {trained["tfa_llama_15"].layer, trained["tfa_llama_26"].layer} == {15, 26}
+    assert trained["tfa"].batch_size * trained["tfa"].context_length * trained["tfa"].steps == 1e9
+    for name in ("tfa_batch_top_k", "tfa_top_k", "tfa_relu"):
+        one = trained[name]
+        assert (one.dict_size, one.context_length) == (9216, trained["tfa"].context_length)
+        assert one.batch_size * one.steps == pytest.approx(1e9, rel=1e-4)
+
+
+def test_without_llama_nothing_is_done_with_it(written):
+    assert "llama" not in written("reproduce_gemma.sh")
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_step_waits_for_the_file_that_its_command_writes(written, name):
+    for step in read_plan(written(*SCRIPTS[name])):
+        options = options_of(step.words)
+        if isinstance(options, ExperimentOptions):
+            subjects = [stand_in(one) for one in options.compare]
+            path = comparison_path(subjects, options, Path(step.words[0]).stem)
+            assert fnmatch(f"{path}.png", step.output), step
+        elif isinstance(options, TrainOptions):
+            assert step.output == f"{options.checkpoints_path}/{options.run_name}/trainer_0/ae.pt"
+        elif hasattr(options, "loss_tokens"):
+            folder = options.output_dir or options.checkpoints_path
+            assert step.output == f"{folder}/compare_{'_'.join(options.compare)}.json"
+        else:
+            assert step.output == options.output
+
+
+def stand_in(asked: str) -> Subject:
+    """A subject of that name, of which no more than the name is looked at."""
+    name, _, chunk = asked.partition(":")
+    return Subject(
+        *(name, Path(), None if name == "baseline_model" else Path(), None, int(chunk or 2)),
+        *("", "", "", 0, 0, None, False, ""),
+    )
+
+
+def test_no_two_steps_wait_for_the_same_file(written):
+    outputs = [step.output for step in read_plan(written(*SCRIPTS["gemma"]))]
+    assert len(set(outputs)) == len(outputs)
+    assert not any(fnmatch(a, b) for a in outputs for b in outputs if a != b)
+
+
+TRAIN = "dictionary_learning/dictionary_learning/train_temporal.py --config demo --checkpoints_path r --run_name a"
+PROBE = "src/experiments/probing.py --checkpoints_path r"
+
+
+def step(command: str) -> Step:
+    return Step("one", "", False, 1.0, 1.0, "", shlex.split(command))
+
+
+@pytest.mark.parametrize(
+    ("commands", "sentence"),
+    [
+        ([f"{TRAIN} --steps many"], r"step 1 \(one\): argument --steps: invalid int value: 'many'"),
+        ([f"{TRAIN} --stepps 5"], "unrecognized arguments: --stepps 5"),
+        ([f"{TRAIN} --config pythia"], "argument --config: invalid choice"),
+        ([f"{TRAIN} --group_fractions 0.5 0.6"], "--group_fractions is 0.5 0.6, and must sum to 1"),
+        ([f"{TRAIN} --config llama-3.1-8b"], "the preset llama-3.1-8b is not for temporal"),
+        ([f"{TRAIN} --dataset piles"], "there is no data set 'piles': choose demo"),
+        ([TRAIN, f"{PROBE} --run_name a --k none"], r"step 2 \(one\): .*k"),
+        ([TRAIN, f"{PROBE} --compare a:0 b:0"], "no step before it trains 'b' in r"),
+        ([f"{PROBE} --run_name a", TRAIN], "step 1 .* no step before it trains 'a'"),
+        ([TRAIN, f"{PROBE} --compare a:3"], "a:3 asks for chunk 3, which temporal does not have"),
+        ([TRAIN, f"{PROBE} --run_name a --trainer 1"], "--trainer 1 of 'a' does not exist: it has 1 seeds"),
+        ([TRAIN, f"{PROBE} --run_name a --dataset mlu"], "there is no data set 'mlu'"),
+        (["src/experiments/probbing.py"], "there is no script src/experiments/probbing.py"),
+    ],
+)
+def test_a_command_that_would_fail_is_told_in_one_sentence(commands, sentence):
+    with pytest.raises(UserError, match=sentence) as told:
+        check([step(command) for command in commands])
+    assert "\n" not in str(told.value)
+
+
+def test_a_group_that_an_architecture_lacks_is_told():
+    baseline = TRAIN.replace("train_temporal", "train_baseline") + " --arch batch_top_k"
+    check([step(baseline), step(f"{PROBE} --compare a:2")])
+    with pytest.raises(UserError, match="a:1 asks for chunk 1, which batch_top_k does not have"):
+        check([step(baseline), step(f"{PROBE} --compare a:1")])
+
+
+def test_a_run_that_is_there_need_not_be_trained_by_the_plan(tmp_path):
+    (tmp_path / "old").mkdir()
+    check([step(f"src/experiments/tsne.py --checkpoints_path {tmp_path} --compare old:0 baseline_model")])
+
+
+def test_every_script_of_the_experiments_has_its_own_options():
+    for path in sorted((ROOT / "src/experiments").glob("*.py")):
+        options = options_of([f"src/experiments/{path.name}"])
+        assert isinstance(options, ExperimentOptions) and type(options) is not ExperimentOptions
+    assert type(options_of(["-m", "temporal_saes.report", "--run_name", "a"])).__name__ == "ReportOptions"
+
+
+def test_the_dry_run_runs_from_another_folder_and_ends_with_2_where_an_argument_is_wrong(
+    tmp_path, monkeypatch, written
+):
+    from dictionary_learning import cli
+
+    assert run(["reproduce_pythia.sh", "--dry_run", "--bla"], cwd=tmp_path).returncode == 2
+    done = run(["reproduce_pythia.sh", "--dry_run", "--runs", str(tmp_path / "runs")], cwd=tmp_path)
+    assert done.returncode == 0 and " hours of one GPU" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+    plan = written("reproduce_pythia.sh").replace("pythia-160m\x1f--arch", "pythia-70m\x1f--arch")
+    monkeypatch.setattr(sys, "stdin", io.StringIO(plan))
+    with pytest.raises(SystemExit) as ended:
+        cli.run(check_arguments.main)
+    assert ended.value.code == 2
+
+
+def test_a_stopped_reproduction_goes_on_and_a_finished_step_is_skipped(tmp_path):
+    stub, log = tmp_path / "stub", tmp_path / "log"
+    stub.write_text(STUB)
+    stub.chmod(0o755)
+    runs = tmp_path / "my runs"
+    words = ["reproduce_pythia.sh", "--runs", str(runs)]
+
+    def calls(**environment: str) -> list[str]:
+        log.write_text("")
+        run(words, stub, STUB_LOG=str(log), **environment)
+        return log.read_text().splitlines()
+
+    stopped = calls(STUB_FAILS="dataset mmlu")
+    assert "dataset mmlu" in stopped[-1]  # nothing is run behind a step that failed
+    rest = calls()
+    trainings, others = rest[:7], rest[7:]
+    assert all(line.endswith("--resume") for line in trainings)
+    assert others[0] == stopped[-1]
+    assert len(stopped) - 1 + len(others) == 30
+
+    # all is there now: only the trainings look whether they are finished
+    assert calls() == trainings
+    # a result that was removed, and what is older than its weights, is made again
+    (removed,) = (runs / "comparisons/steering").iterdir()
+    removed.unlink()
+    assert [line.split()[0] for line in calls()[7:]] == ["src/experiments/steering.py"]
+    page = (runs / "report.html").stat().st_mtime_ns
+    weights = runs / "l1_similarity/trainer_0/ae.pt"
+    os.utime(weights, ns=(page + 10**9, page + 10**9))
+    assert [line.split()[0] for line in calls()[7:]] == [
+        "dictionary_learning/dictionary_learning/eval_temporal.py",
+        "src/experiments/probing.py",
+    ]
+
+
+def test_copies_take_the_place_of_the_hub_where_they_are_there(written, tmp_path):
+    (tmp_path / "mmlu").mkdir()
+    steps = read_plan(written("reproduce_pythia.sh", "--copies", str(tmp_path)))
+    for one in steps:
+        assert ("--data_path" in one.words) == ("mmlu" in one.words)
+    (tmp_path / "pile").mkdir()
+    steps = read_plan(written("reproduce_pythia.sh", "--copies", str(tmp_path)))
+    assert options_of(steps[0].words).dataset == str(tmp_path / "pile")
+
+
+def test_the_judge_is_handed_on_to_steering(written):
+    judge = ["--judge_url", "http://localhost:8000/v1", "--judge_model", "some/model"]
+    steps = read_plan(written("reproduce_gemma.sh", *judge))
+    (steering,) = [options_of(one.words) for one in steps if one.words[0].endswith("steering.py")]
+    assert (steering.judge_url, steering.judge_model) == ("http://localhost:8000/v1", "some/model")
+
+
+def test_the_documentation_names_both_scripts():
+    page = (ROOT / "docs" / "replication.md").read_text(encoding="utf-8")
+    assert "scripts/reproduce_pythia.sh" in page and "scripts/reproduce_gemma.sh" in page
