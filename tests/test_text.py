@@ -384,7 +384,7 @@ AnswerError.__module__ = "aiohttp.client_exceptions"
 
 @pytest.mark.parametrize(("status", "is_drop"), [(404, False), (401, False), (429, True), (503, True)])
 def test_only_answers_that_may_change_are_tried_again(status: int, is_drop: bool) -> None:
-    assert records._is_drop(AnswerError(status)) is is_drop
+    assert records.is_drop(AnswerError(status)) is is_drop
 
 
 def test_an_unreachable_hub_is_told_at_once(monkeypatch: pytest.MonkeyPatch, waits: list[float]) -> None:

@@ -38,12 +38,15 @@ class ConvertOptions:
         None, "the dictionary: a folder, or user/repository/folder on the hub", spellings=("from",)
     )
     to: str | None = option(None, "the format to write", choices=tuple(FORMATS))
-    output: str | None = option(None, "folder to write, empty or new; for hub, the repository user/name")
+    output: str | None = option(
+        None, "folder to write, empty or new; for hub, the repository user/name, or user/name/folder in it"
+    )
     checkpoint: str | None = option(None, "another file than ae.pt, such as checkpoints/ae_1000.pt")
     revision: str | None = option(None, "branch, tag or commit of --from, where that is on the hub")
     allow_loss: bool = option(False, "write also what the format cannot keep exactly; it is told")
     private: bool = option(False, "for hub: a repository that only you see", group="hub")
     branch: str | None = option(None, "for hub: branch to write to (default: main)", group="hub")
+    overwrite: bool = option(False, "for hub: replace the dictionary that is there", group="hub")
     licence: str = option("mit", "for hub: the licence of the weights", group="hub", spellings=("license",))
 
     def __post_init__(self) -> None:
@@ -67,12 +70,15 @@ def main(argv: list[str] | None = None) -> None:
     if options.to == "hub":
         from dictionary_learning.exchange import hub
 
+        user, name, *inside = (*options.output.strip("/").split("/"), "")
         url = hub.push_to_hub(
             options.source,
-            options.output,
+            f"{user}/{name}",
+            folder="/".join(inside).strip("/"),
             revision=options.branch,
             private=options.private,
             licence=options.licence,
+            overwrite=options.overwrite,
         )
         say(f"written: {url}")
         return

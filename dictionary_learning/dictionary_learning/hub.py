@@ -53,24 +53,57 @@ def download(
 
 def _snapshot(repository: str, revision: str | None, patterns: list[str]) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError
+
+    from dictionary_learning.records import is_drop
 
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
-    except RepositoryNotFoundError as error:
-        raise UserError(
-            f"there is no folder {repository}, and the Hugging Face hub has no such repository (or it is "
-            "private: run `hf auth login`): check the name."
-        ) from error
-    except RevisionNotFoundError as error:
-        raise UserError(f"{repository} on the hub has no revision {revision!r}: check the name.") from error
     except HfHubHTTPError as error:
-        raise UserError(
-            f"the hub does not give {repository} ({str(error).splitlines()[0]}): check the name and your "
-            "access."
-        ) from error
-    except (OSError, ValueError) as error:  # not reached, and not in the cache
+        raise UserError(refusal(repository, error, revision)) from error
+    except Exception as error:  # not reached, and not in the cache
+        refused = _http_error_behind(error)
+        if refused is not None:
+            raise UserError(refusal(repository, refused, revision)) from error
+        if not isinstance(error, OSError | ValueError) and not is_drop(error):
+            raise
         raise UserError(
             f"there is no folder {repository}, it is not in the local cache, and the Hugging Face hub cannot "
             "be reached: check the path, or download it where there is a connection."
         ) from error
+
+
+def refusal(repository: str, error: Exception, revision: str | None = None) -> str:
+    """What the hub's answer (a `HfHubHTTPError`) means, and what to do."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, RevisionNotFoundError):
+        return f"{repository} on the hub has no revision {revision!r}: check the name."
+    if isinstance(error, GatedRepoError):
+        return f"{repository} on the hub is gated: ask for access on its page, then run `hf auth login`."
+    if status == 401 or isinstance(error, RepositoryNotFoundError):
+        return (
+            f"there is no folder {repository}, and the Hugging Face hub has no such repository (or it is "
+            "private, or your token is wrong: run `hf auth login`): check the name."
+        )
+    if status == 403:
+        return f"your token may not do this to {repository} on the hub (403): make one that may write there."
+    if status == 429:
+        return f"the hub gets too many requests from here (429) to give {repository}: wait some minutes."
+    if isinstance(status, int) and status >= 500:
+        return f"the hub has a fault of its own ({status}) and does not give {repository}: try again later."
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return f"the hub does not give {repository} ({reason}): check the name and your access."
+
+
+def _http_error_behind(error: BaseException) -> Exception | None:
+    """The hub's own answer behind what huggingface_hub says of its cache."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, HfHubHTTPError):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None

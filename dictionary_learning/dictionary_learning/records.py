@@ -87,7 +87,7 @@ def hub_records(
     try:
         stream = _open(name, subset, split, data_dir)
     except OSError as error:
-        if not _is_drop(error):
+        if not is_drop(error):
             raise
         raise UserError(_unreachable(name, error)) from None
     return _follow(stream, lambda: _open(name, subset, split, data_dir), name, start)
@@ -261,7 +261,7 @@ def _check_reachable(name: str) -> None:
             HfApi().dataset_info(name, timeout=10)
             return
         except Exception as error:
-            if _is_drop(error):
+            if is_drop(error):
                 if n_failures == len(_FIRST_WAITS):
                     raise UserError(_unreachable(name, error)) from None
                 time.sleep(_FIRST_WAITS[n_failures])
@@ -304,7 +304,7 @@ def _follow(stream: Any, reopen: Callable[[], Any], name: str, start: int) -> It
                 yield record
             return
         except Exception as error:
-            if not _is_drop(error):
+            if not is_drop(error):
                 raise
             waits = _WAITS if position > start else _FIRST_WAITS
             if n_failures == len(waits):
@@ -319,7 +319,7 @@ def _follow(stream: Any, reopen: Callable[[], Any], name: str, start: int) -> It
             stream = None
 
 
-def _is_drop(error: Exception) -> bool:
+def is_drop(error: Exception) -> bool:
     """Whether a second attempt may succeed: connection errors, time-outs and 5xx answers, not 4xx."""
     status = getattr(getattr(error, "response", None), "status_code", None) or getattr(error, "status", None)
     if isinstance(status, int) and 400 <= status < 500:

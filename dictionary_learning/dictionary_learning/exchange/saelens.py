@@ -423,13 +423,10 @@ def _read_jumprelu(
     if subtracts and is_constant and isinstance(k, int) and k > 0:
         del state["threshold"]
         widths = metadata.get("matryoshka_widths")
-        ours = (metadata.get(OURS) or {}).get("dict_class")
-        grouped = {cls.__name__: cls for cls in (TemporalMatryoshkaBatchTopKSAE, MatryoshkaBatchTopKSAE)}.get(
-            ours, MatryoshkaBatchTopKSAE
-        )
-        return _thresholded(
-            grouped if widths else BatchTopKSAE, state, threshold_F.flatten()[0], k, widths, sizes
-        )
+        is_tsae = (metadata.get(OURS) or {}).get("dict_class") == TemporalMatryoshkaBatchTopKSAE.__name__
+        grouped = TemporalMatryoshkaBatchTopKSAE if is_tsae else MatryoshkaBatchTopKSAE
+        cls = grouped if widths else BatchTopKSAE
+        return _thresholded(cls, state, threshold_F.flatten()[0], k, widths, sizes)
     return JumpReluAutoEncoder.from_state_dict(state, sizes | {"apply_b_dec_to_input": subtracts})
 
 
