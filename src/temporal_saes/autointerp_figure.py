@@ -12,10 +12,11 @@ from temporal_saes.latent_scores import CHANCE
 OFFLINE_TITLES = {
     "token_share": ("told by the token", "share of the variance"),
     "token_auc": ("which tokens, by the token", "area under the curve"),
-    "window_auc": ("which windows, by their words", "area under the curve"),
+    "window_auc": ("which windows, by words", "area under the curve"),
 }
 ASKED_TITLES = {"detection": "detection", "fuzzing": "fuzzing"}
 SPLIT_COLOURS = figures.SPLIT_COLOURS | {"predicted": "#332288", "novel": "#88CCEE"}
+SHUFFLED_COLOUR = "#BBBBBB"
 LOWEST_SHARE = -0.5  # that is drawn; lower ones stand at the edge
 
 
@@ -36,8 +37,26 @@ def draw(result: Mapping[str, Any], path: Path) -> list[Path]:
         fig, axes = figures.subplots(1, len(panels), figsize=(3.1 * len(panels) + 0.3, 3.7), squeeze=False)
         for axis, panel in zip(axes[0], panels, strict=True):
             _draw_panel(axis, panel, splits)
-        fig.suptitle(f"{result['name'].partition(':')[0]}: scores of latents", fontsize=11)
+        fig.suptitle(_heading(result), fontsize=11)
+        fig.legend(handles=_legend(), loc="outside lower center", ncols=3)
         return figures.save(fig, path, pdf=True)
+
+
+def _heading(result: Mapping[str, Any]) -> str:
+    about = result["explainer"]
+    asked = f", explained and scored by {about['model']}" if about is not None else ""
+    return f"{result['name'].rpartition(':')[0]}{asked}"
+
+
+def _legend() -> list[Any]:
+    from matplotlib.lines import Line2D
+
+    dot: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 5}
+    return [
+        Line2D([], [], color="black", linewidth=1.6, label="median over latents (dots)"),
+        Line2D([], [], color=SHUFFLED_COLOUR, **dot, label="learnt from activations dealt out at random"),
+        Line2D([], [], color="#444444", linewidth=1.0, linestyle="--", label="chance"),
+    ]
 
 
 def _panels(records: Sequence[Mapping[str, Any]], splits: Sequence[str]) -> list[_Panel]:
@@ -65,7 +84,7 @@ def _draw_panel(axis: Any, panel: _Panel, splits: Sequence[str]) -> None:
     for place, split in enumerate(splits):
         colour = SPLIT_COLOURS.get(split, figures.OTHER_COLOUR)
         if panel.shuffled:
-            _strip(axis, place + 0.22, panel.shuffled[split], "#BBBBBB", 0.12, lowest)
+            _strip(axis, place + 0.22, panel.shuffled[split], SHUFFLED_COLOUR, 0.12, lowest)
         _strip(axis, place - (0.12 if panel.shuffled else 0), panel.values[split], colour, 0.2, lowest)
     axis.set_xticks(range(len(splits)), [f"{split}\nn {len(panel.values[split])}" for split in splits])
     axis.set_xlim(-0.6, len(splits) - 0.4)

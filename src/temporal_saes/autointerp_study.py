@@ -332,7 +332,13 @@ class Interpretation:
         return Material(list(dict.fromkeys(shown)), trials)
 
     def _decode(self, ids: Sequence[int]) -> str:
-        return str(self.lm.tokenizer.decode(list(ids), skip_special_tokens=True))
+        tokenizer, text_ids = self.lm.tokenizer, [i for i in ids if i not in self.lm.special_ids]
+        if not text_ids:
+            return ""
+        text = str(tokenizer.decode(text_ids, clean_up_tokenization_spaces=False))
+        # SentencePiece drops the space in front of what it takes for the first word
+        starts_word = str(tokenizer.convert_ids_to_tokens(text_ids[0])).startswith("▁")
+        return f" {text}" if starts_word and not text.startswith(" ") else text
 
     def _questions(self, kind: str, material: Material, explanation: str) -> list[Conversation]:
         return trial_questions(
