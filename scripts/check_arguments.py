@@ -2,10 +2,10 @@
 
     bash scripts/reproduce_pythia.sh --dry_run
 
-Reads the plan that steps.sh writes from standard input. Each script's own parser and options check its flags;
-and what only the plan as a whole can tell is checked here: that every run that is looked at is trained before,
-with as many seeds and with the groups that are asked for, and that every data set has a known name.
-No GPU, no network, and no language model is needed.
+Reads the plan that steps.sh writes from standard input. Each script's own parser and options check its
+flags; and what only the plan as a whole can tell is checked here: that every run that is looked at is
+trained before, with as many seeds and with the groups that are asked for, and that every data set has a
+known name. No GPU, no network, and no language model is needed.
 """
 
 import contextlib
@@ -180,8 +180,8 @@ def shown(steps: list[Step]) -> str:
     left = [step for step in steps if not step.done]
     hours, gigabytes = sum(step.hours or 0 for step in left), sum(step.gigabytes or 0 for step in left)
     lines.append(
-        f"{len(left)} of {len(steps)} steps to do: about {hours:,.0f} hours of one GPU and {gigabytes:,.0f} GB of "
-        f"disk. Estimates, reckoned as scripts/experiments.sh says; nothing was measured on a GPU."
+        f"{len(left)} of {len(steps)} steps to do: about {hours:,.0f} hours of one GPU, {gigabytes:,.0f} GB "
+        f"of disk. Estimates, reckoned as scripts/experiments.sh says; nothing was measured on a GPU."
     )
     return "\n".join(lines)
 

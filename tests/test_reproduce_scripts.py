@@ -1,4 +1,4 @@
-"""The scripts that repeat the papers' experiments: their plans, the check of their arguments, their restarts."""
+"""The scripts that repeat the papers' experiments: plans, the check of their arguments, restarts."""
 
 import io
 import os
@@ -164,7 +164,10 @@ def test_no_two_steps_wait_for_the_same_file(written):
     assert not any(fnmatch(a, b) for a in outputs for b in outputs if a != b)
 
 
-TRAIN = "dictionary_learning/dictionary_learning/train_temporal.py --config demo --checkpoints_path r --run_name a"
+TRAIN = (
+    "dictionary_learning/dictionary_learning/train_temporal.py --config demo --checkpoints_path r "
+    "--run_name a"
+)
 PROBE = "src/experiments/probing.py --checkpoints_path r"
 
 
@@ -211,7 +214,8 @@ def test_a_run_that_is_there_need_not_be_trained_by_the_plan(tmp_path):
 def test_every_script_of_the_experiments_has_its_own_options():
     for path in sorted((ROOT / "src/experiments").glob("*.py")):
         options = options_of([f"src/experiments/{path.name}"])
-        assert isinstance(options, ExperimentOptions) and type(options) is not ExperimentOptions
+        assert isinstance(options, ExperimentOptions)
+        assert type(options) is not ExperimentOptions
     assert type(options_of(["-m", "temporal_saes.report", "--run_name", "a"])).__name__ == "ReportOptions"
 
 
@@ -222,7 +226,8 @@ def test_the_dry_run_runs_from_another_folder_and_ends_with_2_where_an_argument_
 
     assert run(["reproduce_pythia.sh", "--dry_run", "--bla"], cwd=tmp_path).returncode == 2
     done = run(["reproduce_pythia.sh", "--dry_run", "--runs", str(tmp_path / "runs")], cwd=tmp_path)
-    assert done.returncode == 0 and " hours of one GPU" in done.stdout
+    assert done.returncode == 0
+    assert " hours of one GPU" in done.stdout
     assert not list(tmp_path.iterdir())
 
     plan = written("reproduce_pythia.sh").replace("pythia-160m\x1f--arch", "pythia-70m\x1f--arch")
@@ -286,4 +291,5 @@ def test_the_judge_is_handed_on_to_steering(written):
 
 def test_the_documentation_names_both_scripts():
     page = (ROOT / "docs" / "replication.md").read_text(encoding="utf-8")
-    assert "scripts/reproduce_pythia.sh" in page and "scripts/reproduce_gemma.sh" in page
+    assert "scripts/reproduce_pythia.sh" in page
+    assert "scripts/reproduce_gemma.sh" in page
