@@ -95,6 +95,29 @@ def smoothness(f_TF: Tensor, x_TD: Tensor, splits: Mapping[str, slice] | None = 
     return result
 
 
+@torch.no_grad()
+def latents_lipschitz(f_TF: Tensor, x_TD: Tensor) -> tuple[NDArray[np.intp], Array]:
+    """`lipschitz` of each active latent of one text by itself: their numbers, ascending, and the values.
+
+    Both are empty where the text leaves the measure undefined. Arguments as `smoothness`.
+    """
+    nothing = np.zeros(0, np.intp), np.zeros(0)
+    if len(f_TF) < 2 or f_TF.shape[1] == 0:
+        return nothing
+    columns_A, f_TA = _touched(f_TF)
+    x = _array(x_TD).astype(np.float64)
+    distance_T = np.linalg.norm(x[1:] - x[:-1], axis=1)
+    active_A = f_TA.sum(0, dtype=np.float64) != 0
+    if not (distance_T > 0).all():
+        return nothing
+    f_TA = f_TA[:, active_A].astype(np.float64)
+    return columns_A[active_A], _lipschitz(np.abs(f_TA[1:] - f_TA[:-1]), distance_T)
+
+
+def _lipschitz(change_TA: Array, distance_T: Array) -> Array:
+    return (change_TA / distance_T[:, None]).max(0)
+
+
 def _touched(f_TF: Tensor) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
     """The latents that are not zero everywhere, and their columns; at least one, so that nothing is empty."""
     if f_TF.device.type == "cpu":
@@ -153,7 +176,7 @@ def _measure(f_TA: Array, distance_T: Array) -> dict[str, Array]:
     change_TA = np.abs(f_TA[1:] - f_TA[:-1])
     measured = {"sum": f_TA.sum(0), "total_variation": change_TA.sum(0), "fourier": _fourier(f_TA)}
     if (distance_T > 0).all():
-        measured["lipschitz"] = (change_TA / distance_T[:, None]).max(0)
+        measured["lipschitz"] = _lipschitz(change_TA, distance_T)
     if 2**HAAR_LEVELS <= T:
         measured["detail"], measured["approximation"] = _haar_energies(f_TA)
     largest = max(scale for scale in SCALES if scale < T)

@@ -9,11 +9,13 @@ Shapes: C contexts, T positions of all of them one behind another, L of one, F l
 u usable positions of one context.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from scipy import sparse
+from torch import Tensor
 
 from dictionary_learning.dictionary import Dictionary
 from dictionary_learning.errors import UserError
@@ -21,6 +23,8 @@ from dictionary_learning.store import Store
 from temporal_saes.features import TextActivations, encode_text
 
 CHUNK_TOKENS = 16_384
+Watch = Callable[[Tensor, Tensor], None]
+"""Sees the codes [u, F] and the activations [u, D] of one context after another."""
 
 
 class CodesOfContexts(NamedTuple):
@@ -85,6 +89,7 @@ def codes_of_texts(
     columns: slice,
     *,
     chunk_tokens: int = CHUNK_TOKENS,
+    watch: Watch | None = None,
 ) -> Iterator[CodesOfContexts]:
     """Codes of texts, each encoded whole and by itself, a text a context.
 
@@ -95,39 +100,53 @@ def codes_of_texts(
     Raises:
         UserError: a code is not finite.
     """
-    chunk = _Chunk(columns.stop - columns.start)
-    for text in activations:
-        usable_L = text.tokens.usable_L
-        if not usable_L.any():
-            continue
-        f_uF = encode_text(dictionary, text.x_LD, usable_L)[:, columns].float().cpu().numpy()
-        chunk.add(text.tokens.ids_L, usable_L, f_uF)
-        if chunk.n_tokens >= chunk_tokens:
-            yield chunk.take()
-    if chunk.n_tokens:
-        yield chunk.take()
+    contexts = ((text.tokens.ids_L, text.tokens.usable_L, text.x_LD) for text in activations)
+    yield from _chunks(contexts, dictionary, columns, chunk_tokens, watch)
 
 
 def codes_of_store(
-    store: Store, dictionary: Dictionary, columns: slice, *, chunk_tokens: int = CHUNK_TOKENS
+    store: Store,
+    dictionary: Dictionary,
+    columns: slice,
+    *,
+    chunk_tokens: int = CHUNK_TOKENS,
+    watch: Watch | None = None,
 ) -> Iterator[CodesOfContexts]:
     """Codes of the contexts of a store, such as an activation cache; as `codes_of_texts`.
 
     Special tokens behind a context's last usable one are cut off, as a store pads with any.
     """
-    chunk = _Chunk(columns.stop - columns.start)
-    for contexts in store.contexts(16):
+    yield from _chunks(_contexts(store), dictionary, columns, chunk_tokens, watch)
+
+
+_Context = tuple[np.ndarray, np.ndarray, Tensor]  # tokens [L], usable [L], activations [L, D]
+
+
+def _contexts(store: Store) -> Iterator[_Context]:
+    for batch in store.contexts(16):
         for x_LD, mask_L, tokens_L in zip(
-            contexts.x_NLD.cpu(),
-            contexts.mask_NL.cpu().numpy(),
-            contexts.tokens_NL.cpu().numpy(),
-            strict=True,
+            batch.x_NLD.cpu(), batch.mask_NL.cpu().numpy(), batch.tokens_NL.cpu().numpy(), strict=True
         ):
             length = int(np.flatnonzero(mask_L)[-1]) + 1
-            usable_L = mask_L[:length]
-            f_uF = encode_text(dictionary, x_LD[:length], usable_L)[:, columns].float().cpu().numpy()
-            chunk.add(tokens_L[:length], usable_L, f_uF)
-            if chunk.n_tokens >= chunk_tokens:
-                yield chunk.take()
+            yield tokens_L[:length], mask_L[:length], x_LD[:length]
+
+
+def _chunks(
+    contexts: Iterable[_Context],
+    dictionary: Dictionary,
+    columns: slice,
+    chunk_tokens: int,
+    watch: Watch | None,
+) -> Iterator[CodesOfContexts]:
+    chunk = _Chunk(columns.stop - columns.start)
+    for tokens_L, usable_L, x_LD in contexts:
+        if not usable_L.any():
+            continue
+        f_uF = encode_text(dictionary, x_LD, usable_L)[:, columns]
+        chunk.add(tokens_L, usable_L, f_uF.float().cpu().numpy())
+        if watch is not None:
+            watch(f_uF, x_LD[torch.from_numpy(usable_L)])
+        if chunk.n_tokens >= chunk_tokens:
+            yield chunk.take()
     if chunk.n_tokens:
         yield chunk.take()

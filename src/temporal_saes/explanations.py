@@ -57,6 +57,26 @@ def find_explanations(
     return read_explanations(beside, dict_size) if beside is not None and beside.is_file() else {}
 
 
+def read_scores(path: str | Path, dict_size: int | None = None) -> dict[int, float]:
+    """The scores of explanations by latent, from a result of SAEBench's autointerp evaluation.
+
+    Raises:
+        UserError: the file is not there, is no such result, or has a latent beyond the dictionary.
+    """
+    path = Path(path)
+    content = read_json(path)
+    told = content.get("eval_result_unstructured") if isinstance(content, dict) else None
+    if not isinstance(told, dict):
+        raise UserError(f"{path} holds no scores: give the result of SAEBench's autointerp evaluation.")
+    scores = {
+        latent_number(key, path): float(one["score"])
+        for key, one in told.items()
+        if isinstance(one, dict) and isinstance(one.get("score"), int | float)
+    }
+    check_latents(scores, dict_size, path)
+    return scores
+
+
 def save_explanations(path: str | Path, explanations: Mapping[int, str]) -> None:
     """Write the file, in the order of the latents."""
     content = {str(latent): text for latent, text in sorted(explanations.items())}
@@ -88,7 +108,7 @@ def latent_number(key: str, path: Path) -> int:
     return int(key)
 
 
-def check_latents(explanations: Mapping[int, str], dict_size: int | None, path: Path) -> None:
+def check_latents(explanations: Mapping[int, Any], dict_size: int | None, path: Path) -> None:
     """Raise a UserError if a latent of the file at `path` is beyond a dictionary of this size."""
     largest = max(explanations, default=0)
     if dict_size is not None and largest >= dict_size:

@@ -184,10 +184,16 @@ def choose_latents(table: LatentTable, rule: str, n: int, seed: int) -> list[int
 
 @torch.no_grad()
 def top_tokens(lm: LanguageModel, direction_KD: Tensor, n: int) -> Tensor:
-    """The tokens [K, n] whose logits a direction raises most, when the layers above only pass it on.
+    """The tokens [K, n] whose logits a direction raises most; see `direct_logits`."""
+    return direct_logits(lm, direction_KD)[0].topk(n, dim=1).indices
 
-    Those are the largest entries of unembedding · final norm of the direction: the direct path of the
-    logit lens. Special tokens are left out.
+
+@torch.no_grad()
+def direct_logits(lm: LanguageModel, direction_KD: Tensor) -> tuple[Tensor, Tensor]:
+    """What a direction adds to the logits [K, V] when the layers above only pass it on, and what counts [V].
+
+    Those are the entries of unembedding · final norm of the direction: the direct path of the logit lens.
+    Special tokens and those without a text do not count; their logits are -inf.
     """
     unembedding = lm.model.get_output_embeddings()
     norm = final_norm(lm)
@@ -198,7 +204,9 @@ def top_tokens(lm: LanguageModel, direction_KD: Tensor, n: int) -> Tensor:
     logits_KV = (through_KD @ weight_VD.T).float()
     never = sorted(lm.special_ids | set(range(len(lm.tokenizer), logits_KV.shape[1])))
     logits_KV[:, never] = -torch.inf
-    return logits_KV.topk(n, dim=1).indices
+    counts_V = torch.ones(logits_KV.shape[1], dtype=torch.bool, device=logits_KV.device)
+    counts_V[never] = False
+    return logits_KV, counts_V
 
 
 def final_norm(lm: LanguageModel) -> Any:

@@ -3,7 +3,6 @@
 The drawing is done by `map_page.js`, which is put into the page with the points; nothing is loaded.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from dictionary_learning import figures
 from temporal_saes.feature_map import METHOD_NAMES, Class, classes
 from temporal_saes.map_points import COLOURINGS, labels
-from temporal_saes.report.page import Html, element, facts, page, table
+from temporal_saes.report.page import Html, element, facts, page, script_json, table
 from temporal_saes.results import label
 
 Result = Mapping[str, Any]
@@ -64,7 +63,7 @@ def map_page(results: Sequence[Result], picture: str) -> str:
             "neighbours among other words say what it knows of parts of speech.",
             class_="quiet",
         ),
-        element("script", _json(_data(results)), type="application/json", id="points"),
+        element("script", script_json(_data(results)), type="application/json", id="points"),
     ]
     style, script = STYLE.read_text(encoding="utf-8"), SCRIPT.read_text(encoding="utf-8")
     return page(title, body, script=script, style=style)
@@ -217,11 +216,3 @@ def _data(results: Sequence[Result]) -> dict[str, Any]:
             for result in results
         ],
     }
-
-
-def _json(data: Any) -> Html:
-    """JSON that is no markup in a script element, whatever a text says; the strings are the same."""
-    written = json.dumps(data, separators=(",", ":"))
-    for sign in "<>&":
-        written = written.replace(sign, f"\\u{ord(sign):04x}")
-    return Html(written)

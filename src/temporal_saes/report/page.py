@@ -10,8 +10,10 @@ security policy allows that script by its hash, and nothing to whatever may slip
 import base64
 import hashlib
 import html
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 STYLE_SHEET = Path(__file__).with_name("page.css")
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -94,17 +96,35 @@ def missing(sentence: str, *lines: str) -> Html:
     return element("div", element("p", sentence), commands(lines) if lines else None, class_="missing")
 
 
-def page(title: str, body: Iterable[object], *, script: str | None = None, style: str = "") -> str:
+def script_json(data: Any) -> Html:
+    """JSON that is no markup in a script element, whatever a text says; the strings are the same."""
+    written = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    for sign in "<>&":
+        written = written.replace(sign, f"\\u{ord(sign):04x}")
+    return Html(written)
+
+
+def page(
+    title: str,
+    body: Iterable[object],
+    *,
+    script: str | None = None,
+    style: str = "",
+    loads_scripts: bool = False,
+) -> str:
     """The whole page.
 
     Args:
         script: runs when the page is read; it is put behind the body.
         style: rules after those that every page has.
+        loads_scripts: the page may load scripts from the place it is at itself, a folder or a server.
     """
     policy, code = POLICY, None
     if script is not None:
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-        policy, code = f"{POLICY}; script-src 'sha256-{digest}'", element("script", Html(script))
+        # 'self' is no place for a page that is read from the disk
+        places = " 'self' file:" if loads_scripts else ""
+        policy, code = f"{POLICY}; script-src 'sha256-{digest}'{places}", element("script", Html(script))
     head = [
         element("meta", charset="utf-8"),
         element("meta", http_equiv="Content-Security-Policy", content=policy),

@@ -1,0 +1,460 @@
+"use strict";
+// Shows the index, one latent, or one sentence, as the address says. Texts come in by textContent alone.
+const view = document.getElementById("view");
+const title = document.getElementById("title");
+const about = JSON.parse(document.getElementById("about").textContent);
+const NAME = title.textContent;
+const PER_PAGE = 50;
+const UNSEEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g;
+const SORTS = {
+  latent: ["latent", 1], density: ["density", -1], maximum: ["largest activation", -1],
+  smoothness: ["smoothness", 1], steadiness: ["steadiness", -1], score: ["score", -1],
+};
+
+// --- data, loaded as scripts: a page from the disk may load those ---
+
+const waiting = new Map(), loaded = new Map();
+
+window.receive = (name, data) => waiting.get(name)(data);
+
+function load(name) {
+  if (!loaded.has(name)) {
+    loaded.set(name, new Promise((resolve, reject) => {
+      waiting.set(name, resolve);
+      const script = document.createElement("script");
+      script.src = `data/${name}.js`;
+      script.onerror = () => {
+        loaded.delete(name);
+        reject(new Error(`data/${name}.js cannot be read: the folder is not whole.`));
+      };
+      document.head.append(script);
+    }));
+  }
+  return loaded.get(name);
+}
+
+// --- pieces ---
+
+function make(name, attributes, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes || {})) {
+    if (value === undefined || value === null || value === false) continue;
+    if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
+    else if (key === "style") made.style.cssText = value;
+    else made.setAttribute(key, value === true ? "" : value);
+  }
+  made.append(...children.filter((child) => child !== null && child !== undefined));
+  return made;
+}
+
+function draw(name, attributes, ...children) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
+
+// Text with signs for what is not seen: line ends, tabs, tokens of nothing but space, controls.
+function visible(text) {
+  if (text && !text.trim() && !/[^ ]/.test(text)) return "␣".repeat(text.length);
+  const shown = text.replace(/\r\n/g, "\n").replace(/\n/g, "↵\n").replace(/\t/g, "⇥\t");
+  return shown.replace(UNSEEN, (sign) => (text.length === 1 || !"\u200c\u200d".includes(sign) ? "�" : sign));
+}
+
+function signs(text) {
+  return visible(text).split(/([↵⇥␣�]+)/).map((part, i) => (i % 2 ? make("i", null, part) : part));
+}
+
+function word(text) {
+  return make("code", null, ...signs(text.length > 1 ? text.replace(/^ /, "") : text).map((part) =>
+    typeof part === "string" ? part.replace(/\n/g, "") : part));
+}
+
+function number(value, digits = 3) {
+  if (value === null || value === undefined) return "–";
+  return Number(value.toPrecision(digits)).toLocaleString("en", { maximumSignificantDigits: digits });
+}
+
+function percent(value) {
+  return value === null ? "–" : value === 0 ? "0" : `${number(100 * value, 2)} %`;
+}
+
+function facts(pairs) {
+  return make("dl", null, ...pairs.filter(([, value]) => value).map(([name, value]) =>
+    make("div", null, make("dt", null, name), make("dd", null, value))));
+}
+
+function badge(split) {
+  return split ? make("span", { class: `badge ${split}` }, split) : null;
+}
+
+function show(heading, ...children) {
+  title.textContent = heading;
+  document.title = heading === NAME ? `Latents of ${NAME}` : `${heading}, ${NAME}`;
+  view.replaceChildren(...children.filter((child) => child !== null));
+}
+
+// --- the index ---
+
+function wanted(address) {
+  return {
+    search: address.get("search") || "", split: address.get("split") || "",
+    sort: address.get("sort") in SORTS ? address.get("sort") : "latent",
+    reverse: address.get("reverse") === "1", dead: address.get("dead") === "1",
+    explained: address.get("explained") === "1", page: Number(address.get("page")) || 0,
+  };
+}
+
+function showIndex(index, vocabulary, address) {
+  const asked = wanted(address);
+  const words = index.tokens.map((some) => some.map((token) => vocabulary[token]));
+  const texts = index.latents.map((latent, row) =>
+    `${latent} ${index.explanation[row]} ${words[row].join(" ")}`.toLowerCase());
+  const table = make("table", { class: "index" });
+  const count = make("p", { class: "quiet", id: "count", role: "status" });
+  const pager = make("div", { class: "pager" });
+
+  function rows() {
+    const parts = asked.search.toLowerCase().split(/\s+/).filter(Boolean);
+    const exact = /^\d+$/.test(asked.search.trim()) ? Number(asked.search) : null;
+    const found = index.latents.map((_, row) => row).filter((row) =>
+      (asked.dead || index.density[row] > 0) && (!asked.split || index.split[row] === asked.split) &&
+      (!asked.explained || index.explanation[row]) &&
+      (exact !== null ? index.latents[row] === exact || texts[row].includes(asked.search.trim())
+        : parts.every((part) => texts[row].includes(part))));
+    const values = asked.sort === "latent" ? index.latents : index[asked.sort];
+    const sign = SORTS[asked.sort][1] * (asked.reverse ? -1 : 1);
+    // what is undefined comes last, whichever way
+    return found.sort((a, b) => {
+      const [x, y] = [values[a], values[b]];
+      if (x === null || y === null) return (x === null) - (y === null) || a - b;
+      return sign * (x - y) || a - b;
+    });
+  }
+
+  function keep() {
+    const kept = new URLSearchParams();
+    for (const [key, value] of Object.entries(asked)) {
+      if (value && !(key === "sort" && value === "latent")) kept.set(key, value === true ? "1" : value);
+    }
+    history.replaceState(null, "", `#${kept}`);
+  }
+
+  function change(what) {
+    Object.assign(asked, { page: 0 }, what);
+    keep();
+    fill();
+  }
+
+  function header(name, label, className) {
+    const sorted = asked.sort === name;
+    const up = (SORTS[name][1] > 0) !== asked.reverse;
+    const cell = make("th", { scope: "col", class: className, "aria-sort": sorted ? (up ? "ascending" : "descending") : null });
+    cell.append(make("button", {
+      type: "button", onclick: () => change(sorted ? { reverse: !asked.reverse } : { sort: name, reverse: false }),
+    }, label, sorted ? (up ? " ↑" : " ↓") : ""));
+    return cell;
+  }
+
+  const hasSplits = index.splits.length > 0, hasScores = index.score.some((score) => score !== null);
+
+  function fill() {
+    const found = rows();
+    const n = Math.max(1, Math.ceil(found.length / PER_PAGE));
+    asked.page = Math.min(Math.max(asked.page, 0), n - 1);
+    const some = found.slice(asked.page * PER_PAGE, (asked.page + 1) * PER_PAGE);
+    count.textContent = `${found.length.toLocaleString("en")} of ${index.latents.length.toLocaleString("en")} latents`;
+    table.replaceChildren(
+      make("thead", null, make("tr", null,
+        header("latent", "latent"),
+        hasSplits ? make("th", { scope: "col", class: "split quiet" }, "split") : null,
+        make("th", { scope: "col", class: "meaning quiet" }, "explanation, or the tokens where it is strongest"),
+        header("density", "density", "number"), header("maximum", "largest", "number"),
+        header("smoothness", "smoothness", "number"), hasScores ? header("score", "score", "number") : null)),
+      make("tbody", null, ...some.map((row) => make("tr", null,
+        make("th", { scope: "row" }, make("a", { href: `#latent=${index.latents[row]}` }, String(index.latents[row]))),
+        hasSplits ? make("td", { class: "split" }, badge(index.split[row])) : null,
+        make("td", { class: "meaning words" }, ...meaning(row)),
+        make("td", { class: "number", "data-name": "density" }, percent(index.density[row])),
+        make("td", { class: "number", "data-name": "largest" }, number(index.maximum[row])),
+        make("td", { class: "number", "data-name": "smoothness" }, number(index.smoothness[row])),
+        hasScores ? make("td", { class: "number", "data-name": "score" }, number(index.score[row], 2)) : null))),
+    );
+    const step = (by) => () => { asked.page += by; keep(); fill(); table.scrollIntoView({ block: "nearest" }); };
+    pager.replaceChildren(
+      make("button", { type: "button", disabled: asked.page === 0, onclick: step(-1) }, "← back"),
+      `page ${asked.page + 1} of ${n.toLocaleString("en")}`,
+      make("button", { type: "button", disabled: asked.page === n - 1, onclick: step(1) }, "on →"));
+    pager.hidden = n === 1;
+  }
+
+  function meaning(row) {
+    if (index.explanation[row]) return [index.explanation[row]];
+    if (index.density[row] === 0) return [make("span", { class: "quiet" }, "never active")];
+    return words[row].map(word);
+  }
+
+  const select = (id, label, value, choices, onchange) => make("label", null, label,
+    make("select", { id, onchange: (event) => onchange(event.target.value) },
+      ...choices.map(([key, name]) => make("option", { value: key, selected: key === value }, name))));
+  const check = (id, label, checked, onchange) => make("label", { class: "check" },
+    make("input", { type: "checkbox", id, checked, onchange: (event) => onchange(event.target.checked) }), label);
+  const hasDead = index.density.some((density) => density === 0), hasExplanations = index.explanation.some(Boolean);
+  const sorts = Object.entries(SORTS).filter(([key]) => key !== "score" || hasScores);
+  show(NAME,
+    facts(Object.entries(about)),
+    make("div", { class: "tools", role: "search" },
+      make("label", { class: "search" }, "Search explanations, tokens and numbers",
+        make("input", { type: "search", id: "search", value: asked.search,
+          oninput: (event) => change({ search: event.target.value }) })),
+      hasSplits ? select("split", "Split", asked.split,
+        [["", "all"], ...index.splits.map((name) => [name, name])], (split) => change({ split })) : null,
+      select("sort", "Sort by", asked.sort, sorts.map(([key, [name]]) => [key, name]),
+        (sort) => change({ sort, reverse: false })),
+      hasExplanations ? check("explained", "explained only", asked.explained, (explained) => change({ explained })) : null,
+      hasDead ? check("dead", "with those never active", asked.dead, (dead) => change({ dead })) : null),
+    count, table, pager,
+    make("p", { class: "quiet" },
+      "Density is the share of tokens at which a latent is active. Smoothness is the largest change of its " +
+      "activation from one token to the next over the distance of the model's activations, a mean over texts: " +
+      "lower is smoother."));
+  fill();
+}
+
+// --- tokens in colour ---
+
+function coloured(tokens, first, values, peak, largest, out) {
+  return tokens.map((text, i) => {
+    const position = first + i, value = values.get(position);
+    const names = [];
+    if (value) names.push("on");
+    if (position === peak) names.push("peak");
+    if (out && out.has(position)) names.push("out");
+    return make("span", {
+      class: names.join(" ") || null, title: out && out.has(position) ? "not read" : number(value || 0),
+      style: value ? `--a:${Math.min(1, value / largest).toFixed(2)}` : null,
+    }, ...signs(text));
+  });
+}
+
+function exampleRow(example, vocabulary, largest, perFile) {
+  const values = new Map(example.i.map((position, i) => [position, example.v[i]]));
+  const near = coloured(example.t.map((token) => vocabulary[token]), example.f, values, example.p, largest);
+  const before = example.f > 0 ? "… " : "", after = example.f + example.t.length < example.n ? " …" : "";
+  const tokens = make("button", { type: "button", class: "tokens", "aria-expanded": "false", title: "the whole context" },
+    before, ...near, after);
+  let whole = null;
+  tokens.addEventListener("click", async () => {
+    if (window.getSelection().toString()) return;
+    const open = tokens.getAttribute("aria-expanded") === "false";
+    if (open && whole === null) {
+      const contexts = await load(`contexts-${Math.floor(example.c / perFile.contexts)}`);
+      const context = contexts[example.c % perFile.contexts];
+      const texts = context.t.map((token) => vocabulary[token]);
+      whole = coloured(texts, 0, values, example.p, largest, new Set(context.out));
+    }
+    tokens.setAttribute("aria-expanded", String(open));
+    tokens.replaceChildren(...(open ? whole : [before, ...near, after]));
+  });
+  return make("li", null, make("span", { class: "value" }, number(values.get(example.p))), tokens);
+}
+
+// --- a latent ---
+
+function ranked(pairs, what) {
+  const largest = Math.max(...pairs.map(([, value]) => Math.abs(value)), 1e-9);
+  return make("ol", { class: "ranked" }, ...pairs.map(([key, value]) => make("li", null,
+    make("span", { class: "what" }, ...what(key)),
+    make("span", { class: value < 0 ? "bar minus" : "bar", style: `width:${(5.5 * Math.abs(value) / largest).toFixed(2)}rem` }),
+    make("span", { class: "value" }, number(value, 2)))));
+}
+
+function histogram(counts, width) {
+  const most = Math.max(...counts, 1);
+  // a logarithm, or all but the weakest bins would be out of sight
+  const height = (n) => (n ? 4 + 96 * Math.log(n + 1) / Math.log(most + 1) : 0);
+  const bars = counts.map((n, i) => draw("rect", { x: i + 0.06, y: 100 - height(n), width: 0.88, height: height(n) },
+    (() => { const t = draw("title", {}); t.textContent = `${number(i * width)} to ${number((i + 1) * width)}: ${n.toLocaleString("en")} tokens`; return t; })()));
+  return [
+    draw("svg", { class: "histogram", viewBox: `0 0 ${Math.max(counts.length, 1)} 100`, preserveAspectRatio: "none",
+      role: "img", "aria-label": `Histogram of activations up to ${number(counts.length * width)}` }, ...bars),
+    make("div", { class: "axis" }, make("span", null, "0"),
+      make("span", null, `${most.toLocaleString("en")} tokens in the highest bar`), make("span", null, number(counts.length * width))),
+  ];
+}
+
+function showLatent(index, vocabulary, record, row) {
+  const latent = index.latents[row], split = index.split[row];
+  const rows = new Map(index.latents.map((one, i) => [one, i]));
+  const near = (other) => {
+    const place = rows.get(other);
+    if (place === undefined) return [String(other)];
+    const said = index.explanation[place];
+    const words = index.tokens[place].slice(0, 2).map((token) => word(vocabulary[token]));
+    return [make("a", { href: `#latent=${other}` }, String(other)), " ", ...(said ? [said] : words)];
+  };
+  const token = (place) => [word(vocabulary[place])];
+  const step = (by, label) => (index.latents[row + by] === undefined ? null
+    : make("a", { href: `#latent=${index.latents[row + by]}` }, label));
+  const alive = record.count > 0;
+  const largest = index.maximum[row] || 1;
+  const list = (some) => make("ul", { class: "examples" },
+    ...some.map((example) => exampleRow(example, vocabulary, largest, index.per_file)));
+  const order = index.smoothness.filter((value) => value !== null);
+  const rank = order.filter((value) => value > index.smoothness[row]).length;
+  show(`Latent ${latent}`,
+    make("div", { class: split },
+      make("p", null, badge(split), split ? " " : "", step(-1, "← previous "), " ", step(1, "next →")),
+      index.explanation[row] ? make("p", { class: "explanation" }, index.explanation[row]) : null,
+      facts([
+        ["density", `${percent(index.density[row])}: ${record.count.toLocaleString("en")} tokens`],
+        ["largest activation", alive && number(index.maximum[row])],
+        ["mean where active", alive && number(index.mean[row])],
+        ["smoothness (lower is smoother)", alive && index.smoothness[row] !== null
+          && `${number(index.smoothness[row])}, smoother than ${number(100 * rank / order.length, 2)} % of the latents`],
+        ["steadiness (0 to 1)", alive && number(index.steadiness[row], 2)],
+        ["score of the explanation", index.score[row] !== null && number(index.score[row], 2)],
+      ]),
+      ...(alive ? [
+        make("h2", null, "Strongest"),
+        make("p", { class: "quiet" }, "The stronger the colour, the larger the activation; a line marks the " +
+          "strongest token. Click a text to read all of its context."),
+        list(record.top),
+        make("h2", null, "Over its range"),
+        ...[...record.parts].reverse().flatMap((part) => part.examples.length ? [
+          make("h3", null, `${number(part.range[0])} to ${number(part.range[1])}`), list(part.examples)] : []),
+      ] : [make("p", { class: "missing" }, "It is active at no token of these texts: no examples, no histogram.")]),
+      make("h2", null, "What it does"),
+      make("div", { class: "columns" },
+        alive ? make("section", null, make("h3", null, "Activations"), ...histogram(record.histogram.counts, record.histogram.width)) : null,
+        make("section", null, make("h3", null, "Logits raised"), ranked(record.promoted, token)),
+        make("section", null, make("h3", null, "Logits lowered"), ranked(record.suppressed, token))),
+      make("p", { class: "quiet" }, "Logits: its decoder direction through the final norm and the unembedding, " +
+        "when the layers above only pass it on. Heights of the histogram are logarithms."),
+      make("h2", null, "Nearest latents"),
+      make("div", { class: "columns" },
+        make("section", null, make("h3", null, "by direction (cosine)"), ranked(record.decoder, near)),
+        make("section", null, make("h3", null, "by tokens (share where both are active)"), ranked(record.together, near)))));
+}
+
+// --- sentences ---
+
+function showSentence(index, vocabulary, sentences, at) {
+  const sentence = sentences[at];
+  const rows = new Map(index.latents.map((one, i) => [one, i]));
+  const out = new Set(sentence.out);
+  const usable = sentence.t.map((_, i) => i).filter((i) => !out.has(i));
+  const totals = new Map(), largest = new Map();
+  for (const codes of sentence.codes) {
+    for (const [latent, value] of codes) {
+      totals.set(latent, (totals.get(latent) || 0) + value);
+      largest.set(latent, Math.max(largest.get(latent) || 0, value));
+    }
+  }
+  const strongest = [...totals.keys()].sort((a, b) => totals.get(b) - totals.get(a)).slice(0, 24);
+  let chosen = strongest[0], pressed = null;
+  const text = make("p", { class: "tokens" }), chips = make("ul", { class: "chips" }), reading = make("div", { class: "reading" });
+
+  function fill() {
+    const scale = largest.get(chosen) || 1;
+    const split = rows.has(chosen) ? index.split[rows.get(chosen)] : "";
+    text.className = `tokens ${split}`;
+    text.replaceChildren(...sentence.t.map((token, i) => {
+      if (out.has(i)) return make("span", { class: "out", title: "not read" }, ...signs(vocabulary[token]));
+      const value = (sentence.codes[i].find(([latent]) => latent === chosen) || [0, 0])[1];
+      return make("button", { type: "button", class: value ? "on" : null, title: number(value), "aria-pressed": String(i === pressed),
+        style: value ? `--a:${(value / scale).toFixed(2)}` : null, onclick: () => { pressed = i; fill(); } }, ...signs(vocabulary[token]));
+    }));
+    chips.replaceChildren(...strongest.map((latent) => {
+      const row = rows.get(latent);
+      return make("li", null, make("button", { type: "button", "aria-pressed": String(latent === chosen),
+        class: row === undefined ? null : index.split[row], onclick: () => { chosen = latent; fill(); } }, String(latent)));
+    }));
+    const row = rows.get(chosen);
+    reading.replaceChildren(...(pressed === null ? [make("p", null, ...(chosen === undefined ? ["No latent is active here."] : [
+      "Latent ", row === undefined ? String(chosen) : make("a", { href: `#latent=${chosen}` }, String(chosen)), " ",
+      ...(row !== undefined && index.explanation[row] ? [index.explanation[row]] : row !== undefined ? index.tokens[row].map((token) => word(vocabulary[token])) : []),
+    ]))] : [
+      make("h3", null, "At ", word(vocabulary[sentence.t[pressed]])),
+      ranked(sentence.codes[pressed].slice(0, 12), (latent) => {
+        const place = rows.get(latent);
+        const words = place === undefined ? [] : index.tokens[place].slice(0, 3).map((token) => word(vocabulary[token]));
+        return [place === undefined ? String(latent) : make("a", { href: `#latent=${latent}` }, String(latent)), " ",
+          ...(place !== undefined && index.explanation[place] ? [index.explanation[place]] : words)];
+      }),
+    ]));
+  }
+
+  const about = make("p", { class: "quiet", id: "pair" }, "Point at a cell to read the two tokens.");
+  const matrix = make("canvas", { class: "matrix", role: "img", width: usable.length || 1, height: usable.length || 1,
+    "aria-label": `Similarity of the ${usable.length} tokens to each other` });
+  paint(matrix, sentence.kernel);
+  matrix.addEventListener("pointermove", (event) => {
+    const box = matrix.getBoundingClientRect(), n = usable.length;
+    const [i, j] = [event.clientY - box.top, event.clientX - box.left].map((x) => Math.min(n - 1, Math.max(0, Math.floor(x / box.width * n))));
+    about.replaceChildren(word(vocabulary[sentence.t[usable[i]]]), " and ", word(vocabulary[sentence.t[usable[j]]]),
+      `: ${(sentence.kernel[i][j] / 100).toFixed(2)}`);
+  });
+  const names = sentences.map((one) => one.t.filter((_, i) => !one.out.includes(i)).slice(0, 12).map((token) => vocabulary[token]).join("").trim());
+  show("Sentences",
+    make("div", { class: "tools" }, make("label", { class: "search" }, "Text",
+      make("select", { id: "sentence", onchange: (event) => { location.hash = `#sentence=${event.target.value}`; } },
+        ...names.map((name, i) => make("option", { value: String(i), selected: i === at }, visible(name)))))),
+    make("div", { class: "sentence" },
+      make("section", null, text, make("h3", null, "Strongest latents here"), chips, reading,
+        make("p", { class: "quiet" }, "Choose a latent to colour the text by it, or a token to see its latents.")),
+      make("section", null, make("h3", null, `How alike the tokens are (${sentence.compared})`), matrix, about,
+        make("p", { class: "quiet" }, "Cosine of the centred codes, from −1 (blue) over 0 (white) to 1 (orange); the first token is at the top left."))));
+  fill();
+}
+
+function paint(canvas, kernel) {
+  const n = kernel.length;
+  if (!n) return;
+  const context = canvas.getContext("2d"), pixels = context.createImageData(n, n);
+  kernel.forEach((line, i) => line.forEach((value, j) => {
+    const share = Math.abs(value) / 100, ends = value < 0 ? [0, 114, 178] : [213, 94, 0];
+    ends.forEach((end, k) => { pixels.data[4 * (i * n + j) + k] = 255 + (end - 255) * share; });
+    pixels.data[4 * (i * n + j) + 3] = 255;
+  }));
+  context.putImageData(pixels, 0, 0);
+}
+
+// --- the address ---
+
+async function route() {
+  const hash = location.hash.slice(1), address = new URLSearchParams(hash);
+  try {
+    const [index, vocabulary] = await Promise.all([load("index"), load("vocabulary")]);
+    if (address.has("latent")) {
+      const row = index.latents.indexOf(Number(address.get("latent")));
+      if (row < 0) {
+        show("Not here", make("p", { class: "missing" }, `There is no page of latent ${address.get("latent")}.`));
+      } else {
+        const records = await load(`latents-${Math.floor(row / index.per_file.latents)}`);
+        if (hash !== location.hash.slice(1)) return; // somebody went on meanwhile
+        showLatent(index, vocabulary, records[row % index.per_file.latents], row);
+      }
+      window.scrollTo(0, 0);
+    } else if (address.has("sentence") && index.n_sentences) {
+      const sentences = await load("sentences");
+      showSentence(index, vocabulary, sentences, Math.min(index.n_sentences - 1, Number(address.get("sentence")) || 0));
+    } else {
+      showIndex(index, vocabulary, address);
+    }
+  } catch (error) {
+    show("Something is missing", make("p", { class: "missing" }, error.message));
+  }
+}
+
+let last = "#";
+document.querySelector("nav a").addEventListener("click", (event) => {
+  event.preventDefault();
+  location.hash = last; // as it was left: searched, sorted
+});
+window.addEventListener("hashchange", (event) => {
+  const from = new URL(event.oldURL).hash;
+  if (!/^#(latent|sentence)=/.test(from)) last = from || "#";
+  route();
+});
+route();
