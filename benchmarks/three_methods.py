@@ -10,66 +10,26 @@ again. Takes about an hour on two cores. Writes benchmarks/results/three_methods
 
 import argparse
 import json
-import statistics
 import sys
 from pathlib import Path
 
 from machine import machine_facts
+from trained_runs import evaluate_all, folders, markdown, record, train, untrained
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
-from dictionary_learning import cache_activations, cli
-from dictionary_learning.evaluation import evaluate
-from dictionary_learning.language_model import LanguageModel
-from dictionary_learning.train_command import new_options, open_activations, open_store, train_on
-from dictionary_learning.utils import load_dictionary
+from dictionary_learning import cli
 from experiments import probing
 
 RESULTS = Path(__file__).parent / "results"
 METHODS = {"temporal": "T-SAE", "matryoshka": "Matryoshka", "batch_top_k": "BatchTopK"}
 PROBE_K = 10
-EVAL_DOCUMENT_TOKENS = 1024
-
-
-def record(flags: dict) -> None:
-    """Record the activations of the training documents, what is missing of them."""
-    where = ["--activations", flags["activations"], "--memory", flags["memory"]]
-    sizes = ["--max_tokens", str(flags["max_tokens"]), "--document_tokens", str(flags["document_tokens"])]
-    cache_activations.main(["--config", "demo", *where, *sizes])
-
-
-def untrained(flags: dict, runs: Path) -> list[str]:
-    trainers = [f"trainer_{i}/ae.pt" for i in range(len(flags["seeds"]))]
-    return [arch for arch in METHODS if not all((runs / arch / name).exists() for name in trainers)]
-
-
-def unevaluated(runs: Path) -> list[Path]:
-    return [path for path in folders(runs) if not (path / "three_methods_eval.json").exists()]
-
-
-def train(arch: str, flags: dict, runs: Path) -> None:
-    options, preset = new_options(
-        flags | {"arch": arch, "run_name": arch, "checkpoints_path": str(runs)}, "demo", [arch]
-    )
-    train_on(open_activations(options), options, preset)
-
-
-def evaluate_all(paths: list[Path], n_tokens: int, loss_tokens: int) -> None:
-    """Evaluate on some contexts of many held-out documents: L0 and FVE differ from one to another."""
-    flags = {"run_name": "evaluation", "max_tokens": n_tokens, "document_tokens": EVAL_DOCUMENT_TOKENS}
-    options, _ = new_options(flags, "demo", ["temporal"])
-    lm = LanguageModel.load(options.model, dtype=options.lm_dtype)
-    store, layer = open_store(lm, options, part="eval"), options.layer
-    for path in paths:
-        dictionary, _ = load_dictionary(path)
-        result = evaluate(dictionary, store.contexts(8), lm=lm, layer=layer, loss_tokens=loss_tokens)
-        (path / "three_methods_eval.json").write_text(json.dumps(result))
-        print(f"evaluated {path}", flush=True)
+EVALUATION = "three_methods_eval.json"
 
 
 def probe_all(runs: Path, n_train: int, n_test: int) -> None:
     """Probe the high-level split, the rest and the whole of each dictionary."""
     sizes = ["--n_train", str(n_train), "--n_test", str(n_test), "--k", str(PROBE_K), "--repeats", "5"]
-    for path in folders(runs):
+    for path in folders(runs, METHODS):
         for chunk in chunks(path):
             if not probing_path(path, chunk).exists():
                 where = ["--run_name", path.parent.name, "--trainer", path.name.split("_")[1]]
@@ -87,10 +47,6 @@ def chunks(trainer: Path) -> tuple[int, ...]:
     return (0, 1, 2) if trainer.name == "trainer_0" else (0, 2)
 
 
-def folders(runs: Path) -> list[Path]:
-    return sorted(path for arch in METHODS for path in (runs / arch).glob("trainer_*"))
-
-
 def probing_path(trainer: Path, chunk: int) -> Path:
     folder = trainer / f"probing_{chunk}"
     return next(iter(folder.glob("*.json")), folder / "missing.json")
@@ -99,9 +55,9 @@ def probing_path(trainer: Path, chunk: int) -> Path:
 def collect(runs: Path) -> dict:
     """{method: {measure: [one value a seed]}}"""
     table: dict[str, dict[str, list[float]]] = {}
-    for path in folders(runs):
+    for path in folders(runs, METHODS):
         rows = table.setdefault(METHODS[path.parent.name], {})
-        measures = json.loads((path / "three_methods_eval.json").read_text())["measures"]
+        measures = json.loads((path / EVALUATION).read_text())["measures"]
         whole = measures["all"]
         values = {
             "FVE, mean of contexts": whole["fve_context_mean"]["value"],
@@ -131,24 +87,6 @@ def collect(runs: Path) -> dict:
     return table
 
 
-def markdown(table: dict) -> str:
-    """A row a measure, a column a method; mean and, over several seeds, standard deviation."""
-    names = list(dict.fromkeys(name for rows in table.values() for name in rows))
-    lines = ["| | " + " | ".join(table) + " |", "|---" * (len(table) + 1) + "|"]
-    for name in names:
-        cells = []
-        for rows in table.values():
-            values = rows.get(name)
-            if values is None:
-                cells.append("")
-                continue
-            digits = 2 if name.startswith("L0") else 3
-            spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-            cells.append(f"{statistics.mean(values):.{digits}f}{spread}")
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=Path, default=Path("runs/three_methods"), help="folder of the runs")
@@ -171,12 +109,12 @@ def main() -> None:
         "encoder_dtype": "float32",
         "activations": str(args.runs / "activations"),
     }
-    if untrained(flags, args.runs):
+    missing = untrained(args.runs, METHODS, len(args.seeds))
+    if missing:
         record(flags)
-    for arch in untrained(flags, args.runs):
+    for arch in missing:
         train(arch, flags, args.runs)
-    if unevaluated(args.runs):
-        evaluate_all(unevaluated(args.runs), args.eval_tokens, args.loss_tokens)
+    evaluate_all(folders(args.runs, METHODS), EVALUATION, args.eval_tokens, args.loss_tokens)
     probe_all(args.runs, args.n_train, args.n_test)
     table = collect(args.runs)
     RESULTS.mkdir(exist_ok=True)
