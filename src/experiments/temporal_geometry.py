@@ -378,6 +378,8 @@ def _draw_autocorrelation(axis: Any, results: Sequence[dict[str, Any]]) -> None:
 
 
 def _draw_dimensions(axis: Any, results: Sequence[dict[str, Any]]) -> None:
+    from matplotlib.ticker import LogLocator
+
     for result, colour in zip(results, colours(results), strict=True):
         known = [one for one in result["dimension_at_position"] if one["mean"] is not None]
         curve = {key: [one[key] for one in known] for key in ("mean", "low", "high")}
@@ -385,7 +387,9 @@ def _draw_dimensions(axis: Any, results: Sequence[dict[str, Any]]) -> None:
     axis.set_xscale("log", base=2)
     axis.set_yscale("log")
     axis.xaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter("")
     axis.set_title("Dimension over texts")
     axis.set_xlabel("position in the text")
     axis.set_ylabel("participation ratio over texts")
