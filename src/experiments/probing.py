@@ -43,6 +43,7 @@ from temporal_saes.cli import (
 )
 from temporal_saes.features import Features, Tokens, extract_features, readable
 from temporal_saes.labelled_data import LabelledText
+from temporal_saes.parts_of_speech import check_tagger, tag_tokens
 from temporal_saes.results import asked, comparison_path, finished
 
 TASKS = ("semantics", "syntax", "context")
@@ -102,6 +103,8 @@ def main(argv: list[str] | None = None) -> None:
     subjects = resolve_several(options.compare, options) if options.compare else [resolve(options)]
     for subject in subjects:
         check_writable(subject.result_path(options, "probing").parent)
+    if "syntax" in options.tasks:
+        check_tagger()
     texts = labelled_texts(options, options.n_texts)
     models = LanguageModels(options.device)
     results = []
@@ -176,8 +179,6 @@ def task_examples(
     elif task == "semantics":
         pairs = [(row_of[index, cut], texts[index].label) for index, cut in positions.cut.items()]
     else:
-        from temporal_saes.parts_of_speech import tag_tokens
-
         indices = list(positions.cut)
         offsets = [features.tokens[index].offsets for index in indices]
         tags = tag_tokens([texts[index].text for index in indices], offsets)

