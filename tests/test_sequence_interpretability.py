@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from toy_runs import EXPERIMENTS, LAYER, load_script, make_run
 
+from dictionary_learning import figures
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
+from temporal_saes.sequence_figure import _scores
 
 SCRIPT = EXPERIMENTS / "sequence_interpretability.py"
 sequences = load_script("sequence_interpretability")
@@ -185,3 +187,15 @@ def test_given_passages_that_are_too_short_or_too_long_are_refused(runs, tiny_co
         )
     with pytest.raises(UserError, match="more than 96 tokens together"):
         sequences.main(flags(runs, tiny_corpus, *run, *passages(tmp_path, COMETS * 4, JUDGES)))
+
+
+def test_luck_is_within_the_axis_when_every_latent_is_steadier():
+    interval = {"mean": 0.3, "low": 0.2, "high": 0.4}
+    subject = {"dict_class": "BatchTopKSAE", "trainer_folder": "trainer_0", "split": "all"}
+    scores = {which: {"relative_flicker": interval} for which in ("chosen", "all")}
+    _, axis = figures.subplots()
+    result = {"name": "plain:2", "n_texts": 2, "subject": subject, "scores": scores}
+    _scores(axis, [result], "relative_flicker", "changes", first=True)
+    low, high = axis.get_xlim()
+    assert low == 0
+    assert high > 1

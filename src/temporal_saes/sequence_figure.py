@@ -161,10 +161,11 @@ def _scores(axis: Any, results: Sequence[Result], name: str, title: str, *, firs
     ):
         axis.plot([], [], color="#444444", linestyle="none", label=text, **style)
     axis.plot([], [], color="black", linestyle="none", marker="|", markersize=9, label="boundaries elsewhere")
+    if name == "relative_flicker":
+        # before the axis is cut at 0, which ends the search for limits that show everything
+        axis.axvline(1, color="#888888", linewidth=0.8, linestyle="--")
     axis.set_xlim(left=0)
     axis.set_ylim(-0.6, len(results) - 0.4)
-    if name == "relative_flicker":
-        axis.axvline(1, color="#888888", linewidth=0.8, linestyle="--")
     axis.set_xlabel(title, fontsize=9)
     axis.grid(visible=True, axis="x")
     axis.grid(visible=False, axis="y")

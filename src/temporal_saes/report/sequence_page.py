@@ -26,6 +26,8 @@ COLUMNS = (
     ("share of tokens on", "on_share", 2),
 )
 SETS = {"chosen": "chosen", "all": "all that are on"}
+# eleven columns in a window of usual width
+STYLE = "table { font-size: .8125rem; } th, td { padding: .3rem .4rem; }"
 RULES = {
     "contrast": "for one passage after another, the highest mean over it minus that over the rest",
     "mean": "the highest mean over the text",
@@ -44,7 +46,7 @@ def sequence_page(results: Sequence[Result], figure_png: bytes | None = None) ->
                 ("language model, layer", f"{first['subject']['model']}, {first['subject']['layer']}"),
                 (
                     "texts scored",
-                    f"{first['n_texts']:,} of {options['n_passages']} passages of {options['dataset']}"
+                    f"{first['n_texts']:,}, each of {options['n_passages']} passages of {options['dataset']}"
                     if not options["passages"]
                     else "the given files",
                 ),
@@ -57,7 +59,11 @@ def sequence_page(results: Sequence[Result], figure_png: bytes | None = None) ->
         ),
     ]
     if figure_png is not None:
-        caption = "Each latent as a share of its largest value here; a line where a passage begins."
+        caption = (
+            "Each latent as a share of its largest value in the text; a line where a passage begins. Below, "
+            "the scores of all texts with 95 % intervals: the chosen latents, all that are on somewhere, and "
+            "what boundaries elsewhere in the text would give; the dashed line is luck."
+        )
         body.append(
             image(figure_png, "png", "Latents over the tokens of a text, and scores.", caption, wide=True)
         )
@@ -71,10 +77,10 @@ def sequence_page(results: Sequence[Result], figure_png: bytes | None = None) ->
             "coloured by its values. The colour is that of the passage in which the latent is strongest.",
             class_="quiet",
         ),
-        element("ol", *(element("li", _passage(passage)) for passage in shown["passages"])),
+        element("ol", *(_named(i, passage) for i, passage in enumerate(shown["passages"]))),
         *(_subject(result) for result in results),
     ]
-    return page("Latents along joined passages", body)
+    return page("Latents along joined passages", body, style=STYLE)
 
 
 def _explained(first: Result) -> str:
@@ -97,8 +103,14 @@ def _rows(results: Sequence[Result]) -> list[list[object]]:
 def _number(interval: Mapping[str, Any] | None, digits: int) -> str:
     if interval is None:
         return "–"
-    half = "" if interval["high"] is None else f" ± {interval['high'] - interval['mean']:.{digits}f}"
-    return f"{interval['mean']:,.{digits}f}{half}"
+    half = 0.0 if interval["high"] is None else interval["high"] - interval["mean"]
+    return f"{interval['mean']:,.{digits}f}" + (f" ± {half:.{digits}f}" if half else "")
+
+
+def _named(i: int, passage: Mapping[str, str]) -> Html:
+    """A passage with its colour."""
+    swatch = element("span", class_="swatch", style=f"background:{passage_colour(i)}")
+    return element("li", swatch, _passage(passage))
 
 
 def _passage(passage: Mapping[str, str]) -> str:
