@@ -263,7 +263,7 @@ def other(field: dataclasses.Field) -> Any:
 
 
 def test_skipped_pairs_are_counted_and_said(undrawn, runs, tmp_path, capsys):
-    records = pair_records(12)
+    records: list[dict[str, Any]] = [*pair_records(12)]
     records += [dict.fromkeys(("chosen", "rejected"), records[0]["chosen"]), {"chosen": 1, "rejected": 2}]
     result = run_main(runs, write(tmp_path / "some.jsonl", records), "--run_name", "plain")
     assert result["pairs"]["used"] == 12

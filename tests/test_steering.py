@@ -4,9 +4,14 @@ import importlib.util
 import json
 import math
 import re
+import socket
 import subprocess
 import sys
+import threading
+import time
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -468,16 +473,48 @@ def test_a_result_whose_judge_gave_up_is_made_again(flags, monkeypatch):
     assert json.loads(path.read_text(encoding="utf-8"))["judge"]["failures"] == {}
 
 
-def test_a_judge_that_is_not_there_is_told_before_the_model_is_loaded(flags, monkeypatch):
+def test_a_judge_that_falls_silent_on_the_way_is_given_up_and_counted(flags, monkeypatch):
+    monkeypatch.setattr("temporal_saes.chat.time.sleep", lambda seconds: None)
+    never = threading.Event()
+    with serving(lambda i, body: "Score: 1" if i == 0 else never.wait(60)) as server:
+        more = ["--judge_url", server.url, "--judge_model", "m", "--judge_timeout", "0.3"]
+        began = time.monotonic()
+        result = run_main(flags, "--run_name", "plain", *more)
+        took = time.monotonic() - began
+        never.set()
+    judge = result["judge"]
+    assert judge["gave_up"]
+    assert judge["failures"]["timeout"] >= 8
+    assert sum(judge["failures"].values()) == judge["asked"]
+    assert result["summary"]["steered"][0]["measures"]["nll_added"] is not None
+    # 8 workers with 4 attempts of 0.3 s; a hundred questions one after another would take two minutes
+    assert took < 60
+
+
+@pytest.mark.parametrize(
+    ("respond", "sentence"),
+    [
+        (lambda i, body: (404, {}, b"no such model"), "status 404"),
+        (lambda i, body: time.sleep(20), "did not answer within 0.2 seconds.*--judge_timeout"),
+        (None, "cannot be reached"),
+    ],
+)
+def test_a_judge_that_is_not_there_is_told_before_the_model_is_loaded(flags, monkeypatch, respond, sentence):
     def refuse(*args, **options):
         raise AssertionError("loaded before the mistake was seen")
 
     monkeypatch.setattr(LanguageModel, "load", refuse)
-    with (
-        serving(lambda i, body: (404, {}, b"no such model")) as server,
-        pytest.raises(UserError, match="status 404"),
-    ):
-        script.main([*flags, "--run_name", "plain", "--judge_url", server.url, "--judge_model", "m"])
+    more = ["--run_name", "plain", "--judge_model", "m", "--judge_timeout", "0.2" if respond else "20"]
+    with serving(respond) if respond else nobody() as server, pytest.raises(UserError, match=sentence):
+        script.main([*flags, *more, "--judge_url", server.url])
+
+
+@contextmanager
+def nobody():
+    """An address at which no server listens."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    yield SimpleNamespace(url=url)
 
 
 # --- mistakes ---
