@@ -81,7 +81,9 @@ def options_of(words: list[str]) -> Any:
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            typed = vars(module.parser().parse_args(argv))
+            parser = module.parser()
+            parser.prog = shlex.join(words[: len(words) - len(argv)])  # what to ask for --help
+            typed = vars(parser.parse_args(argv))
     except SystemExit:
         raise UserError(complaint.getvalue().strip().removeprefix("error: ")) from None
     architectures = _architectures(module)

@@ -65,7 +65,7 @@ end() {
     return
   fi
   echo
-  echo "done in $((SECONDS / 3600)) h $((SECONDS % 3600 / 60)) min; open $runs/report.html"
+  echo "done in $((SECONDS / 3600)) h $((SECONDS % 3600 / 60)) min; open $runs/report.html and $runs/methods.md"
 }
 
 # of_copy NAME: the flag that takes a data set from its folder in --copies, if it is there.
@@ -147,9 +147,12 @@ probe() {
   experiment "$1" probing "$2" --n_train 3000 --n_test 1000 "${flags[@]}"
 }
 
-# write_page NAME...: the page about the first run, with the others beside it.
-write_page() {
+# write_pages NAME...: the page about the first run with the others beside it, and the table of all results.
+write_pages() {
   expect 0.2 0.1 ""
   step "the page" "$runs/report.html" "$(weights "$@")" \
     -m temporal_saes.report --checkpoints_path "$runs" --run_name "$1" --compare "${@:2}" --output "$runs/report.html"
+  expect 0.1 0.1 ""
+  step "the table of all methods" "$runs/methods.md" "$(compgen -G "$runs/comparisons/*/*.png")" \
+    -m temporal_saes.method_table --checkpoints_path "$runs" --output "$runs/methods.md"
 }

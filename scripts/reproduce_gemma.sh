@@ -109,5 +109,5 @@ expect 3 0.1 \
   "30 latents, strengths 10 to 15000: the T-SAE's frontier of success and coherence beats a Matryoshka SAE's"
 experiment 0 steering finefineweb --n_latents 30 --unit raw "${judge[@]}"
 
-write_page tsae matryoshka batch_top_k tfa
+write_pages tsae matryoshka batch_top_k tfa
 end

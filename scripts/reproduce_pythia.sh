@@ -80,5 +80,5 @@ subjects=(tsae:0 matryoshka:0)
 expect 2 0.1 "the T-SAE's frontier of success and coherence is better than a Matryoshka SAE's"
 experiment 0 steering finefineweb --n_latents 30 "${judge[@]}"
 
-write_page tsae matryoshka batch_top_k
+write_pages tsae matryoshka batch_top_k
 end

@@ -1,0 +1,198 @@
+"""The table of all methods, from small results made by hand."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dictionary_learning.errors import UserError
+from temporal_saes import method_table
+from temporal_saes.method_table import read_results, table
+
+T_SAE, BATCH = "TemporalMatryoshkaBatchTopKSAE", "BatchTopKSAE"
+
+
+def interval(mean: float, half: float = 0.01) -> dict[str, float]:
+    return {"mean": mean, "low": mean - half, "high": mean + half}
+
+
+def write(folder: Path, name: str, experiment: str, content: dict[str, Any], **given: Any) -> None:
+    """A result of `<run>:<chunk>`."""
+    run, _, chunk = given.get("column", "tsae:0").partition(":")
+    baseline = run == "baseline_model"
+    subject = {
+        "run_name": run,
+        "chunk": int(chunk or 2),
+        "split": "high" if chunk == "0" else "all",
+        "dict_class": given.get("dict_class", "baseline_model" if baseline else T_SAE),
+        "trainer_folder": None if baseline else f"trainer_{given.get('trainer', 0)}",
+    }
+    result = {
+        "experiment": experiment,
+        "options": {"dataset": given.get("dataset", "demo"), "n": given.get("n", 100)},
+        "subject": subject,
+        "name": f"{run}:{chunk}",
+        "provenance": {"started": given.get("started", "2026-01-01")},
+        **content,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(result))
+
+
+def geometry(rank: float, half: float = 0.5) -> dict[str, Any]:
+    return {
+        "measures": {
+            "effective_rank": interval(rank, half),
+            "tortuosity": interval(2.0),
+            "slow_share": {"mean": 0.5, "low": None, "high": None},
+        }
+    }
+
+
+def rows(written: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in written.splitlines() if "|" in line]
+
+
+def row(written: str, measure: str) -> list[str]:
+    (found,) = [one for one in rows(written) if one[1].startswith(measure)]
+    return found
+
+
+def test_columns_are_runs_and_rows_are_numbers_with_their_intervals(tmp_path):
+    write(tmp_path / "tsae", "a", "temporal_geometry", geometry(31.76))
+    write(tmp_path / "base", "b", "temporal_geometry", geometry(96.8), column="baseline_model")
+    written = table(read_results(tmp_path))
+    head, _, rank, tortuosity, slow = rows(written)
+    assert head == ["experiment", "measure", "chance", "tsae:0 (T-SAE, high)", "dense activations"]
+    assert rank == ["temporal_geometry, demo", "effective rank", "", "31.8 ± 0.5", "96.8 ± 0.5"]
+    assert tortuosity[1:4] == ["tortuosity", "", "2.000 ± 0.010"]
+    assert slow[1:4] == ["slow share", "", "0.500"]
+
+
+def test_several_seeds_are_their_mean_and_standard_deviation(tmp_path):
+    for trainer, rank in enumerate((1.0, 2.0, 3.0)):  # mean 2, standard deviation 1
+        write(tmp_path / f"seed{trainer}", "a", "temporal_geometry", geometry(rank), trainer=trainer)
+    assert row(table(read_results(tmp_path)), "effective rank")[3] == "2.000 ± 1.000"
+
+
+def test_a_newer_result_of_the_same_trainer_takes_the_place_of_an_older_one(tmp_path):
+    write(tmp_path, "a", "temporal_geometry", geometry(5.0), started="2026-02-02")
+    write(tmp_path, "b", "temporal_geometry", geometry(1.0), started="2026-01-01")
+    assert row(table(read_results(tmp_path)), "effective rank")[3] == "5.000 ± 0.500"
+
+
+def test_other_settings_never_share_a_row_and_are_named(tmp_path):
+    write(tmp_path, "a", "temporal_geometry", geometry(1.0), column="tsae:0", n=100)
+    write(tmp_path, "b", "temporal_geometry", geometry(2.0), column="other:0", n=100)
+    write(tmp_path, "fewer", "temporal_geometry", geometry(3.0), column="third:0", n=10)
+    written = table(read_results(tmp_path))
+    assert [name.split()[0] for name in rows(written)[0][3:]] == ["other:0", "third:0", "tsae:0"]
+    assert row(written, "effective rank")[3:] == ["2.000 ± 0.500", "–", "1.000 ± 0.500"]
+    assert "Left out, as most columns have another setting: fewer.json." in written
+
+
+def test_data_sets_have_rows_of_their_own(tmp_path):
+    write(tmp_path, "a", "temporal_geometry", geometry(1.0))
+    write(tmp_path, "b", "temporal_geometry", geometry(2.0), dataset="mmlu")
+    titles = [one[0] for one in rows(table(read_results(tmp_path))) if one[1] == "effective rank"]
+    assert titles == ["temporal_geometry, demo", "temporal_geometry, mmlu"]
+
+
+def test_probing_takes_ten_latents_a_class_or_what_is_nearest(tmp_path):
+    accuracy = [{"k": k, **interval(mean)} for k, mean in ((1, 0.1), (20, 0.2), ("all", 0.9))]
+    write(tmp_path, "a", "probing", {"tasks": {"syntax": {"accuracy": accuracy, "chance": 0.25}}})
+    (_, _, found) = rows(table(read_results(tmp_path)))
+    # 1 is nine away from ten, 20 is ten away
+    assert found == ["probing, demo", "syntax, k = 1", "0.250", "0.100 ± 0.010"]
+
+
+def test_every_experiment_has_its_numbers(tmp_path):
+    score = {"space": "features", "measure": "neighbours", "value": 0.5, "high": 0.6, "chance": 0.1}
+    scores = [{**score, "colouring": "domain", "among": among} for among in ("all", "other texts")]
+    write(tmp_path, "map", "tsne", {"scores": scores})
+    found = {name: interval(0.3) for name in ("above_shifted", "distance", "relative_flicker")}
+    write(
+        tmp_path,
+        "seq",
+        "sequence_interpretability",
+        {"scores": {"chosen": found | {"distance": None}, "all": found}},
+    )
+    one = {"given_number": {"f1": interval(0.7), "chance_f1_sentence_starts": 0.4}}
+    write(tmp_path, "sim", "similarity", {"detectors": {"novelty": one}})
+    views = {"raw": {"significant": 3}, "equal_length": {"significant": 1}}
+    alignment = {"n_tested": 1234, "views": views, "n_length_latents": 2}
+    write(tmp_path, "align", "alignment_study", alignment, dataset="hh-rlhf")
+    coherent = {"steered": {"domain_gain": interval(0.2)}, "control": {"domain_gain": interval(0.05)}}
+    write(tmp_path, "steer", "steering", {"summary": {"while_coherent": coherent}})
+    written = table(read_results(tmp_path))
+    assert row(written, "neighbours with the same domain")[2:] == ["0.100", "0.500 ± 0.100"]
+    assert row(written, "tokens from a boundary to the switch, chosen")[3] == "–"
+    assert row(written, "flicker, as a share of any order's, all")[2:] == ["1", "0.300 ± 0.010"]
+    assert row(written, "boundaries found")[2:] == ["0.400", "0.700 ± 0.010"]
+    assert row(written, "latents tested")[3] == "1,234"
+    assert row(written, "latents that differ, equal length")[3] == "1"
+    assert row(written, "most gain of the domain")[2:] == ["0.050", "0.200 ± 0.010"]
+
+
+def test_an_evaluation_gives_every_split_its_column(tmp_path):
+    measures = {
+        "all": {"fve_context_mean": {"value": 0.75}, "loss_recovered": {"value": 0.97}},
+        "high": {"fve_context_mean": {"value": 0.25}},
+        "low": {"fve_context_mean": {"value": 0.5}},
+    }
+    result = {
+        "measures": measures,
+        "run": "tsae",
+        "dict_class": T_SAE,
+        "setting": {"dataset": "pile"},
+        "options": {"trainer": 0, "max_tokens": 1000},
+        "provenance": {"started": "2026-01-01"},
+    }
+    (tmp_path / "eval_results.json").write_text(json.dumps(result))
+    written = table(read_results(tmp_path), ["tsae:2", "tsae:0", "tsae:1"])
+    assert rows(written)[0][3:] == ["tsae:2 (T-SAE, all)", "tsae:0 (T-SAE, high)", "tsae:1 (T-SAE, low)"]
+    assert row(written, "FVE")[3:] == ["0.750", "0.250", "0.500"]
+    assert row(written, "cross-entropy")[3:] == ["0.970", "–", "–"]
+
+
+def test_other_files_and_results_of_another_form_are_passed_over(tmp_path, capsys):
+    (tmp_path / "config.json").write_text('{"trainer": {}}')
+    (tmp_path / "list.json").write_text("[1]")
+    (tmp_path / "cut.json").write_text('{"experiment": ')
+    write(tmp_path, "old", "similarity", {})
+    write(tmp_path, "good", "temporal_geometry", geometry(1.0))
+    assert [result.path.name for result in read_results(tmp_path)] == ["good.json"]
+    assert "old.json is left out" in capsys.readouterr().err
+
+
+def test_a_bar_in_a_name_does_not_make_a_column(tmp_path):
+    write(tmp_path, "a", "temporal_geometry", geometry(1.0), column="a|b:0")
+    assert r"a\|b:0" in table(read_results(tmp_path))
+
+
+def test_the_command_writes_the_file(tmp_path):
+    write(tmp_path / "runs", "a", "temporal_geometry", geometry(1.0))
+    output = tmp_path / "docs" / "methods.md"
+    method_table.main(["--checkpoints_path", str(tmp_path / "runs"), "--output", str(output)])
+    assert output.read_text().startswith("| experiment | measure | chance | tsae:0 (T-SAE, high) |")
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--checkpoints_path", "nowhere"], "no folder nowhere"),
+        (["--checkpoints_path", "empty"], "no experiment has written a result in empty"),
+        (
+            ["--checkpoints_path", "full", "--compare", "tsae:1"],
+            "no result is of 'tsae:1': choose from tsae:0",
+        ),
+        (["--compare", "a:0", "a:0"], "names the same thing twice"),
+    ],
+)
+def test_what_cannot_be_shown_is_told_in_one_sentence(tmp_path, monkeypatch, flags, sentence):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    write(tmp_path / "full", "a", "temporal_geometry", geometry(1.0))
+    with pytest.raises(UserError, match=sentence):
+        method_table.main(flags)
