@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dictionary_learning.data_sets import KINDS
+from dictionary_learning.data_sets import KINDS, LABELLED
 from dictionary_learning.dictionary import Dictionary, chunk_slice
 from dictionary_learning.errors import UserError
 from dictionary_learning.options import option
@@ -52,7 +52,7 @@ class ExperimentOptions:
         None, "tokens of a text that are read instead of the run's, special ones included", group="run"
     )
     dataset: str = option(
-        "demo", "demo, finefineweb, wikipedia, mmlu, a local file, or any name on the hub", group="data"
+        "demo", f"{', '.join(LABELLED)}, a local file, or any name on the hub", group="data"
     )
     data_path: str | None = option(
         None, "local copy of the data set (file or folder) in place of the hub", group="data"
