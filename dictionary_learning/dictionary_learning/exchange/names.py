@@ -38,6 +38,12 @@ def context_length(config: Mapping[str, Any]) -> int | None:
     return buffer.get("ctx_len") or buffer.get("context_length") or trainer.get("context_length")
 
 
+def prepends_bos(config: Mapping[str, Any]) -> bool:
+    """Whether a BOS stood in front of each context in training; the demo's model has none."""
+    trainer, buffer = config.get("trainer") or {}, config.get("buffer") or {}
+    return bool(buffer.get("add_bos", True)) and trainer.get("lm_name") != "demo"
+
+
 def public_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """A run's config without what only the machine of the training knows: devices and paths of folders."""
     trainer = {key: value for key, value in config["trainer"].items() if key != "device"}

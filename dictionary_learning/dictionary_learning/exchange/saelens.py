@@ -198,7 +198,7 @@ def _cfg(dictionary: Dictionary, config: Mapping[str, Any], form: Form) -> dict[
         "hook_name": names.hook_name(trainer),
         "hook_head_index": None,
         "context_size": names.context_length(config),
-        "prepend_bos": bool(buffer.get("add_bos", True)) and trainer.get("lm_name") != "demo",
+        "prepend_bos": names.prepends_bos(config),
         "seqpos_slice": [None],
         "model_from_pretrained_kwargs": {},
         "dataset_path": public["buffer"].get("dataset"),
