@@ -47,9 +47,12 @@ def read_plan(written: str) -> list[Step]:
     steps = []
     for record in written.split(RECORD)[:-1]:
         what, output, done, hours, gigabytes, published, *words = record.split(UNIT)[:-1]
-        numbers = [float(number) if number else None for number in (hours, gigabytes)]
-        steps.append(Step(what, output, done == "done", *numbers, published, words))
+        steps.append(Step(what, output, done == "done", _number(hours), _number(gigabytes), published, words))
     return steps
+
+
+def _number(written: str) -> float | None:
+    return float(written) if written else None
 
 
 def check(steps: list[Step]) -> None:

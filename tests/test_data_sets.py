@@ -18,6 +18,7 @@ import yaml
 import zstandard
 
 from dictionary_learning import data_sets
+from dictionary_learning.data_options import from_anywhere
 from dictionary_learning.data_sets import KINDS, LABELLED, PREFERENCES, TEXTS
 from dictionary_learning.options import preset_names, read_preset
 from dictionary_learning.text import DocumentStream
@@ -208,6 +209,11 @@ def test_the_presets_train_on_data_sets_of_the_table():
     places = {*TEXTS, *(entry.hub_id for entry in TEXTS.values())}
     assert {read_preset(name)["dataset"] for name in preset_names()} <= places
     assert TrainOptions().dataset == TEXTS["pile"].hub_id
+
+
+def test_a_run_records_where_its_texts_are_from():
+    assert from_anywhere("pile") == "monology/pile-uncopyrighted"
+    assert from_anywhere("demo") == "demo"
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from dictionary_learning.data_sets import TEXTS
 from dictionary_learning.errors import UserError
 from dictionary_learning.memory import parse_bytes
 from dictionary_learning.options import option
@@ -113,7 +114,9 @@ class DataOptions:
 
 
 def from_anywhere(name: str) -> str:
-    """A model's or data set's local path in full; a hub name or a name of the demo as it is."""
+    """A model's or data set's local path in full, a data set's hub id for its name; others as they are."""
+    if name in TEXTS and TEXTS[name].hub_id is not None:
+        return str(TEXTS[name].hub_id)
     return name if name.startswith("demo") or not Path(name).exists() else str(Path(name).resolve())
 
 
