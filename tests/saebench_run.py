@@ -41,8 +41,9 @@ def language_model(dtype: torch.dtype) -> object:
     vocabulary = {word: i for i, word in enumerate(["<bos>", "<eos>", "<pad>", "<unk>", *words])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    special = {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>"}
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>", unk_token="<unk>"
+        tokenizer_object=tokenizer, name_or_path="tiny", add_bos_token=True, **special
     )
     torch.manual_seed(0)
     shape = {"n_layers": 4, "d_model": WIDTH, "d_head": 8, "n_heads": 4, "n_ctx": 128, "act_fn": "gelu"}
