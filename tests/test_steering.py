@@ -447,6 +447,9 @@ def test_a_judge_of_nothing_but_nonsense_leaves_the_numbers(flags, tmp_path):
     assert {record["success"] for record in result["records"]} == {None}
     assert result["summary"]["steered"][0]["measures"]["nll_added"] is not None
     assert len(list((tmp_path / "out").glob("*.png"))) == 1
+    (page,) = (tmp_path / "out").glob("*.html")
+    n = result["judge"]["asked"]
+    assert f"m, {n:,} answers, failed: {n:,} unreadable answer" in page.read_text(encoding="utf-8")
 
 
 def test_a_judge_that_dies_on_the_way_costs_its_scores_and_nothing_else(flags, monkeypatch):

@@ -9,6 +9,15 @@ from temporal_saes.results import label
 
 Record = Mapping[str, Any]
 TEXT = "text-align: left; min-width: 24rem"
+RULES = {
+    "domain": "for each class of the data set in turn, the most selective one",
+    "random": "at random",
+    "active": "those that fire most often",
+}
+CAPTION = (
+    "Solid: the latents, with 95 % intervals over them. Dashed: random directions of the same length. The "
+    "first panel is the frontier: up is gain, right is coherent, and the numbers are strengths."
+)
 
 
 def steering_page(result: Mapping[str, Any], figure_png: bytes | None = None) -> str:
@@ -21,10 +30,10 @@ def steering_page(result: Mapping[str, Any], figure_png: bytes | None = None) ->
             [
                 ("language model, layer", f"{result['subject']['model']}, {result['subject']['layer']}"),
                 ("mode, positions", f"{options['mode']}, {options['positions']}"),
-                ("latents chosen", "as given" if options["latents"] else options["choose"]),
+                ("latents chosen", "as given" if options["latents"] else RULES[options["choose"]]),
                 ("maxima measured on", f"{corpus['n_tokens']:,} tokens of {options['dataset']}"),
                 ("domain probe", f"{probe['accuracy']:.0%} right of {probe['n_test']} held-out texts"),
-                ("judge", None if judge is None else judge["model"]),
+                ("judge", None if judge is None else _judged(judge)),
             ]
         ),
         element(
@@ -36,10 +45,15 @@ def steering_page(result: Mapping[str, Any], figure_png: bytes | None = None) ->
         ),
         None
         if figure_png is None
-        else image(figure_png, "png", "Gain and cost of steering by strength.", wide=True),
+        else image(figure_png, "png", "Gain and cost of steering by strength.", CAPTION, wide=True),
         *(_latent(one, result) for one in result["latents"]),
     ]
     return page(f"Steering with {result['name']}", [part for part in body if part is not None])
+
+
+def _judged(judge: Mapping[str, Any]) -> str:
+    failures = ", ".join(f"{n:,} {kind}" for kind, n in judge["failures"].items())
+    return f"{judge['model']}, {judge['asked']:,} answers, failed: {failures or 'none'}"
 
 
 def _latent(latent: Mapping[str, Any], result: Mapping[str, Any]) -> Html:
