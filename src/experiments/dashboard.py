@@ -129,7 +129,7 @@ def main(argv: list[str] | None = None) -> None:
         seed=options.seed,
     )
     browser = Browser(
-        name=subject.name,
+        name=_name(subject),
         about=_about(subject, facts, source),
         facts=facts,
         shown=shown,
@@ -277,7 +277,14 @@ def _encode(
         lm_batch_size=options.lm_batch_size,
         cache=False,
     )
-    return [encode_sentence(text, dictionary, columns) for text in activations]
+    pairs = zip(texts, activations, strict=True)
+    return [encode_sentence(text, x, dictionary, columns) for text, x in pairs]
+
+
+def _name(subject: Subject) -> str:
+    """The run, and the split if not all latents are shown."""
+    run = Path(subject.run_name).name
+    return run if subject.split == "all" else f"{run}, {subject.split}"
 
 
 def _about(subject: Subject, facts: LatentFacts, source: _Source) -> dict[str, str]:

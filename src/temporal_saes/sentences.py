@@ -1,6 +1,6 @@
 """Given sentences as a dictionary sees them: the latents of every token, and how alike the tokens are.
 
-    sentences = [encode_sentence(text, dictionary, columns) for text in read_activations(...)]
+    sentences = [encode_sentence(text, x, dictionary, columns) for text, x in zip(texts, activations)]
 
 Shapes: L positions of one text, u usable ones, F latents of the chunk.
 """
@@ -22,6 +22,7 @@ MAX_LATENTS = 40  # of one token in one split; a predicted code has hundreds
 class Sentence(NamedTuple):
     """One text."""
 
+    text: str
     tokens_L: np.ndarray
     usable_L: np.ndarray
     codes: list[
@@ -50,14 +51,16 @@ def read_sentences(path: str | Path) -> list[str]:
 
 
 @torch.no_grad()
-def encode_sentence(text: TextActivations, dictionary: Dictionary, columns: slice) -> Sentence:
+def encode_sentence(
+    text: str, activations: TextActivations, dictionary: Dictionary, columns: slice
+) -> Sentence:
     """The codes of one text, and the similarity matrix of its tokens.
 
     Similarity is the cosine of centred codes of the first split, which is the predicted codes of a
     TemporalSAE and the high-level ones of a T-SAE; of all latents where there are no splits.
     """
-    usable_L = text.tokens.usable_L
-    f_uF = encode_text(dictionary, text.x_LD, usable_L).float().cpu()
+    usable_L = activations.tokens.usable_L
+    f_uF = encode_text(dictionary, activations.x_LD, usable_L).float().cpu()
     splits = dictionary.splits() or {"all": slice(0, dictionary.dict_size)}
     compared, part = next(iter(splits.items()))
     codes: list[list[tuple[int, float]]] = [[] for _ in usable_L]
@@ -76,4 +79,4 @@ def encode_sentence(text: TextActivations, dictionary: Dictionary, columns: slic
             ]
     ordered = [sorted(one, key=lambda pair: -pair[1]) for one in codes]
     kernel_uu = similarity_kernel(f_uF[:, part].numpy()) if len(f_uF) else np.zeros((0, 0))
-    return Sentence(text.tokens.ids_L, usable_L, ordered, kernel_uu, compared)
+    return Sentence(text, activations.tokens.ids_L, usable_L, ordered, kernel_uu, compared)

@@ -61,13 +61,14 @@ function visible(text) {
   return shown.replace(UNSEEN, (sign) => (text.length === 1 || !"\u200c\u200d".includes(sign) ? "�" : sign));
 }
 
-function signs(text) {
-  return visible(text).split(/([↵⇥␣�]+)/).map((part, i) => (i % 2 ? make("i", null, part) : part));
+// The signs that were put in are set apart from what the text says; in one line, if asked for.
+function signs(text, oneLine = false) {
+  const shown = oneLine ? visible(text).replace(/\n/g, "") : visible(text);
+  return shown.split(/([↵⇥␣�]+)/).map((part, i) => (i % 2 ? make("i", null, part) : part));
 }
 
 function word(text) {
-  return make("code", null, ...signs(text.length > 1 ? text.replace(/^ /, "") : text).map((part) =>
-    typeof part === "string" ? part.replace(/\n/g, "") : part));
+  return make("code", null, ...signs(text.length > 1 ? text.replace(/^ /, "") : text, true));
 }
 
 function number(value, digits = 3) {
@@ -223,7 +224,7 @@ function showIndex(index, vocabulary, address) {
 
 // --- tokens in colour ---
 
-function coloured(tokens, first, values, peak, largest, out) {
+function coloured(tokens, first, values, peak, largest, out = null) {
   return tokens.map((text, i) => {
     const position = first + i, value = values.get(position);
     const names = [];
@@ -233,14 +234,14 @@ function coloured(tokens, first, values, peak, largest, out) {
     return make("span", {
       class: names.join(" ") || null, title: out && out.has(position) ? "not read" : number(value || 0),
       style: value ? `--a:${Math.min(1, value / largest).toFixed(2)}` : null,
-    }, ...signs(text));
+    }, ...signs(text, out === null)); // a part of a context is one paragraph
   });
 }
 
 function exampleRow(example, vocabulary, largest, perFile) {
   const values = new Map(example.i.map((position, i) => [position, example.v[i]]));
   const near = coloured(example.t.map((token) => vocabulary[token]), example.f, values, example.p, largest);
-  const before = example.f > 0 ? "… " : "", after = example.f + example.t.length < example.n ? " …" : "";
+  const before = example.f > 0 ? "…" : "", after = example.f + example.t.length < example.n ? "…" : "";
   const tokens = make("button", { type: "button", class: "tokens", "aria-expanded": "false", title: "the whole context" },
     before, ...near, after);
   let whole = null;
@@ -315,6 +316,12 @@ function showLatent(index, vocabulary, record, row) {
         ["steadiness (0 to 1)", alive && number(index.steadiness[row], 2)],
         ["score of the explanation", index.score[row] !== null && number(index.score[row], 2)],
       ]),
+      make("div", { class: "columns" },
+        alive ? make("section", null, make("h3", null, "Activations"), ...histogram(record.histogram.counts, record.histogram.width)) : null,
+        make("section", null, make("h3", null, "Logits raised"), ranked(record.promoted, token)),
+        make("section", null, make("h3", null, "Logits lowered"), ranked(record.suppressed, token))),
+      make("p", { class: "quiet" }, "Logits: its decoder direction through the final norm and the unembedding, " +
+        "when the layers above only pass it on. Heights of the histogram are logarithms."),
       ...(alive ? [
         make("h2", null, "Strongest"),
         make("p", { class: "quiet" }, "The stronger the colour, the larger the activation; a line marks the " +
@@ -324,13 +331,6 @@ function showLatent(index, vocabulary, record, row) {
         ...[...record.parts].reverse().flatMap((part) => part.examples.length ? [
           make("h3", null, `${number(part.range[0])} to ${number(part.range[1])}`), list(part.examples)] : []),
       ] : [make("p", { class: "missing" }, "It is active at no token of these texts: no examples, no histogram.")]),
-      make("h2", null, "What it does"),
-      make("div", { class: "columns" },
-        alive ? make("section", null, make("h3", null, "Activations"), ...histogram(record.histogram.counts, record.histogram.width)) : null,
-        make("section", null, make("h3", null, "Logits raised"), ranked(record.promoted, token)),
-        make("section", null, make("h3", null, "Logits lowered"), ranked(record.suppressed, token))),
-      make("p", { class: "quiet" }, "Logits: its decoder direction through the final norm and the unembedding, " +
-        "when the layers above only pass it on. Heights of the histogram are logarithms."),
       make("h2", null, "Nearest latents"),
       make("div", { class: "columns" },
         make("section", null, make("h3", null, "by direction (cosine)"), ranked(record.decoder, near)),
@@ -395,11 +395,10 @@ function showSentence(index, vocabulary, sentences, at) {
     about.replaceChildren(word(vocabulary[sentence.t[usable[i]]]), " and ", word(vocabulary[sentence.t[usable[j]]]),
       `: ${(sentence.kernel[i][j] / 100).toFixed(2)}`);
   });
-  const names = sentences.map((one) => one.t.filter((_, i) => !one.out.includes(i)).slice(0, 12).map((token) => vocabulary[token]).join("").trim());
   show("Sentences",
     make("div", { class: "tools" }, make("label", { class: "search" }, "Text",
       make("select", { id: "sentence", onchange: (event) => { location.hash = `#sentence=${event.target.value}`; } },
-        ...names.map((name, i) => make("option", { value: String(i), selected: i === at }, visible(name)))))),
+        ...sentences.map((one, i) => make("option", { value: String(i), selected: i === at }, visible(one.name)))))),
     make("div", { class: "sentence" },
       make("section", null, text, make("h3", null, "Strongest latents here"), chips, reading,
         make("p", { class: "quiet" }, "Choose a latent to colour the text by it, or a token to see its latents.")),

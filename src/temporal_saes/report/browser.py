@@ -14,6 +14,7 @@ A page that is read from the disk may not fetch files, but it may load scripts: 
 
 import json
 import math
+import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,6 +91,7 @@ class _Tokens:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._place: dict[int, int] = {}
+        self._text: dict[int, str] = {}
 
     def places(self, ids: Iterable[int]) -> list[int]:
         return [self._place.setdefault(int(i), len(self._place)) for i in ids]
@@ -98,7 +100,9 @@ class _Tokens:
         return token_texts(self._tokenizer, self._place)
 
     def text(self, number: int) -> str:
-        return token_texts(self._tokenizer, [number])[0]
+        if number not in self._text:
+            self._text[number] = token_texts(self._tokenizer, [number])[0]
+        return self._text[number]
 
 
 def _groups(latents: Iterable[int], kind: str) -> Iterable[list[int]]:
@@ -142,16 +146,18 @@ def _index(browser: Browser, tokens: _Tokens) -> dict[str, Any]:
         "split": [facts.split_F[latent] for latent in shown],
         "explanation": [browser.explanations.get(number, "") for number in numbers],
         "score": [browser.scores.get(number) for number in numbers],
-        "tokens": [tokens.places(_strongest_tokens(browser, latent)) for latent in shown],
+        "tokens": [tokens.places(_strongest_tokens(browser, latent, tokens)) for latent in shown],
         **{name: [_short(float(values[latent])) for latent in shown] for name, values in columns.items()},
         "n_sentences": len(browser.sentences),
     }
 
 
-def _strongest_tokens(browser: Browser, latent: int, n: int = 4) -> list[int]:
-    """Different tokens at which the latent is strongest."""
-    top = browser.facts.examples.top(latent, browser.facts.examples.strongest.k)
-    return list(dict.fromkeys(example.tokens[example.peak] for example in top))[:n]
+def _strongest_tokens(browser: Browser, latent: int, tokens: "_Tokens", n: int = 4) -> list[int]:
+    """Tokens of different words at which the latent is strongest."""
+    examples = browser.facts.examples
+    top = [one.tokens[one.peak] for one in examples.top(latent, examples.strongest.k)]
+    of_words = {tokens.text(token).strip(): token for token in reversed(top)}
+    return list(dict.fromkeys(of_words[tokens.text(token).strip()] for token in top))[:n]
 
 
 # --- a page a latent ---
@@ -225,7 +231,9 @@ def _context(browser: Browser, number: int, tokens: _Tokens) -> dict[str, Any]:
 
 
 def _sentence(sentence: Sentence, tokens: _Tokens) -> dict[str, Any]:
+    name = textwrap.shorten(sentence.text, 80, placeholder=" …")
     return {
+        "name": name if name != "…" else sentence.text[:80],
         "t": tokens.places(sentence.tokens_L),
         "out": np.flatnonzero(~sentence.usable_L).tolist(),
         "codes": [[(latent, _short(value)) for latent, value in one] for one in sentence.codes],
