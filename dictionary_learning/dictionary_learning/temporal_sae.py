@@ -206,10 +206,11 @@ class TemporalSAE(Dictionary):
 
     @property
     def n_heads(self) -> int:
-        return self._layers[0].n_heads
+        return self.layers[0].n_heads
 
     @property
-    def _layers(self) -> list[ContextAttention]:
+    def layers(self) -> list[ContextAttention]:
+        """The attention layers, first to last."""
         return list(self.attn_layers)  # type: ignore[arg-type]
 
     @property
@@ -332,7 +333,7 @@ class TemporalSAE(Dictionary):
         residual_BLD = centred_BLD
         recons_BLD = None
         parts, maps = [], []
-        for layer in self._layers:
+        for layer in self.layers:
             z_BLW = self.activations(residual_BLD)
             if graphs:
                 maps.append(layer.graph(z_BLW))

@@ -444,6 +444,8 @@ def trainer_config(options: TrainOptions, d_model: int, seed: int) -> dict[str, 
             "gamma_reg": options.gamma_reg,
             "weight_decay": options.weight_decay,
             "lr_floor": options.lr_floor,
+            "atom_lr": options.atom_lr,
+            "start": options.start,
             "context_length": options.context_length,
         }
     else:

@@ -11,6 +11,7 @@ from typing import Any
 from dictionary_learning.data_options import DataOptions, shown
 from dictionary_learning.errors import UserError
 from dictionary_learning.options import option
+from dictionary_learning.recall_start import STARTS
 from dictionary_learning.temporal_sae import NOVEL_KINDS, check_sizes
 
 BATCH_TOP_K_FAMILY = ("temporal", "matryoshka", "batch_top_k", "top_k")
@@ -43,7 +44,7 @@ ONLY_FOR = {
     **dict.fromkeys(
         (
             *("n_heads", "n_attn_layers", "bottleneck_factor", "sae_diff_type", "tied_weights", "gamma_reg"),
-            *("weight_decay", "lr_floor", "autocast"),
+            *("weight_decay", "lr_floor", "autocast", "atom_lr", "start"),
         ),
         ("attention",),
     ),
@@ -213,6 +214,18 @@ class TrainOptions(DataOptions):
     decay_start: int | None = option(
         None, "step from which the learning rate falls to 0 at the end", group="training"
     )
+    atom_lr: float | None = option(
+        None,
+        "learning rate of the atoms and the bias (attention); that of the rest when left out",
+        group="training",
+    )
+    start: str = option(
+        "random",
+        "first weights (attention): random, or recall, which short runs need; lr and atom_lr are then shares "
+        "of each parameter's first root mean square",
+        choices=STARTS,
+        group="training",
+    )
     lr_floor: float = option(
         0.9,
         "share of the learning rate that its cosine ends with (attention)",
@@ -341,6 +354,7 @@ class TrainOptions(DataOptions):
             "must be the name of a folder",
         )
         self._check_groups()
+        self._require(self.atom_lr is None or self.atom_lr > 0, "atom_lr", "must be positive, such as 3e-2")
         self._require(0 <= self.lr_floor <= 1, "lr_floor", "must lie in [0, 1]: a share of the learning rate")
         if self.lr is None:
             object.__setattr__(self, "lr", LEARNING_RATES[self.arch])

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from dictionary_learning.block import Contexts
 from dictionary_learning.errors import UserError
+from dictionary_learning.recall_start import STARTS, start_at_recall
 from dictionary_learning.sequences import Sequences
 from dictionary_learning.sparse import Encoder, SparseCode, sparse_matmul
 from dictionary_learning.temporal_sae import Prediction, TemporalSAE
@@ -35,6 +36,10 @@ class TemporalAttentionTrainer(Trainer):
         n_heads, n_attn_layers, bottleneck_factor, sae_diff_type, tied_weights: see `TemporalSAE`.
         gamma_reg: strength of the mean norm of novel codes in the loss, for `relu`.
         lr: highest learning rate.
+        atom_lr: that of `D`, `E` and `b`; `lr` when None.
+        start: `random` weights, or `recall`, which short runs need: weights that the first batch chooses
+            (`recall_start`), and learning rates that are shares of each parameter's root mean square at the
+            start, which lies between 0.03 and 100. What is zero then, the attention's biases, stays zero.
         warmup_steps: steps over which it grows.
         lr_floor: share of it that the cosine ends with.
         weight_decay: of AdamW.
@@ -66,6 +71,8 @@ class TemporalAttentionTrainer(Trainer):
         layer: int | None = None,
         lm_name: str | None = None,
         lr: float = 1e-3,
+        atom_lr: float | None = None,
+        start: str = "random",
         warmup_steps: int = 200,
         lr_floor: float = 0.9,
         weight_decay: float = 1e-4,
@@ -79,9 +86,13 @@ class TemporalAttentionTrainer(Trainer):
         submodule_name: str | None = None,
     ) -> None:
         super().__init__(steps, layer, lm_name, seed, device, wandb_name, submodule_name)
+        if start not in STARTS:
+            raise UserError(f"start is {start!r}: choose one of {', '.join(STARTS)}.")
         self.k = k
         self.gamma_reg = gamma_reg
         self.lr = lr
+        self.atom_lr = lr if atom_lr is None else atom_lr
+        self.start = start
         self.warmup_steps = warmup_steps
         self.lr_floor = lr_floor
         self.weight_decay = weight_decay
@@ -103,8 +114,10 @@ class TemporalAttentionTrainer(Trainer):
             context_length=context_length,
         ).to(self.device)
         self.optimizer = torch.optim.AdamW(
-            self.ae.parameters(),
-            lr=lr,
+            [
+                {"params": [parameter], "highest_lr": self.atom_lr if name in ("D", "E", "b") else lr}
+                for name, parameter in self.ae.named_parameters()
+            ],
             betas=self.betas,
             weight_decay=weight_decay,
             fused=self.device.type in ("cpu", "cuda", "mps"),
@@ -116,8 +129,8 @@ class TemporalAttentionTrainer(Trainer):
     @property
     def config(self) -> dict[str, Any]:
         names = (
-            "k gamma_reg lr warmup_steps lr_floor weight_decay threshold_beta threshold_start_step "
-            "encoder_dtype dead_feature_threshold"
+            "k gamma_reg lr atom_lr start warmup_steps lr_floor weight_decay threshold_beta "
+            "threshold_start_step encoder_dtype dead_feature_threshold"
         )
         return (
             super().config
@@ -133,6 +146,10 @@ class TemporalAttentionTrainer(Trainer):
         """
         texts = self._texts(x)
         check_finite(texts.x_TD, step)
+        if step == 0 and self.start == "recall":
+            start_at_recall(self.ae, texts, self.seed)
+            for group in self.optimizer.param_groups:
+                group["highest_lr"] *= float(group["params"][0].detach().square().mean().sqrt())
         loss, novel = self._loss(texts)
         value = check_loss(float(loss.detach()), step)
         loss.backward()
@@ -191,7 +208,9 @@ class TemporalAttentionTrainer(Trainer):
         if not math.isfinite(norm):
             self.optimizer.zero_grad()
             raise UserError(f"the gradient's norm is {norm} at step {step}: try a smaller --lr.")
-        self._set_learning_rate(self.lr, cosine_factor(step, self.steps, self.warmup_steps, self.lr_floor))
+        factor = cosine_factor(step, self.steps, self.warmup_steps, self.lr_floor)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["highest_lr"] * factor
         self.optimizer.step()
         self.optimizer.zero_grad()
 

@@ -1,0 +1,55 @@
+"""A start for short runs: attention that recalls the earlier tokens that are like the current one.
+
+From random weights, the attention of a TemporalSAE needs many millions of tokens before what it predicts is
+better than the mean activation. Where the queries and keys of alike codes are alike, and values pass through
+unchanged, the predicted part is from the first step an average of earlier activations, weighted by how much
+they resemble the current one. Training goes on from there.
+
+Shapes: D model width, W atoms, N width of queries and keys.
+"""
+
+import torch
+
+from dictionary_learning.sequences import Sequences
+from dictionary_learning.temporal_sae import ContextAttention, TemporalSAE
+
+STARTS = ("random", "recall")
+SCALES = tuple(2.0**e for e in range(2, 15))  # of queries and keys; codes are about 1 / (4 D)
+
+
+@torch.no_grad()
+def start_at_recall(ae: TemporalSAE, texts: Sequences, seed: int) -> float:
+    """Set first weights in place: what `texts` say of the mean, of recall and of how sharp it should be.
+
+    `b` becomes their mean. Atoms are doubled: at norm 2 √D, what an atom reads from a direction of its own
+    it writes back in full, since lam = 1 / (4 D). Of every attention layer, `v_ctx` and `c_proj` become the
+    identity, and `q_target` and `k_ctx` one random projection [N, W], at the scale of `SCALES` that
+    predicts `texts` best.
+
+    Args:
+        texts: the first batch, in the units of the weights.
+        seed: of the projection.
+
+    Returns:
+        squared error of the predicted part over the squared norm, of `texts`, at the scales chosen.
+    """
+    ae.b.copy_(texts.x_TD.mean(0))
+    for atoms in (ae.D, *([] if ae.tied_weights else [ae.E])):
+        atoms.mul_(2)
+    generator = torch.Generator().manual_seed(seed)
+    error = float("nan")
+    for layer in ae.layers:
+        for passes in (layer.v_ctx, layer.c_proj):
+            torch.nn.init.eye_(passes.weight)
+        shape = layer.k_ctx.weight.shape
+        projection_NW = torch.randn(shape, generator=generator).to(ae.D) / shape[0] ** 0.5
+        error, scale = min((_error(ae, texts, layer, projection_NW * scale), scale) for scale in SCALES)
+        _error(ae, texts, layer, projection_NW * scale)
+    return error
+
+
+def _error(ae: TemporalSAE, texts: Sequences, layer: ContextAttention, projection_NW: torch.Tensor) -> float:
+    for reads in (layer.q_target, layer.k_ctx):
+        reads.weight.copy_(projection_NW)
+    left_TD = texts.tokens(ae.predict(ae.centred(texts.padded())).residual_BLD)
+    return float(left_TD.square().sum() / texts.x_TD.square().sum())

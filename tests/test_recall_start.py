@@ -1,0 +1,122 @@
+"""The start that short runs of a TemporalSAE need: it recalls, before anything is learnt."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor
+
+from dictionary_learning.errors import UserError
+from dictionary_learning.recall_start import SCALES, start_at_recall
+from dictionary_learning.sequences import Sequences
+from dictionary_learning.temporal_sae import TemporalSAE
+from dictionary_learning.trainers import TemporalAttentionTrainer
+
+D, W = 8, 256
+
+
+def recurring(n: int, length: int, seed: int = 0) -> Tensor:
+    """Texts [n, length, D] of unit vectors out of three that each text has for itself, in random order."""
+    generator = torch.Generator().manual_seed(seed)
+    kinds_N3D = torch.nn.functional.normalize(torch.randn(n, 3, D, generator=generator), dim=-1)
+    which_NL1 = torch.randint(3, (n, length, 1), generator=generator)
+    return kinds_N3D.gather(1, which_NL1.expand(-1, -1, D))
+
+
+def dictionary(**options: object) -> TemporalSAE:
+    return TemporalSAE(D, W, 2, **{"kval_topk": 3, "bottleneck_factor": 2, "seed": 0} | options)  # type: ignore[arg-type]
+
+
+def predicted_share(ae: TemporalSAE, x_NLD: Tensor) -> float:
+    """Of the variance around b, what the predicted part explains."""
+    with torch.no_grad():
+        left_NLD = ae.predict(ae.centred(x_NLD)).residual_BLD
+        return float(1 - left_NLD.square().sum() / (x_NLD - ae.b).square().sum())
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_what_recurs_is_predicted_from_the_first_step_on(tied: bool) -> None:
+    ae, x_NLD = dictionary(tied_weights=tied), recurring(6, 24)
+    texts = Sequences.of(x_NLD)
+    random = predicted_share(ae, x_NLD)
+    error = start_at_recall(ae, texts, seed=0)
+    # of 24 tokens 21 have been seen before, and the random projection tells three directions apart
+    assert predicted_share(ae, x_NLD) > max(0.75, random + 0.3)
+    assert error == pytest.approx(
+        float(ae.predict(ae.centred(x_NLD)).residual_BLD.square().sum() / x_NLD.square().sum()), rel=1e-4
+    )
+
+
+def test_the_start_is_the_mean_full_atoms_and_alike_queries_and_keys() -> None:
+    ae, x_NLD = dictionary(), recurring(4, 12)
+    before_WD = ae.D.detach().clone()
+    start_at_recall(ae, Sequences.of(x_NLD), seed=0)
+    torch.testing.assert_close(ae.b[0], x_NLD.flatten(0, 1).mean(0))
+    torch.testing.assert_close(ae.D, 2 * before_WD)
+    # what an atom reads of its own direction it writes back: lam |D|^2 is 1, on average over atoms
+    assert float(ae.lam * ae.D.square().sum(1).mean()) == pytest.approx(1, rel=0.1)
+    (layer,) = ae.layers
+    torch.testing.assert_close(layer.q_target.weight, layer.k_ctx.weight, rtol=0, atol=0)
+    torch.testing.assert_close(layer.v_ctx.weight, torch.eye(W), rtol=0, atol=0)
+    torch.testing.assert_close(layer.c_proj.weight, torch.eye(W), rtol=0, atol=0)
+
+
+def test_the_sharpness_is_the_best_of_those_tried() -> None:
+    ae, x_NLD = dictionary(), recurring(4, 12)
+    texts = Sequences.of(x_NLD)
+    error = start_at_recall(ae, texts, seed=0)
+    (layer,) = ae.layers
+    chosen_NW = layer.k_ctx.weight.detach().clone()
+    errors = []
+    for factor in (1 / 4, 1 / 2, 1, 2, 4):
+        with torch.no_grad():
+            for reads in (layer.q_target, layer.k_ctx):
+                reads.weight.copy_(chosen_NW * factor)
+        left_NLD = ae.predict(ae.centred(x_NLD)).residual_BLD
+        errors.append(float(left_NLD.square().sum() / x_NLD.square().sum()))
+    assert min(errors) == pytest.approx(errors[2])
+    assert errors[2] == pytest.approx(error)
+    assert SCALES[0] < float(chosen_NW.square().mean().sqrt() * len(chosen_NW) ** 0.5) < SCALES[-1]
+
+
+def test_two_layers_start_so_that_the_second_takes_what_the_first_left() -> None:
+    one, two, x_NLD = dictionary(), dictionary(n_attn_layers=2), recurring(6, 24)
+    for ae in (one, two):
+        start_at_recall(ae, Sequences.of(x_NLD), seed=0)
+    assert predicted_share(two, x_NLD) > predicted_share(one, x_NLD)
+
+
+def trainer(**options: object) -> TemporalAttentionTrainer:
+    sizes = {"steps": 12, "activation_dim": D, "width": W, "k": 3, "n_heads": 2, "bottleneck_factor": 2}
+    chosen = {"start": "recall", "lr": 0.01, "atom_lr": 0.1, "seed": 0, "device": "cpu", "warmup_steps": 1}
+    return TemporalAttentionTrainer(**sizes | chosen | options)  # type: ignore[arg-type]
+
+
+def test_learning_rates_are_shares_of_what_each_parameter_starts_with() -> None:
+    one = trainer()
+    one.update(0, recurring(4, 12))
+    by_name = dict(zip((n for n, _ in one.ae.named_parameters()), one.optimizer.param_groups, strict=True))
+    # the identity of 256 rows has a root mean square of 1 / 16, atoms one of 2
+    assert by_name["attn_layers.0.v_ctx.weight"]["lr"] == pytest.approx(0.01 / 16)
+    assert by_name["D"]["lr"] == pytest.approx(0.1 * 2, rel=0.05)
+    assert by_name["attn_layers.0.c_proj.bias"]["lr"] == 0
+    plain = trainer(start="random")
+    plain.update(0, recurring(4, 12))
+    assert {group["lr"] for group in plain.optimizer.param_groups} == {0.01, 0.1}
+
+
+def test_a_run_that_goes_on_is_the_run_that_was_not_stopped() -> None:
+    whole, batches = trainer(), [recurring(4, 12, seed) for seed in range(4)]
+    for step in range(2):
+        whole.update(step, batches[step])
+    state = copy.deepcopy(whole.state_dict())
+    again = trainer()
+    again.load_state_dict(state)
+    for step in (2, 3):
+        assert whole.update(step, batches[step]) == again.update(step, batches[step])
+    torch.testing.assert_close(whole.ae.state_dict(), again.ae.state_dict(), rtol=0, atol=0)
+
+
+def test_an_unknown_start_is_refused() -> None:
+    with pytest.raises(UserError, match="start is 'warm': choose one of random, recall"):
+        trainer(start="warm")
