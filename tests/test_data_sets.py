@@ -23,7 +23,7 @@ from dictionary_learning.data_sets import KINDS, LABELLED, PREFERENCES, TEXTS
 from dictionary_learning.options import preset_names, read_preset
 from dictionary_learning.text import DocumentStream
 from dictionary_learning.train_options import TrainOptions
-from temporal_saes.labelled_data import load_labelled
+from temporal_saes.labelled_data import built_in_categories, load_labelled
 from temporal_saes.preference_data import load_pairs
 
 ROOT = Path(__file__).parents[1]
@@ -220,6 +220,11 @@ def test_a_run_records_where_its_texts_are_from():
 def test_the_documentation_has_the_table(kind):
     page = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
     assert data_sets.table(kind) in page
+
+
+def test_the_documentation_counts_the_articles_with_a_class():
+    page = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
+    assert f"97 + {len(built_in_categories()) - 97} well-known articles" in page
 
 
 def test_the_module_prints_every_table(capsys):
