@@ -277,7 +277,7 @@ class Interpretation:
                 len(sample.latent_K),
                 n_top=max(1, options.n_top),
                 n_weighted=max(1, options.n_weighted),
-                per_quantile=-(-2 * options.n_test // N_PARTS),
+                per_quantile=2 * options.n_test,  # strong parts have few, so that weak ones fill up
                 window=options.window,
                 seed=options.seed,
             )
@@ -456,9 +456,6 @@ class Interpretation:
         """The windows a latent was explained from, as a person reads them."""
         shown = self.materials[k].shown
         return explain_question(shown, self._decode)[0]["content"] if shown else ""
-
-
-N_PARTS = 5  # of a latent's range, from which windows are asked about in turns
 
 
 def in_turns(groups: Sequence[Sequence[Example]]) -> list[Example]:

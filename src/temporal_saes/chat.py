@@ -28,6 +28,7 @@ import urllib.request
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
@@ -264,12 +265,17 @@ class ChatServer(Chat):
         for _ in range(min(self.workers, len(conversations))):
             threading.Thread(target=work, daemon=True).start()
         completions: dict[int, Completion] = {}
-        while len(completions) < len(conversations):
-            i, completion = finished.get()
-            if isinstance(completion, Exception):
-                raise completion
-            completions[i] = completion
-            done(i, completion)
+        try:
+            while len(completions) < len(conversations):
+                i, completion = finished.get()
+                if isinstance(completion, Exception):
+                    raise completion
+                completions[i] = completion
+                done(i, completion)
+        finally:  # nothing more is paid for after an interruption
+            with suppress(queue.Empty):
+                while True:
+                    waiting.get_nowait()
         return [completions[i] for i in range(len(conversations))]
 
     def _complete(self, conversation: Conversation) -> Completion:
@@ -606,8 +612,9 @@ class LocalChat(Chat):
             return [Completion(None, OVER_BUDGET)] * len(batch)
         self.budget.settle(reserved, None)  # nothing else runs, so it is there still when it is counted
         texts = self.lm.generate([prompts[i] for i in batch], max_new_tokens=self.max_tokens)
-        answers = token_ids(self.lm.tokenizer, texts)
-        usages = [Usage(lengths[i], len(ids)) for i, ids in zip(batch, answers, strict=True)]
+        # a text that was cut within a character has more tokens when it is read again
+        counts = [min(len(ids), self.max_tokens) for ids in token_ids(self.lm.tokenizer, texts)]
+        usages = [Usage(lengths[i], count) for i, count in zip(batch, counts, strict=True)]
         for usage in usages:
             self.budget.count(usage)
         return [Completion(text, None, usage) for text, usage in zip(texts, usages, strict=True)]
