@@ -25,6 +25,7 @@ def write(folder: Path, name: str, experiment: str, content: dict[str, Any], **g
         "run_name": run,
         "chunk": int(chunk or 2),
         "split": "high" if chunk == "0" else "all",
+        "context_length": given.get("context_length", 128),
         "dict_class": given.get("dict_class", "baseline_model" if baseline else T_SAE),
         "trainer_folder": None if baseline else f"trainer_{given.get('trainer', 0)}",
     }
@@ -89,7 +90,7 @@ def test_other_settings_never_share_a_row_and_are_named(tmp_path):
     written = table(read_results(tmp_path))
     assert [name.split()[0] for name in rows(written)[0][3:]] == ["other:0", "third:0", "tsae:0"]
     assert row(written, "effective rank")[3:] == ["2.000 ± 0.500", "–", "1.000 ± 0.500"]
-    assert "Left out, as most columns have another setting: fewer.json." in written
+    assert "Left out, as another setting has more columns or is newer: fewer.json." in written
 
 
 def test_data_sets_have_rows_of_their_own(tmp_path):
@@ -97,6 +98,16 @@ def test_data_sets_have_rows_of_their_own(tmp_path):
     write(tmp_path, "b", "temporal_geometry", geometry(2.0), dataset="mmlu")
     titles = [one[0] for one in rows(table(read_results(tmp_path))) if one[1] == "effective rank"]
     assert titles == ["temporal_geometry, demo", "temporal_geometry, mmlu"]
+
+
+def test_contexts_of_another_length_have_rows_of_their_own(tmp_path):
+    write(tmp_path, "a", "temporal_geometry", geometry(1.0), column="tsae:0")
+    write(tmp_path, "b", "temporal_geometry", geometry(2.0), column="tfa:0", context_length=500)
+    found = [[one[0], *one[3:]] for one in rows(table(read_results(tmp_path))) if one[1] == "effective rank"]
+    assert found == [
+        ["temporal_geometry, demo, contexts of 128", "–", "1.000 ± 0.500"],
+        ["temporal_geometry, demo, contexts of 500", "2.000 ± 0.500", "–"],
+    ]
 
 
 def test_probing_takes_ten_latents_a_class_or_what_is_nearest(tmp_path):
@@ -145,7 +156,7 @@ def test_an_evaluation_gives_every_split_its_column(tmp_path):
         "measures": measures,
         "run": "tsae",
         "dict_class": T_SAE,
-        "setting": {"dataset": "pile"},
+        "setting": {"dataset": "pile", "context_length": 128},
         "options": {"trainer": 0, "max_tokens": 1000},
         "provenance": {"started": "2026-01-01"},
     }

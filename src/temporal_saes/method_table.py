@@ -4,9 +4,9 @@
     python -m temporal_saes.method_table --checkpoints_path runs/demo --compare tsae:0 tsae:1 matryoshka:0
 
 Nothing is computed anew: a column is a run's chunk, a row a number of an experiment. Only results of the same
-options stand in a row; of an experiment with several settings of a data set the one that most columns have is
-taken, and the others are named below the table. A result of several trainers (seeds) is their mean ± standard
-deviation, any other the experiment's own mean ± half of its 95 % interval.
+options and the same length of contexts stand in a row; of an experiment with several settings of a data set
+the one that most columns have is taken, and the others are named below the table. A result of several trainers
+(seeds) is their mean ± standard deviation, any other the experiment's own mean ± half of its 95 % interval.
 """
 
 import json
@@ -64,6 +64,7 @@ class Result(NamedTuple):
     trainer: str
     experiment: str
     dataset: str
+    context_length: int  # tokens; what is found depends on it
     setting: str  # the options, to tell settings apart
     started: str
     numbers: list[Number]
@@ -134,6 +135,7 @@ def _results(content: Mapping[str, Any], path: Path) -> Iterator[Result]:
             str(subject["trainer_folder"]),
             content["experiment"],
             options["dataset"],
+            subject["context_length"],
             json.dumps(options, sort_keys=True),
             str(content.get("provenance", {}).get("started", "")),
             list(EXPERIMENTS[content["experiment"]](content)),
@@ -149,6 +151,7 @@ def _results(content: Mapping[str, Any], path: Path) -> Iterator[Result]:
                 f"trainer_{content['options']['trainer']}",
                 "evaluation",
                 content["setting"]["dataset"],
+                content["setting"]["context_length"],
                 json.dumps({**content["setting"], "n": content["options"]["max_tokens"]}, sort_keys=True),
                 str(content.get("provenance", {}).get("started", "")),
                 list(_evaluation(content["measures"][split])),
@@ -286,15 +289,20 @@ def table(results: Sequence[Result], compare: Sequence[str] | None = None) -> st
     ]
     left_out: list[Result] = []
     for experiment in _ORDER:
-        for dataset in sorted({result.dataset for result in results if result.experiment == experiment}):
-            of_both = [r for r in results if (r.experiment, r.dataset) == (experiment, dataset)]
-            taken = _one_setting(of_both)
-            left_out += [result for result in of_both if result not in taken]
-            lines += _rows(f"{experiment}, {dataset}", taken, columns)
+        places = sorted({(r.dataset, r.context_length) for r in results if r.experiment == experiment})
+        for dataset, length in places:
+            title = f"{experiment}, {dataset}"
+            if [name for name, _ in places].count(dataset) > 1:
+                title += f", contexts of {length}"
+            here = (experiment, dataset, length)
+            of_all = [r for r in results if (r.experiment, r.dataset, r.context_length) == here]
+            taken = _one_setting(of_all)
+            left_out += [result for result in of_all if result not in taken]
+            lines += _rows(title, taken, columns)
     notes = [
         "± is the standard deviation over trainers (seeds) where a column has several of them, else half of "
         "the 95 % interval that the experiment gives; – is what a column has no result of.",
-        *(f"Left out, as most columns have another setting: {result.path.name}." for result in left_out),
+        *(f"Left out, as another setting has more columns or is newer: {r.path.name}." for r in left_out),
     ]
     return "\n".join(lines) + "\n\n" + "\n".join(f"- {note}" for note in dict.fromkeys(notes)) + "\n"
 
