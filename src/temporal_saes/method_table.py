@@ -6,7 +6,7 @@
 Nothing is computed anew: a column is a run's chunk, a row a number of an experiment. Only results of the same
 options and the same length of contexts stand in a row; of an experiment with several settings of a data set
 the one that most columns have is taken, and the others are named below the table. A result of several seeds
-(trainers) is their mean ± standard deviation, any other the experiment's own mean ± half of its 95 % interval.
+(trainers) is their mean ± standard deviation, any other the experiment's mean ± half of its 95 % interval.
 """
 
 import json
