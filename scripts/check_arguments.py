@@ -129,7 +129,7 @@ def _architectures(module: ModuleType) -> list[str] | None:
     return of_script.get(module.__name__.rpartition(".")[2])
 
 
-def _options_class(module: ModuleType) -> type:
+def _options_class(module: ModuleType) -> Any:
     """The options of a script: those that it defines, or else takes from the module beside it."""
     found = [
         value for name, value in vars(module).items() if name.endswith("Options") and is_dataclass(value)
