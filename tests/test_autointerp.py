@@ -441,7 +441,7 @@ def test_a_budget_ends_a_run_before_it_is_passed_and_a_larger_one_goes_on(flags,
         said = capsys.readouterr().err
         assert "of --max_cost_tokens 9,000 are left" in said
         assert "enough for about" in said
-        assert "stopped (over budget)" in said
+        assert "as --max_cost_tokens is used up" in said
         assert len(result["latents"]) == 6  # offline scores of all
         more = run_main(flags, *served(server, "--max_cost_tokens", "900000"))
         assert more == folder

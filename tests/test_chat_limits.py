@@ -84,6 +84,24 @@ def test_a_call_that_runs_out_of_time_counts_as_read_by_the_server():
     assert (budget.prompt, budget.answer, budget.estimated_calls) == (16, 0, 1)
 
 
+def test_an_answer_in_no_form_counts_as_paid_and_a_busy_server_as_free():
+    answers = [(429, {}, b""), (500, {}, b""), b"<html>", said("1", 7, 1)]
+    with serving(lambda i, body: answers[i]) as server:
+        budget = TokenBudget()
+        (answer,) = client(server, attempts=4, budget=budget).ask([question("b" * 35)], number)
+    assert answer.value == 1
+    assert (budget.prompt, budget.answer, budget.estimated_calls) == (16 + 7, 1, 1)
+
+
+def test_a_server_that_takes_the_key_no_more_is_not_asked_on():
+    with serving(lambda i, body: (401, {}, b"")) as server:
+        asked = client(server, workers=1, give_up_after=3)
+        answers = asked.ask([question(str(i)) for i in range(6)], number)
+        kinds = [answer.failure for answer in answers]
+        assert kinds == [chat.DENIED] * 3 + [chat.NOT_ASKED] * 3
+        assert len(server.requests) == 3
+
+
 def test_a_local_model_counts_its_tokens_and_keeps_to_a_budget(tiny_lm_folder):
     lm = LanguageModel.load(str(tiny_lm_folder), device="cpu")
     lm.tokenizer.chat_template = TEMPLATE

@@ -24,7 +24,16 @@ from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.progress import SECONDS_BETWEEN_LINES, say
 from dictionary_learning.utils import check_width
 from temporal_saes.autointerp_options import AutointerpOptions
-from temporal_saes.chat import LOCAL_BATCH, OVER_BUDGET, PUT_OFF, Answer, Conversation, tally
+from temporal_saes.chat import (
+    LOCAL_BATCH,
+    NOT_ASKED,
+    OUT_OF_TIME,
+    OVER_BUDGET,
+    PUT_OFF,
+    Answer,
+    Conversation,
+    tally,
+)
 from temporal_saes.chat_journal import RecordedChat
 from temporal_saes.cli import Subject
 from temporal_saes.codes import CodesOfContexts, codes_of_texts
@@ -57,6 +66,11 @@ from temporal_saes.token_budget import estimate_tokens
 TYPICAL_EXPLANATION = "word " * 25  # in estimates, where the explanation is not known yet
 TOKENS_OF_EXPLANATION, TOKENS_OF_LIST = 45, 25  # of typical answers
 TOO_FEW = "too few windows"
+WHY_STOPPED = {
+    NOT_ASKED: "the server keeps failing",
+    OVER_BUDGET: "--max_cost_tokens is used up",
+    OUT_OF_TIME: "--time_limit is over",
+}
 
 
 @dataclass(frozen=True)
@@ -304,8 +318,8 @@ class Interpretation:
         if self.stopped is not None:
             n = sum(self.is_complete(record) for record in self.records)
             say(
-                f"stopped ({self.stopped}) after {n} of {len(self.records)} latents: the same command goes "
-                f"on where this one stopped."
+                f"stopped after {n} of {len(self.records)} latents, as {WHY_STOPPED[self.stopped]}: the same "
+                f"command goes on from there."
             )
 
     @staticmethod

@@ -52,6 +52,7 @@ LOCAL_BATCH = 16  # conversations that a local model continues at a time
 
 TIMEOUT, UNREACHABLE, RATE_LIMIT, SERVER_ERROR = "timeout", "unreachable", "rate limit", "server error"
 REJECTED, REFUSAL, UNREADABLE = "request rejected", "refusal", "unreadable answer"
+DENIED = "access denied"
 NOT_ASKED, TOO_LONG = "not asked", "question too long"
 OVER_BUDGET, OUT_OF_TIME = "over budget", "out of time"
 PUT_OFF = {NOT_ASKED, OVER_BUDGET, OUT_OF_TIME}
@@ -303,7 +304,7 @@ class ChatServer(Chat):
                     self._failed_in_a_row = 0
                 return completion
         assert trouble is not None
-        if trouble.passes:
+        if trouble.passes or trouble.kind == DENIED:
             self._count(trouble)
         return Completion(None, trouble.kind)
 
@@ -334,7 +335,7 @@ class ChatServer(Chat):
             usage = completion.usage or Usage(prompt, estimate_text(completion.text or ""), estimated=True)
             return completion._replace(usage=usage)
         except _Trouble as trouble:
-            if trouble.kind == TIMEOUT:  # the server may have read it all, and been at work
+            if trouble.paid:
                 usage = Usage(prompt, 0, estimated=True)
             raise
         finally:
@@ -363,6 +364,7 @@ class ChatServer(Chat):
                 TIMEOUT,
                 f"did not answer within {seconds:g} seconds: see that it runs, or raise "
                 f"--{self.role}_timeout.",
+                paid=True,
             ) from None
 
     def _read(self, request: urllib.request.Request, seconds: float) -> bytes:
@@ -387,7 +389,9 @@ class ChatServer(Chat):
                 UNREACHABLE, f"cannot be reached ({reason}): start it, or check --{self.role}_url."
             ) from None
         if len(content) > MAX_BYTES:
-            raise _Trouble(SERVER_ERROR, f"sent more than {MAX_BYTES:,} bytes: check --{self.role}_url.")
+            raise _Trouble(
+                SERVER_ERROR, f"sent more than {MAX_BYTES:,} bytes: check --{self.role}_url.", paid=True
+            )
         return content
 
     def _http_trouble(self, error: urllib.error.HTTPError) -> "_Trouble":
@@ -406,7 +410,7 @@ class ChatServer(Chat):
         if error.code in (408, 409, 425) or error.code >= 500:
             return _Trouble(SERVER_ERROR, f"{answer}: see what it logs.")
         if error.code in (401, 403):
-            return _Trouble(REJECTED, f"{answer}: give its key in {KEY_VARIABLE}.", passes=False)
+            return _Trouble(DENIED, f"{answer}: give its key in {KEY_VARIABLE}.", passes=False)
         return _Trouble(REJECTED, f"{answer}: check --{self.role}_url and --{self.role}_model.", passes=False)
 
     def _adapt(self, trouble: "_Trouble") -> bool:
@@ -429,11 +433,14 @@ class _Trouble(Exception):  # noqa: N818
         told: what the server did, as the end of a sentence.
         passes: whether another attempt may do better.
         wait: seconds that the server asks to wait.
+        paid: whether the server may have read the question and been at work.
     """
 
-    def __init__(self, kind: str, told: str, *, passes: bool = True, wait: float | None = None) -> None:
+    def __init__(
+        self, kind: str, told: str, *, passes: bool = True, wait: float | None = None, paid: bool = False
+    ) -> None:
         super().__init__(told)
-        self.kind, self.told, self.passes, self.wait = kind, told, passes, wait
+        self.kind, self.told, self.passes, self.wait, self.paid = kind, told, passes, wait, paid
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -533,6 +540,7 @@ def _completion(content: bytes) -> Completion:
         raise _Trouble(
             SERVER_ERROR,
             "does not answer with a chat completion of OpenAI's form: see that its address is right.",
+            paid=True,
         ) from None
     if refusal or choice.get("finish_reason") == "content_filter":
         return Completion(None, REFUSAL, _usage(body))

@@ -70,12 +70,11 @@ class TokenBudget:
         """A call for which so many were reserved is over; None: it cost nothing."""
         with self._lock:
             self._reserved -= reserved
-        if usage is not None:
-            self.count(usage)
+            if usage is not None:
+                self.prompt += usage.prompt
+                self.answer += usage.answer
+                self.estimated_calls += usage.estimated
 
     def count(self, usage: Usage) -> None:
-        """Tokens were spent."""
-        with self._lock:
-            self.prompt += usage.prompt
-            self.answer += usage.answer
-            self.estimated_calls += usage.estimated
+        """Tokens were spent for which nothing was reserved."""
+        self.settle(0, usage)
