@@ -1,0 +1,143 @@
+"""Temporal Feature Analysis against SAEs of the same size: the table of arXiv 2511.01836 on the demo's texts.
+
+    python benchmarks/temporal_feature_analysis.py
+
+SmolLM2 layer 15; a TemporalSAE of 2,304 atoms with 20 novel ones a token, and BatchTopK and TopK SAEs with
+2,304 latents and the same k, all three from the demo preset of `train_attention.py` on the same tokens, three
+seeds. Evaluated on the same held-out documents; the geometry is that of `temporal_geometry.py`, the event
+boundaries those of `similarity.py`. What is finished is not done again. Writes
+benchmarks/results/temporal_feature_analysis.json and .md.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from machine import machine_facts
+from trained_runs import evaluate_all, folders, markdown, record, train, untrained
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+from dictionary_learning import cli
+from dictionary_learning.train_command import new_options
+from experiments import similarity, temporal_geometry
+
+RESULTS = Path(__file__).parent / "results"
+METHODS = {"attention": "TFA", "batch_top_k": "BatchTopK", "top_k": "TopK"}
+EVALUATION = "tfa_eval.json"
+PARTS = {"predicted": 0, "novel": 1}
+CONTEXT = 128  # tokens: the batches of the baselines are the contexts of the TemporalSAE, one by one
+
+
+def flags_of(arch: str, flags: dict) -> dict:
+    """The flags of a baseline: the sizes, steps and tokens that the preset has for the TemporalSAE."""
+    if arch == "attention":
+        return flags
+    tfa, _ = new_options(flags | {"arch": "attention", "run_name": "x"}, "demo", ["attention"])
+    same = {"dict_size": tfa.dict_size, "k": tfa.k, "steps": tfa.steps}
+    return flags | same | {"batch_size": tfa.batch_size * CONTEXT, "decay_start": tfa.steps * 4 // 5}
+
+
+def geometry_path(trainer: Path, chunk: int) -> Path | None:
+    return next((trainer / "geometry").glob(f"*chunk{chunk}.json"), None)
+
+
+def measure_geometry(runs: Path, n_texts: int) -> None:
+    for path in folders(runs, ["attention"]):
+        for chunk in PARTS.values():
+            if geometry_path(path, chunk) is None:
+                where = ["--checkpoints_path", str(runs), "--run_name", path.parent.name]
+                where += ["--trainer", path.name.split("_")[1], "--chunk", str(chunk)]
+                temporal_geometry.main(
+                    [*where, "--output_dir", str(path / "geometry"), "--n_texts", str(n_texts)]
+                )
+
+
+def boundaries_path(runs: Path, seed: int) -> Path:
+    return runs / f"boundaries_{seed}"
+
+
+def measure_boundaries(runs: Path, n_seeds: int) -> None:
+    for seed in range(n_seeds):
+        folder = boundaries_path(runs, seed)
+        if not list(folder.glob("*.json")):
+            compare = ["attention:0", "attention:1", "batch_top_k:2", "top_k:2"]
+            compare += ["baseline_model"] if seed == 0 else []
+            where = ["--checkpoints_path", str(runs), "--trainer", str(seed), "--output_dir", str(folder)]
+            similarity.main([*where, "--compare", *compare])
+
+
+def collect(runs: Path) -> dict[str, dict[str, list[float]]]:
+    """{method or part: {measure: [one value a seed]}}"""
+    table: dict[str, dict[str, list[float]]] = {}
+    for path in folders(runs, METHODS):
+        measures = json.loads((path / EVALUATION).read_text())["measures"]
+        name = METHODS[path.parent.name]
+        _add(table, name, _reconstruction(measures["all"]) | {"L0": measures["all"]["l0"]["value"]})
+        if path.parent.name != "attention":
+            _add(table, name, {"alive": measures["all"]["alive"]["value"]})
+            continue
+        _add(table, name, {"cosine of the parts": measures["all"]["cosine_of_parts"]["value"]})
+        for part, chunk in PARTS.items():
+            of_part = measures[part]
+            values = _reconstruction(of_part) | {
+                "L0": of_part["l0"]["value"],
+                "alive": of_part["alive"]["value"],
+                "share of the norm": of_part["norm_share"]["value"],
+                "share of the energy": of_part["energy_share"]["value"],
+            }
+            found = geometry_path(path, chunk)
+            assert found is not None
+            result = json.loads(found.read_text())
+            values |= {
+                "effective rank, a text": result["effective_rank"]["mean"],
+                "effective rank, all texts": result["all_texts"]["effective_rank"],
+                "tortuosity": result["tortuosity"]["mean"],
+            }
+            _add(table, f"TFA, {part} alone", values)
+    return table
+
+
+def _reconstruction(measures: dict) -> dict[str, float]:
+    return {"NMSE": measures["nmse"]["value"], "variance explained": measures["fve_global"]["value"]}
+
+
+def _add(table: dict[str, dict[str, list[float]]], name: str, values: dict[str, float]) -> None:
+    for measure, value in values.items():
+        table.setdefault(name, {}).setdefault(measure, []).append(value)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=Path, default=Path("runs/temporal_feature_analysis"))
+    parser.add_argument("--max_tokens", type=int, default=600_000, help="training tokens read once")
+    parser.add_argument("--eval_tokens", type=int, default=30_000, help="held-out tokens")
+    parser.add_argument("--n_texts", type=int, default=200, help="texts of the geometry")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    args = parser.parse_args()
+    flags = {
+        "max_tokens": args.max_tokens,
+        "document_tokens": 1_000_000,  # whole documents
+        "seeds": tuple(args.seeds),
+        "memory": "4GB",
+        "activations": str(args.runs / "activations"),
+    }
+    missing = untrained(args.runs, METHODS, len(args.seeds))
+    if missing:
+        record(flags)
+    for arch in missing:
+        train(arch, flags_of(arch, flags), args.runs)
+    evaluate_all(folders(args.runs, METHODS), EVALUATION, args.eval_tokens, loss_tokens=0)
+    measure_geometry(args.runs, args.n_texts)
+    measure_boundaries(args.runs, len(args.seeds))
+    table = collect(args.runs)
+    RESULTS.mkdir(exist_ok=True)
+    settings = {key: str(value) for key, value in vars(args).items()}
+    content = {"machine": machine_facts(), "settings": settings, "table": table}
+    (RESULTS / "temporal_feature_analysis.json").write_text(json.dumps(content, indent=2) + "\n")
+    (RESULTS / "temporal_feature_analysis.md").write_text(markdown(table))
+    print(markdown(table))
+
+
+if __name__ == "__main__":
+    cli.run(main)
