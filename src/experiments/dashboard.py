@@ -3,7 +3,7 @@
     python src/experiments/dashboard.py --run_name demo
     python src/experiments/dashboard.py --run_name demo --activations cache --part eval --max_tokens 30000
     python src/experiments/dashboard.py --run_name demo --texts sentences.txt --latents 3 14 15
-    python src/experiments/dashboard.py --run_name demo --neuronpedia my-set
+    python src/experiments/dashboard.py --run_name demo --neuronpedia tsae-4k --neuronpedia_model smollm2-135m
 
 Open index.html from the disk or from any web server: nothing is loaded from elsewhere and nothing has to
 be built. The index lists the latents with density, split, explanation and score, to be searched, sorted and
@@ -21,6 +21,7 @@ result of SAEBench's autointerp evaluation at --scores.
 """
 
 import dataclasses
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -40,11 +41,14 @@ from temporal_saes.codes import CodesOfContexts, codes_of_store, codes_of_texts
 from temporal_saes.explanations import find_explanations, read_scores
 from temporal_saes.latent_facts import LatentFacts, study
 from temporal_saes.latent_smoothness import LatentSmoothness
+from temporal_saes.neuronpedia import Place, Words, write_neuronpedia
 from temporal_saes.report.browser import Browser, write_browser
 from temporal_saes.sentences import Sentence, encode_sentence, read_sentences
 
 EXPERIMENT = "dashboard"
 SHORT_TEXT = 16  # tokens; texts are not shorter on average
+EXPLANATION_METHOD = "temporal_saes_autointerp"
+SET_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,13 @@ class DashboardOptions(ExperimentOptions):
         None, "result of SAEBench's autointerp evaluation, for the scores of explanations", group="pages"
     )
     neuronpedia: str | None = option(
-        None, "write the files that Neuronpedia takes, too, under this name of the set", group="pages"
+        None, "write the files that Neuronpedia takes, too, for a set of this name", group="neuronpedia"
+    )
+    neuronpedia_model: str | None = option(
+        None, "id of the language model on Neuronpedia, such as gemma-2-2b", group="neuronpedia"
+    )
+    explained_by: str | None = option(
+        None, "the model that wrote the explanations, as Neuronpedia names it", group="neuronpedia"
     )
     overwrite: bool = option(False, "replace a browser that is in the output folder", group="result")
 
@@ -83,6 +93,12 @@ class DashboardOptions(ExperimentOptions):
         for name in ("max_tokens", "n_top", "per_quantile"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name} {getattr(self, name)} is too small: give at least 1.")
+        if self.neuronpedia is not None and not SET_NAME.fullmatch(self.neuronpedia):
+            raise UserError(
+                f"--neuronpedia {self.neuronpedia} is no name of a set: use small letters, digits and dashes."
+            )
+        if self.neuronpedia is not None and self.neuronpedia_model is None:
+            raise UserError("--neuronpedia needs --neuronpedia_model, the id of the language model there.")
         if self.part not in ("train", "eval", "all"):
             raise UserError(f"--part {self.part} does not exist: give train, eval or all.")
 
@@ -307,6 +323,16 @@ def _write(
     shutil.rmtree(part, ignore_errors=True)
     try:
         write_browser(part, browser, lm.tokenizer)
+        if options.neuronpedia is not None and options.neuronpedia_model is not None:
+            write_neuronpedia(
+                part / "neuronpedia",
+                browser.facts,
+                browser.shown,
+                Place(options.neuronpedia_model, subject.layer, options.neuronpedia, browser.about["texts"]),
+                Words(browser.explanations, EXPLANATION_METHOD, options.explained_by or ""),
+                lm.tokenizer,
+                browser.made,
+            )
         if folder.exists():
             shutil.rmtree(folder)
         part.rename(folder)
