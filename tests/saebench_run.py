@@ -7,6 +7,7 @@ that is printed is JSON. Only what SAEBench would download is replaced: the mode
 """
 
 import json
+import os
 import random
 import sys
 from pathlib import Path
@@ -54,6 +55,8 @@ def language_model(dtype: torch.dtype) -> object:
 
 
 def main(runs: Path, output: Path) -> None:
+    # SAEBench's shape annotations contradict each other under today's jaxtyping
+    os.environ["JAXTYPING_DISABLE"] = "1"
     import sae_bench.evals.core.main as core
     import sae_bench.evals.sparse_probing.main as sparse_probing
     from sae_bench.sae_bench_utils import dataset_utils

@@ -10,68 +10,18 @@ from typing import Any
 
 import pytest
 import torch
+from every_dictionary import CONFIG, KINDS, D, F, K, make, normal
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dictionary_learning.dictionary import AutoEncoder, AutoEncoderNew, GatedAutoEncoder, JumpReluAutoEncoder
+from dictionary_learning.dictionary import JumpReluAutoEncoder
 from dictionary_learning.errors import UserError
 from dictionary_learning.exchange import saelens
 from dictionary_learning.exchange.fidelity import Fidelity
 from dictionary_learning.temporal_sae import TemporalSAE
-from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
 from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
-from dictionary_learning.trainers.temporal_sequence_top_k import TemporalMatryoshkaBatchTopKSAE
 from dictionary_learning.trainers.top_k import AutoEncoderTopK
 from dictionary_learning.utils import load_dictionary, weights_path
-
-D, F, K = 6, 12, 3
-CONFIG = {
-    "trainer": {"lm_name": "EleutherAI/pythia-160m", "layer": 8, "steps": 5, "device": "cuda:3"},
-    "buffer": {"ctx_len": 128, "dataset": "some/texts", "activations": "/home/me/cache", "add_bos": False},
-}
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def make(kind: str) -> Any:
-    """A dictionary of each class with nothing at zero."""
-    made = {
-        "tsae": lambda: TemporalMatryoshkaBatchTopKSAE(D, F, K, [3, 9]),
-        "matryoshka": lambda: MatryoshkaBatchTopKSAE(D, F, K, [3, 4, 5]),
-        "batchtopk": lambda: BatchTopKSAE(D, F, K),
-        "topk": lambda: AutoEncoderTopK(D, F, K),
-        "relu": lambda: AutoEncoder(D, F),
-        "relu_new": lambda: AutoEncoderNew(D, F),
-        "gated": lambda: GatedAutoEncoder(D, F),
-        "jumprelu": lambda: JumpReluAutoEncoder(D, F),
-        "temporal": lambda: TemporalSAE(D, F, n_heads=2, kval_topk=K, bottleneck_factor=2),
-        "untied": lambda: TemporalSAE(D, F, 2, sae_diff_type="relu", tied_weights=False, n_attn_layers=2),
-    }[kind]()
-    with torch.no_grad():
-        for i, (name, parameter) in enumerate(made.named_parameters()):
-            if parameter.ndim == 1 or name == "b":
-                parameter.copy_(0.1 * normal(*parameter.shape, seed=i))
-        if hasattr(made, "threshold"):
-            made.threshold.copy_(made.threshold.abs() if made.threshold.ndim else torch.tensor(0.25))
-        if isinstance(made, TemporalSAE):
-            made.scaling_factor.fill_(0.029)
-    return made.eval()
-
-
-KINDS = [
-    "tsae",
-    "matryoshka",
-    "batchtopk",
-    "topk",
-    "relu",
-    "relu_new",
-    "gated",
-    "jumprelu",
-    "temporal",
-    "untied",
-]
 
 
 def written(kind: str, folder: Path) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def write_for_library(
     if isinstance(dictionary, ThresholdDictionary) and int(dictionary.k) < 1:
         raise UserError("k of this dictionary is unknown, and the library loads none without it.")
     if isinstance(dictionary, AutoEncoder):
-        norm_F = dictionary.decoder_directions().norm(dim=1)
+        norm_F = dictionary.decoder_directions().detach().norm(dim=1)
         if not torch.allclose(norm_F, torch.ones_like(norm_F)):
             fidelity.lose(
                 f"the decoder's rows have norms from {float(norm_F.min()):.3g} to {float(norm_F.max()):.3g}, "

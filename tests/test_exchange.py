@@ -1,0 +1,222 @@
+"""Round trips through SAELens, SAEBench and the dictionary_learning library themselves.
+
+`bash scripts/test_exchange.sh` makes the environments that have them; elsewhere these tests are skipped.
+
+Shapes: D 64 model width, F 512 latents, K 8; 100,000 tokens.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from every_dictionary import CONFIG, KINDS, make, normal
+from torch import Tensor
+from toy_runs import make_run
+
+from dictionary_learning.exchange import run_folder, saelens
+from dictionary_learning.temporal_sae import TemporalSAE
+from dictionary_learning.utils import load_dictionary
+
+pytestmark = pytest.mark.exchange
+SIZES = {"D": 64, "F": 512, "K": 8}
+D, F, K = SIZES.values()
+ROOT = Path(__file__).parents[1]
+LIBRARY = Path(os.environ.get("EXCHANGE_LIBRARY", ROOT / ".venv-exchange" / "library"))
+SAEBENCH = Path(os.environ.get("EXCHANGE_SAEBENCH", ROOT / ".venv-saebench" / "bin" / "python"))
+
+
+@pytest.fixture(scope="session")
+def sae_lens() -> Any:
+    return pytest.importorskip("sae_lens", reason="no sae_lens here: run bash scripts/test_exchange.sh")
+
+
+@pytest.fixture(scope="session")
+def texts() -> Tensor:
+    """100,000 tokens off centre, as 2,000 texts [B, L, D]."""
+    return 3 * normal(2_000, 50, D, seed=1) + normal(D, seed=2)
+
+
+def assert_equal_codes(ours: Tensor, theirs: Tensor) -> None:
+    """Equal up to the last bit of a matrix product: nothing fires in one alone."""
+    assert ours.shape == theirs.shape
+    assert int(((ours != 0) != (theirs != 0)).sum()) == 0
+    assert int((ours != 0).sum()) > 0
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=2e-6 * float(theirs.abs().max()))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_saelens_computes_our_codes(sae_lens: Any, texts: Tensor, tmp_path: Path, kind: str) -> None:
+    ours = make(kind, **SIZES)
+    saelens.write(ours, CONFIG, tmp_path)
+    theirs = sae_lens.SAE.load_from_disk(str(tmp_path))
+    assert theirs.cfg.metadata.hook_name == "blocks.8.hook_resid_post"
+    if isinstance(ours, TemporalSAE):
+        novel, predicted = theirs.encode_with_predictions(texts)
+        _, parts = ours(texts)
+        assert_equal_codes(parts["novel_codes"], novel)
+        torch.testing.assert_close(parts["pred_codes"], predicted, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(ours(texts, output_features=False), theirs(texts), rtol=1e-4, atol=1e-4)
+        return
+    x = texts.flatten(0, 1)
+    f, g = ours.encode(x), theirs.encode(x)
+    assert_equal_codes(f, g)
+    if kind in ("tsae", "matryoshka", "batchtopk"):
+        assert torch.equal(f, g)
+    torch.testing.assert_close(ours.decode(f), theirs.decode(g), rtol=1e-5, atol=1e-4)
+
+
+def randomise(sae: Any) -> Any:
+    with torch.no_grad():
+        for i, (name, parameter) in enumerate(sorted(sae.named_parameters())):
+            scale = 0.1 if parameter.ndim == 1 else 1.0
+            parameter.copy_(scale * normal(*parameter.shape, seed=i + 20))
+            if "threshold" in name:
+                parameter.abs_()
+    return sae
+
+
+INFERENCE = {
+    "standard": {},
+    "standard, no bias": {"apply_b_dec_to_input": False},
+    "gated": {},
+    "topk": {"k": K},
+    "topk, rescaled": {"k": K, "rescale_acts_by_decoder_norm": True},
+    "jumprelu": {},
+    "jumprelu, no bias": {"apply_b_dec_to_input": False},
+    "temporal": {"n_heads": 2, "bottleneck_factor": 2, "kval_topk": K},
+    "temporal, untied": {
+        "n_heads": 2,
+        "bottleneck_factor": 4,
+        "sae_diff_type": "relu",
+        "tied_weights": False,
+    },
+    "temporal, scaled": {
+        "n_heads": 2,
+        "bottleneck_factor": 2,
+        "kval_topk": K,
+        "normalize_activations": "constant_scalar_rescale",
+        "activation_normalization_factor": 0.029,
+    },
+}
+
+
+@pytest.mark.parametrize("name", INFERENCE)
+@torch.no_grad()
+def test_what_saelens_saves_has_the_same_codes_here(
+    sae_lens: Any, texts: Tensor, tmp_path: Path, name: str
+) -> None:
+    cfg = {"architecture": name.split(",")[0], "d_in": D, "d_sae": F, **INFERENCE[name]}
+    theirs = randomise(sae_lens.SAE.from_dict(cfg))
+    theirs.save_model(str(tmp_path))
+    ours, _ = load_dictionary(tmp_path, "cpu")
+    if isinstance(ours, TemporalSAE):
+        novel, predicted = theirs.encode_with_predictions(texts)
+        _, parts = ours(texts)
+        assert_equal_codes(parts["novel_codes"], novel)
+        torch.testing.assert_close(parts["pred_codes"], predicted, rtol=1e-4, atol=1e-5)
+        return
+    x = texts.flatten(0, 1)
+    if "rescaled" in name:  # equal up to rounding: the norms are folded into the encoder
+        torch.testing.assert_close(ours.encode(x), theirs.encode(x), rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-2)
+        return
+    assert_equal_codes(ours.encode(x), theirs.encode(x))
+    torch.testing.assert_close(ours(x), theirs(x), rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("architecture", ["batchtopk", "matryoshka_batchtopk"])
+@torch.no_grad()
+def test_a_training_checkpoint_is_read_as_what_saelens_saves_of_it_for_inference(
+    sae_lens: Any, texts: Tensor, tmp_path: Path, architecture: str
+) -> None:
+    from sae_lens.saes.sae import TrainingSAE
+
+    cfg = {"architecture": architecture, "d_in": D, "d_sae": F, "k": K, "matryoshka_widths": [128, 256, F]}
+    training = randomise(TrainingSAE.from_dict(cfg))
+    training.topk_threshold.fill_(7.5)
+    training.save_model(str(tmp_path / "training"))
+    training.save_inference_model(str(tmp_path / "inference"))
+    theirs = sae_lens.SAE.load_from_disk(str(tmp_path / "inference"))
+    x = texts.flatten(0, 1)[:20_000]
+    for folder in ("training", "inference"):
+        ours, _ = load_dictionary(tmp_path / folder, "cpu")
+        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-2)
+    grouped, _ = load_dictionary(tmp_path / "training", "cpu")
+    assert bool(grouped.splits()) == (architecture == "matryoshka_batchtopk")
+
+
+def test_what_saelens_folds_of_decoder_norms_leaves_the_reconstruction(
+    sae_lens: Any, texts: Tensor, tmp_path: Path
+) -> None:
+    ours = make("matryoshka", **SIZES)
+    with torch.no_grad():
+        ours.W_dec.mul_(torch.linspace(0.2, 3.0, F).unsqueeze(1))
+    saelens.write(ours, CONFIG, tmp_path)
+    x = texts[:50].flatten(0, 1)
+    folded = sae_lens.SAE.load_from_disk(str(tmp_path), fold_W_dec_norm=True)
+    with torch.no_grad():
+        torch.testing.assert_close(folded(x), ours(x), rtol=1e-4, atol=1e-3)
+
+
+OF_THE_LIBRARY = """
+import sys, types, torch
+stub = types.ModuleType("nnsight")
+stub.LanguageModel = object
+sys.modules.setdefault("nnsight", stub)
+import dictionary_learning
+from dictionary_learning.utils import load_dictionary
+folder, x = sys.argv[1], torch.load(sys.argv[2])
+ae, config = load_dictionary(folder, "cpu")
+with torch.no_grad():
+    torch.save({"f": ae.encode(x), "x_hat": ae(x), "file": dictionary_learning.__file__}, sys.argv[3])
+    if len(sys.argv) > 4:
+        torch.save(ae.state_dict(), sys.argv[4])
+"""
+OF_THE_EIGHT = ("tsae", "matryoshka", "batchtopk", "topk", "relu", "relu_new", "gated", "jumprelu")
+
+
+@pytest.mark.parametrize("kind", OF_THE_EIGHT)
+@torch.no_grad()
+def test_the_library_loads_what_we_write_and_saves_what_we_load(tmp_path: Path, kind: str) -> None:
+    if not LIBRARY.is_dir():
+        pytest.skip("the dictionary_learning library is not there: run bash scripts/test_exchange.sh")
+    ours = make(kind, **SIZES)
+    run_folder.write_for_library(ours, CONFIG, tmp_path / "ours")
+    x = 3 * normal(5_000, D, seed=1)
+    torch.save(x, tmp_path / "x.pt")
+    saved = tmp_path / "theirs" / "ae.pt"
+    saved.parent.mkdir()
+    (saved.parent / "config.json").write_text((tmp_path / "ours" / "config.json").read_text())
+    words = [tmp_path / "ours", tmp_path / "x.pt", tmp_path / "out.pt", saved]
+    environment = os.environ | {"PYTHONPATH": str(LIBRARY)}
+    command = [sys.executable, "-c", OF_THE_LIBRARY, *map(str, words)]
+    subprocess.run(command, check=True, env=environment, cwd=tmp_path)
+    out = torch.load(tmp_path / "out.pt")
+    assert Path(out["file"]).is_relative_to(LIBRARY)
+    assert_equal_codes(ours.encode(x), out["f"])
+    torch.testing.assert_close(ours(x), out["x_hat"], rtol=1e-5, atol=1e-4)
+    back, _ = load_dictionary(saved.parent, "cpu")
+    assert torch.equal(back.encode(x), ours.encode(x))
+
+
+def test_core_and_sparse_probing_of_saebench_run_on_our_dictionaries(tmp_path: Path) -> None:
+    if not SAEBENCH.is_file():
+        pytest.skip("SAEBench is not there: run bash scripts/test_exchange.sh")
+    for kind in ("grouped", "plain", "attention"):
+        make_run(tmp_path / "runs" / kind, Path("tiny"), kind=kind)
+    words = [SAEBENCH, ROOT / "tests" / "saebench_run.py", tmp_path / "runs", tmp_path / "out"]
+    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")}
+    done = subprocess.run(
+        list(map(str, words)), check=True, env=os.environ | offline, capture_output=True, text=True
+    )
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert figures.keys() == {"grouped", "plain", "attention"}
+    assert figures["attention"]["l0"] == pytest.approx(8, abs=0.01)  # novel codes: top 8 of each token
+    assert figures["attention"]["explained_variance"] > 0  # with the predicted part, also of an untrained one
+    assert all(found["probe_of_the_sae"] > 0.8 for found in figures.values())
