@@ -1,8 +1,12 @@
 #!/usr/bin/env bash
 # Set up, then check format, lint, types and tests; every check runs, and the last lines say which failed.
 #
-#   bash scripts/test.sh                      # all
+#   bash scripts/test.sh                      # all, with as many processes as there are cores
 #   bash scripts/test.sh tests/test_sparse.py # arguments go to pytest
+#
+# The pages of the feature browser are tested in a real Chromium; without one those tests are skipped and say
+# so. To have it: `apt install chromium` (or Chrome), or CHROMIUM=/path/to/chrome.
+#   bash scripts/test.sh -n 0 -x --pdb        # in one process, to look into a failure
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash scripts/bootstrap.sh
@@ -19,7 +23,9 @@ check python -m dictionary_learning.demo_assets
 check ruff format --check .
 check ruff check .
 check mypy --pretty
-check pytest "$@"
+# one thread for each process; a process that has nothing left takes tests from another
+export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
+check pytest -n auto --dist worksteal "$@"
 
 echo
 if [ ${#failed[@]} -gt 0 ]; then
