@@ -9,6 +9,7 @@ os.environ["WANDB_MODE"] = "disabled"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["MPLBACKEND"] = "Agg"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import json
 import random
@@ -17,12 +18,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import hypothesis
+import psutil
 import pytest
 import torch
 
 torch.set_num_threads(1)
+WORKER_BYTES = 3 * 2**30  # of a test process that holds the demo's language model
+
 # A busy machine is not a failure.
-hypothesis.settings.register_profile("tests", deadline=None)
+too_slow = [hypothesis.HealthCheck.too_slow]
+hypothesis.settings.register_profile("tests", deadline=None, suppress_health_check=too_slow)
 hypothesis.settings.load_profile("tests")
 
 # Three domains without a noun, verb or adjective in common; only the frame of a sentence is shared.
@@ -53,6 +58,13 @@ FRAMES = (
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the tests marked slow, too")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`: a process for each core that this one may use, as far as memory goes."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, psutil.virtual_memory().available // WORKER_BYTES))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

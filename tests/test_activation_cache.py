@@ -251,27 +251,24 @@ def test_training_from_a_cache_ends_with_the_weights_of_training_from_the_langua
 
 
 def test_training_from_a_cache_needs_no_model_folder_and_runs_from_another_directory(
-    cache_flags: list[str], tiny_lm_folder: Path, tmp_path: Path
+    cache_flags: list[str], tiny_lm_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = shutil.copytree(tiny_lm_folder, tmp_path / "model")
     words = [str(model) if word == str(tiny_lm_folder) else word for word in cache_flags]
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-
-    def script(module: str, *words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", f"dictionary_learning.{module}", *words]
-        done = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True, env=os.environ)
-        assert done.returncode == 0, done.stderr
-        return done
-
-    done = script("cache_activations", *words, "--activations", "demo_cache")
+    command = [sys.executable, "-m", "dictionary_learning.cache_activations", *words]
+    command += ["--activations", "demo_cache"]
+    done = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     size_line, *_, last_line = (line for line in done.stderr.splitlines() if "tokens of the part" in line)
     assert re.match(
         r"activation cache: [\d.]+ [KM]B for [\d,]+ tokens of the part 'train', width 32", size_line
     )
     assert "demo_cache is complete" in last_line
     shutil.rmtree(model)
-    script("train_temporal", "--activations", "demo_cache", *SIZES.split(), "--run_name", "run")
+    monkeypatch.chdir(elsewhere)
+    train_temporal.main(["--activations", "demo_cache", *SIZES.split(), "--run_name", "run"])
     # a relative path is recorded in full, though it begins like a name of the demo
     config = load_dictionary(elsewhere / "runs/run", device="cpu")[1]
     assert config["buffer"]["activations"] == str(elsewhere / "demo_cache")

@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import corpus_records
 
+from dictionary_learning import cli
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
@@ -103,16 +104,13 @@ def accuracy(result: dict, task: str, k: int | str) -> dict:
     return next(one for one in result["tasks"][task]["accuracy"] if one["k"] == k)
 
 
-def script(cwd: Path, *words: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *words], cwd=cwd, capture_output=True, text=True, timeout=600
-    )
-
-
 def test_the_script_runs_from_another_folder(runs, corpus, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    done = script(elsewhere, *flags(runs, corpus, "--run_name", "grouped", "--chunk", "0"))
+    words = flags(runs, corpus, "--run_name", "grouped", "--chunk", "0")
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), *words], cwd=elsewhere, capture_output=True, text=True, timeout=600
+    )
     assert done.returncode == 0, done.stderr
     (path,) = (runs / "grouped" / "probing").glob("*.json")
     assert path.name.endswith("_chunk0.json")
@@ -216,11 +214,13 @@ def test_the_tagger_is_only_needed_for_syntax(runs, corpus, monkeypatch):
         probing.main(flags(runs, corpus, "--run_name", "plain", "--tasks", "syntax"))
 
 
-def test_a_mistake_is_one_sentence_exit_code_2_and_leaves_nothing(runs, corpus, tmp_path):
-    done = script(tmp_path, *flags(runs, corpus, "--run_name", "plain", "--chunk", "1"))
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.strip().splitlines() == [
+def test_a_mistake_is_one_sentence_exit_code_2_and_leaves_nothing(runs, corpus, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.run(lambda: probing.main(flags(runs, corpus, "--run_name", "plain", "--chunk", "1")))
+    assert stopped.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.strip().splitlines() == [
         "error: --chunk 1 needs groups, and BatchTopKSAE has none: use --chunk 2."
     ]
     assert not list(runs.glob("*/probing"))

@@ -19,6 +19,7 @@ import torch
 from run_folders import save_run
 from test_judge import serving
 
+from dictionary_learning import cli
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel, add
 from dictionary_learning.temporal_sae import TemporalSAE
@@ -574,16 +575,13 @@ def test_what_only_the_model_shows_is_told_before_anything_is_written(flags, mon
         script.main([*flags, *more])
 
 
-def test_a_mistake_is_one_sentence_and_exit_code_2(flags, tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), *flags, "--run_name", "grouped", "--latents", "96"],
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.strip().splitlines() == [
+def test_a_mistake_is_one_sentence_and_exit_code_2(flags, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.run(lambda: script.main([*flags, "--run_name", "grouped", "--latents", "96"]))
+    assert stopped.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.strip().splitlines() == [
         "error: --latents 96 is out of range: grouped:0 has the latents 0 to 95."
     ]
 

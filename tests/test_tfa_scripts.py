@@ -1,17 +1,14 @@
 """A TemporalSAE from the command line to every script that takes a T-SAE: its own run, and as released."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from toy_runs import load_script
 
-import dictionary_learning
 from dictionary_learning import eval_temporal, export_temporal_sae, released_folder, train_attention
 from dictionary_learning.activation_store import ActivationStore
 from dictionary_learning.errors import UserError
@@ -21,10 +18,6 @@ from dictionary_learning.temporal_sae import TemporalSAE
 from dictionary_learning.text import DocumentStream
 from dictionary_learning.utils import load_dictionary
 from temporal_saes.features import every_usable, extract_features
-
-ROOT = Path(dictionary_learning.__file__).parents[2]
-EVALUATE = ROOT / "dictionary_learning" / "dictionary_learning" / "eval_temporal.py"
-PROBE = ROOT / "src" / "experiments" / "probing.py"
 
 
 @pytest.fixture(scope="module")
@@ -41,18 +34,10 @@ def runs(tiny_lm_folder: Path, tiny_corpus: Path, tmp_path_factory: pytest.TempP
     return folder
 
 
-def run_script(script: Path, *words: str, cwd: Path) -> str:
-    environment = {**os.environ, "TEMPORAL_SAES_CACHE": str(cwd / "cache")}
-    done = subprocess.run(
-        [sys.executable, str(script), *words], cwd=cwd, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def test_both_parts_are_evaluated(runs: Path, tmp_path: Path) -> None:
+def test_both_parts_are_evaluated(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--run_name", "tfa", "--checkpoints_path", str(runs), "--device", "cpu"]
-    table = run_script(EVALUATE, *words, "--output_dir", str(tmp_path), cwd=tmp_path)
+    eval_temporal.main([*words, "--output_dir", str(tmp_path)])
+    table = capsys.readouterr().out
     results = json.loads((tmp_path / "tfa_eval_results.json").read_text())
     measures = results["measures"]
     assert measures.keys() == {"all", "predicted", "novel"}
@@ -84,12 +69,15 @@ def test_a_released_folder_is_evaluated_as_the_run_it_was_made_from(
     assert json.loads(second.read_text())["setting"]["layer"] == 2
 
 
-def test_every_chunk_is_probed(runs: Path, tmp_path: Path, tiny_corpus: Path) -> None:
+def test_every_chunk_is_probed(
+    runs: Path, tmp_path: Path, tiny_corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEMPORAL_SAES_CACHE", str(tmp_path / "cache"))
     local = tmp_path / "runs"
     shutil.copytree(runs, local)
     small = "--label_field domain --k 2 --repeats 1 --n_train 40 --n_test 16 --context_texts 4"
     words = ["--checkpoints_path", str(local), "--dataset", str(tiny_corpus), "--device", "cpu"]
-    run_script(PROBE, "--compare", "tfa:0", "tfa:1", "layer_2:2", *words, *small.split(), cwd=tmp_path)
+    load_script("probing").main(["--compare", "tfa:0", "tfa:1", "layer_2:2", *words, *small.split()])
     found = {path.parent.parent.name: path.stem for path in local.rglob("probing/*chunk2.json")}
     assert list(found) == ["layer_2"]
     assert len(list((local / "tfa" / "probing").glob("*_chunk[01].json"))) == 2

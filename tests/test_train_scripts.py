@@ -3,7 +3,6 @@
 import ast
 import dataclasses
 import json
-import os
 import re
 import signal
 import subprocess
@@ -146,62 +145,79 @@ def test_several_seeds_train_on_the_same_batches_in_one_run(tiny: list[str], tmp
 # --- stopping and going on ---
 
 
-def start_script(*argv: str, cwd: Path) -> subprocess.Popen[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(PACKAGE / "train_temporal.py"), *argv]
-    return subprocess.Popen(command, cwd=cwd, env=environment, text=True, stderr=subprocess.PIPE)
+# The script, waiting at step STEP until it is told to go on; so it is stopped there on a busy machine, too.
+WAITING = """
+import runpy, sys, time
+from pathlib import Path
+from dictionary_learning.trainers.batch_top_k import BatchTopKTrainer
+
+update = BatchTopKTrainer.update
+
+def waiting(self, step, x):
+    if step == STEP:
+        Path("waits").touch()
+        while not Path("goes on").exists():
+            time.sleep(0.01)
+    return update(self, step, x)
+
+BatchTopKTrainer.update = waiting
+sys.argv[0] = SCRIPT
+runpy.run_path(SCRIPT, run_name="__main__")
+"""
 
 
-def wait_for_steps(run: Path, n_steps: int, process: subprocess.Popen[str]) -> None:
-    metrics = run / "metrics.jsonl"
-    while process.poll() is None:
-        if metrics.exists() and metrics.read_text().count("\n") >= n_steps:
-            return
-        time.sleep(0.001)
+def stop_at(step: int, number: int, *argv: str, cwd: Path) -> tuple[int, str]:
+    """Exit code and standard error of train_temporal.py that gets a signal while it is at a step."""
+    script = str(PACKAGE / "train_temporal.py")
+    code = WAITING.replace("STEP", str(step)).replace("SCRIPT", repr(script))
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *argv], cwd=cwd, text=True, stderr=subprocess.PIPE
+    )
+    while process.poll() is None and not (cwd / "waits").exists():
+        time.sleep(0.01)
+    process.send_signal(number)
+    (cwd / "goes on").touch()
+    _, said = process.communicate()
+    (cwd / "waits").unlink()
+    (cwd / "goes on").unlink()
+    return process.returncode, said
 
 
 def test_a_run_that_was_killed_and_stopped_ends_with_the_bits_of_one_that_was_not(
     tiny: list[str], tmp_path: Path
 ) -> None:
-    steps = ["--steps", "120", "--log_steps", "1", "--resume_every", "7"]
+    steps = ["--steps", "40", "--log_steps", "1", "--resume_every", "7"]
     flags = [*tiny, *steps, "--threshold_start_step", "5", "--save_fractions", "0.9"]
     train_temporal.main([*flags, "--run_name", "whole", "--checkpoints_path", str(tmp_path)])
 
+    # from another folder than the script's; kill -9 between saves
     here = ["--run_name", "cut", "--checkpoints_path", "."]
-    cut = tmp_path / "cut"
-    # kill -9 between saves, from another folder than the script's
-    process = start_script(*flags, *here, cwd=tmp_path)
-    wait_for_steps(cut, 10, process)
-    process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    killed = RunFolder(cut).load_state()
+    cut = RunFolder(tmp_path / "cut")
+    code, _ = stop_at(10, signal.SIGKILL, *flags, *here, cwd=tmp_path)
+    assert code == -signal.SIGKILL
+    killed = cut.load_state()
     assert killed is not None
-    assert 7 <= killed["step"] < 120
-    assert killed["step"] % 7 == 0
+    assert killed["step"] == 7
 
-    done = killed["step"]
-    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-        process = start_script(*here, "--resume", cwd=tmp_path)
-        wait_for_steps(cut, done + 10, process)
-        process.send_signal(number)
-        _, said = process.communicate()
-        assert process.returncode == code, said
-        state = RunFolder(cut).load_state()
+    # a signal lets the step end
+    for number, expected, at in ((signal.SIGINT, 130, 16), (signal.SIGTERM, 143, 24)):
+        code, said = stop_at(at, number, *here, "--resume", cwd=tmp_path)
+        assert code == expected, said
+        state = cut.load_state()
         assert state is not None
-        assert done < state["step"] < 120
-        done = state["step"]
-        assert re.search(rf"stopped after step {done} of 120; to go on: .*--run_name cut .*--resume", said)
-        _, config = load_dictionary(cut, device="cpu")
-        assert config["trainer"]["steps_done"] == done
+        assert state["step"] == at + 1
+        told = rf"stopped after step {at + 1} of 40; to go on: .*--run_name cut .*--resume"
+        assert re.search(told, said)
+        _, config = load_dictionary(cut.path, device="cpu")
+        assert config["trainer"]["steps_done"] == at + 1
 
     train_temporal.main(["--run_name", "cut", "--checkpoints_path", str(tmp_path), "--resume"])
-    for name in ("ae.pt", "checkpoints/ae_108.pt"):
+    for name in ("ae.pt", "checkpoints/ae_36.pt"):
         whole, resumed = (load_weights(tmp_path / run / "trainer_0" / name) for run in ("whole", "cut"))
         assert whole.keys() == resumed.keys()
         assert all(torch.equal(whole[key], resumed[key]) for key in whole)
-    assert [record["step"] for record in RunFolder(cut).read_metrics()] == list(range(1, 121))
-    assert len(RunFolder(cut).read_config()["resumed"]) == 3
+    assert [record["step"] for record in cut.read_metrics()] == list(range(1, 41))
+    assert len(cut.read_config()["resumed"]) == 3
 
 
 def test_a_run_resumes_with_its_own_options_only(
