@@ -161,8 +161,8 @@ def main(argv: list[str] | None = None) -> None:
 def output_folder(subject: Subject, options: DashboardOptions) -> Path:
     """`--output_dir` itself, or `<run>/dashboard/<what is shown>`."""
     if options.output_dir is not None:
-        return Path(options.output_dir)
-    return subject.result_path(options, EXPERIMENT)
+        return Path(options.output_dir).resolve()
+    return subject.result_path(options, EXPERIMENT).resolve()
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:

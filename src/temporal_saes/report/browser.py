@@ -252,7 +252,7 @@ def _html(browser: Browser) -> str:
             element("nav", element("a", "Latents", href="#"), _sentences_link(browser), aria_label="Views"),
             element("h1", browser.name, id="title", tabindex="-1"),
         ),
-        element("div", id="view", aria_live="polite"),
+        element("div", id="view"),
         element("noscript", element("p", "These pages are made by a script: allow it.", class_="missing")),
         element("script", script_json(dict(browser.about)), type="application/json", id="about"),
     ]
