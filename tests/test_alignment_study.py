@@ -61,6 +61,7 @@ def answer(draw: random.Random, domain: str, n_words: int) -> str:
     return " ".join(f"The {draw.choice(nouns)}." for _ in range(n_words))
 
 
+# From 14 pairs on the signed-rank test need not try all signs, which takes a second a test.
 def pair_records(n: int = 30, seed: int = 0) -> list[dict[str, str]]:
     """Chosen answers speak of astronomy, rejected ones of cooking; these are longer by about one word."""
     draw = random.Random(seed)
@@ -235,6 +236,7 @@ def test_compare_draws_one_figure_and_page_and_takes_what_is_finished(
         raise AssertionError("loaded although everything is there")
 
     monkeypatch.setattr(LanguageModel, "load", refuse)
+    monkeypatch.setattr(alignment_study, "draw_comparison", lambda results, path: list(folder.glob("*.png")))
     alignment_study.main(flags(runs, pairs, *compare))
     with pytest.raises(AssertionError, match="although"):
         alignment_study.main(flags(runs, pairs, *compare, "--fdr", "0.1"))
@@ -263,17 +265,17 @@ def other(field: dataclasses.Field) -> Any:
 
 
 def test_skipped_pairs_are_counted_and_said(undrawn, runs, tmp_path, capsys):
-    records: list[dict[str, Any]] = [*pair_records(12)]
+    records: list[dict[str, Any]] = [*pair_records(14)]
     records += [dict.fromkeys(("chosen", "rejected"), records[0]["chosen"]), {"chosen": 1, "rejected": 2}]
     result = run_main(runs, write(tmp_path / "some.jsonl", records), "--run_name", "plain")
-    assert result["pairs"]["used"] == 12
+    assert result["pairs"]["used"] == 14
     assert result["pairs"]["skipped"] == {"with two equal answers": 1, "neither text nor messages": 1}
     assert "1 with two equal answers" in capsys.readouterr().err
 
 
 def test_everything_from_outside_is_escaped_in_the_page(undrawn, runs, tmp_path):
     records = [
-        {side: text + f" {WICKED} telescope." for side, text in record.items()} for record in pair_records(12)
+        {side: text + f" {WICKED} telescope." for side, text in record.items()} for record in pair_records(14)
     ]
     pairs = write(tmp_path / "wicked.jsonl", records)
     explained = write(tmp_path / "explanations.json", [{str(latent): WICKED for latent in range(96)}])
@@ -401,22 +403,22 @@ def test_length_and_content_are_told_apart(dense):
 
 def test_a_view_that_the_pairs_do_not_allow_says_why():
     generator = np.random.default_rng(0)
-    chosen_PF, rejected_PF = generator.random((12, 3)), generator.random((12, 3))
-    found = made_up(chosen_PF, rejected_PF, tokens(np.full(12, -40)))
+    chosen_PF, rejected_PF = generator.random((14, 3)), generator.random((14, 3))
+    found = made_up(chosen_PF, rejected_PF, tokens(np.full(14, -40)))
     missing = ("equal_length", "equal_surface", "matched")
     assert [found.views[view] for view in missing] == [None] * 3
     # the surface cannot be held equal where length, a part of it, cannot
     for view in missing[:2]:
         assert "by the same number of tokens" in found.missing[view]
     assert "0 pairs have answers" in found.missing["matched"]
-    # two confounds and the mean, five pairs for each, are more than 12: length, and word length
-    found = made_up(chosen_PF, rejected_PF, tokens(np.arange(12)))
+    # two confounds and the mean, five pairs for each, are more than 14: length, and word length
+    found = made_up(chosen_PF, rejected_PF, tokens(np.arange(14)))
     assert found.views["equal_length"] is not None
     assert found.missing["equal_surface"] == "2 confounds need at least 15 pairs"
     # at equal length in every pair nothing has to be held
-    same = made_up(chosen_PF, rejected_PF, tokens(np.zeros(12)))
+    same = made_up(chosen_PF, rejected_PF, tokens(np.zeros(14)))
     np.testing.assert_array_equal(same.views["equal_length"].q_F, same.views["raw"].q_F)
-    assert same.views["matched"].n_pairs == 12
+    assert same.views["matched"].n_pairs == 14
 
 
 def test_top_latents_are_on_the_side_they_are_shown_for():
