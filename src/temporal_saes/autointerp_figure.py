@@ -45,7 +45,8 @@ def draw(result: Mapping[str, Any], path: Path) -> list[Path]:
 def _heading(result: Mapping[str, Any]) -> str:
     about = result["explainer"]
     asked = f", explained and scored by {about['model']}" if about is not None else ""
-    return f"{result['name'].rpartition(':')[0]}{asked}"
+    method = figures.method_of(result["subject"]["dict_class"])
+    return f"{result['subject']['run_name']} ({method}){asked}"
 
 
 def _legend() -> list[Any]:
