@@ -2,7 +2,8 @@
 
 `bash scripts/test_exchange.sh` makes the environments that have them; elsewhere these tests are skipped.
 
-Shapes: D 64 model width, F 512 latents, K 8; 100,000 tokens.
+Shapes: D 64 model width, F 512 latents (128 of a TemporalSAE, whose attention costs W² a token), K 8; 100,000
+tokens.
 """
 
 import json
@@ -23,8 +24,7 @@ from dictionary_learning.temporal_sae import TemporalSAE
 from dictionary_learning.utils import load_dictionary
 
 pytestmark = pytest.mark.exchange
-SIZES = {"D": 64, "F": 512, "K": 8}
-D, F, K = SIZES.values()
+D, F, K = 64, 512, 8
 ROOT = Path(__file__).parents[1]
 LIBRARY = Path(os.environ.get("EXCHANGE_LIBRARY", ROOT / ".venv-exchange" / "library"))
 SAEBENCH = Path(os.environ.get("EXCHANGE_SAEBENCH", ROOT / ".venv-saebench" / "bin" / "python"))
@@ -41,6 +41,10 @@ def texts() -> Tensor:
     return 3 * normal(2_000, 50, D, seed=1) + normal(D, seed=2)
 
 
+def made(kind: str) -> Any:
+    return make(kind, D, 128 if kind in ("temporal", "untied") else F, K)
+
+
 def assert_equal_codes(ours: Tensor, theirs: Tensor) -> None:
     """Equal up to the last bit of a matrix product: nothing fires in one alone."""
     assert ours.shape == theirs.shape
@@ -52,7 +56,7 @@ def assert_equal_codes(ours: Tensor, theirs: Tensor) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
 def test_saelens_computes_our_codes(sae_lens: Any, texts: Tensor, tmp_path: Path, kind: str) -> None:
-    ours = make(kind, **SIZES)
+    ours = made(kind)
     saelens.write(ours, CONFIG, tmp_path)
     theirs = sae_lens.SAE.load_from_disk(str(tmp_path))
     assert theirs.cfg.metadata.hook_name == "blocks.8.hook_resid_post"
@@ -111,7 +115,9 @@ INFERENCE = {
 def test_what_saelens_saves_has_the_same_codes_here(
     sae_lens: Any, texts: Tensor, tmp_path: Path, name: str
 ) -> None:
-    cfg = {"architecture": name.split(",")[0], "d_in": D, "d_sae": F, **INFERENCE[name]}
+    architecture = name.split(",")[0]
+    width = 128 if architecture == "temporal" else F
+    cfg = {"architecture": architecture, "d_in": D, "d_sae": width, **INFERENCE[name]}
     theirs = randomise(sae_lens.SAE.from_dict(cfg))
     theirs.save_model(str(tmp_path))
     ours, _ = load_dictionary(tmp_path, "cpu")
@@ -154,7 +160,7 @@ def test_a_training_checkpoint_is_read_as_what_saelens_saves_of_it_for_inference
 def test_what_saelens_folds_of_decoder_norms_leaves_the_reconstruction(
     sae_lens: Any, texts: Tensor, tmp_path: Path
 ) -> None:
-    ours = make("matryoshka", **SIZES)
+    ours = made("matryoshka")
     with torch.no_grad():
         ours.W_dec.mul_(torch.linspace(0.2, 3.0, F).unsqueeze(1))
     saelens.write(ours, CONFIG, tmp_path)
@@ -186,7 +192,7 @@ OF_THE_EIGHT = ("tsae", "matryoshka", "batchtopk", "topk", "relu", "relu_new", "
 def test_the_library_loads_what_we_write_and_saves_what_we_load(tmp_path: Path, kind: str) -> None:
     if not LIBRARY.is_dir():
         pytest.skip("the dictionary_learning library is not there: run bash scripts/test_exchange.sh")
-    ours = make(kind, **SIZES)
+    ours = made(kind)
     run_folder.write_for_library(ours, CONFIG, tmp_path / "ours")
     x = 3 * normal(5_000, D, seed=1)
     torch.save(x, tmp_path / "x.pt")
