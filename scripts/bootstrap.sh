@@ -82,7 +82,9 @@ install_with_uv() {
   index=$(pip_setting index-url)
   for link in $links; do options+=(--find-links "$link"); done
   [ -z "$index" ] || options+=(--default-index "$index")
-  options+=(--python "$python" -c .venv/constraints.txt -e '.[dev]')
+  # pip compiles what it installs, uv does not: each start would compile torch and transformers anew, 20 s of work
+  # where Python may not write beside them (PYTHONDONTWRITEBYTECODE, which many containers set)
+  options+=(--compile-bytecode --python "$python" -c .venv/constraints.txt -e '.[dev]')
   SSL_CERT_FILE=${SSL_CERT_FILE:-$(pip_setting cert)}
   [ -z "$SSL_CERT_FILE" ] && unset SSL_CERT_FILE || export SSL_CERT_FILE
   # uv knows PyTorch's own index, which has CPU builds; wheels that pip is told to take come first
