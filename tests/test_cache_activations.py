@@ -6,9 +6,6 @@ import re
 import shlex
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ import pytest
 import torch
 from caches import contents, cut_short, flip_a_byte, index, refused, shards, write
 from safetensors import safe_open
+from stopping import stop_at
 
 from dictionary_learning import cache_activations, progress
 from dictionary_learning.activation_cache import ActivationCache, locked
@@ -181,26 +179,8 @@ def test_texts_that_changed_since_a_cache_was_begun_are_noticed(
 
 @pytest.fixture(scope="module")
 def slow_flags(cache_flags: list[str]) -> list[str]:
-    """One context after the other, so that there is time to stop."""
+    """One context after the other, so that a stop can come in the middle of a shard."""
     return [*cache_flags, "--lm_batch_size", "1"]
-
-
-# The command with a language model that leaves time to stop it, however busy the machine is.
-SLOW = """
-import time
-from dictionary_learning import cache_activations, cli
-from dictionary_learning.language_model import LanguageModel
-
-record = LanguageModel.record
-LanguageModel.record = lambda *arguments: (time.sleep(0.03), record(*arguments))[1]
-cli.run(cache_activations.main)
-"""
-
-
-def start(*words: str, cwd: Path) -> subprocess.Popen[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", SLOW, *words]
-    return subprocess.Popen(command, cwd=cwd, env=environment, text=True, stderr=subprocess.PIPE)
 
 
 def n_filled(part: Path) -> int:
@@ -212,34 +192,23 @@ def n_filled(part: Path) -> int:
         return 0  # it has just been begun, or got its name
 
 
-def wait_for_half_a_shard(process: subprocess.Popen[str], folder: Path, n_shards: int) -> None:
-    """Until some shards are finished and the next one is half there."""
-    while process.poll() is None:
-        if len(shards(folder)) >= n_shards and any(n_filled(part) > 100 for part in folder.glob("*.part")):
-            return
-        time.sleep(0.001)
-
-
 def test_a_cache_that_was_killed_and_stopped_ends_with_the_bytes_of_one_that_was_not(
     slow_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     write(*slow_flags, "--activations", str(whole))
-    process = start(*slow_flags, "--activations", "cut", cwd=tmp_path)
-    wait_for_half_a_shard(process, cut, 1)
-    process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    # a shard of 900 positions takes some 60 contexts of 16
+    here = ["cache_activations", "--activations", "cut"]
+    read = "dictionary_learning.language_model.LanguageModel.record"
+    code, _ = stop_at(90, read, signal.SIGKILL, *here, *slow_flags, cwd=tmp_path)
+    assert code == -signal.SIGKILL
     finished = {path: path.stat().st_mtime_ns for path in shards(cut)}
     assert 1 <= len(finished) < len(shards(whole))
     [part] = cut.glob("*.part")
     assert n_filled(part) > 0
 
-    process = start("--activations", "cut", cwd=tmp_path)
-    wait_for_half_a_shard(process, cut, 2)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate()
-    assert process.returncode == 130, said
+    code, said = stop_at(60, read, signal.SIGINT, *here, cwd=tmp_path)
+    assert code == 130, said
     told = re.search(r"stopped with ([\d,]+) of [\d,]+ tokens on disk; to go on: (.*)", said)
     assert told
     [part] = cut.glob("*.part")

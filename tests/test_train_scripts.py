@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from stopping import stop_at
 
 import dictionary_learning
 from dictionary_learning import cli, train_attention, train_baseline, train_command, train_temporal
@@ -145,44 +145,6 @@ def test_several_seeds_train_on_the_same_batches_in_one_run(tiny: list[str], tmp
 # --- stopping and going on ---
 
 
-# The script, waiting at step STEP until it is told to go on; so it is stopped there on a busy machine, too.
-WAITING = """
-import runpy, sys, time
-from pathlib import Path
-from dictionary_learning.trainers.batch_top_k import BatchTopKTrainer
-
-update = BatchTopKTrainer.update
-
-def waiting(self, step, x):
-    if step == STEP:
-        Path("waits").touch()
-        while not Path("goes on").exists():
-            time.sleep(0.01)
-    return update(self, step, x)
-
-BatchTopKTrainer.update = waiting
-sys.argv[0] = SCRIPT
-runpy.run_path(SCRIPT, run_name="__main__")
-"""
-
-
-def stop_at(step: int, number: int, *argv: str, cwd: Path) -> tuple[int, str]:
-    """Exit code and standard error of train_temporal.py that gets a signal while it is at a step."""
-    script = str(PACKAGE / "train_temporal.py")
-    code = WAITING.replace("STEP", str(step)).replace("SCRIPT", repr(script))
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *argv], cwd=cwd, text=True, stderr=subprocess.PIPE
-    )
-    while process.poll() is None and not (cwd / "waits").exists():
-        time.sleep(0.01)
-    process.send_signal(number)
-    (cwd / "goes on").touch()
-    _, said = process.communicate()
-    (cwd / "waits").unlink()
-    (cwd / "goes on").unlink()
-    return process.returncode, said
-
-
 def test_a_run_that_was_killed_and_stopped_ends_with_the_bits_of_one_that_was_not(
     tiny: list[str], tmp_path: Path
 ) -> None:
@@ -191,25 +153,22 @@ def test_a_run_that_was_killed_and_stopped_ends_with_the_bits_of_one_that_was_no
     train_temporal.main([*flags, "--run_name", "whole", "--checkpoints_path", str(tmp_path)])
 
     # from another folder than the script's; kill -9 between saves
-    here = ["--run_name", "cut", "--checkpoints_path", "."]
+    here = ["train_temporal", "--run_name", "cut", "--checkpoints_path", "."]
+    update = "dictionary_learning.trainers.batch_top_k.BatchTopKTrainer.update"
     cut = RunFolder(tmp_path / "cut")
-    code, _ = stop_at(10, signal.SIGKILL, *flags, *here, cwd=tmp_path)
+    code, _ = stop_at(11, update, signal.SIGKILL, *here, *flags, cwd=tmp_path)
     assert code == -signal.SIGKILL
-    killed = cut.load_state()
-    assert killed is not None
-    assert killed["step"] == 7
+    assert cut.load_state()["step"] == 7  # type: ignore[index]
 
     # a signal lets the step end
-    for number, expected, at in ((signal.SIGINT, 130, 16), (signal.SIGTERM, 143, 24)):
-        code, said = stop_at(at, number, *here, "--resume", cwd=tmp_path)
+    for number, expected, step in ((signal.SIGINT, 130, 17), (signal.SIGTERM, 143, 25)):
+        done = cut.load_state()["step"]  # type: ignore[index]
+        code, said = stop_at(step - done, update, number, *here, "--resume", cwd=tmp_path)
         assert code == expected, said
-        state = cut.load_state()
-        assert state is not None
-        assert state["step"] == at + 1
-        told = rf"stopped after step {at + 1} of 40; to go on: .*--run_name cut .*--resume"
-        assert re.search(told, said)
+        assert cut.load_state()["step"] == step  # type: ignore[index]
+        assert re.search(rf"stopped after step {step} of 40; to go on: .*--run_name cut .*--resume", said)
         _, config = load_dictionary(cut.path, device="cpu")
-        assert config["trainer"]["steps_done"] == at + 1
+        assert config["trainer"]["steps_done"] == step
 
     train_temporal.main(["--run_name", "cut", "--checkpoints_path", str(tmp_path), "--resume"])
     for name in ("ae.pt", "checkpoints/ae_36.pt"):
