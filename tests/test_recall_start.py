@@ -43,7 +43,8 @@ def test_what_recurs_is_predicted_from_the_first_step_on(tied: bool) -> None:
     # of 24 tokens 21 have been seen before, and the random projection tells three directions apart
     assert predicted_share(ae, x_NLD) > max(0.75, random + 0.3)
     assert error == pytest.approx(
-        float(ae.predict(ae.centred(x_NLD)).residual_BLD.square().sum() / x_NLD.square().sum()), rel=1e-4
+        float(ae.predict(ae.centred(x_NLD)).residual_BLD.detach().square().sum() / x_NLD.square().sum()),
+        rel=1e-4,
     )
 
 
@@ -84,6 +85,18 @@ def test_two_layers_start_so_that_the_second_takes_what_the_first_left() -> None
     for ae in (one, two):
         start_at_recall(ae, Sequences.of(x_NLD), seed=0)
     assert predicted_share(two, x_NLD) > predicted_share(one, x_NLD)
+
+
+def test_the_start_under_autocast_is_the_same() -> None:
+    plain, cast, texts = dictionary(), dictionary(), Sequences.of(recurring(4, 12))
+    error = start_at_recall(plain, texts, seed=0)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert start_at_recall(cast, texts, seed=0) == error
+        # and the step that follows works with the weights that were set
+        x_NLD = texts.padded()
+        left_NLD = cast.predict(cast.centred(x_NLD)).residual_BLD.detach()
+    assert float(left_NLD.square().sum() / x_NLD.square().sum()) == pytest.approx(error, rel=0.1)
+    torch.testing.assert_close(plain.state_dict(), cast.state_dict(), rtol=0, atol=0)
 
 
 def trainer(**options: object) -> TemporalAttentionTrainer:

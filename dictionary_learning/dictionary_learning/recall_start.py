@@ -33,6 +33,12 @@ def start_at_recall(ae: TemporalSAE, texts: Sequences, seed: int) -> float:
     Returns:
         squared error of the predicted part over the squared norm, of `texts`, at the scales chosen.
     """
+    # autocast keeps a cast copy of each weight, and would not see the scales that are tried
+    with torch.autocast(ae.D.device.type, enabled=False):
+        return _start_at_recall(ae, texts, seed)
+
+
+def _start_at_recall(ae: TemporalSAE, texts: Sequences, seed: int) -> float:
     ae.b.copy_(texts.x_TD.mean(0))
     for atoms in (ae.D, *([] if ae.tied_weights else [ae.E])):
         atoms.mul_(2)
