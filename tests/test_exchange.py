@@ -2,7 +2,7 @@
 
 `bash scripts/test_exchange.sh` makes the environments that have them; elsewhere these tests are skipped.
 
-Shapes: D 64 model width, F 512 latents (128 of a TemporalSAE, whose attention costs W² a token), K 8; 100,000
+Shapes: D 32 model width, F 256 latents (64 of a TemporalSAE, whose attention costs W² a token), K 8; 20,000
 tokens.
 """
 
@@ -20,11 +20,13 @@ from torch import Tensor
 from toy_runs import make_run
 
 from dictionary_learning.exchange import run_folder, saelens
+from dictionary_learning.exchange.fidelity import Fidelity
 from dictionary_learning.temporal_sae import TemporalSAE
 from dictionary_learning.utils import load_dictionary
 
 pytestmark = pytest.mark.exchange
-D, F, K = 64, 512, 8
+D, F, K = 32, 256, 8
+NARROW = 64  # latents of a TemporalSAE
 ROOT = Path(__file__).parents[1]
 LIBRARY = Path(os.environ.get("EXCHANGE_LIBRARY", ROOT / ".venv-exchange" / "library"))
 SAEBENCH = Path(os.environ.get("EXCHANGE_SAEBENCH", ROOT / ".venv-saebench" / "bin" / "python"))
@@ -37,31 +39,30 @@ def sae_lens() -> Any:
 
 @pytest.fixture(scope="session")
 def texts() -> Tensor:
-    """100,000 tokens off centre, as 2,000 texts [B, L, D]."""
-    return 3 * normal(2_000, 50, D, seed=1) + normal(D, seed=2)
+    """20,000 tokens off centre, as 400 texts [B, L, D]."""
+    return 3 * normal(400, 50, D, seed=1) + normal(D, seed=2)
 
 
 def made(kind: str) -> Any:
-    return make(kind, D, 128 if kind in ("temporal", "untied") else F, K)
+    return make(kind, D, NARROW if kind in ("temporal", "untied") else F, K)
 
 
 def assert_equal_codes(ours: Tensor, theirs: Tensor, rounded: bool = False) -> None:
-    """Equal up to the last bit of the matrix product, or (`rounded`) as far as float32 goes.
+    """Equal up to the last bit of the matrix product, or (`rounded`) as far as float32 goes, of [..., F].
 
     That bit may exchange two latents that compete for the last place of a token's top-k: the values that are
-    kept are then the same, and it is a matter of some tokens in 100,000.
+    kept are then the same. Rounding may take a latent at its very threshold to the other side. Either is a
+    matter of one token in 20,000.
     """
     assert ours.shape == theirs.shape
-    scale = float(theirs.abs().max())
-    if rounded:
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5 * scale)
-        return
     ours, theirs = ours.flatten(0, -2), theirs.flatten(0, -2)
-    exchanged = ((ours != 0) != (theirs != 0)).any(1)
-    assert int(exchanged.sum()) <= 5
-    close = {"rtol": 1e-6, "atol": 2e-6 * scale}
-    torch.testing.assert_close(ours[~exchanged], theirs[~exchanged], **close)
-    torch.testing.assert_close(ours[exchanged].sort().values, theirs[exchanged].sort().values, **close)
+    scale = float(theirs.abs().max())
+    rtol, atol = (1e-4, 1e-5 * scale) if rounded else (1e-6, 2e-6 * scale)
+    differs = (~torch.isclose(ours, theirs, rtol=rtol, atol=atol)).any(1)
+    assert int(differs.sum()) <= len(ours) // 20_000
+    if not rounded:
+        kept = ours[differs].sort().values, theirs[differs].sort().values
+        torch.testing.assert_close(*kept, rtol=rtol, atol=atol)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -127,7 +128,7 @@ def test_what_saelens_saves_has_the_same_codes_here(
     sae_lens: Any, texts: Tensor, tmp_path: Path, name: str
 ) -> None:
     architecture = name.split(",")[0]
-    width = 128 if architecture == "temporal" else F
+    width = NARROW if architecture == "temporal" else F
     cfg = {"architecture": architecture, "d_in": D, "d_sae": width, **INFERENCE[name]}
     theirs = randomise(sae_lens.SAE.from_dict(cfg))
     theirs.save_model(str(tmp_path))
@@ -152,71 +153,111 @@ def test_a_training_checkpoint_is_read_as_what_saelens_saves_of_it_for_inference
 ) -> None:
     from sae_lens.saes.sae import TrainingSAE
 
-    cfg = {"architecture": architecture, "d_in": D, "d_sae": F, "k": K, "matryoshka_widths": [128, 256, F]}
+    widths = [F // 4, F // 2, F]
+    cfg = {"architecture": architecture, "d_in": D, "d_sae": F, "k": K, "matryoshka_widths": widths}
     training = randomise(TrainingSAE.from_dict(cfg))
     training.topk_threshold.fill_(7.5)
     training.save_model(str(tmp_path / "training"))
     training.save_inference_model(str(tmp_path / "inference"))
     theirs = sae_lens.SAE.load_from_disk(str(tmp_path / "inference"))
-    x = texts.flatten(0, 1)[:20_000]
+    x = texts.flatten(0, 1)
     for folder in ("training", "inference"):
         ours, _ = load_dictionary(tmp_path / folder, "cpu")
-        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-2)
-    grouped, _ = load_dictionary(tmp_path / "training", "cpu")
-    assert bool(grouped.splits()) == (architecture == "matryoshka_batchtopk")
+        weights = saelens.form_of(ours, Fidelity()).tensors
+        assert weights.keys() == theirs.state_dict().keys()
+        for name, tensor in theirs.state_dict().items():
+            assert torch.equal(weights[name], tensor), f"{name} of {folder}"
+        f, g = ours.encode(x), theirs.encode(x)
+        assert 1 < (g != 0).sum(1).float().mean() < F / 2  # the threshold takes latents, and leaves some
+        assert_equal_codes(f, g)
+        torch.testing.assert_close(ours.decode(g), theirs.decode(g), rtol=1e-5, atol=1e-4)
+    trained, _ = load_dictionary(tmp_path / "training", "cpu")
+    assert int(trained.k) == K
+    if architecture == "matryoshka_batchtopk":
+        assert trained.group_sizes.tolist() == [F // 4, F // 4, F // 2]
+    else:
+        assert not trained.splits()
 
 
+@torch.no_grad()
 def test_what_saelens_folds_of_decoder_norms_leaves_the_reconstruction(
     sae_lens: Any, texts: Tensor, tmp_path: Path
 ) -> None:
     ours = made("matryoshka")
-    with torch.no_grad():
-        ours.W_dec.mul_(torch.linspace(0.2, 3.0, F).unsqueeze(1))
+    ours.threshold.fill_(7.5)
+    norm_F = torch.linspace(0.2, 3.0, F)
+    ours.W_dec.mul_((norm_F / ours.W_dec.norm(dim=1)).unsqueeze(1))
     saelens.write(ours, CONFIG, tmp_path)
-    x = texts[:50].flatten(0, 1)
     folded = sae_lens.SAE.load_from_disk(str(tmp_path), fold_W_dec_norm=True)
-    with torch.no_grad():
-        torch.testing.assert_close(folded(x), ours(x), rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(folded.W_dec.norm(dim=1), torch.ones(F))
+    x = texts.flatten(0, 1)
+    assert_equal_codes(ours.encode(x) * norm_F, folded.encode(x), rounded=True)
+    differs = ~torch.isclose(ours(x), folded(x), rtol=1e-4, atol=1e-3).all(1)
+    assert int(differs.sum()) <= 1  # a latent at its very threshold
 
 
+# nnsight is imported by the library's buffers, which nothing here uses, and its own import takes seconds
 OF_THE_LIBRARY = """
 import sys, types, torch
 stub = types.ModuleType("nnsight")
 stub.LanguageModel = object
-sys.modules.setdefault("nnsight", stub)
+sys.modules["nnsight"] = stub
 import dictionary_learning
 from dictionary_learning.utils import load_dictionary
-folder, x = sys.argv[1], torch.load(sys.argv[2])
-ae, config = load_dictionary(folder, "cpu")
-with torch.no_grad():
-    torch.save({"f": ae.encode(x), "x_hat": ae(x), "file": dictionary_learning.__file__}, sys.argv[3])
-    if len(sys.argv) > 4:
-        torch.save(ae.state_dict(), sys.argv[4])
+x, *folders = sys.argv[1:]
+x = torch.load(x)
+for folder in folders:
+    ae, config = load_dictionary(folder + "/ours", "cpu")
+    made = {"class": type(ae).__name__, "file": dictionary_learning.__file__}
+    with torch.no_grad():
+        torch.save(made | {"f": ae.encode(x), "x_hat": ae(x)}, folder + "/out.pt")
+    torch.save(ae.state_dict(), folder + "/theirs/ae.pt")
 """
-OF_THE_EIGHT = ("tsae", "matryoshka", "batchtopk", "topk", "relu", "relu_new", "gated", "jumprelu")
+OF_THE_EIGHT = {
+    "tsae": "MatryoshkaBatchTopKSAE",
+    "matryoshka": "MatryoshkaBatchTopKSAE",
+    "batchtopk": "BatchTopKSAE",
+    "topk": "AutoEncoderTopK",
+    "relu": "AutoEncoder",
+    "relu_new": "AutoEncoderNew",
+    "gated": "GatedAutoEncoder",
+    "jumprelu": "JumpReluAutoEncoder",
+}
 
 
-@pytest.mark.parametrize("kind", OF_THE_EIGHT)
-@torch.no_grad()
-def test_the_library_loads_what_we_write_and_saves_what_we_load(tmp_path: Path, kind: str) -> None:
+@pytest.fixture(scope="module")
+def through_the_library(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tensor]:
+    """A folder for each kind, with `ours`, `out.pt` and `theirs`, and the activations [B, D]."""
     if not LIBRARY.is_dir():
         pytest.skip("the dictionary_learning library is not there: run bash scripts/test_exchange.sh")
-    ours = made(kind)
-    run_folder.write_for_library(ours, CONFIG, tmp_path / "ours")
+    root = tmp_path_factory.mktemp("library")
+    for kind in OF_THE_EIGHT:
+        run_folder.write_for_library(made(kind), CONFIG, root / kind / "ours")
+        (root / kind / "theirs").mkdir()
+        (root / kind / "theirs" / "config.json").write_text(
+            (root / kind / "ours" / "config.json").read_text()
+        )
     x = 3 * normal(5_000, D, seed=1)
-    torch.save(x, tmp_path / "x.pt")
-    saved = tmp_path / "theirs" / "ae.pt"
-    saved.parent.mkdir()
-    (saved.parent / "config.json").write_text((tmp_path / "ours" / "config.json").read_text())
-    words = [tmp_path / "ours", tmp_path / "x.pt", tmp_path / "out.pt", saved]
-    environment = os.environ | {"PYTHONPATH": str(LIBRARY)}
-    command = [sys.executable, "-c", OF_THE_LIBRARY, *map(str, words)]
-    subprocess.run(command, check=True, env=environment, cwd=tmp_path)
-    out = torch.load(tmp_path / "out.pt")
+    torch.save(x, root / "x.pt")
+    command = [sys.executable, "-c", OF_THE_LIBRARY, str(root / "x.pt")]
+    command += [str(root / kind) for kind in OF_THE_EIGHT]
+    subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": str(LIBRARY)}, cwd=root)
+    return root, x
+
+
+@pytest.mark.parametrize(("kind", "name"), OF_THE_EIGHT.items())
+@torch.no_grad()
+def test_the_library_loads_what_we_write_and_saves_what_we_load(
+    through_the_library: tuple[Path, Tensor], kind: str, name: str
+) -> None:
+    root, x = through_the_library
+    ours = made(kind)
+    out = torch.load(root / kind / "out.pt")
     assert Path(out["file"]).is_relative_to(LIBRARY)
+    assert out["class"] == name
     assert_equal_codes(ours.encode(x), out["f"])
     torch.testing.assert_close(ours.decode(out["f"]), out["x_hat"], rtol=1e-5, atol=1e-4)
-    back, _ = load_dictionary(saved.parent, "cpu")
+    back, _ = load_dictionary(root / kind / "theirs", "cpu")
     assert torch.equal(back.encode(x), ours.encode(x))
 
 

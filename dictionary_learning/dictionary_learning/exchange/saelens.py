@@ -507,14 +507,18 @@ def _fold_bias(state: dict[str, Tensor], fidelity: Fidelity) -> None:
 
 
 def _fold_decoder_norms(state: dict[str, Tensor], fidelity: Fidelity) -> None:
-    """Let codes be in units of the decoder's norms, as `rescale_acts_by_decoder_norm` has them."""
+    """Let codes be in units of the decoder's norms, as `rescale_acts_by_decoder_norm` has them.
+
+    In float32, as SAELens folds when it saves a training checkpoint for inference: the weights are then the
+    same to the last bit, and no latent falls on another side of its threshold than there.
+    """
     _check_shapes(state)
-    norm_F = state["W_dec"].double().norm(dim=1)
-    if bool((norm_F.float() == 1).all()):
+    norm_F = state["W_dec"].norm(dim=1).clamp_min(1e-8)
+    if bool((norm_F == 1).all()):
         return
-    state["W_enc"] = (state["W_enc"] * norm_F).float()
-    state["b_enc"] = (state["b_enc"] * norm_F).float()
-    state["W_dec"] = (state["W_dec"] / norm_F.clamp_min(1e-8).unsqueeze(1)).float()
+    state["W_enc"] = state["W_enc"] * norm_F
+    state["b_enc"] = state["b_enc"] * norm_F
+    state["W_dec"] = state["W_dec"] / norm_F.unsqueeze(1)
     fidelity.remark(
         "there codes are multiplied by the decoder's norms: these were folded into the encoder, so that "
         "codes are equal up to rounding"
