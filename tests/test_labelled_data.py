@@ -171,7 +171,8 @@ def test_the_built_in_classes_are_those_of_the_demo_and_no_title_is_there_twice(
     ours = yaml.safe_load(labelled_data.CATEGORIES.read_text(encoding="utf-8"))
     titles = [title for some in ours.values() for title in some]
     assert set(ours) == set(article_domains().values())
-    assert len(titles) == len(set(titles)) and not set(titles) & set(article_domains())
+    assert len(titles) == len(set(titles))
+    assert not set(titles) & set(article_domains())
     assert all(isinstance(title, str) for title in titles)
     assert len(labelled_data.built_in_categories()) == len(titles) + 97
 

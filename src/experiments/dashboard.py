@@ -224,18 +224,7 @@ class _Source:
             UserError: as `read_activations` and `ActivationCache.store`.
         """
         if self.cache is None:
-            from temporal_saes.features import read_activations
-
-            activations = read_activations(
-                self._enough(lm),
-                lm,
-                self.subject.layer,
-                context_length=self.context_length,
-                max_norm_ratio=self.subject.max_norm_ratio,
-                add_bos=self.subject.add_bos,
-                lm_batch_size=self.options.lm_batch_size,
-                cache=self.options.cache,
-            )
+            activations = self.subject.read_activations(self._enough(lm), lm, self.options)
             yield from codes_of_texts(activations, dictionary, columns, watch=smoothness.add)
             return
         from dictionary_learning.fingerprint import fingerprints
@@ -281,18 +270,8 @@ def _encode(
 ) -> list[Sentence]:
     if not texts:
         return []
-    from temporal_saes.features import read_activations
 
-    activations = read_activations(
-        texts,
-        lm,
-        subject.layer,
-        context_length=subject.context_length,
-        max_norm_ratio=subject.max_norm_ratio,
-        add_bos=subject.add_bos,
-        lm_batch_size=options.lm_batch_size,
-        cache=False,
-    )
+    activations = subject.read_activations(texts, lm, options, cache=False)
     pairs = zip(texts, activations, strict=True)
     return [encode_sentence(text, x, dictionary, columns) for text, x in pairs]
 

@@ -37,7 +37,6 @@ from temporal_saes.chat import (
 from temporal_saes.chat_journal import RecordedChat
 from temporal_saes.cli import Subject
 from temporal_saes.codes import CodesOfContexts, codes_of_texts
-from temporal_saes.features import read_activations
 from temporal_saes.interpreter import (
     KINDS,
     Trial,
@@ -157,16 +156,7 @@ def draw_sample(
     columns = chunk_slice(dictionary, subject.chunk)
 
     def chunks() -> Iterator[CodesOfContexts]:
-        activations = read_activations(
-            texts,
-            lm,
-            subject.layer,
-            context_length=subject.context_length,
-            max_norm_ratio=subject.max_norm_ratio,
-            add_bos=subject.add_bos,
-            lm_batch_size=options.lm_batch_size,
-            cache=options.cache,
-        )
+        activations = subject.read_activations(texts, lm, options)
         return codes_of_texts(activations, dictionary, columns)
 
     splits = split_slices(dictionary, subject.chunk)

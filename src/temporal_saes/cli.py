@@ -9,7 +9,7 @@ activations, through the same path.
 import dataclasses
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,6 +143,27 @@ class Subject:
         if self.trainer_folder is None:
             return None
         return load_dictionary(self.trainer_folder, device, self.checkpoint)[0]
+
+    def read_activations(
+        self, texts: Sequence[str], lm: Any, options: ExperimentOptions, *, cache: bool | None = None
+    ) -> Iterator[Any]:
+        """`features.read_activations` of texts as the training of the dictionary saw them.
+
+        Args:
+            cache: in place of the options' `cache`.
+        """
+        from temporal_saes.features import read_activations
+
+        return read_activations(
+            texts,
+            lm,
+            self.layer,
+            context_length=self.context_length,
+            max_norm_ratio=self.max_norm_ratio,
+            add_bos=self.add_bos,
+            lm_batch_size=options.lm_batch_size,
+            cache=options.cache if cache is None else cache,
+        )
 
     def weights_hash(self) -> str | None:
         """SHA-256 of the file of weights, so that results of another training of that name are told apart."""

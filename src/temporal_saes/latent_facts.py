@@ -160,7 +160,9 @@ def logit_effects(
     """
     n_vocabulary = lm.model.get_output_embeddings().weight.shape[0]
     rows = max(1, _LOGIT_BYTES // (4 * n_vocabulary))
-    raised, lowered, bars, ranges = [], [], [], []
+    raised: list[tuple[np.ndarray, np.ndarray]] = []
+    lowered: list[tuple[np.ndarray, np.ndarray]] = []
+    bars, ranges = [], []
     for some_KD in directions_FD.split(rows):
         logits_KV, counts_V = direct_logits(lm, some_KD)
         logits_KV = logits_KV[:, counts_V]

@@ -20,7 +20,7 @@ from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.utils import check_width
 from temporal_saes.cli import ExperimentOptions, Subject
-from temporal_saes.features import Tokens, encode_text, read_activations
+from temporal_saes.features import Tokens, encode_text
 
 
 class TextCodes(NamedTuple):
@@ -48,16 +48,7 @@ def text_codes(
     """
     if dictionary is not None:
         check_width(dictionary, lm)
-    activations = read_activations(
-        texts,
-        lm,
-        subject.layer,
-        context_length=subject.context_length,
-        max_norm_ratio=subject.max_norm_ratio,
-        add_bos=subject.add_bos,
-        lm_batch_size=options.lm_batch_size,
-        cache=options.cache,
-    )
+    activations = subject.read_activations(texts, lm, options)
     for tokens, x_LD in activations:
         x_uD = x_LD[torch.from_numpy(tokens.usable_L)].float()
         f_uF = x_uD

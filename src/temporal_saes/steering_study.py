@@ -26,7 +26,7 @@ from dictionary_learning.utils import check_width
 from temporal_saes.chat import Chat
 from temporal_saes.cli import LanguageModels, Subject
 from temporal_saes.domain_probe import DomainProbe, train_domain_probe
-from temporal_saes.features import TextActivations, read_activations
+from temporal_saes.features import TextActivations
 from temporal_saes.frontier import summarise
 from temporal_saes.judge import Judge, Steered
 from temporal_saes.labelled_data import LabelledText
@@ -146,16 +146,7 @@ class Study:
     def _read_corpus(self, lm: LanguageModel, dictionary: Dictionary, subject: Subject) -> Corpus:
         """One pass over the texts: what the latents do, and the mean activation of each text."""
         pooled: list[np.ndarray | None] = []
-        activations = read_activations(
-            [text.text for text in self.texts],
-            lm,
-            subject.layer,
-            context_length=subject.context_length,
-            max_norm_ratio=subject.max_norm_ratio,
-            add_bos=subject.add_bos,
-            lm_batch_size=self.options.lm_batch_size,
-            cache=self.options.cache,
-        )
+        activations = subject.read_activations([text.text for text in self.texts], lm, self.options)
         table = tabulate(
             self.texts, self._pooling(activations, pooled), dictionary, chunk_slice(dictionary, subject.chunk)
         )
