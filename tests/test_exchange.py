@@ -22,6 +22,9 @@ from toy_runs import make_run
 from dictionary_learning.exchange import run_folder, saelens
 from dictionary_learning.exchange.fidelity import Fidelity
 from dictionary_learning.temporal_sae import TemporalSAE
+from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
+from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
+from dictionary_learning.trainers.threshold import ThresholdDictionary
 from dictionary_learning.utils import load_dictionary
 
 pytestmark = pytest.mark.exchange
@@ -97,7 +100,7 @@ def randomise(sae: Any) -> Any:
     return sae
 
 
-INFERENCE = {
+INFERENCE: dict[str, dict[str, Any]] = {
     "standard": {},
     "standard, no bias": {"apply_b_dec_to_input": False},
     "gated": {},
@@ -172,11 +175,13 @@ def test_a_training_checkpoint_is_read_as_what_saelens_saves_of_it_for_inference
         assert_equal_codes(f, g)
         torch.testing.assert_close(ours.decode(g), theirs.decode(g), rtol=1e-5, atol=1e-4)
     trained, _ = load_dictionary(tmp_path / "training", "cpu")
+    assert isinstance(trained, ThresholdDictionary)
     assert int(trained.k) == K
     if architecture == "matryoshka_batchtopk":
+        assert isinstance(trained, MatryoshkaBatchTopKSAE)
         assert trained.group_sizes.tolist() == [F // 4, F // 4, F // 2]
     else:
-        assert not trained.splits()
+        assert isinstance(trained, BatchTopKSAE)
 
 
 @torch.no_grad()
