@@ -41,7 +41,7 @@ def flags_of(arch: str, flags: dict) -> dict:
 
 
 def geometry_path(trainer: Path, chunk: int) -> Path | None:
-    return next((trainer / "geometry").glob(f"*chunk{chunk}.json"), None)
+    return next((trainer / "geometry").glob(f"*chunk{chunk}*.json"), None)
 
 
 def measure_geometry(runs: Path, n_texts: int) -> None:
@@ -92,9 +92,10 @@ def collect(runs: Path) -> dict[str, dict[str, list[float]]]:
             assert found is not None
             result = json.loads(found.read_text())
             values |= {
-                "effective rank, a text": result["effective_rank"]["mean"],
+                "effective rank, a text": result["measures"]["effective_rank"]["mean"],
                 "effective rank, all texts": result["all_texts"]["effective_rank"],
-                "tortuosity": result["tortuosity"]["mean"],
+                "participation ratio, a text": result["measures"]["participation_ratio"]["mean"],
+                "tortuosity": result["measures"]["tortuosity"]["mean"],
             }
             _add(table, f"TFA, {part} alone", values)
     return table
