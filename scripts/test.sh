@@ -3,10 +3,10 @@
 #
 #   bash scripts/test.sh                      # all, with as many processes as there are cores
 #   bash scripts/test.sh tests/test_sparse.py # arguments go to pytest
+#   bash scripts/test.sh -n 0 -x --pdb        # in one process, to look into a failure
 #
 # The pages of the feature browser are tested in a real Chromium; without one those tests are skipped and say
 # so. To have it: `apt install chromium` (or Chrome), or CHROMIUM=/path/to/chrome.
-#   bash scripts/test.sh -n 0 -x --pdb        # in one process, to look into a failure
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash scripts/bootstrap.sh

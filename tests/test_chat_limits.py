@@ -7,6 +7,7 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from types import SimpleNamespace
 
 import pytest
 from test_judge import TEMPLATE, client, number, serving
@@ -157,7 +158,7 @@ def test_a_server_whose_answer_never_ends_is_left_and_its_connection_closed():
 
 def test_a_retry_after_may_be_a_date(monkeypatch):
     slept = []
-    monkeypatch.setattr(chat.time, "sleep", slept.append)
+    monkeypatch.setattr(chat, "time", SimpleNamespace(**vars(time) | {"sleep": slept.append}))
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
     answers = [(429, {"Retry-After": date}, b""), (429, {"Retry-After": "soon"}, b""), "2"]
     with serving(lambda i, body: answers[i]) as server:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 
@@ -164,7 +165,7 @@ def test_what_a_model_thinks_aloud_is_not_its_answer(said, value):
 
 def test_a_busy_server_is_asked_again_after_the_time_it_names(monkeypatch):
     slept = []
-    monkeypatch.setattr(chat.time, "sleep", slept.append)
+    monkeypatch.setattr(chat, "time", SimpleNamespace(**vars(time) | {"sleep": slept.append}))
     answers = [(429, {"Retry-After": "7"}, b"slow down"), (503, {}, b""), "2"]
     with serving(lambda i, body: answers[i]) as server:
         (answer,) = client(server).ask([question("?")], number)
@@ -176,7 +177,7 @@ def test_a_busy_server_is_asked_again_after_the_time_it_names(monkeypatch):
 
 def test_a_server_cannot_make_us_wait_for_long(monkeypatch):
     slept = []
-    monkeypatch.setattr(chat.time, "sleep", slept.append)
+    monkeypatch.setattr(chat, "time", SimpleNamespace(**vars(time) | {"sleep": slept.append}))
     with serving(lambda i, body: (429, {"Retry-After": "86400"}, b"")) as server:
         (answer,) = client(server).ask([question("?")], number)
         assert answer.failure == chat.RATE_LIMIT

@@ -3,6 +3,7 @@
 import io
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -313,3 +314,43 @@ def test_the_documentation_names_both_scripts():
     page = (ROOT / "docs" / "replication.md").read_text(encoding="utf-8")
     assert "scripts/reproduce_pythia.sh" in page
     assert "scripts/reproduce_gemma.sh" in page
+
+
+# --- all_methods.sh ---
+
+
+@pytest.fixture
+def demo_of(tmp_path: Path) -> Path:
+    """A folder with the scripts and what demo.sh leaves behind that all_methods.sh looks for."""
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    (tmp_path / "runs/demo/matryoshka/trainer_0").mkdir(parents=True)
+    (tmp_path / "runs/demo/matryoshka/trainer_0/ae.pt").touch()
+    return tmp_path
+
+
+def all_methods(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", str(folder / "scripts/all_methods.sh")],
+        env={**os.environ, "STEPS_PYTHON": "true", **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_every_argument_of_all_methods_is_one_that_its_script_takes(demo_of: Path) -> None:
+    plan = demo_of / "plan"
+    done = all_methods(demo_of, plan=str(plan))
+    assert done.returncode == 0, done.stderr
+    steps = read_plan(plan.read_text())
+    for step in steps:
+        options_of(step.words)
+    told = " ".join(" ".join(step.words) for step in steps)
+    assert all(f"src/experiments/{name}.py" in told for name in EXPERIMENTS)
+    assert all(name in told for name in ("--arch batch_top_k", "train_attention.py", "method_table"))
+
+
+def test_all_methods_without_the_demo_says_what_to_run_first(demo_of: Path) -> None:
+    (demo_of / "runs/demo/matryoshka/trainer_0/ae.pt").unlink()
+    done = all_methods(demo_of)
+    assert done.returncode == 2
+    assert done.stderr == "error: there is no runs/demo/matryoshka: run bash scripts/demo.sh first.\n"
