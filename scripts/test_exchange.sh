@@ -2,7 +2,7 @@
 # Test what is exchanged with SAELens, SAEBench and the dictionary_learning library, with these packages themselves.
 #
 #   bash scripts/test_exchange.sh                    # makes .venv-exchange and .venv-saebench when they are not there
-#   WITHOUT_SAEBENCH=1 bash scripts/test_exchange.sh # SAEBench wants older packages, and so 2 GB of its own
+#   WITHOUT_SAEBENCH=1 bash scripts/test_exchange.sh # SAEBench wants older packages, and so 8 GB of its own
 #   bash scripts/test_exchange.sh -k gated           # arguments go to pytest
 #
 # .venv is not touched. PIP_FIND_LINKS, PIP_INDEX_URL and the like are honoured.
