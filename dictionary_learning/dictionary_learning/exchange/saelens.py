@@ -509,8 +509,8 @@ def _fold_bias(state: dict[str, Tensor], fidelity: Fidelity) -> None:
 def _fold_decoder_norms(state: dict[str, Tensor], fidelity: Fidelity) -> None:
     """Let codes be in units of the decoder's norms, as `rescale_acts_by_decoder_norm` has them.
 
-    In float32, as SAELens folds when it saves a training checkpoint for inference, so that the weights are the
-    same to the last bit: other rounding takes latents at their very threshold to the other side.
+    In float32, as SAELens folds when it saves a training checkpoint for inference, so that the weights are
+    the same to the last bit: other rounding takes latents at their very threshold to the other side.
     """
     _check_shapes(state)
     norm_F = state["W_dec"].norm(dim=1).clamp_min(1e-8)
