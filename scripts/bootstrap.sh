@@ -6,7 +6,7 @@
 #
 # Safe to run at any time: it returns at once when nothing changed since the last time, and repairs a .venv that
 # an interruption left half-made or that was moved here from another place. PIP_FIND_LINKS, PIP_INDEX_URL and
-# the like are honoured. On a machine with a GPU, `poetry install --all-extras` makes the same environment.
+# the like are honoured. On a machine with a GPU, `poetry install --extras dev` makes the same environment.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$(pwd -P)

@@ -73,6 +73,7 @@ function word(text) {
 
 function number(value, digits = 3) {
   if (value === null || value === undefined) return "–";
+  if (value !== 0 && Math.abs(value) < 0.001) return value.toExponential(digits - 1);
   return Number(value.toPrecision(digits)).toLocaleString("en", { maximumSignificantDigits: digits });
 }
 
