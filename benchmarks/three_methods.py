@@ -13,14 +13,12 @@ import json
 import sys
 from pathlib import Path
 
-from machine import machine_facts
-from trained_runs import evaluate_all, folders, markdown, record, train, untrained
+from trained_runs import evaluate_all, folders, train_missing, write_results
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 from dictionary_learning import cli
 from experiments import probing
 
-RESULTS = Path(__file__).parent / "results"
 METHODS = {"temporal": "T-SAE", "matryoshka": "Matryoshka", "batch_top_k": "BatchTopK"}
 PROBE_K = 10
 EVALUATION = "three_methods_eval.json"
@@ -109,20 +107,11 @@ def main() -> None:
         "encoder_dtype": "float32",
         "activations": str(args.runs / "activations"),
     }
-    missing = untrained(args.runs, METHODS, len(args.seeds))
-    if missing:
-        record(flags)
-    for arch in missing:
-        train(arch, flags, args.runs)
+    train_missing(args.runs, dict.fromkeys(METHODS, flags))
     evaluate_all(folders(args.runs, METHODS), EVALUATION, args.eval_tokens, args.loss_tokens)
     probe_all(args.runs, args.n_train, args.n_test)
     table = collect(args.runs)
-    RESULTS.mkdir(exist_ok=True)
-    settings = {key: str(value) for key, value in vars(args).items()}
-    content = {"machine": machine_facts(), "settings": settings, "probe_k": PROBE_K, "table": table}
-    (RESULTS / "three_methods.json").write_text(json.dumps(content, indent=2) + "\n")
-    (RESULTS / "three_methods.md").write_text(markdown(table))
-    print(markdown(table))
+    write_results("three_methods", args, table, probe_k=PROBE_K)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
 """What the benchmarks that train several methods share: one recording, training, evaluation, a table."""
 
+import argparse
 import json
 import statistics
 from collections.abc import Iterable
 from pathlib import Path
+
+from machine import machine_facts
 
 from dictionary_learning import cache_activations
 from dictionary_learning.evaluation import evaluate
@@ -11,6 +14,7 @@ from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.train_command import new_options, open_activations, open_store, train_on
 from dictionary_learning.utils import load_dictionary
 
+RESULTS = Path(__file__).parent / "results"
 EVAL_DOCUMENT_TOKENS = 1024
 
 
@@ -30,11 +34,16 @@ def untrained(runs: Path, archs: Iterable[str], n_seeds: int) -> list[str]:
     return [arch for arch in archs if not all((runs / arch / name).exists() for name in trainers)]
 
 
-def train(arch: str, flags: dict, runs: Path) -> None:
-    options, preset = new_options(
-        flags | {"arch": arch, "run_name": arch, "checkpoints_path": str(runs)}, "demo", [arch]
-    )
-    train_on(open_activations(options), options, preset)
+def train_missing(runs: Path, flags_of_arch: dict[str, dict]) -> None:
+    """Train the architectures that have not all their seeds yet, on activations that are recorded once."""
+    flags = next(iter(flags_of_arch.values()))
+    missing = untrained(runs, flags_of_arch, len(flags["seeds"]))
+    if missing:
+        record(flags)
+    for arch in missing:
+        own = flags_of_arch[arch] | {"arch": arch, "run_name": arch, "checkpoints_path": str(runs)}
+        options, preset = new_options(own, "demo", [arch])
+        train_on(open_activations(options), options, preset)
 
 
 def evaluate_all(paths: Iterable[Path], name: str, n_tokens: int, loss_tokens: int) -> None:
@@ -65,6 +74,16 @@ def markdown(table: dict[str, dict[str, list[float]]], digits: int = 3) -> str:
         cells = [_cell(rows.get(name), shown) for rows in table.values()]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def write_results(name: str, args: argparse.Namespace, table: dict, **facts: object) -> None:
+    """Write the table with the machine and the settings, as results/<name>.json and .md, and print it."""
+    RESULTS.mkdir(exist_ok=True)
+    settings = {key: str(value) for key, value in vars(args).items()}
+    content = {"machine": machine_facts(), "settings": settings, **facts, "table": table}
+    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
+    (RESULTS / f"{name}.md").write_text(markdown(table))
+    print(markdown(table))
 
 
 def _cell(values: list[float] | None, digits: int) -> str:

@@ -210,7 +210,7 @@ sys.modules["nnsight"] = stub
 import dictionary_learning
 from dictionary_learning.utils import load_dictionary
 x, *folders = sys.argv[1:]
-x = torch.load(x)
+x = torch.load(x, weights_only=True)
 for folder in folders:
     ae, config = load_dictionary(folder + "/ours", "cpu")
     made = {"class": type(ae).__name__, "file": dictionary_learning.__file__}
@@ -257,7 +257,7 @@ def test_the_library_loads_what_we_write_and_saves_what_we_load(
 ) -> None:
     root, x = through_the_library
     ours = made(kind)
-    out = torch.load(root / kind / "out.pt")
+    out = torch.load(root / kind / "out.pt", weights_only=True)
     assert Path(out["file"]).is_relative_to(LIBRARY)
     assert out["class"] == name
     assert_equal_codes(ours.encode(x), out["f"])

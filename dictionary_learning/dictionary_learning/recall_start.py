@@ -49,13 +49,21 @@ def _start_at_recall(ae: TemporalSAE, texts: Sequences, seed: int) -> float:
             torch.nn.init.eye_(passes.weight)
         shape = layer.k_ctx.weight.shape
         projection_NW = torch.randn(shape, generator=generator).to(ae.D) / shape[0] ** 0.5
-        error, scale = min((_error(ae, texts, layer, projection_NW * scale), scale) for scale in SCALES)
-        _error(ae, texts, layer, projection_NW * scale)
+        errors = {}
+        for scale in SCALES:
+            _read_with(layer, projection_NW * scale)
+            errors[scale] = _error(ae, texts)
+        best = min(errors, key=errors.__getitem__)
+        _read_with(layer, projection_NW * best)
+        error = errors[best]
     return error
 
 
-def _error(ae: TemporalSAE, texts: Sequences, layer: ContextAttention, projection_NW: torch.Tensor) -> float:
+def _read_with(layer: ContextAttention, projection_NW: torch.Tensor) -> None:
     for reads in (layer.q_target, layer.k_ctx):
         reads.weight.copy_(projection_NW)
+
+
+def _error(ae: TemporalSAE, texts: Sequences) -> float:
     left_TD = texts.tokens(ae.predict(ae.centred(texts.padded())).residual_BLD)
     return float(left_TD.square().sum() / texts.x_TD.square().sum())
