@@ -18,9 +18,14 @@ import numpy as np
 from machine import machine_facts
 from scipy import sparse
 
-from dictionary_learning import cli
-from dictionary_learning.checkpoint import save_text
-from dictionary_learning.options import Parser, add_options, build, option
+from dictionary_learning.command import cli
+from dictionary_learning.command.files import save_text
+from dictionary_learning.command.options import (
+    Parser,
+    add_options,
+    build,
+    option,
+)
 from temporal_saes.coactivation import Coactivation
 from temporal_saes.codes import CHUNK_TOKENS, CodesOfContexts
 from temporal_saes.latent_examples import collect

@@ -19,9 +19,9 @@ import torch
 from machine import machine_facts
 from torch import Tensor
 
-from dictionary_learning import cli
+from dictionary_learning.command import cli
+from dictionary_learning.command.options import Parser
 from dictionary_learning.language_model import LanguageModel
-from dictionary_learning.options import Parser
 
 RESULT = Path(__file__).parent / "results" / "nnsight_cost.json"
 # texts, tokens a text, rounds

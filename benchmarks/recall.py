@@ -17,8 +17,8 @@ from machine import machine_facts
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from dictionary_learning import cli
 from dictionary_learning.activation_cache import ActivationCache
+from dictionary_learning.command import cli
 from dictionary_learning.sequences import Sequences
 
 RESULTS = Path(__file__).parent / "results"

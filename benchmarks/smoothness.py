@@ -20,8 +20,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dictionary_learning import cli
-from dictionary_learning.options import Parser
+from dictionary_learning.command import cli
+from dictionary_learning.command.options import Parser
 from dictionary_learning.smoothness import smoothness
 
 ROOT = Path(__file__).parent.parent

@@ -18,10 +18,10 @@ import torch
 from machine import machine_facts
 from torch import Tensor
 
-from dictionary_learning import cli
 from dictionary_learning.activation_store import ActivationStore
+from dictionary_learning.command import cli
+from dictionary_learning.command.options import Parser
 from dictionary_learning.language_model import LanguageModel
-from dictionary_learning.options import Parser
 from dictionary_learning.text import Document, DocumentStream
 
 

@@ -23,9 +23,9 @@ import torch.nn.functional as F
 from machine import machine_facts
 from torch import Tensor
 
-from dictionary_learning import cli
+from dictionary_learning.command import cli
+from dictionary_learning.command.options import Parser
 from dictionary_learning.inference import analyse
-from dictionary_learning.options import Parser
 from dictionary_learning.temporal_sae import EPS, TemporalSAE
 
 ROOT = Path(__file__).parent.parent

@@ -16,7 +16,7 @@ from pathlib import Path
 from trained_runs import evaluate_all, folders, train_missing, write_results
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
-from dictionary_learning import cli
+from dictionary_learning.command import cli
 from experiments import probing
 
 METHODS = {"temporal": "T-SAE", "matryoshka": "Matryoshka", "batch_top_k": "BatchTopK"}

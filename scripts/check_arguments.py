@@ -19,10 +19,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from dictionary_learning import cli
+from dictionary_learning.command import cli
+from dictionary_learning.command.options import build
 from dictionary_learning.data_sets import KINDS
 from dictionary_learning.errors import UserError
-from dictionary_learning.options import build
 from dictionary_learning.train_options import GROUPED, TrainOptions
 
 ROOT = Path(__file__).resolve().parents[1]

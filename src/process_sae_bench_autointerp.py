@@ -14,10 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dictionary_learning import cli
-from dictionary_learning.checkpoint import check_writable
+from dictionary_learning.command import cli
+from dictionary_learning.command.files import check_writable
+from dictionary_learning.command.options import (
+    Parser,
+    add_options,
+    build,
+    option,
+)
 from dictionary_learning.errors import UserError
-from dictionary_learning.options import Parser, add_options, build, option
 from temporal_saes.explanations import (
     FILE_NAME,
     check_latents,

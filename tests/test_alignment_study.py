@@ -16,7 +16,7 @@ from conftest import VOCABULARY
 from scipy import sparse
 from toy_runs import EXPERIMENTS, LAYER, load_script, make_run
 
-from dictionary_learning import cli
+from dictionary_learning.command import cli
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from temporal_saes.preference_data import PreferencePair

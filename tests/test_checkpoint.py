@@ -12,18 +12,20 @@ import pytest
 import torch
 import yaml
 
-from dictionary_learning import checkpoint
 from dictionary_learning.checkpoint import (
     RunFolder,
-    check_writable,
     load_weights,
     provenance,
     random_state,
     read_checkpoint,
-    save_atomically,
-    save_tensors,
     scrub,
     set_random_state,
+)
+from dictionary_learning.command import files
+from dictionary_learning.command.files import (
+    check_writable,
+    save_atomically,
+    save_tensors,
 )
 from dictionary_learning.errors import UserError
 
@@ -123,8 +125,8 @@ def test_a_full_disk_is_recognised_through_the_zip_writer_of_torch(
 
     with pytest.raises(RuntimeError, match="inline_container"):
         torch_says()
-    free = checkpoint.shutil.disk_usage(tmp_path)._replace(free=0)
-    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda _: free)
+    free = files.shutil.disk_usage(tmp_path)._replace(free=0)
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: free)
     with pytest.raises(UserError, match="the disk is full"):
         save_atomically(tmp_path / "ae.pt", torch_says)
 

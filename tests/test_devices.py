@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from dictionary_learning.devices import find_device
+from dictionary_learning.command.devices import find_device
 from dictionary_learning.errors import UserError
 
 

@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from dictionary_learning import cli, eval_temporal, evaluation_report
+from dictionary_learning import (
+    eval_temporal,
+    evaluation_report,
+)
+from dictionary_learning.command import cli
 from dictionary_learning.eval_temporal import EvalOptions, main, resolve, result_path
 from dictionary_learning.evaluation import FORMULAS
 from dictionary_learning.text import DocumentStream

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import corpus_records
 
-from dictionary_learning import cli
+from dictionary_learning.command import cli
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.trainers.batch_top_k import BatchTopKSAE

@@ -241,7 +241,7 @@ def test_every_script_of_the_experiments_has_its_own_options():
 def test_the_dry_run_runs_from_another_folder_and_ends_with_2_where_an_argument_is_wrong(
     tmp_path, monkeypatch, written
 ):
-    from dictionary_learning import cli
+    from dictionary_learning.command import cli
 
     assert run(["reproduce_pythia.sh", "--dry_run", "--bla"], cwd=tmp_path).returncode == 2
     done = run(["reproduce_pythia.sh", "--dry_run", "--runs", str(tmp_path / "runs")], cwd=tmp_path)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from toy_runs import EXPERIMENTS, LAYER, load_script, make_run
 
-from dictionary_learning import figures
+from dictionary_learning.command import figures
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from temporal_saes.sequence_figure import _scores

@@ -19,7 +19,7 @@ import torch
 from run_folders import save_run
 from test_judge import serving
 
-from dictionary_learning import cli
+from dictionary_learning.command import cli
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel, add
 from dictionary_learning.temporal_sae import TemporalSAE

@@ -17,8 +17,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from dictionary_learning import checkpoint, training
+from dictionary_learning import training
 from dictionary_learning.checkpoint import RunFolder, load_weights
+from dictionary_learning.command import files as saved_files
 from dictionary_learning.errors import UserError
 from dictionary_learning.trainers import BatchTopKTrainer, TemporalMatryoshkaBatchTopKTrainer
 from dictionary_learning.training import TrainingResult, trainSAE
@@ -393,7 +394,7 @@ def test_a_disk_that_fills_up_keeps_the_last_state(tmp_path: Path, monkeypatch: 
         synced(descriptor)
 
     saving = {"full": False}
-    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    monkeypatch.setattr(saved_files.os, "fsync", full)
     with pytest.raises(UserError, match="the disk is full"):
         train(Batches(before=lambda index: saving.update(full=index == 7)), tmp_path / "run", backup_steps=4)
     saving["full"] = False

@@ -25,10 +25,10 @@ from typing import Any, Literal, Self
 import torch
 
 from dictionary_learning.block import BEGINNING, Block, BlockStart, bytes_per_token
-from dictionary_learning.checkpoint import save_text
+from dictionary_learning.command.files import save_text
+from dictionary_learning.command.memory import parse_bytes
 from dictionary_learning.data_options import DataOptions, from_anywhere, shown
 from dictionary_learning.errors import UserError
-from dictionary_learning.memory import parse_bytes
 from dictionary_learning.shard import Shard, file_sha256, read_shard
 from dictionary_learning.store import Store
 

@@ -17,13 +17,21 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dictionary_learning import cli
 from dictionary_learning.activation_cache import INDEX, LOCK, OPTIONS, ActivationCache, locked
-from dictionary_learning.checkpoint import check_writable, provenance
+from dictionary_learning.checkpoint import provenance
+from dictionary_learning.command import cli
+from dictionary_learning.command.files import check_writable
+from dictionary_learning.command.options import (
+    Parser,
+    add_options,
+    build,
+    option,
+    preset_names,
+    read_preset,
+)
+from dictionary_learning.command.progress import say
 from dictionary_learning.data_options import DataOptions, from_anywhere
 from dictionary_learning.errors import UserError
-from dictionary_learning.options import Parser, add_options, build, option, preset_names, read_preset
-from dictionary_learning.progress import say
 from dictionary_learning.records import is_local
 from dictionary_learning.text import DEMO_CORPORA, PARTS
 from dictionary_learning.train_options import ARCHITECTURES
@@ -180,7 +188,7 @@ def verify(cache: ActivationCache) -> None:
 def _write(cache: ActivationCache, options: CacheOptions) -> None:
     """Write `options.parts`, in which those that the cache has begun keep their `max_tokens`."""
     from dictionary_learning import cache_writer
-    from dictionary_learning.devices import find_device
+    from dictionary_learning.command.devices import find_device
     from dictionary_learning.fingerprint import fingerprints
     from dictionary_learning.language_model import LanguageModel
     from dictionary_learning.train_command import check_texts, open_store

@@ -11,11 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dictionary_learning import cli
-from dictionary_learning.checkpoint import check_writable
+from dictionary_learning.command import cli
+from dictionary_learning.command.files import check_writable
+from dictionary_learning.command.options import (
+    Parser,
+    add_options,
+    build,
+    option,
+)
+from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
-from dictionary_learning.options import Parser, add_options, build, option
-from dictionary_learning.progress import say
 
 FORMATS = {
     "saelens": "cfg.json and sae_weights.safetensors, as SAELens 6 saves and loads them",

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
+from dictionary_learning.command.memory import parse_bytes
+from dictionary_learning.command.options import option
 from dictionary_learning.data_sets import TEXTS
 from dictionary_learning.errors import UserError
-from dictionary_learning.memory import parse_bytes
-from dictionary_learning.options import option
 
 
 @dataclass(frozen=True)

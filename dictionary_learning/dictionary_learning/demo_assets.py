@@ -259,7 +259,7 @@ CORPORA = tuple(name for name in ASSETS if name != "language_model")
 
 def main(argv: list[str] | None = None) -> None:
     """Fetch all the demo's assets and say where they are."""
-    from dictionary_learning.options import Parser
+    from dictionary_learning.command.options import Parser
 
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"among {', '.join(ASSETS)} (default: all)")
@@ -270,6 +270,6 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    from dictionary_learning import cli
+    from dictionary_learning.command import cli
 
     cli.run(main)

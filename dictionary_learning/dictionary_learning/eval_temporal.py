@@ -19,13 +19,22 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from dictionary_learning import cli
 from dictionary_learning.block import Contexts
-from dictionary_learning.checkpoint import check_writable, provenance, save_text
+from dictionary_learning.checkpoint import provenance
+from dictionary_learning.command import cli
+from dictionary_learning.command.files import (
+    check_writable,
+    save_text,
+)
+from dictionary_learning.command.memory import parse_bytes
+from dictionary_learning.command.options import (
+    Parser,
+    add_options,
+    build,
+    option,
+)
+from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
-from dictionary_learning.memory import parse_bytes
-from dictionary_learning.options import Parser, add_options, build, option
-from dictionary_learning.progress import say
 
 
 @dataclass(frozen=True)
@@ -174,7 +183,8 @@ def evaluate_runs(options: EvalOptions) -> dict[str, dict[str, Any]]:
     Raises:
         UserError: a run, a checkpoint, a model, a layer or documents that are not there or do not fit.
     """
-    from dictionary_learning import evaluation_report, figures
+    from dictionary_learning import evaluation_report
+    from dictionary_learning.command import figures
     from dictionary_learning.utils import find_run, load_dictionary, weights_path, weights_sha256
 
     runs = {name: find_run(name, options.checkpoints_path, options.trainer) for name in options.runs}

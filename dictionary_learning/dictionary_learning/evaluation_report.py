@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dictionary_learning import figures
+from dictionary_learning.command import figures
 
 Results = Mapping[str, Mapping[str, Any]]  # name of a run: its results
 

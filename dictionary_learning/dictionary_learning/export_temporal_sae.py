@@ -10,11 +10,16 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from dictionary_learning import cli
-from dictionary_learning.checkpoint import check_writable
+from dictionary_learning.command import cli
+from dictionary_learning.command.files import check_writable
+from dictionary_learning.command.options import (
+    Parser,
+    add_options,
+    build,
+    option,
+)
+from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
-from dictionary_learning.options import Parser, add_options, build, option
-from dictionary_learning.progress import say
 
 
 @dataclass(frozen=True)

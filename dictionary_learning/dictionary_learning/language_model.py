@@ -24,8 +24,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from dictionary_learning.command.devices import find_device
 from dictionary_learning.decoder_layers import find_decoder_layers, hidden_states, with_hidden_states
-from dictionary_learning.devices import find_device
 from dictionary_learning.errors import UserError
 from dictionary_learning.generation import continue_prompts
 from dictionary_learning.model_source import check_layer, hub_revision, read_model, told_in_a_sentence

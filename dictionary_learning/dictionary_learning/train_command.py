@@ -12,12 +12,19 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-from dictionary_learning.checkpoint import RunFolder, check_writable
+from dictionary_learning.checkpoint import RunFolder
+from dictionary_learning.command.devices import find_device
+from dictionary_learning.command.files import check_writable
+from dictionary_learning.command.options import (
+    Parser,
+    add_options,
+    build,
+    preset_names,
+    read_preset,
+)
+from dictionary_learning.command.progress import say
 from dictionary_learning.data_options import DataOptions, from_anywhere
-from dictionary_learning.devices import find_device
 from dictionary_learning.errors import UserError
-from dictionary_learning.options import Parser, add_options, build, preset_names, read_preset
-from dictionary_learning.progress import say
 from dictionary_learning.train_options import (
     BATCH_TOP_K_FAMILY,
     ONLY_FOR,

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from dictionary_learning.checkpoint import read_checkpoint
-from dictionary_learning.devices import find_device
+from dictionary_learning.command.devices import find_device
 from dictionary_learning.dictionary import Dictionary
 from dictionary_learning.errors import UserError
 from dictionary_learning.exchange.fidelity import Fidelity

@@ -30,12 +30,21 @@ from typing import Any
 
 import numpy as np
 
-from dictionary_learning import cli
-from dictionary_learning.checkpoint import check_writable, provenance, save_text
+from dictionary_learning.checkpoint import provenance
+from dictionary_learning.command import cli
+from dictionary_learning.command.files import (
+    check_writable,
+    save_text,
+)
+from dictionary_learning.command.options import (
+    Parser,
+    add_options,
+    build,
+    option,
+)
+from dictionary_learning.command.progress import say
 from dictionary_learning.dictionary import chunk_slice
 from dictionary_learning.errors import UserError
-from dictionary_learning.options import Parser, add_options, build, option
-from dictionary_learning.progress import say
 from temporal_saes.cli import ExperimentOptions, LanguageModels, Subject, resolve, resolve_several, slug
 from temporal_saes.explanations import find_explanations
 from temporal_saes.features import extract_features

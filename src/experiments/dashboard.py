@@ -29,13 +29,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dictionary_learning import cli
-from dictionary_learning.checkpoint import check_writable, provenance
+from dictionary_learning.checkpoint import provenance
+from dictionary_learning.command import cli
+from dictionary_learning.command.files import check_writable
+from dictionary_learning.command.options import (
+    Parser,
+    add_options,
+    build,
+    option,
+)
+from dictionary_learning.command.progress import (
+    TokenProgress,
+    say,
+)
 from dictionary_learning.dictionary import Dictionary, chunk_slice
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
-from dictionary_learning.options import Parser, add_options, build, option
-from dictionary_learning.progress import TokenProgress, say
 from temporal_saes.cli import BASELINE, ExperimentOptions, LanguageModels, Subject, labelled_texts, resolve
 from temporal_saes.codes import CodesOfContexts, codes_of_store, codes_of_texts
 from temporal_saes.explanations import find_explanations, read_scores
@@ -284,7 +293,7 @@ def _name(subject: Subject) -> str:
 
 def _about(subject: Subject, facts: LatentFacts, source: _Source) -> dict[str, str]:
     """The facts at the head of the index."""
-    from dictionary_learning import figures
+    from dictionary_learning.command import figures
 
     return {
         "dictionary": f"{figures.method_of(subject.dict_class)}, {facts.n_latents:,} latents",

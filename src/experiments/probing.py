@@ -27,11 +27,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dictionary_learning import cli
-from dictionary_learning.checkpoint import check_writable, provenance, save_text
+from dictionary_learning.checkpoint import provenance
+from dictionary_learning.command import cli
+from dictionary_learning.command.files import (
+    check_writable,
+    save_text,
+)
+from dictionary_learning.command.options import (
+    Parser,
+    add_options,
+    build,
+    option,
+)
+from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
-from dictionary_learning.options import Parser, add_options, build, option
-from dictionary_learning.progress import say
 from temporal_saes import probes
 from temporal_saes.cli import (
     ExperimentOptions,
@@ -333,7 +342,7 @@ def _table(result: dict[str, Any]) -> str:
 
 def _draw(results: Sequence[dict[str, Any]], path: Path) -> None:
     """Accuracy against k, a panel a task, a line a subject, with interval, chance and majority."""
-    from dictionary_learning import figures
+    from dictionary_learning.command import figures
 
     tasks = [task for task in TASKS if task in results[0]["tasks"]]
     methods = [figures.method_of(result["subject"]["dict_class"]) for result in results]

@@ -34,10 +34,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
-from dictionary_learning import cli
-from dictionary_learning.checkpoint import check_writable, provenance, save_text
+from dictionary_learning.checkpoint import provenance
+from dictionary_learning.command import cli
+from dictionary_learning.command.files import (
+    check_writable,
+    save_text,
+)
+from dictionary_learning.command.options import (
+    Parser,
+    add_options,
+    build,
+    option,
+)
 from dictionary_learning.errors import UserError
-from dictionary_learning.options import Parser, add_options, build, option
 from temporal_saes.cli import (
     ExperimentOptions,
     LanguageModels,
@@ -383,7 +392,7 @@ def _draw(
     path: Path,
 ) -> None:
     """A column a subject (dendrogram, kernel, novelty) of the shown text; below, the scores of all texts."""
-    from dictionary_learning import figures
+    from dictionary_learning.command import figures
 
     n = len(results)
     scored = bool(results[0]["detectors"])

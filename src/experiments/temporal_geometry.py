@@ -32,10 +32,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dictionary_learning import cli
-from dictionary_learning.checkpoint import check_writable, provenance, save_text
+from dictionary_learning.checkpoint import provenance
+from dictionary_learning.command import cli
+from dictionary_learning.command.files import (
+    check_writable,
+    save_text,
+)
+from dictionary_learning.command.options import (
+    Parser,
+    add_options,
+    build,
+    option,
+)
 from dictionary_learning.errors import UserError
-from dictionary_learning.options import Parser, add_options, build, option
 from dictionary_learning.tokens import token_ids
 from temporal_saes import geometry
 from temporal_saes.cli import (
@@ -296,7 +305,7 @@ def _cell(measure: dict[str, Any], digits: int) -> str:
 
 def _draw(results: Sequence[dict[str, Any]], path: Path) -> None:
     """Six panels: rank, tortuosity, power by frequency, slow and fast, autocorrelation, dimension."""
-    from dictionary_learning import figures
+    from dictionary_learning.command import figures
 
     first = results[0]
     options, noise = first["options"], first["independent_positions"]

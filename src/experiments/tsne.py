@@ -31,11 +31,20 @@ from typing import Any
 
 import numpy as np
 
-from dictionary_learning import cli
-from dictionary_learning.checkpoint import check_writable, provenance, save_text
+from dictionary_learning.checkpoint import provenance
+from dictionary_learning.command import cli
+from dictionary_learning.command.files import (
+    check_writable,
+    save_text,
+)
+from dictionary_learning.command.options import (
+    Parser,
+    add_options,
+    build,
+    option,
+)
+from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
-from dictionary_learning.options import Parser, add_options, build, option
-from dictionary_learning.progress import say
 from temporal_saes import feature_map
 from temporal_saes.cli import (
     ExperimentOptions,

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dictionary_learning import figures
+from dictionary_learning.command import figures
 from temporal_saes.latent_scores import CHANCE
 
 OFFLINE_TITLES = {

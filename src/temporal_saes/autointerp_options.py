@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from dictionary_learning.command.options import option
 from dictionary_learning.errors import UserError
-from dictionary_learning.options import option
 from temporal_saes.cli import ExperimentOptions
 
 # how fast answers come and how many may be bought, not what they are about: the next run may change them

@@ -35,9 +35,9 @@ from http.client import HTTPException
 from typing import Any, Generic, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
+from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
-from dictionary_learning.progress import say
 from dictionary_learning.tokens import token_ids
 from temporal_saes.token_budget import TokenBudget, Usage, estimate_text, estimate_tokens
 

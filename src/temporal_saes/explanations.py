@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dictionary_learning.checkpoint import save_text
+from dictionary_learning.command.files import save_text
 from dictionary_learning.errors import UserError
 
 FILE_NAME = "explanations.json"

@@ -17,9 +17,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
+from dictionary_learning.command.progress import say
 from dictionary_learning.data_sets import LABELLED, DataSet
 from dictionary_learning.errors import UserError
-from dictionary_learning.progress import say
 from dictionary_learning.records import Record, hub_records, is_local, is_unicode, read_records
 from dictionary_learning.text import document_id
 

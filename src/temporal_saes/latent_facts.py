@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dictionary_learning.command.progress import say
 from dictionary_learning.dictionary import Dictionary
 from dictionary_learning.language_model import LanguageModel
-from dictionary_learning.progress import say
 from temporal_saes.coactivation import Coactivation
 from temporal_saes.codes import CodesOfContexts
 from temporal_saes.latent_examples import LatentExamples, collect

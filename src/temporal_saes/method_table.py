@@ -17,11 +17,22 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
-from dictionary_learning import cli, figures
-from dictionary_learning.checkpoint import check_writable, save_text
+from dictionary_learning.command import (
+    cli,
+    figures,
+)
+from dictionary_learning.command.files import (
+    check_writable,
+    save_text,
+)
+from dictionary_learning.command.options import (
+    Parser,
+    add_options,
+    build,
+    option,
+)
+from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
-from dictionary_learning.options import Parser, add_options, build, option
-from dictionary_learning.progress import say
 from temporal_saes.cli import BASELINE
 from temporal_saes.results import label
 

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dictionary_learning.checkpoint import save_text
+from dictionary_learning.command.files import save_text
 from temporal_saes.latent_examples import Example
 from temporal_saes.latent_facts import LatentFacts, Ranked
 from temporal_saes.token_text import token_texts

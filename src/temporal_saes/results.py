@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dictionary_learning import figures
+from dictionary_learning.command import figures
 from temporal_saes.cli import ExperimentOptions, Subject, dataset_name, slug
 from temporal_saes.passages import Joined
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dictionary_learning import figures
+from dictionary_learning.command import figures
 from temporal_saes.report.token_colours import visible
 from temporal_saes.results import colours, label
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from dictionary_learning.command.options import option
 from dictionary_learning.dictionary import chunk_slice
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
-from dictionary_learning.options import option
 from temporal_saes.cli import ExperimentOptions, Subject, labelled_texts
 from temporal_saes.explanations import find_explanations
 from temporal_saes.intervals import INTERVAL, as_json, mean_interval

@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dictionary_learning.command.options import option
 from dictionary_learning.errors import UserError
-from dictionary_learning.options import option
 from temporal_saes.cli import ExperimentOptions
 from temporal_saes.latent_tables import RULES
 from temporal_saes.steering import MODES

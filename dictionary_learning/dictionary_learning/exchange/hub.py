@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from dictionary_learning import released_folder
-from dictionary_learning.checkpoint import save_text
+from dictionary_learning.command.files import save_text
 from dictionary_learning.dictionary import Dictionary
 from dictionary_learning.errors import UserError
 from dictionary_learning.exchange import names, run_folder, saelens

@@ -12,7 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dictionary_learning.checkpoint import save_tensors, save_text
+from dictionary_learning.command.files import (
+    save_tensors,
+    save_text,
+)
 from dictionary_learning.dictionary import AutoEncoder, Dictionary, JumpReluAutoEncoder
 from dictionary_learning.errors import UserError
 from dictionary_learning.exchange import names

@@ -25,7 +25,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dictionary_learning.checkpoint import save_atomically, save_text
+from dictionary_learning.command.files import (
+    save_atomically,
+    save_text,
+)
 from dictionary_learning.dictionary import (
     AutoEncoder,
     AutoEncoderNew,

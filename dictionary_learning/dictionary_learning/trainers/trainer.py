@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dictionary_learning.devices import find_device
+from dictionary_learning.command.devices import find_device
 from dictionary_learning.dictionary import Dictionary
 from dictionary_learning.errors import UserError
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dictionary_learning import figures
+from dictionary_learning.command import figures
 from temporal_saes.preference_result import VIEW_NAMES
 from temporal_saes.preference_study import VIEWS, Study
 from temporal_saes.results import colours, label

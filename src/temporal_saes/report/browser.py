@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from dictionary_learning.checkpoint import save_text
-from dictionary_learning.progress import say
+from dictionary_learning.command.files import save_text
+from dictionary_learning.command.progress import say
 from temporal_saes.latent_examples import Example
 from temporal_saes.latent_facts import LatentFacts, Ranked
 from temporal_saes.report.page import Html, element, page, script_json

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dictionary_learning import figures
+from dictionary_learning.command import figures
 from temporal_saes.feature_map import METHOD_NAMES, OTHER_COLOUR, Class
 from temporal_saes.map_points import COLOURINGS, labels
 from temporal_saes.report.map_page import class_name, how_it_was_made, shared_classes

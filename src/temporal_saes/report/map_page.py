@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dictionary_learning import figures
+from dictionary_learning.command import figures
 from temporal_saes.feature_map import METHOD_NAMES, Class, classes
 from temporal_saes.map_points import COLOURINGS, labels
 from temporal_saes.report.page import Html, element, facts, page, script_json, table

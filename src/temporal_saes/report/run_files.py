@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dictionary_learning import figures
 from dictionary_learning.checkpoint import RunFolder
+from dictionary_learning.command import figures
 from dictionary_learning.errors import UserError
 from temporal_saes.cli import BASELINE
 

@@ -8,7 +8,7 @@ import io
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from dictionary_learning import figures
+from dictionary_learning.command import figures
 from temporal_saes.report import page
 from temporal_saes.report.page import Html, element, missing
 from temporal_saes.report.run_files import RunFiles

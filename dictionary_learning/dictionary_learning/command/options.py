@@ -17,7 +17,7 @@ import yaml
 from dictionary_learning.errors import UserError
 
 Options = TypeVar("Options")
-PRESET_FOLDER = Path(__file__).parent / "configs"
+PRESET_FOLDER = Path(__file__).parents[1] / "configs"
 
 
 def option(

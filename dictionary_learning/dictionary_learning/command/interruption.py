@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
 
-from dictionary_learning.progress import say
+from dictionary_learning.command.progress import say
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

@@ -1,0 +1,13 @@
+"""What every command line of the project is made of.
+
+In come flags and the environment; out go options that have been checked, files that are whole or not there,
+figures of one style, progress that a person can read, and one sentence with exit code 2 for a user's mistake.
+
+cli            how a command starts and ends
+options        options as frozen dataclasses: flags, presets and records made from one description
+files          saving whole or not at all; whether a folder can be written
+progress       what is done, how fast, how long it will take
+interruption   Ctrl-C and SIGTERM between two steps
+devices memory what the machine has
+figures        one style and one colour a method
+"""
