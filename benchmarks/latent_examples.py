@@ -20,12 +20,7 @@ from scipy import sparse
 
 from dictionary_learning.command import cli
 from dictionary_learning.command.files import save_text
-from dictionary_learning.command.options import (
-    Parser,
-    add_options,
-    build,
-    option,
-)
+from dictionary_learning.command.options import Parser, add_options, build, option
 from temporal_saes.coactivation import Coactivation
 from temporal_saes.codes import CHUNK_TOKENS, CodesOfContexts
 from temporal_saes.latent_examples import collect

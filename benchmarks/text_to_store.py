@@ -22,7 +22,7 @@ from dictionary_learning.activation_store import ActivationStore
 from dictionary_learning.command import cli
 from dictionary_learning.command.options import Parser
 from dictionary_learning.language_model import LanguageModel
-from dictionary_learning.text import Document, DocumentStream
+from dictionary_learning.texts.documents import Document, DocumentStream
 
 
 def parser() -> Parser:

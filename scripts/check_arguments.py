@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 
 from dictionary_learning.command import cli
 from dictionary_learning.command.options import build
-from dictionary_learning.data_sets import KINDS
 from dictionary_learning.errors import UserError
+from dictionary_learning.texts.data_sets import KINDS
 from dictionary_learning.train_options import GROUPED, TrainOptions
 
 ROOT = Path(__file__).resolve().parents[1]

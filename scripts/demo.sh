@@ -19,7 +19,7 @@ source scripts/steps.sh
 SECONDS=0
 echo
 echo "== the demo's language model and texts"
-"$python" -m dictionary_learning.demo_assets
+"$python" -m dictionary_learning.texts.demo_assets
 
 # once for all trainings and the evaluation; goes on by itself where it was stopped
 echo

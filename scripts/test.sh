@@ -19,7 +19,7 @@ check() {
 }
 
 # the tests that need a real language model take the demo's; seconds when it is there
-check python -m dictionary_learning.demo_assets
+check python -m dictionary_learning.texts.demo_assets
 check ruff format --check .
 check ruff check .
 check mypy --pretty

@@ -14,7 +14,7 @@ from dictionary_learning.activation_store import ActivationStore
 from dictionary_learning.block import bytes_per_token
 from dictionary_learning.command import cli
 from dictionary_learning.language_model import LanguageModel
-from dictionary_learning.text import DocumentStream
+from dictionary_learning.texts.documents import DocumentStream
 
 LAYER = 2
 LENGTH = 16

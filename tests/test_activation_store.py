@@ -20,14 +20,10 @@ from torch import Tensor
 from dictionary_learning import contexts as contexts_module
 from dictionary_learning.activation_store import ActivationStore, bytes_per_token
 from dictionary_learning.command import memory as memory_module
-from dictionary_learning.command.memory import (
-    available_memory,
-    format_bytes,
-    parse_bytes,
-)
+from dictionary_learning.command.memory import available_memory, format_bytes, parse_bytes
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
-from dictionary_learning.text import DocumentStream, document_id
+from dictionary_learning.texts.documents import DocumentStream, document_id
 
 BOS, MARK, SINK, NAN = "\x01", "\x02", "\x03", "\x04"
 WIDTH = 3

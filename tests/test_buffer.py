@@ -11,7 +11,7 @@ from dictionary_learning import ActivationBuffer
 from dictionary_learning.activation_store import ActivationStore
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
-from dictionary_learning.text import DocumentStream
+from dictionary_learning.texts.documents import DocumentStream
 
 
 @pytest.fixture(scope="module")

@@ -22,11 +22,7 @@ from dictionary_learning.checkpoint import (
     set_random_state,
 )
 from dictionary_learning.command import files
-from dictionary_learning.command.files import (
-    check_writable,
-    save_atomically,
-    save_tensors,
-)
+from dictionary_learning.command.files import check_writable, save_atomically, save_tensors
 from dictionary_learning.errors import UserError
 
 

@@ -9,8 +9,8 @@ import torch
 from conftest import Demo
 from test_wikitext import PROSE, write_dump
 
-from dictionary_learning import demo_assets
 from dictionary_learning.errors import UserError
+from dictionary_learning.texts import demo_assets
 
 
 def documents(path: Path) -> list[dict[str, str]]:

@@ -9,14 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from dictionary_learning import (
-    eval_temporal,
-    evaluation_report,
-)
+from dictionary_learning import eval_temporal, evaluation_report
 from dictionary_learning.command import cli
 from dictionary_learning.eval_temporal import EvalOptions, main, resolve, result_path
 from dictionary_learning.evaluation import FORMULAS
-from dictionary_learning.text import DocumentStream
+from dictionary_learning.texts.documents import DocumentStream
 from dictionary_learning.trainers import BatchTopKSAE, TemporalMatryoshkaBatchTopKSAE
 from dictionary_learning.utils import find_run
 

@@ -102,7 +102,7 @@ def test_an_unknown_name_is_refused_with_the_names_there_are():
 def test_the_demo_is_the_extracts_with_their_topic(tmp_path, monkeypatch):
     records = [{"text": f"t{i}", "domain": "Arts" if i % 2 else "History", "title": str(i)} for i in range(6)]
     path = write(tmp_path / "extracts.jsonl", [*records, {"text": "t9", "domain": None}])
-    monkeypatch.setattr("dictionary_learning.demo_assets.corpus_path", {"extracts": path}.get)
+    monkeypatch.setattr("dictionary_learning.texts.demo_assets.corpus_path", {"extracts": path}.get)
     texts = load_labelled("demo", **QUIET)
     assert Counter(text.label for text in texts) == {"Arts": 3, "History": 3}
 
@@ -166,7 +166,7 @@ def test_wikipedia_has_the_built_in_classes_where_no_others_are_given(tmp_path):
 def test_the_built_in_classes_are_those_of_the_demo_and_no_title_is_there_twice():
     import yaml
 
-    from dictionary_learning.demo_assets import article_domains
+    from dictionary_learning.texts.demo_assets import article_domains
 
     ours = yaml.safe_load(labelled_data.CATEGORIES.read_text(encoding="utf-8"))
     titles = [title for some in ours.values() for title in some]
@@ -180,7 +180,7 @@ def test_the_built_in_classes_are_those_of_the_demo_and_no_title_is_there_twice(
 def test_wikipedia_takes_the_topics_of_the_demos_extracts_for_its_classes(tmp_path, monkeypatch):
     extracts = [{"text": f"About {t}.", "title": t, "domain": d} for t, d in (("A", "Arts"), ("B", "People"))]
     found = {"extracts": write(tmp_path / "extracts.jsonl", extracts)}
-    monkeypatch.setattr("dictionary_learning.demo_assets.corpus_path", found.get)
+    monkeypatch.setattr("dictionary_learning.texts.demo_assets.corpus_path", found.get)
     path = write(tmp_path / "w.jsonl", [{"title": title, "text": f"On {title}."} for title in "ABC"])
     texts = load_labelled("wikipedia", data_path=path, categories="demo")
     assert {text.text: text.label for text in texts} == {"On A.": "Arts", "On B.": "People"}

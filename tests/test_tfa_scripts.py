@@ -15,7 +15,7 @@ from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.sequences import Sequences
 from dictionary_learning.temporal_sae import TemporalSAE
-from dictionary_learning.text import DocumentStream
+from dictionary_learning.texts.documents import DocumentStream
 from dictionary_learning.utils import load_dictionary
 from temporal_saes.features import every_usable, extract_features
 

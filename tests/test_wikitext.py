@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dictionary_learning.wikitext import paragraphs, read_pages
+from dictionary_learning.texts.wikitext import paragraphs, read_pages
 
 # 27 words and 146 characters: long enough to count as prose
 PROSE = (

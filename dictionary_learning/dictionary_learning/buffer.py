@@ -15,7 +15,7 @@ from dictionary_learning.activation_store import ActivationStore, bytes_per_toke
 from dictionary_learning.batches import Batches
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
-from dictionary_learning.text import DocumentStream
+from dictionary_learning.texts.documents import DocumentStream
 
 
 class ActivationBuffer:

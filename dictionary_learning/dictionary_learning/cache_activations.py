@@ -21,19 +21,12 @@ from dictionary_learning.activation_cache import INDEX, LOCK, OPTIONS, Activatio
 from dictionary_learning.checkpoint import provenance
 from dictionary_learning.command import cli
 from dictionary_learning.command.files import check_writable
-from dictionary_learning.command.options import (
-    Parser,
-    add_options,
-    build,
-    option,
-    preset_names,
-    read_preset,
-)
+from dictionary_learning.command.options import Parser, add_options, build, option, preset_names, read_preset
 from dictionary_learning.command.progress import say
 from dictionary_learning.data_options import DataOptions, from_anywhere
 from dictionary_learning.errors import UserError
-from dictionary_learning.records import is_local
-from dictionary_learning.text import DEMO_CORPORA, PARTS
+from dictionary_learning.texts.documents import DEMO_CORPORA, PARTS
+from dictionary_learning.texts.records import is_local
 from dictionary_learning.train_options import ARCHITECTURES
 
 

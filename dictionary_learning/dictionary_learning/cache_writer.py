@@ -12,15 +12,9 @@ import torch
 from dictionary_learning.activation_cache import ActivationCache, Part, ShardEntry
 from dictionary_learning.activation_store import ActivationStore
 from dictionary_learning.block import Block
-from dictionary_learning.command.interruption import (
-    Interrupted,
-    Interruption,
-)
+from dictionary_learning.command.interruption import Interrupted, Interruption
 from dictionary_learning.command.memory import format_bytes
-from dictionary_learning.command.progress import (
-    TokenProgress,
-    say,
-)
+from dictionary_learning.command.progress import TokenProgress, say
 from dictionary_learning.contexts import PackedTokens
 from dictionary_learning.errors import UserError
 from dictionary_learning.shard import ShardInProgress, shard_bytes

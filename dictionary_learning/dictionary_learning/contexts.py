@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dictionary_learning.language_model import LanguageModel
-from dictionary_learning.text import Document, DocumentStream
+from dictionary_learning.texts.documents import Document, DocumentStream
 from dictionary_learning.tokens import token_ids
 
 # Texts that are tokenised together: enough to keep all cores busy, few enough to start soon.

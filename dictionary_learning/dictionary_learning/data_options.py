@@ -11,8 +11,8 @@ import torch
 
 from dictionary_learning.command.memory import parse_bytes
 from dictionary_learning.command.options import option
-from dictionary_learning.data_sets import TEXTS
 from dictionary_learning.errors import UserError
+from dictionary_learning.texts.data_sets import TEXTS
 
 
 @dataclass(frozen=True)

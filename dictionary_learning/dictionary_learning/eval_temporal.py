@@ -22,17 +22,9 @@ from typing import Any
 from dictionary_learning.block import Contexts
 from dictionary_learning.checkpoint import provenance
 from dictionary_learning.command import cli
-from dictionary_learning.command.files import (
-    check_writable,
-    save_text,
-)
+from dictionary_learning.command.files import check_writable, save_text
 from dictionary_learning.command.memory import parse_bytes
-from dictionary_learning.command.options import (
-    Parser,
-    add_options,
-    build,
-    option,
-)
+from dictionary_learning.command.options import Parser, add_options, build, option
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
 
@@ -393,7 +385,7 @@ def _evaluate(
 
 
 def _check_documents(setting: Setting) -> None:
-    from dictionary_learning.text import is_eval
+    from dictionary_learning.texts.documents import is_eval
 
     documents = _documents(dataclasses.replace(setting, part="all"), 0)
     if not any(setting.part == "all" or is_eval(document.id, setting.eval_share) for document in documents):
@@ -405,7 +397,7 @@ def _check_documents(setting: Setting) -> None:
 
 
 def _documents(setting: Setting, start: int) -> Any:
-    from dictionary_learning.text import DocumentStream
+    from dictionary_learning.texts.documents import DocumentStream
 
     return DocumentStream.open(
         setting.dataset,

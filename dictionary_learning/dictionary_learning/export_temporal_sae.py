@@ -12,12 +12,7 @@ from pathlib import Path
 
 from dictionary_learning.command import cli
 from dictionary_learning.command.files import check_writable
-from dictionary_learning.command.options import (
-    Parser,
-    add_options,
-    build,
-    option,
-)
+from dictionary_learning.command.options import Parser, add_options, build, option
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
 

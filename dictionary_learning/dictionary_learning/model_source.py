@@ -90,7 +90,7 @@ def told_in_a_sentence(name: str, part: str) -> Iterator[None]:
 def _locate(name: str) -> tuple[str, dict[str, Any]]:
     """Where transformers finds a model, and the options it needs for that."""
     if name == "demo":
-        from dictionary_learning.demo_assets import language_model_folder
+        from dictionary_learning.texts.demo_assets import language_model_folder
 
         return str(language_model_folder()), {"local_files_only": True}
     folder = Path(name).expanduser()

@@ -18,10 +18,7 @@ import yaml
 from torch import Tensor
 
 from dictionary_learning.checkpoint import load_safely
-from dictionary_learning.command.files import (
-    save_atomically,
-    save_text,
-)
+from dictionary_learning.command.files import save_atomically, save_text
 from dictionary_learning.errors import UserError
 from dictionary_learning.temporal_sae import TemporalSAE
 

@@ -21,16 +21,8 @@ from torch import Tensor
 from dictionary_learning.block import Contexts
 from dictionary_learning.checkpoint import RunFolder, provenance, random_state, set_random_state
 from dictionary_learning.command.devices import find_device
-from dictionary_learning.command.interruption import (
-    Interrupted,
-    Interruption,
-)
-from dictionary_learning.command.progress import (
-    Progress,
-    Speedometer,
-    describe,
-    say,
-)
+from dictionary_learning.command.interruption import Interrupted, Interruption
+from dictionary_learning.command.progress import Progress, Speedometer, describe, say
 from dictionary_learning.errors import UserError
 from dictionary_learning.sequences import Sequences
 

@@ -307,7 +307,7 @@ def hf_dataset_to_generator(
     Raises:
         UserError: the data set or its text field is not there.
     """
-    from dictionary_learning.text import DocumentStream
+    from dictionary_learning.texts.documents import DocumentStream
 
     stream = DocumentStream.open(dataset_name, split=split, text_field=text_field, part="all")
     return (document.text for document in stream)

@@ -32,16 +32,8 @@ import numpy as np
 
 from dictionary_learning.checkpoint import provenance
 from dictionary_learning.command import cli
-from dictionary_learning.command.files import (
-    check_writable,
-    save_text,
-)
-from dictionary_learning.command.options import (
-    Parser,
-    add_options,
-    build,
-    option,
-)
+from dictionary_learning.command.files import check_writable, save_text
+from dictionary_learning.command.options import Parser, add_options, build, option
 from dictionary_learning.command.progress import say
 from dictionary_learning.dictionary import chunk_slice
 from dictionary_learning.errors import UserError

@@ -34,15 +34,8 @@ from typing import Any
 
 from dictionary_learning.checkpoint import provenance
 from dictionary_learning.command import cli
-from dictionary_learning.command.files import (
-    check_writable,
-    save_text,
-)
-from dictionary_learning.command.options import (
-    Parser,
-    add_options,
-    build,
-)
+from dictionary_learning.command.files import check_writable, save_text
+from dictionary_learning.command.options import Parser, add_options, build
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from temporal_saes.autointerp_figure import draw

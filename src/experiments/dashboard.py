@@ -32,16 +32,8 @@ from typing import Any
 from dictionary_learning.checkpoint import provenance
 from dictionary_learning.command import cli
 from dictionary_learning.command.files import check_writable
-from dictionary_learning.command.options import (
-    Parser,
-    add_options,
-    build,
-    option,
-)
-from dictionary_learning.command.progress import (
-    TokenProgress,
-    say,
-)
+from dictionary_learning.command.options import Parser, add_options, build, option
+from dictionary_learning.command.progress import TokenProgress, say
 from dictionary_learning.dictionary import Dictionary, chunk_slice
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel

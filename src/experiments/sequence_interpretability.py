@@ -37,15 +37,8 @@ from typing import Any
 
 from dictionary_learning.checkpoint import provenance
 from dictionary_learning.command import cli
-from dictionary_learning.command.files import (
-    check_writable,
-    save_text,
-)
-from dictionary_learning.command.options import (
-    Parser,
-    add_options,
-    build,
-)
+from dictionary_learning.command.files import check_writable, save_text
+from dictionary_learning.command.options import Parser, add_options, build
 from dictionary_learning.command.progress import say
 from temporal_saes.cli import LanguageModels, Subject, check_one_model, resolve, resolve_several
 from temporal_saes.intervals import INTERVAL, as_json, mean_interval

@@ -36,16 +36,8 @@ from scipy import sparse
 
 from dictionary_learning.checkpoint import provenance
 from dictionary_learning.command import cli
-from dictionary_learning.command.files import (
-    check_writable,
-    save_text,
-)
-from dictionary_learning.command.options import (
-    Parser,
-    add_options,
-    build,
-    option,
-)
+from dictionary_learning.command.files import check_writable, save_text
+from dictionary_learning.command.options import Parser, add_options, build, option
 from dictionary_learning.errors import UserError
 from temporal_saes.cli import (
     ExperimentOptions,

@@ -37,15 +37,8 @@ from typing import Any, NamedTuple
 
 from dictionary_learning.checkpoint import provenance
 from dictionary_learning.command import cli
-from dictionary_learning.command.files import (
-    check_writable,
-    save_text,
-)
-from dictionary_learning.command.options import (
-    Parser,
-    add_options,
-    build,
-)
+from dictionary_learning.command.files import check_writable, save_text
+from dictionary_learning.command.options import Parser, add_options, build
 from dictionary_learning.command.progress import say
 from dictionary_learning.dictionary import chunk_slice
 from dictionary_learning.errors import UserError

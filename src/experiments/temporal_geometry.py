@@ -34,16 +34,8 @@ import numpy as np
 
 from dictionary_learning.checkpoint import provenance
 from dictionary_learning.command import cli
-from dictionary_learning.command.files import (
-    check_writable,
-    save_text,
-)
-from dictionary_learning.command.options import (
-    Parser,
-    add_options,
-    build,
-    option,
-)
+from dictionary_learning.command.files import check_writable, save_text
+from dictionary_learning.command.options import Parser, add_options, build, option
 from dictionary_learning.errors import UserError
 from dictionary_learning.tokens import token_ids
 from temporal_saes import geometry

@@ -33,16 +33,8 @@ import numpy as np
 
 from dictionary_learning.checkpoint import provenance
 from dictionary_learning.command import cli
-from dictionary_learning.command.files import (
-    check_writable,
-    save_text,
-)
-from dictionary_learning.command.options import (
-    Parser,
-    add_options,
-    build,
-    option,
-)
+from dictionary_learning.command.files import check_writable, save_text
+from dictionary_learning.command.options import Parser, add_options, build, option
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
 from temporal_saes import feature_map
@@ -58,15 +50,7 @@ from temporal_saes.feature_map import Score, agreement, compact, distances, neig
 from temporal_saes.features import extract_features
 from temporal_saes.intervals import INTERVAL
 from temporal_saes.labelled_data import LabelledText
-from temporal_saes.map_points import (
-    COLOURINGS,
-    Positions,
-    check_numbers,
-    choose_texts,
-    labels,
-    points,
-    words,
-)
+from temporal_saes.map_points import COLOURINGS, Positions, check_numbers, choose_texts, labels, points, words
 from temporal_saes.parts_of_speech import check_tagger
 from temporal_saes.report.map_figure import draw
 from temporal_saes.report.map_page import map_page, score_rows

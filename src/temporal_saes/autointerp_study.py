@@ -18,10 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
-from dictionary_learning.command.progress import (
-    SECONDS_BETWEEN_LINES,
-    say,
-)
+from dictionary_learning.command.progress import SECONDS_BETWEEN_LINES, say
 from dictionary_learning.dictionary import Dictionary, chunk_slice
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel

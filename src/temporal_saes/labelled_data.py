@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dictionary_learning.command.progress import say
-from dictionary_learning.data_sets import LABELLED, DataSet
 from dictionary_learning.errors import UserError
-from dictionary_learning.records import Record, hub_records, is_local, is_unicode, read_records
-from dictionary_learning.text import document_id
+from dictionary_learning.texts.data_sets import LABELLED, DataSet
+from dictionary_learning.texts.documents import document_id
+from dictionary_learning.texts.records import Record, hub_records, is_local, is_unicode, read_records
 
 DEMO_TOPICS = "demo"  # for --categories: the topics of the demo's extracts
 CATEGORIES = Path(__file__).with_name("data") / "wikipedia_categories.yaml"
@@ -34,7 +34,7 @@ class LabelledText(NamedTuple):
     label: str
     title: str  # empty where the data set has none
     source: str  # where the text is from: its address, or the data set's name
-    id: int  # of the text alone, see `dictionary_learning.text.document_id`
+    id: int  # of the text alone, see `dictionary_learning.texts.documents.document_id`
 
 
 def _text(record: Record, fields: Mapping[str, str]) -> object:
@@ -139,7 +139,7 @@ def _open(entry: DataSet, dataset: str, data_path: str | Path | None, split: str
     split = split or entry.split or "train"
     if data_path is None and dataset in LABELLED:
         if entry.corpora:
-            from dictionary_learning.demo_assets import corpus_path
+            from dictionary_learning.texts.demo_assets import corpus_path
 
             return chain.from_iterable(read_records(corpus_path(corpus)) for corpus in entry.corpora)
         assert entry.hub_id is not None
@@ -194,7 +194,7 @@ def built_in_categories() -> dict[str, str]:
     """The class of some Wikipedia articles by title: the demo's articles and those of `CATEGORIES`."""
     import yaml
 
-    from dictionary_learning.demo_assets import article_domains
+    from dictionary_learning.texts.demo_assets import article_domains
 
     classes = yaml.safe_load(CATEGORIES.read_text(encoding="utf-8"))
     return article_domains() | {title: name for name, titles in classes.items() for title in titles}

@@ -15,10 +15,10 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
-from dictionary_learning.data_sets import PREFERENCES
 from dictionary_learning.errors import UserError
-from dictionary_learning.records import Record, hub_records, is_local, is_unicode, read_records
-from dictionary_learning.text import document_id
+from dictionary_learning.texts.data_sets import PREFERENCES
+from dictionary_learning.texts.documents import document_id
+from dictionary_learning.texts.records import Record, hub_records, is_local, is_unicode, read_records
 
 HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
 MIN_PAIRS = 10  # fewer say nothing about a mean
@@ -31,7 +31,7 @@ class PreferencePair(NamedTuple):
     prompt: str  # all that comes before the answer; empty where the texts share no beginning
     chosen: str  # the answer alone, with the white space in front of it
     rejected: str
-    id: int  # of the three texts, see `dictionary_learning.text.document_id`
+    id: int  # of the three texts, see `dictionary_learning.texts.documents.document_id`
 
 
 class PreferenceData(NamedTuple):

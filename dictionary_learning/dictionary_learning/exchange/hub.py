@@ -22,7 +22,7 @@ from dictionary_learning.errors import UserError
 from dictionary_learning.exchange import names, run_folder, saelens
 from dictionary_learning.exchange.model_card import model_card
 from dictionary_learning.hub import refusal
-from dictionary_learning.records import is_drop
+from dictionary_learning.texts.records import is_drop
 from dictionary_learning.utils import is_released, is_saelens, load_dictionary, trainer_folder
 
 RESULTS = "eval_results.json"

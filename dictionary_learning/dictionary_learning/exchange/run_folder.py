@@ -12,10 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dictionary_learning.command.files import (
-    save_tensors,
-    save_text,
-)
+from dictionary_learning.command.files import save_tensors, save_text
 from dictionary_learning.dictionary import AutoEncoder, Dictionary, JumpReluAutoEncoder
 from dictionary_learning.errors import UserError
 from dictionary_learning.exchange import names

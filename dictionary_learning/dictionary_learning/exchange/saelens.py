@@ -25,10 +25,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dictionary_learning.command.files import (
-    save_atomically,
-    save_text,
-)
+from dictionary_learning.command.files import save_atomically, save_text
 from dictionary_learning.dictionary import (
     AutoEncoder,
     AutoEncoderNew,

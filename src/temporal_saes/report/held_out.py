@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from itertools import chain, islice, zip_longest
 from typing import Any
 
-from dictionary_learning.records import Record, is_unicode
-from dictionary_learning.text import document_id, is_eval, open_records
+from dictionary_learning.texts.documents import document_id, is_eval, open_records
+from dictionary_learning.texts.records import Record, is_unicode
 from temporal_saes.report.text_latents import paragraphs
 
 MAX_RECORDS, MAX_DOCUMENTS = 5000, 50

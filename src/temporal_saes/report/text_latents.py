@@ -19,7 +19,7 @@ import numpy as np
 
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
-from dictionary_learning.records import Record
+from dictionary_learning.texts.records import Record
 from temporal_saes.features import Features, Tokens
 
 MIN_PARAGRAPH = 200  # characters; a shorter one is a heading or a greeting

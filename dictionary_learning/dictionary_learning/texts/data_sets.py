@@ -3,7 +3,7 @@
     from dictionary_learning.data_sets import LABELLED
     LABELLED["mmlu"].hub_id, LABELLED["mmlu"].fields["class"]
 
-The code that opens a data set reads this table; `python -m dictionary_learning.data_sets` prints it for
+The code that opens a data set reads this table; `python -m dictionary_learning.texts.data_sets` prints it for
 docs/datasets.md. A data set that is not in it is opened by its name on the hub, or by its path. What is not
 known for certain is left to the data set's own page.
 """

