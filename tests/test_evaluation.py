@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from dictionary_learning.block import Contexts
-from dictionary_learning.cross_entropy import CrossEntropy
 from dictionary_learning.dictionary import AutoEncoder, Dictionary
 from dictionary_learning.errors import UserError
 from dictionary_learning.evaluation import FORMULAS, evaluate, flat_keys
 from dictionary_learning.language_model import LanguageModel
+from dictionary_learning.language_model.cross_entropy import CrossEntropy
 from dictionary_learning.smoothness import smoothness
 from dictionary_learning.trainers import BatchTopKSAE, TemporalMatryoshkaBatchTopKSAE
 

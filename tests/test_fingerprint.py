@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from tokenizers.normalizers import Lowercase
 
-from dictionary_learning.fingerprint import tokenizer_fingerprint, weights_fingerprint
 from dictionary_learning.language_model import LanguageModel
+from dictionary_learning.language_model.fingerprint import tokenizer_fingerprint, weights_fingerprint
 
 LAYER = 2
 

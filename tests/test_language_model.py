@@ -702,7 +702,7 @@ def test_nnsight_gives_the_same_logits_under_an_intervention(lm: LanguageModel) 
 
 
 def test_nnsight_generates_the_same_text_under_an_intervention(lm: LanguageModel) -> None:
-    from dictionary_learning.tokens import pad
+    from dictionary_learning.language_model.tokens import pad
 
     rows = [lm.tokenizer(text)["input_ids"] for text in TEXTS]
     tokens_BL, mask_BL = pad(rows, side="left")

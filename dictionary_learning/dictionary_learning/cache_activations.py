@@ -182,8 +182,8 @@ def _write(cache: ActivationCache, options: CacheOptions) -> None:
     """Write `options.parts`, in which those that the cache has begun keep their `max_tokens`."""
     from dictionary_learning import cache_writer
     from dictionary_learning.command.devices import find_device
-    from dictionary_learning.fingerprint import fingerprints
     from dictionary_learning.language_model import LanguageModel
+    from dictionary_learning.language_model.fingerprint import fingerprints
     from dictionary_learning.train_command import check_texts, open_store
 
     limits = {part: options.eval_tokens if part == "eval" else options.max_tokens for part in options.parts}

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from dictionary_learning.language_model import LanguageModel
+from dictionary_learning.language_model.tokens import token_ids
 from dictionary_learning.texts.documents import Document, DocumentStream
-from dictionary_learning.tokens import token_ids
 
 # Texts that are tokenised together: enough to keep all cores busy, few enough to start soon.
 _GROUP_CHARACTERS = 1_000_000

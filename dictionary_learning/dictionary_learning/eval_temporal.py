@@ -305,7 +305,7 @@ class _Activations:
                 log=say,
             )
             if self.options.lm_loss:
-                from dictionary_learning.fingerprint import fingerprints
+                from dictionary_learning.language_model.fingerprint import fingerprints
 
                 self._load(setting)
                 self.cache.check_model(fingerprints(self.lm, setting.layer))

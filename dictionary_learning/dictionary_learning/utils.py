@@ -284,8 +284,9 @@ def get_submodule(model: Any, layer: int) -> nn.Module:
     Raises:
         UserError: the model has no such layer.
     """
-    from dictionary_learning.language_model import LanguageModel, find_decoder_layers
-    from dictionary_learning.model_source import check_layer
+    from dictionary_learning.language_model import LanguageModel
+    from dictionary_learning.language_model.decoder_layers import find_decoder_layers
+    from dictionary_learning.language_model.source import check_layer
 
     if isinstance(model, LanguageModel):
         return model.layers[model.check_layer(layer)]

@@ -228,7 +228,7 @@ class _Source:
             activations = self.subject.read_activations(self._enough(lm), lm, self.options)
             yield from codes_of_texts(activations, dictionary, columns, watch=smoothness.add)
             return
-        from dictionary_learning.fingerprint import fingerprints
+        from dictionary_learning.language_model.fingerprint import fingerprints
 
         self.cache.check_model(fingerprints(lm, self.subject.layer))
         ratio = self.subject.max_norm_ratio

@@ -38,7 +38,7 @@ from urllib.parse import urlsplit
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
-from dictionary_learning.tokens import token_ids
+from dictionary_learning.language_model.tokens import token_ids
 from temporal_saes.token_budget import TokenBudget, Usage, estimate_text, estimate_tokens
 
 Value = TypeVar("Value")

@@ -23,7 +23,7 @@ import numpy as np
 
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
-from dictionary_learning.tokens import token_ids
+from dictionary_learning.language_model.tokens import token_ids
 from temporal_saes.labelled_data import LabelledText
 
 SEPARATOR = " "

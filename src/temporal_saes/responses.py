@@ -18,7 +18,7 @@ import numpy as np
 from scipy import sparse
 
 from dictionary_learning.language_model import LanguageModel
-from dictionary_learning.tokens import token_offsets
+from dictionary_learning.language_model.tokens import token_offsets
 from temporal_saes.features import Features, Tokens
 from temporal_saes.preference_data import PreferencePair
 

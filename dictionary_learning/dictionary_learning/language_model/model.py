@@ -25,11 +25,20 @@ import torch
 from torch import Tensor, nn
 
 from dictionary_learning.command.devices import find_device
-from dictionary_learning.decoder_layers import find_decoder_layers, hidden_states, with_hidden_states
 from dictionary_learning.errors import UserError
-from dictionary_learning.generation import continue_prompts
-from dictionary_learning.model_source import check_layer, hub_revision, read_model, told_in_a_sentence
-from dictionary_learning.tokens import Encoding, bos_id, pad, special_ids
+from dictionary_learning.language_model.decoder_layers import (
+    find_decoder_layers,
+    hidden_states,
+    with_hidden_states,
+)
+from dictionary_learning.language_model.generation import continue_prompts
+from dictionary_learning.language_model.source import (
+    check_layer,
+    hub_revision,
+    read_model,
+    told_in_a_sentence,
+)
+from dictionary_learning.language_model.tokens import Encoding, bos_id, pad, special_ids
 
 Edit = Callable[[Tensor], Tensor]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -5,8 +5,8 @@ import json
 
 import torch
 
-from dictionary_learning.language_model import LanguageModel
-from dictionary_learning.tokens import token_ids
+from dictionary_learning.language_model.model import LanguageModel
+from dictionary_learning.language_model.tokens import token_ids
 
 # Where tokenizers differ although their vocabularies do not: numbers, white space, case, other scripts.
 _PROBE = (

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from dictionary_learning.errors import UserError
-from dictionary_learning.tokens import pad
+from dictionary_learning.language_model.tokens import pad
 
 
 def continue_prompts(

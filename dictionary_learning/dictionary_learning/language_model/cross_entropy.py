@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dictionary_learning.language_model import Edit, LanguageModel, only, replace, zero
+from dictionary_learning.language_model.model import Edit, LanguageModel, only, replace, zero
 
 
 class CrossEntropy:

@@ -1,0 +1,17 @@
+"""The only room that knows transformers and nnsight.
+
+In come a model's name and texts; out come token ids with masks, the activations after a decoder layer, the
+model's losses where a layer's output is replaced, and continuations.
+
+model            `LanguageModel`: load, tokenise, record, intervene, generate
+source           where weights come from: the hub, a folder, or `demo`
+decoder_layers   finding the decoder layers of any architecture
+tokens           token ids, special tokens and padding
+generation       continuing prompts, with or without an intervention
+cross_entropy    the loss with the layer's output as it is, reconstructed, and ablated
+fingerprint      which weights and which tokenizer made some activations
+"""
+
+from dictionary_learning.language_model.model import Edit, LanguageModel, add, only, replace, zero
+
+__all__ = ["Edit", "LanguageModel", "add", "only", "replace", "zero"]
