@@ -17,9 +17,9 @@ from machine import machine_facts
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from dictionary_learning.activation_cache import ActivationCache
+from dictionary_learning.activations.cache import ActivationCache
+from dictionary_learning.activations.sequences import Sequences
 from dictionary_learning.command import cli
-from dictionary_learning.sequences import Sequences
 
 RESULTS = Path(__file__).parent / "results"
 SHARPNESS = (0, 2, 4, 6, 8, 10, 12, 16, 24)

@@ -18,7 +18,7 @@ import torch
 from machine import machine_facts
 from torch import Tensor
 
-from dictionary_learning.activation_store import ActivationStore
+from dictionary_learning.activations.live_store import ActivationStore
 from dictionary_learning.command import cli
 from dictionary_learning.command.options import Parser
 from dictionary_learning.language_model import LanguageModel

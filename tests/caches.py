@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from dictionary_learning import cache_activations
-from dictionary_learning.activation_cache import ActivationCache
-from dictionary_learning.activation_store import ActivationStore
-from dictionary_learning.block import bytes_per_token
+from dictionary_learning.activations.block import bytes_per_token
+from dictionary_learning.activations.cache import ActivationCache
+from dictionary_learning.activations.live_store import ActivationStore
 from dictionary_learning.command import cli
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.texts.documents import DocumentStream

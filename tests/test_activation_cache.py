@@ -33,11 +33,11 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from dictionary_learning import eval_temporal, evaluation_report, train_baseline, train_temporal
-from dictionary_learning.batches import PairView
+from dictionary_learning.activations.batches import PairView
+from dictionary_learning.activations.store import Store
 from dictionary_learning.checkpoint import load_weights
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
-from dictionary_learning.store import Store
 from dictionary_learning.utils import load_dictionary
 
 
@@ -443,7 +443,7 @@ def test_a_change_that_hides_behind_its_time_is_found_by_verify(
 def test_a_copy_without_its_times_is_checked_once_and_is_then_known(
     cache_copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from dictionary_learning import activation_cache
+    from dictionary_learning.activations import cache as activation_cache
 
     for path in shards(cache_copy):
         os.utime(path)

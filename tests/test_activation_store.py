@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dictionary_learning import contexts as contexts_module
-from dictionary_learning.activation_store import ActivationStore, bytes_per_token
+from dictionary_learning.activations import contexts as contexts_module
+from dictionary_learning.activations.live_store import ActivationStore, bytes_per_token
 from dictionary_learning.command import memory as memory_module
 from dictionary_learning.command.memory import available_memory, format_bytes, parse_bytes
 from dictionary_learning.errors import UserError
@@ -542,9 +542,9 @@ def test_a_small_corpus_takes_no_more_memory_than_it_needs() -> None:
 
 
 def test_more_memory_than_there_is_is_refused_before_the_model_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    import dictionary_learning.activation_store
+    import dictionary_learning.activations.live_store
 
-    monkeypatch.setattr(dictionary_learning.activation_store, "available_memory", lambda device: 4_000)
+    monkeypatch.setattr(dictionary_learning.activations.live_store, "available_memory", lambda device: 4_000)
     lm = TellingLM()
     with pytest.raises(UserError, match=r"more than the 4 KB .* ask for less than 10 MB with --memory"):
         next(make_store(TEXTS, lm).tokens(1))

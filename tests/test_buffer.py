@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dictionary_learning import ActivationBuffer
-from dictionary_learning.activation_store import ActivationStore
+from dictionary_learning.activations.live_store import ActivationStore
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.texts.documents import DocumentStream

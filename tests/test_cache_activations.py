@@ -17,7 +17,7 @@ from safetensors import safe_open
 from stopping import stop_at
 
 from dictionary_learning import cache_activations
-from dictionary_learning.activation_cache import ActivationCache, locked
+from dictionary_learning.activations.cache import ActivationCache, locked
 from dictionary_learning.command import progress
 from dictionary_learning.command.options import read_preset
 from dictionary_learning.language_model import LanguageModel

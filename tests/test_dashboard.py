@@ -11,7 +11,7 @@ import pytest
 from browser import MISSING, Browser, find_chromium
 from toy_runs import load_script, make_run
 
-from dictionary_learning.activation_cache import ActivationCache
+from dictionary_learning.activations.cache import ActivationCache
 from dictionary_learning.errors import UserError
 from temporal_saes.explanations import save_explanations
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from dictionary_learning.block import Contexts
+from dictionary_learning.activations.block import Contexts
 from dictionary_learning.dictionary import AutoEncoder, Dictionary
 from dictionary_learning.errors import UserError
 from dictionary_learning.evaluation import FORMULAS, evaluate, flat_keys

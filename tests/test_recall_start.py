@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from dictionary_learning.activations.sequences import Sequences
 from dictionary_learning.errors import UserError
 from dictionary_learning.recall_start import SCALES, start_at_recall
-from dictionary_learning.sequences import Sequences
 from dictionary_learning.temporal_sae import TemporalSAE
 from dictionary_learning.trainers import TemporalAttentionTrainer
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from dictionary_learning.sequences import Sequences
+from dictionary_learning.activations.sequences import Sequences
 
 
 def test_what_is_not_usable_is_left_out_and_the_rest_moves_up() -> None:

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from dictionary_learning.block import Contexts
+from dictionary_learning.activations.block import Contexts
+from dictionary_learning.activations.sequences import Sequences
 from dictionary_learning.checkpoint import RunFolder, load_weights
 from dictionary_learning.errors import UserError
-from dictionary_learning.sequences import Sequences
 from dictionary_learning.trainers import BatchTopKTrainer, TemporalAttentionTrainer
 from dictionary_learning.trainers.temporal_attention import cosine_factor
 from dictionary_learning.training import trainSAE

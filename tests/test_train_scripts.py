@@ -30,7 +30,7 @@ PACKAGE = Path(dictionary_learning.__file__).parent
 OPTION_READERS = (
     ("options", "train_command.py"),
     ("self", "train_options.py"),
-    ("self", "data_options.py"),
+    ("self", "activations/options.py"),
 )
 BASELINES = [arch for arch in ARCHITECTURES if arch not in ("temporal", "attention")]
 
@@ -290,7 +290,7 @@ def test_a_script_exits_with_2_and_one_line(tmp_path: Path) -> None:
 def test_activations_that_are_not_finite_stop_a_run_and_keep_the_last_good_state(
     tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dictionary_learning.batches import PairView
+    from dictionary_learning.activations.batches import PairView
 
     take, calls = PairView.take, []
 

@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dictionary_learning.activation_store import ActivationStore
+    from dictionary_learning.activations.live_store import ActivationStore
     from dictionary_learning.buffer import ActivationBuffer
     from dictionary_learning.dictionary import (
         AutoEncoder,
@@ -39,7 +39,7 @@ __all__ = [
 
 _MODULES = {
     "ActivationBuffer": "buffer",
-    "ActivationStore": "activation_store",
+    "ActivationStore": "activations.live_store",
     "LanguageModel": "language_model",
     "TemporalSAE": "temporal_sae",
     "UserError": "errors",

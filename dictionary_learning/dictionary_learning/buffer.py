@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dictionary_learning.activation_store import ActivationStore, bytes_per_token
-from dictionary_learning.batches import Batches
+from dictionary_learning.activations.batches import Batches
+from dictionary_learning.activations.live_store import ActivationStore, bytes_per_token
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.texts.documents import DocumentStream

@@ -17,13 +17,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dictionary_learning.activation_cache import INDEX, LOCK, OPTIONS, ActivationCache, locked
+from dictionary_learning.activations.cache import INDEX, LOCK, OPTIONS, ActivationCache, locked
+from dictionary_learning.activations.options import DataOptions, from_anywhere
 from dictionary_learning.checkpoint import provenance
 from dictionary_learning.command import cli
 from dictionary_learning.command.files import check_writable
 from dictionary_learning.command.options import Parser, add_options, build, option, preset_names, read_preset
 from dictionary_learning.command.progress import say
-from dictionary_learning.data_options import DataOptions, from_anywhere
 from dictionary_learning.errors import UserError
 from dictionary_learning.texts.documents import DEMO_CORPORA, PARTS
 from dictionary_learning.texts.records import is_local
@@ -180,7 +180,7 @@ def verify(cache: ActivationCache) -> None:
 
 def _write(cache: ActivationCache, options: CacheOptions) -> None:
     """Write `options.parts`, in which those that the cache has begun keep their `max_tokens`."""
-    from dictionary_learning import cache_writer
+    from dictionary_learning.activations import cache_writer
     from dictionary_learning.command.devices import find_device
     from dictionary_learning.language_model import LanguageModel
     from dictionary_learning.language_model.fingerprint import fingerprints

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from dictionary_learning.block import Contexts
+from dictionary_learning.activations.block import Contexts
 from dictionary_learning.checkpoint import provenance
 from dictionary_learning.command import cli
 from dictionary_learning.command.files import check_writable, save_text
@@ -266,7 +266,7 @@ class _Activations:
 
     def __init__(self, options: EvalOptions) -> None:
         """Raises UserError where `--activations` is no cache."""
-        from dictionary_learning.activation_cache import ActivationCache
+        from dictionary_learning.activations.cache import ActivationCache
 
         self.options = options
         self.cache = None if options.activations is None else ActivationCache.open(options.activations)
@@ -323,7 +323,7 @@ class _Activations:
             )
 
     def _live_store(self, setting: Setting) -> Any:
-        from dictionary_learning.activation_store import ActivationStore
+        from dictionary_learning.activations.live_store import ActivationStore
 
         return ActivationStore(
             self.lm,

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dictionary_learning.activations.sequences import Sequences
 from dictionary_learning.errors import UserError
-from dictionary_learning.sequences import Sequences
 from dictionary_learning.sparse import SparseCode
 from dictionary_learning.temporal_sae import QUERY_BLOCK, TemporalSAE
 

@@ -10,7 +10,7 @@ Shapes: D model width, W atoms, N width of queries and keys.
 
 import torch
 
-from dictionary_learning.sequences import Sequences
+from dictionary_learning.activations.sequences import Sequences
 from dictionary_learning.temporal_sae import ContextAttention, TemporalSAE
 
 STARTS = ("random", "recall")

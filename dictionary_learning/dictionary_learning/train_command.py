@@ -12,12 +12,12 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
+from dictionary_learning.activations.options import DataOptions, from_anywhere
 from dictionary_learning.checkpoint import RunFolder
 from dictionary_learning.command.devices import find_device
 from dictionary_learning.command.files import check_writable
 from dictionary_learning.command.options import Parser, add_options, build, preset_names, read_preset
 from dictionary_learning.command.progress import say
-from dictionary_learning.data_options import DataOptions, from_anywhere
 from dictionary_learning.errors import UserError
 from dictionary_learning.train_options import BATCH_TOP_K_FAMILY, ONLY_FOR, TrainOptions, differences, is_for
 
@@ -100,7 +100,7 @@ def open_activations(options: TrainOptions, part: str = "train") -> Any:
         UserError: the cache, the texts or the model cannot be read.
     """
     if options.activations is not None:
-        from dictionary_learning.activation_cache import ActivationCache
+        from dictionary_learning.activations.cache import ActivationCache
 
         return ActivationCache.open(options.activations).store(
             part, max_tokens=options.max_tokens, max_norm_ratio=options.max_norm_ratio, log=say
@@ -120,7 +120,7 @@ def open_store(lm: Any, options: DataOptions, part: str = "train") -> Any:
     Args:
         part: of the documents, "train", "eval" or "all".
     """
-    from dictionary_learning.activation_store import ActivationStore
+    from dictionary_learning.activations.live_store import ActivationStore
 
     return ActivationStore(
         lm,
@@ -251,7 +251,7 @@ def _cached(flags: Mapping[str, Any]) -> dict[str, Any]:
     """
     if "activations" not in flags:
         return {}
-    from dictionary_learning.activation_cache import ActivationCache
+    from dictionary_learning.activations.cache import ActivationCache
 
     cache = ActivationCache.open(flags["activations"])
     cache.check_complete("train")

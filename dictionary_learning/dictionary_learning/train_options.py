@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from dictionary_learning.activations.options import DataOptions, shown
 from dictionary_learning.command.options import option
-from dictionary_learning.data_options import DataOptions, shown
 from dictionary_learning.errors import UserError
 from dictionary_learning.recall_start import STARTS
 from dictionary_learning.temporal_sae import NOVEL_KINDS, check_sizes

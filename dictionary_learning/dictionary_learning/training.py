@@ -18,13 +18,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dictionary_learning.block import Contexts
+from dictionary_learning.activations.block import Contexts
+from dictionary_learning.activations.sequences import Sequences
 from dictionary_learning.checkpoint import RunFolder, provenance, random_state, set_random_state
 from dictionary_learning.command.devices import find_device
 from dictionary_learning.command.interruption import Interrupted, Interruption
 from dictionary_learning.command.progress import Progress, Speedometer, describe, say
 from dictionary_learning.errors import UserError
-from dictionary_learning.sequences import Sequences
 
 NORM_TOKENS, NORM_BATCHES = 32_768, 16  # the norm factor is measured on whichever is less
 SILENT_SHARE = 0.05  # of k: a group with less than this on for SILENT_LOGS logs in a row is reported

@@ -208,7 +208,7 @@ class _Source:
             self.texts = [text.text for text in labelled_texts(options, n_texts)]
             self.name = options.dataset
             return
-        from dictionary_learning.activation_cache import ActivationCache
+        from dictionary_learning.activations.cache import ActivationCache
 
         self.cache = ActivationCache.open(options.activations)
         self.cache.check({"model": subject.model, "layer": subject.layer, "lm_dtype": subject.lm_dtype})

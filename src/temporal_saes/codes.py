@@ -17,9 +17,9 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from dictionary_learning.activations.store import Store
 from dictionary_learning.dictionary import Dictionary
 from dictionary_learning.errors import UserError
-from dictionary_learning.store import Store
 from temporal_saes.features import TextActivations, encode_text
 
 CHUNK_TOKENS = 16_384

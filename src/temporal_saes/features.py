@@ -301,7 +301,7 @@ def encode_text(dictionary: Dictionary, x_LD: Tensor, usable_L: np.ndarray) -> T
     """Codes [u, F] of the u usable positions of one text, which is encoded whole and by itself.
 
     A dictionary that reads sequences sees the usable positions one behind another, as in training
-    (`dictionary_learning.sequences`): an attention sink is no context.
+    (`dictionary_learning.activations.sequences`): an attention sink is no context.
     """
     weight = next(dictionary.parameters())
     x_uD = x_LD[torch.from_numpy(usable_L)].to(weight.device, weight.dtype)

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import torch
 
-from dictionary_learning.activation_cache import ActivationCache, Part, ShardEntry
-from dictionary_learning.activation_store import ActivationStore
-from dictionary_learning.block import Block
+from dictionary_learning.activations.block import Block
+from dictionary_learning.activations.cache import ActivationCache, Part, ShardEntry
+from dictionary_learning.activations.contexts import PackedTokens
+from dictionary_learning.activations.live_store import ActivationStore
+from dictionary_learning.activations.shard import ShardInProgress, shard_bytes
 from dictionary_learning.command.interruption import Interrupted, Interruption
 from dictionary_learning.command.memory import format_bytes
 from dictionary_learning.command.progress import TokenProgress, say
-from dictionary_learning.contexts import PackedTokens
 from dictionary_learning.errors import UserError
-from dictionary_learning.shard import ShardInProgress, shard_bytes
 
 # Beside its tensors a file has a header and the disk a directory.
 _BYTES_BESIDE = 4096
@@ -26,7 +26,7 @@ _BYTES_BESIDE = 4096
 def write(cache: ActivationCache, stores: Mapping[str, ActivationStore]) -> None:
     """Write every shard that is not there; the size is told, and has to be there, before the first.
 
-    The caller holds the folder by `activation_cache.locked`.
+    The caller holds the folder by `cache.locked`.
 
     Args:
         cache: new, begun, or with shards that are to be written again.

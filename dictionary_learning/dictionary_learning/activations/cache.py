@@ -24,13 +24,13 @@ from typing import Any, Literal, Self
 
 import torch
 
-from dictionary_learning.block import BEGINNING, Block, BlockStart, bytes_per_token
+from dictionary_learning.activations.block import BEGINNING, Block, BlockStart, bytes_per_token
+from dictionary_learning.activations.options import DataOptions, from_anywhere, shown
+from dictionary_learning.activations.shard import Shard, file_sha256, read_shard
+from dictionary_learning.activations.store import Store
 from dictionary_learning.command.files import save_text
 from dictionary_learning.command.memory import parse_bytes
-from dictionary_learning.data_options import DataOptions, from_anywhere, shown
 from dictionary_learning.errors import UserError
-from dictionary_learning.shard import Shard, file_sha256, read_shard
-from dictionary_learning.store import Store
 
 INDEX = "index.json"
 LOCK = ".lock"

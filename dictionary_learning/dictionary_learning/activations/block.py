@@ -18,7 +18,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
-from dictionary_learning.contexts import MIN_TEXT_TOKENS, PackedTokens
+from dictionary_learning.activations.contexts import MIN_TEXT_TOKENS, PackedTokens
 
 # Beside its activation a position has a token id, a mask and a norm, its row and context number, and a place
 # in the order of a pair view, which takes nine more numbers while it is drawn.

@@ -17,12 +17,18 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from dictionary_learning.block import BEGINNING, Block, BlockStart, bytes_per_token, packed_rows
+from dictionary_learning.activations.block import BEGINNING, Block, BlockStart, bytes_per_token, packed_rows
+from dictionary_learning.activations.contexts import (
+    MIN_TEXT_TOKENS,
+    PackedTokens,
+    TokenContext,
+    pack,
+    read_contexts,
+)
+from dictionary_learning.activations.store import Store
 from dictionary_learning.command.memory import available_memory, format_bytes
-from dictionary_learning.contexts import MIN_TEXT_TOKENS, PackedTokens, TokenContext, pack, read_contexts
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
-from dictionary_learning.store import Store
 from dictionary_learning.texts.documents import DocumentStream
 
 DTYPES = (torch.float32, torch.bfloat16)

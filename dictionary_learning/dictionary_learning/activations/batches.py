@@ -9,20 +9,28 @@ what it would have seen.
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
 
-from dictionary_learning.block import BEGINNING, Block, BlockStart, Contexts
+from dictionary_learning.activations.block import BEGINNING, Block, BlockStart, Contexts
 from dictionary_learning.errors import UserError
-
-if TYPE_CHECKING:
-    from dictionary_learning.store import Store
 
 Batch = TypeVar("Batch")
 PAIR_MODES = ("previous", "random")
+
+
+class Blocks(Protocol):
+    """What batches are drawn from: the blocks of a store."""
+
+    capacity: int
+    config: dict[str, Any]
+    log: Callable[[str], None]
+
+    def block(self, start: BlockStart) -> Block:
+        """The block that starts there."""
 
 
 class View(ABC, Generic[Batch]):
@@ -123,7 +131,7 @@ class Batches(Iterator[Batch]):
 
     def __init__(
         self,
-        store: "Store",
+        store: Blocks,
         view: View[Batch],
         batch_size: int,
         seed: int = 0,

@@ -30,8 +30,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from dictionary_learning.activations.contexts import PackedTokens
 from dictionary_learning.command.files import FULL_DISK
-from dictionary_learning.contexts import PackedTokens
 from dictionary_learning.errors import UserError
 
 _DTYPES = {

@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
-from dictionary_learning.batches import Batches, PairView, SequenceView, TokenView
-from dictionary_learning.block import BEGINNING, Block, BlockStart, Contexts, Statistics
+from dictionary_learning.activations.batches import Batches, PairView, SequenceView, TokenView
+from dictionary_learning.activations.block import BEGINNING, Block, BlockStart, Contexts, Statistics
 
 
 class Store(ABC):

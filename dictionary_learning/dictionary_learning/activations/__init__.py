@@ -1,0 +1,16 @@
+"""The activations of a corpus at one layer: each stored once, in its context.
+
+In come documents and a language model, or the folder of a cache; out come shuffled batches of single tokens,
+of pairs (a token and an earlier one of its text), or of whole contexts, and a position to go on from.
+
+contexts       documents cut into contexts of tokens
+block          the contexts that are in memory together, packed; which tokens are usable
+batches        the three shuffled views of blocks
+sequences      a batch of whole texts, packed without padding
+store          a store: where blocks come from is left open
+live_store     blocks made by running the language model
+cache          blocks read from a folder on disk
+cache_writer   that folder written, and gone on with after an interruption
+shard          one file of that folder
+options        what activations are made from, once for training, caching and evaluation
+"""
