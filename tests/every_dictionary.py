@@ -8,8 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dictionary_learning.dictionary import AutoEncoder, AutoEncoderNew, GatedAutoEncoder, JumpReluAutoEncoder
-from dictionary_learning.temporal_sae import TemporalSAE
+from dictionary_learning.dictionaries.classics import (
+    AutoEncoder,
+    AutoEncoderNew,
+    GatedAutoEncoder,
+    JumpReluAutoEncoder,
+)
+from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
 from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
 from dictionary_learning.trainers.temporal_sequence_top_k import TemporalMatryoshkaBatchTopKSAE

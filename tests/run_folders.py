@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from dictionary_learning.dictionary import Dictionary
+from dictionary_learning.dictionaries.base import Dictionary
 
 
 def save_run(folder: Path, dictionary: Dictionary, model: Path, layer: int, **config: Any) -> Path:

@@ -35,7 +35,7 @@ from safetensors import safe_open
 from dictionary_learning import eval_temporal, evaluation_report, train_baseline, train_temporal
 from dictionary_learning.activations.batches import PairView
 from dictionary_learning.activations.store import Store
-from dictionary_learning.checkpoint import load_weights
+from dictionary_learning.dictionaries.weights_file import load_weights
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.utils import load_dictionary

@@ -12,17 +12,10 @@ import pytest
 import torch
 import yaml
 
-from dictionary_learning.checkpoint import (
-    RunFolder,
-    load_weights,
-    provenance,
-    random_state,
-    read_checkpoint,
-    scrub,
-    set_random_state,
-)
+from dictionary_learning.checkpoint import RunFolder, provenance, random_state, scrub, set_random_state
 from dictionary_learning.command import files
 from dictionary_learning.command.files import check_writable, save_atomically, save_tensors
+from dictionary_learning.dictionaries.weights_file import load_weights, read_checkpoint
 from dictionary_learning.errors import UserError
 
 

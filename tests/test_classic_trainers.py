@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from dictionary_learning.dictionary import (
+from dictionary_learning.dictionaries.base import Dictionary
+from dictionary_learning.dictionaries.classics import (
     AutoEncoder,
     AutoEncoderNew,
-    Dictionary,
     GatedAutoEncoder,
     JumpReluAutoEncoder,
 )

@@ -11,10 +11,10 @@ from every_dictionary import CONFIG, D, F, K, make, normal
 from toy_runs import make_run
 
 from dictionary_learning import convert
-from dictionary_learning.dictionary import JumpReluAutoEncoder
+from dictionary_learning.dictionaries.classics import JumpReluAutoEncoder
+from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.errors import UserError
 from dictionary_learning.exchange import run_folder
-from dictionary_learning.temporal_sae import TemporalSAE
 from dictionary_learning.utils import load_dictionary
 
 

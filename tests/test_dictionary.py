@@ -4,13 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from dictionary_learning.dictionary import (
+from dictionary_learning.dictionaries.base import Dictionary, chunk_slice
+from dictionary_learning.dictionaries.classics import (
     AutoEncoder,
     AutoEncoderNew,
-    Dictionary,
     GatedAutoEncoder,
     JumpReluAutoEncoder,
-    chunk_slice,
 )
 from dictionary_learning.errors import UserError
 

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from dictionary_learning.activations.block import Contexts
-from dictionary_learning.dictionary import AutoEncoder, Dictionary
+from dictionary_learning.dictionaries.base import Dictionary
+from dictionary_learning.dictionaries.classics import AutoEncoder
 from dictionary_learning.errors import UserError
 from dictionary_learning.evaluation import FORMULAS, evaluate, flat_keys
 from dictionary_learning.language_model import LanguageModel

@@ -19,9 +19,9 @@ from every_dictionary import CONFIG, KINDS, make, normal
 from torch import Tensor
 from toy_runs import make_run
 
+from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.exchange import run_folder, saelens
 from dictionary_learning.exchange.fidelity import Fidelity
-from dictionary_learning.temporal_sae import TemporalSAE
 from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
 from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
 from dictionary_learning.trainers.threshold import ThresholdDictionary

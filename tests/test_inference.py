@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from dictionary_learning import inference
+from dictionary_learning.dictionaries import inference
+from dictionary_learning.dictionaries.inference import Analysis, analyse
+from dictionary_learning.dictionaries.sparse import SparseCode
+from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
+from dictionary_learning.dictionaries.temporal_sizes import NOVEL_KINDS
 from dictionary_learning.errors import UserError
-from dictionary_learning.inference import Analysis, analyse
-from dictionary_learning.sparse import SparseCode
-from dictionary_learning.temporal_sae import NOVEL_KINDS, TemporalSAE
 
 D, W, K = 6, 24, 3
 SMALL = 1  # byte: one text at a time

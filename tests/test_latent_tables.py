@@ -6,7 +6,7 @@ import torch
 from conftest import corpus_records, make_tokenizer
 from test_language_model import FAMILIES, tiny_model
 
-from dictionary_learning.dictionary import Dictionary
+from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.language_model import LanguageModel
 from temporal_saes import latent_tables
 from temporal_saes.features import TextActivations, Tokens

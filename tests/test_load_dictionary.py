@@ -13,13 +13,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from dictionary_learning.dictionary import Dictionary
+from dictionary_learning.dictionaries.base import Dictionary, check_width
 from dictionary_learning.errors import UserError
 from dictionary_learning.texts.documents import DocumentStream
 from dictionary_learning.utils import (
     DICTIONARIES,
     TRAINERS,
-    check_width,
     get_submodule,
     hf_dataset_to_generator,
     load_dictionary,

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from dictionary_learning.activations.sequences import Sequences
+from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.errors import UserError
 from dictionary_learning.recall_start import SCALES, start_at_recall
-from dictionary_learning.temporal_sae import TemporalSAE
 from dictionary_learning.trainers import TemporalAttentionTrainer
 
 D, W = 8, 256

@@ -12,8 +12,8 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from dictionary_learning import hub, released_folder
+from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.errors import UserError
-from dictionary_learning.temporal_sae import TemporalSAE
 from dictionary_learning.utils import load_dictionary, weights_path
 
 ORACLE = Path(__file__).parent / "oracles" / "attention_topk_tied"

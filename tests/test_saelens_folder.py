@@ -14,11 +14,11 @@ from every_dictionary import CONFIG, KINDS, D, F, K, make, normal
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dictionary_learning.dictionary import JumpReluAutoEncoder
+from dictionary_learning.dictionaries.classics import JumpReluAutoEncoder
+from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.errors import UserError
 from dictionary_learning.exchange import saelens
 from dictionary_learning.exchange.fidelity import Fidelity
-from dictionary_learning.temporal_sae import TemporalSAE
 from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
 from dictionary_learning.trainers.top_k import AutoEncoderTopK
 from dictionary_learning.utils import load_dictionary, weights_path

@@ -5,8 +5,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dictionary_learning import sparse
-from dictionary_learning.sparse import Encoder, SparseCode, batch_topk, decode_groups, dot_products
+from dictionary_learning.dictionaries import sparse
+from dictionary_learning.dictionaries.sparse import (
+    Encoder,
+    SparseCode,
+    batch_topk,
+    decode_groups,
+    dot_products,
+)
 
 
 def random_code(n_rows: int, n_cols: int, density: float, seed: int) -> SparseCode:

@@ -20,9 +20,9 @@ from run_folders import save_run
 from test_judge import serving
 
 from dictionary_learning.command import cli
+from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel, add
-from dictionary_learning.temporal_sae import TemporalSAE
 from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
 from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
 from temporal_saes.steering import ShareRow, Steering, make_push, push_rows, token_shares, write_texts

@@ -12,7 +12,8 @@ import torch
 
 from dictionary_learning.activations.block import Contexts
 from dictionary_learning.activations.sequences import Sequences
-from dictionary_learning.checkpoint import RunFolder, load_weights
+from dictionary_learning.checkpoint import RunFolder
+from dictionary_learning.dictionaries.weights_file import load_weights
 from dictionary_learning.errors import UserError
 from dictionary_learning.trainers import BatchTopKTrainer, TemporalAttentionTrainer
 from dictionary_learning.trainers.temporal_attention import cosine_factor

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from dictionary_learning import temporal_sae
+from dictionary_learning.dictionaries import attention
+from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
+from dictionary_learning.dictionaries.temporal_sizes import NOVEL_KINDS
 from dictionary_learning.errors import UserError
-from dictionary_learning.temporal_sae import NOVEL_KINDS, TemporalSAE
 
 ORACLE = Path(__file__).parent / "oracles" / "attention_topk_tied"
 
@@ -257,7 +258,7 @@ def test_blocks_of_queries_attend_as_all_at_once(monkeypatch: pytest.MonkeyPatch
     sae = random_sae(n_attn_layers=2)
     x = texts(2, 11)
     at_once = sae.encode(x)
-    monkeypatch.setattr(temporal_sae, "QUERY_BLOCK", 4)
+    monkeypatch.setattr(attention, "QUERY_BLOCK", 4)
     with torch.no_grad():
         torch.testing.assert_close(sae.encode(x), at_once.detach())
 

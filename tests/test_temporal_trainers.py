@@ -7,9 +7,9 @@ import pytest
 import torch
 from reference_tsae import DenseStep, DenseTSAE
 
+from dictionary_learning.dictionaries.sparse import SparseCode
 from dictionary_learning.errors import UserError
 from dictionary_learning.losses import contrastive_loss, matryoshka_loss, temporal_l1_loss
-from dictionary_learning.sparse import SparseCode
 from dictionary_learning.trainers import (
     BatchTopKSAE,
     BatchTopKTrainer,

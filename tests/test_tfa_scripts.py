@@ -12,9 +12,9 @@ from toy_runs import load_script
 from dictionary_learning import eval_temporal, export_temporal_sae, released_folder, train_attention
 from dictionary_learning.activations.live_store import ActivationStore
 from dictionary_learning.activations.sequences import Sequences
+from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
-from dictionary_learning.temporal_sae import TemporalSAE
 from dictionary_learning.texts.documents import DocumentStream
 from dictionary_learning.utils import load_dictionary
 from temporal_saes.features import every_usable, extract_features

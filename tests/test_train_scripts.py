@@ -18,11 +18,12 @@ from stopping import stop_at
 
 import dictionary_learning
 from dictionary_learning import train_attention, train_baseline, train_command, train_temporal
-from dictionary_learning.checkpoint import RunFolder, load_weights
+from dictionary_learning.checkpoint import RunFolder
 from dictionary_learning.command import cli
 from dictionary_learning.command.options import build, preset_names, read_preset
+from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
+from dictionary_learning.dictionaries.weights_file import load_weights
 from dictionary_learning.errors import UserError
-from dictionary_learning.temporal_sae import TemporalSAE
 from dictionary_learning.train_options import ARCHITECTURES, FREE_ON_RESUME, ONLY_FOR, TrainOptions
 from dictionary_learning.utils import load_dictionary
 

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from dictionary_learning import training
-from dictionary_learning.checkpoint import RunFolder, load_weights
+from dictionary_learning.checkpoint import RunFolder
 from dictionary_learning.command import files as saved_files
+from dictionary_learning.dictionaries.weights_file import load_weights
 from dictionary_learning.errors import UserError
 from dictionary_learning.trainers import BatchTopKTrainer, TemporalMatryoshkaBatchTopKTrainer
 from dictionary_learning.training import TrainingResult, trainSAE

@@ -8,7 +8,7 @@ from types import ModuleType
 import torch
 from run_folders import save_run
 
-from dictionary_learning.temporal_sae import TemporalSAE
+from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
 from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
 from dictionary_learning.trainers.threshold import ThresholdDictionary

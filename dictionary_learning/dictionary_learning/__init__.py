@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dictionary_learning.activations.live_store import ActivationStore
     from dictionary_learning.buffer import ActivationBuffer
-    from dictionary_learning.dictionary import (
+    from dictionary_learning.dictionaries.base import Dictionary
+    from dictionary_learning.dictionaries.classics import (
         AutoEncoder,
         AutoEncoderNew,
-        Dictionary,
         GatedAutoEncoder,
         JumpReluAutoEncoder,
     )
+    from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
     from dictionary_learning.errors import UserError
     from dictionary_learning.language_model import LanguageModel
-    from dictionary_learning.temporal_sae import TemporalSAE
     from dictionary_learning.training import trainSAE
     from dictionary_learning.utils import load_dictionary
 

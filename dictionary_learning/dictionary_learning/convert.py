@@ -121,7 +121,7 @@ def _writer(name: str) -> Callable[..., None]:
 
 def _write_released(dictionary: Any, config: Any, folder: Path, _: Any) -> None:
     from dictionary_learning import released_folder
-    from dictionary_learning.temporal_sae import TemporalSAE
+    from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 
     if not isinstance(dictionary, TemporalSAE):
         raise UserError(

@@ -364,8 +364,8 @@ class _Activations:
 def _evaluate(
     activations: _Activations, dictionary: Any, setting: Setting, options: EvalOptions
 ) -> dict[str, Any]:
+    from dictionary_learning.dictionaries.base import check_width
     from dictionary_learning.evaluation import evaluate
-    from dictionary_learning.utils import check_width
 
     began = time.monotonic()
     activations.prepare(setting)

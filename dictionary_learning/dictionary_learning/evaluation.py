@@ -15,12 +15,11 @@ from torch import Tensor
 
 from dictionary_learning.activations.block import Contexts
 from dictionary_learning.activations.sequences import Sequences
-from dictionary_learning.dictionary import Dictionary
+from dictionary_learning.dictionaries.base import Dictionary, check_width
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.language_model.cross_entropy import CrossEntropy
 from dictionary_learning.smoothness import METRICS, SmoothnessMean, smoothness
-from dictionary_learning.utils import check_width
 
 MASKS = (
     "text tokens: padding, special tokens and tokens of outlying norm are left out, and keep their own "

@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     check_writable(options.output)
 
     from dictionary_learning import released_folder
-    from dictionary_learning.temporal_sae import TemporalSAE
+    from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
     from dictionary_learning.utils import find_run, load_dictionary
 
     run = find_run(options.run_name, options.checkpoints_path, options.trainer)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dictionary_learning.sparse import SparseCode, dot_products
+from dictionary_learning.dictionaries.sparse import SparseCode, dot_products
 
 
 def reconstruction_losses(x_BD: Tensor, x_hat_BGD: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ Shapes: D model width, W atoms, N width of queries and keys.
 import torch
 
 from dictionary_learning.activations.sequences import Sequences
-from dictionary_learning.temporal_sae import ContextAttention, TemporalSAE
+from dictionary_learning.dictionaries.attention import ContextAttention
+from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 
 STARTS = ("random", "recall")
 SCALES = tuple(2.0**e for e in range(2, 15))  # of queries and keys; codes are about 1 / (4 D)

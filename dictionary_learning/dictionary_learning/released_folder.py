@@ -17,10 +17,10 @@ import torch
 import yaml
 from torch import Tensor
 
-from dictionary_learning.checkpoint import load_safely
 from dictionary_learning.command.files import save_atomically, save_text
+from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
+from dictionary_learning.dictionaries.weights_file import load_safely
 from dictionary_learning.errors import UserError
-from dictionary_learning.temporal_sae import TemporalSAE
 
 CONF = "conf.yaml"
 WEIGHTS = ("latest_ckpt.safetensors", "latest_ckpt.pt")  # the first that is there is taken

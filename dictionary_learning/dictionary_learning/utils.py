@@ -13,23 +13,23 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from dictionary_learning.checkpoint import read_checkpoint
 from dictionary_learning.command.devices import find_device
-from dictionary_learning.dictionary import Dictionary
+from dictionary_learning.dictionaries.base import Dictionary
+from dictionary_learning.dictionaries.weights_file import read_checkpoint
 from dictionary_learning.errors import UserError
 from dictionary_learning.exchange.fidelity import Fidelity
 from dictionary_learning.hub import download, is_hub_name
 
 DICTIONARIES = {
-    "AutoEncoder": "dictionary_learning.dictionary",
-    "AutoEncoderNew": "dictionary_learning.dictionary",
-    "GatedAutoEncoder": "dictionary_learning.dictionary",
-    "JumpReluAutoEncoder": "dictionary_learning.dictionary",
+    "AutoEncoder": "dictionary_learning.dictionaries.classics",
+    "AutoEncoderNew": "dictionary_learning.dictionaries.classics",
+    "GatedAutoEncoder": "dictionary_learning.dictionaries.classics",
+    "JumpReluAutoEncoder": "dictionary_learning.dictionaries.classics",
     "AutoEncoderTopK": "dictionary_learning.trainers.top_k",
     "BatchTopKSAE": "dictionary_learning.trainers.batch_top_k",
     "MatryoshkaBatchTopKSAE": "dictionary_learning.trainers.matryoshka_batch_top_k",
     "TemporalMatryoshkaBatchTopKSAE": "dictionary_learning.trainers.temporal_sequence_top_k",
-    "TemporalSAE": "dictionary_learning.temporal_sae",
+    "TemporalSAE": "dictionary_learning.dictionaries.temporal_sae",
 }
 
 # Configs of some older runs name the trainer only.
@@ -263,19 +263,6 @@ def weights_path(folder: Path, checkpoint_path: str | Path | None = None) -> Pat
     there = sorted((folder / "checkpoints").glob("*.pt"), key=lambda path: (len(path.name), path.name))
     names = ", ".join(f"checkpoints/{path.name}" for path in there) or "none"
     raise UserError(f"there is no checkpoint {inside}: the run has {names}.")
-
-
-def check_width(dictionary: Dictionary, lm: Any) -> None:
-    """Raise a UserError unless the dictionary is as wide as the activations of the language model.
-
-    Args:
-        lm: anything with `name` and `d_model`, such as a `LanguageModel`.
-    """
-    if dictionary.activation_dim != lm.d_model:
-        raise UserError(
-            f"the dictionary takes activations of width {dictionary.activation_dim}, and {lm.name} has "
-            f"width {lm.d_model}: choose the --model that it was trained on."
-        )
 
 
 def get_submodule(model: Any, layer: int) -> nn.Module:

@@ -35,7 +35,7 @@ from dictionary_learning.command import cli
 from dictionary_learning.command.files import check_writable, save_text
 from dictionary_learning.command.options import Parser, add_options, build, option
 from dictionary_learning.command.progress import say
-from dictionary_learning.dictionary import chunk_slice
+from dictionary_learning.dictionaries.base import chunk_slice
 from dictionary_learning.errors import UserError
 from temporal_saes.cli import ExperimentOptions, LanguageModels, Subject, resolve, resolve_several, slug
 from temporal_saes.explanations import find_explanations

@@ -34,7 +34,7 @@ from dictionary_learning.command import cli
 from dictionary_learning.command.files import check_writable
 from dictionary_learning.command.options import Parser, add_options, build, option
 from dictionary_learning.command.progress import TokenProgress, say
-from dictionary_learning.dictionary import Dictionary, chunk_slice
+from dictionary_learning.dictionaries.base import Dictionary, chunk_slice
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from temporal_saes.cli import BASELINE, ExperimentOptions, LanguageModels, Subject, labelled_texts, resolve

@@ -40,7 +40,7 @@ from dictionary_learning.command import cli
 from dictionary_learning.command.files import check_writable, save_text
 from dictionary_learning.command.options import Parser, add_options, build
 from dictionary_learning.command.progress import say
-from dictionary_learning.dictionary import chunk_slice
+from dictionary_learning.dictionaries.base import chunk_slice
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from temporal_saes.chat import Chat, ChatServer, LocalChat

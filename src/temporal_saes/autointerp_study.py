@@ -19,10 +19,9 @@ import numpy as np
 from scipy import sparse
 
 from dictionary_learning.command.progress import SECONDS_BETWEEN_LINES, say
-from dictionary_learning.dictionary import Dictionary, chunk_slice
+from dictionary_learning.dictionaries.base import Dictionary, check_width, chunk_slice
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
-from dictionary_learning.utils import check_width
 from temporal_saes.autointerp_options import AutointerpOptions
 from temporal_saes.chat import (
     LOCAL_BATCH,

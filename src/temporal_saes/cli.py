@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dictionary_learning.command.options import option
-from dictionary_learning.dictionary import Dictionary, chunk_slice
+from dictionary_learning.dictionaries.base import Dictionary, chunk_slice
 from dictionary_learning.errors import UserError
 from dictionary_learning.texts.data_sets import KINDS, LABELLED
 from temporal_saes.labelled_data import LabelledText, load_labelled

@@ -18,7 +18,7 @@ from scipy import sparse
 from torch import Tensor
 
 from dictionary_learning.activations.store import Store
-from dictionary_learning.dictionary import Dictionary
+from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.errors import UserError
 from temporal_saes.features import TextActivations, encode_text
 

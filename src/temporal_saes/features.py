@@ -27,11 +27,10 @@ from torch import Tensor
 
 from dictionary_learning.command.files import save_atomically
 from dictionary_learning.command.progress import say
-from dictionary_learning.dictionary import Dictionary, chunk_slice
+from dictionary_learning.dictionaries.base import Dictionary, check_width, chunk_slice
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.texts.demo_assets import cache_folder
-from dictionary_learning.utils import check_width
 
 SHARD_TEXTS = 128  # texts in one cache file, and in memory at a time
 CODE_BYTES = 2**27  # of one dense block of latents

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from dictionary_learning.command.progress import say
-from dictionary_learning.dictionary import Dictionary
+from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.language_model import LanguageModel
 from temporal_saes.coactivation import Coactivation
 from temporal_saes.codes import CodesOfContexts

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dictionary_learning.dictionary import Dictionary
+from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.language_model import LanguageModel
 from temporal_saes.features import TextActivations, Tokens, encode_text
 from temporal_saes.labelled_data import LabelledText

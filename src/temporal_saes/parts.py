@@ -15,10 +15,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dictionary_learning.dictionary import Dictionary, chunk_slice
+from dictionary_learning.dictionaries.base import Dictionary, check_width, chunk_slice
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
-from dictionary_learning.utils import check_width
 from temporal_saes.cli import ExperimentOptions, Subject
 from temporal_saes.features import Tokens, encode_text
 

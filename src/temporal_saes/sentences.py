@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from dictionary_learning.dictionary import Dictionary
+from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.errors import UserError
 from temporal_saes.features import TextActivations, encode_text
 from temporal_saes.similarity import similarity_kernel

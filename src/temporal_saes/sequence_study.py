@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from dictionary_learning.command.options import option
-from dictionary_learning.dictionary import chunk_slice
+from dictionary_learning.dictionaries.base import chunk_slice
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from temporal_saes.cli import ExperimentOptions, Subject, labelled_texts

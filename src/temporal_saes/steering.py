@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dictionary_learning.dictionary import Dictionary
+from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import Edit, LanguageModel, only
 from temporal_saes.text_scores import Continuation, read_continuations

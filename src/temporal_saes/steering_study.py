@@ -18,11 +18,10 @@ import numpy as np
 import torch
 
 from dictionary_learning.command.progress import say
-from dictionary_learning.dictionary import Dictionary, chunk_slice
+from dictionary_learning.dictionaries.base import Dictionary, check_width, chunk_slice
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.language_model.tokens import token_ids
-from dictionary_learning.utils import check_width
 from temporal_saes.chat import Chat
 from temporal_saes.cli import LanguageModels, Subject
 from temporal_saes.domain_probe import DomainProbe, train_domain_probe

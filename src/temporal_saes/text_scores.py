@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dictionary_learning.dictionary import Dictionary
+from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.language_model import LanguageModel
 from temporal_saes.features import encode_text
 

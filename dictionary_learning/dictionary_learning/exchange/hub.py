@@ -17,7 +17,7 @@ import torch
 
 from dictionary_learning import released_folder
 from dictionary_learning.command.files import save_text
-from dictionary_learning.dictionary import Dictionary
+from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.errors import UserError
 from dictionary_learning.exchange import names, run_folder, saelens
 from dictionary_learning.exchange.model_card import model_card

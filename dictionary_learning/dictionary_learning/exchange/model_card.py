@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dictionary_learning.dictionary import Dictionary
+from dictionary_learning.dictionaries.base import Dictionary
+from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.exchange import names
-from dictionary_learning.temporal_sae import TemporalSAE
 
 # what the training of a dictionary decided, in the order of the page
 _SETTINGS = (

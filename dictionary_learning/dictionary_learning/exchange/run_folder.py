@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from dictionary_learning.command.files import save_tensors, save_text
-from dictionary_learning.dictionary import AutoEncoder, Dictionary, JumpReluAutoEncoder
+from dictionary_learning.dictionaries.base import Dictionary
+from dictionary_learning.dictionaries.classics import AutoEncoder, JumpReluAutoEncoder
+from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.errors import UserError
 from dictionary_learning.exchange import names
 from dictionary_learning.exchange.fidelity import Fidelity
-from dictionary_learning.temporal_sae import TemporalSAE
 from dictionary_learning.trainers.temporal_sequence_top_k import TemporalMatryoshkaBatchTopKSAE
 from dictionary_learning.trainers.threshold import ThresholdDictionary
 

@@ -22,12 +22,12 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from dictionary_learning.dictionary import Dictionary
+from dictionary_learning.dictionaries.base import Dictionary
+from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.errors import UserError
 from dictionary_learning.exchange import names
 from dictionary_learning.exchange.fidelity import Fidelity
 from dictionary_learning.exchange.saelens import form_of
-from dictionary_learning.temporal_sae import TemporalSAE
 
 CODES = ("novel", "all")
 UNIT = 1e-5  # the distance from 1 at which SAEBench complains about a norm

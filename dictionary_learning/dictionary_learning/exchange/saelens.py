@@ -26,17 +26,17 @@ import torch
 from torch import Tensor
 
 from dictionary_learning.command.files import save_atomically, save_text
-from dictionary_learning.dictionary import (
+from dictionary_learning.dictionaries.base import Dictionary
+from dictionary_learning.dictionaries.classics import (
     AutoEncoder,
     AutoEncoderNew,
-    Dictionary,
     GatedAutoEncoder,
     JumpReluAutoEncoder,
 )
+from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.errors import UserError
 from dictionary_learning.exchange import names
 from dictionary_learning.exchange.fidelity import Fidelity
-from dictionary_learning.temporal_sae import TemporalSAE
 from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
 from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
 from dictionary_learning.trainers.temporal_sequence_top_k import TemporalMatryoshkaBatchTopKSAE

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dictionary_learning.dictionary import Dictionary
+from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.errors import UserError
 from dictionary_learning.trainers.trainer import (
     DeadLatents,

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from dictionary_learning.dictionary import GatedAutoEncoder
+from dictionary_learning.dictionaries.classics import GatedAutoEncoder
 from dictionary_learning.trainers.dense import DenseTrainer, Losses, check_penalty, squared_error
 
 

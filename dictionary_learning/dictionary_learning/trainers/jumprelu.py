@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from dictionary_learning.dictionary import JumpReluAutoEncoder
+from dictionary_learning.dictionaries.classics import JumpReluAutoEncoder
 from dictionary_learning.errors import UserError
 from dictionary_learning.trainers.dense import DenseTrainer, Losses, check_penalty, squared_error
 

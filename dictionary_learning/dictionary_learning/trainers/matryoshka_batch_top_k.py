@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from dictionary_learning.dictionary import state_sizes
+from dictionary_learning.dictionaries.base import state_sizes
 from dictionary_learning.errors import UserError
 from dictionary_learning.trainers.batch_top_k import BatchTopKTrainer
 from dictionary_learning.trainers.threshold import (

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from dictionary_learning.dictionary import AutoEncoder, AutoEncoderNew
+from dictionary_learning.dictionaries.classics import AutoEncoder, AutoEncoderNew
 from dictionary_learning.errors import UserError
 from dictionary_learning.trainers.dense import DenseTrainer, Losses, check_penalty, squared_error
 

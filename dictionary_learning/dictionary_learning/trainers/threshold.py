@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dictionary_learning.dictionary import Dictionary
-from dictionary_learning.sparse import batch_topk
+from dictionary_learning.dictionaries.base import Dictionary
+from dictionary_learning.dictionaries.sparse import batch_topk
 from dictionary_learning.trainers.trainer import unit_norm_rows_
 
 UNSET_THRESHOLD = -1.0

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dictionary_learning.sparse import CANDIDATE_MARGIN, Encoder
+from dictionary_learning.dictionaries.sparse import CANDIDATE_MARGIN, Encoder
 from dictionary_learning.trainers.batch_top_k import BatchTopKSAE, BatchTopKTrainer
 from dictionary_learning.trainers.threshold import ThresholdDictionary
 

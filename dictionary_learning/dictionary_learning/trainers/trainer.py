@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dictionary_learning.command.devices import find_device
-from dictionary_learning.dictionary import Dictionary
+from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.errors import UserError
 
 

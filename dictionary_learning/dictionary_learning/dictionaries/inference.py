@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from dictionary_learning.activations.sequences import Sequences
+from dictionary_learning.dictionaries.attention import QUERY_BLOCK
+from dictionary_learning.dictionaries.sparse import SparseCode
+from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.errors import UserError
-from dictionary_learning.sparse import SparseCode
-from dictionary_learning.temporal_sae import QUERY_BLOCK, TemporalSAE
 
 
 class Analysis(NamedTuple):

@@ -1,0 +1,16 @@
+"""Dictionaries: from activations to codes and back.
+
+In come activations [..., D], or tensors of a file; out come codes [..., F], dense or as entries, and
+reconstructions. Nothing here trains, and nothing here knows where weights lie.
+
+base             what every dictionary is; the parts that `--chunk` asks for
+classics         ReLU, gated and JumpReLU dictionaries of one layer
+temporal_sae     predicted and novel codes of whole texts
+attention        the causal attention in it
+temporal_sizes   which of its sizes go together
+inference        its codes for texts of any length and number, in bounded memory
+sparse           codes as (row, column, value): selection, products and their gradients
+weights_file     reading files of weights without running pickled code
+
+Those with a BatchTopK selection stand beside their trainers, whose threshold they carry.
+"""

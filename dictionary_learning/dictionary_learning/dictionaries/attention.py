@@ -1,0 +1,83 @@
+"""Causal attention over the codes of earlier tokens, of which a TemporalSAE's predictions are made.
+
+Shapes: B texts, L positions, W atoms, H attention heads.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+QUERY_BLOCK = 256  # positions that attend together, where no gradient is wanted
+
+
+class ContextAttention(nn.Module):
+    """Causal attention from each position's code to the codes of the earlier positions.
+
+    Position t attends to positions 0 to t of the codes shifted right by one, which begin with zeros.
+    """
+
+    def __init__(self, width: int, n_heads: int, bottleneck_factor: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        narrow = width // bottleneck_factor
+        self.k_ctx = _linear(width, narrow, (narrow // n_heads) ** -0.5, generator)
+        self.q_target = _linear(width, narrow, (narrow // n_heads) ** -0.5, generator)
+        self.v_ctx = _linear(width, width, (width // n_heads) ** -0.5, generator)
+        self.c_proj = _linear(width, width, width**-0.5, generator)
+
+    def forward(self, z_BLW: Tensor) -> Tensor:
+        """What the earlier positions say, [B, L, W]."""
+        q = self._heads(self.q_target(z_BLW))
+        k = self._heads(_after_zeros(self.k_ctx, z_BLW))
+        v = self._heads(_after_zeros(self.v_ctx, z_BLW))
+        if torch.is_grad_enabled() or q.shape[2] <= QUERY_BLOCK:
+            out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        else:
+            out = _attend_in_blocks(q, k, v)
+        return self.c_proj(out.transpose(1, 2).flatten(2))
+
+    def graph(self, z_BLW: Tensor) -> Tensor:
+        """The attention map [B, H, L, L]: row t says how position t weighs the shifted positions."""
+        q, k = self._heads(self.q_target(z_BLW)), self._heads(_after_zeros(self.k_ctx, z_BLW))
+        scores = (q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5
+        future_LL = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
+        return scores.masked_fill(future_LL, -math.inf).softmax(-1)
+
+    def _heads(self, x_BLW: Tensor) -> Tensor:
+        return x_BLW.unflatten(2, (self.n_heads, -1)).transpose(1, 2)
+
+
+def _attend_in_blocks(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Causal attention, some queries at a time.
+
+    Keys and values differ in width here, for which not every device has a kernel that never holds the
+    whole map: a text of 16,000 tokens would take 4 GB for it.
+    """
+    length = q.shape[2]
+    out = torch.empty(*q.shape[:3], v.shape[3], dtype=v.dtype, device=v.device)
+    for start in range(0, length, QUERY_BLOCK):
+        stop = min(start + QUERY_BLOCK, length)
+        position = torch.arange(stop, device=q.device)
+        mask = position <= position[start:, None]
+        block = F.scaled_dot_product_attention(q[:, :, start:stop], k[:, :, :stop], v[:, :, :stop], mask)
+        out[:, :, start:stop] = block
+    return out
+
+
+def _after_zeros(linear: nn.Linear, z_BLW: Tensor) -> Tensor:
+    """`linear` of the codes shifted right by one position: of zeros it is the bias."""
+    out = linear(z_BLW)
+    first = linear.bias.to(out.dtype).expand(len(out), 1, -1)
+    return torch.cat([first, out[:, :-1]], dim=1)
+
+
+def _linear(n_in: int, n_out: int, norm: float, generator: torch.Generator) -> nn.Linear:
+    """A linear map whose rows have random directions and the same norm, without a bias at first."""
+    linear = nn.utils.skip_init(nn.Linear, n_in, n_out)
+    with torch.no_grad():
+        rows = torch.randn(n_out, n_in, generator=generator)
+        linear.weight.copy_(F.normalize(rows, dim=1) * norm)
+        linear.bias.zero_()
+    return linear

@@ -1,0 +1,142 @@
+"""What every dictionary is.
+
+Shapes: B tokens, L positions, D model width, F latents.
+"""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from dictionary_learning.errors import UserError
+
+
+class Dictionary(nn.Module, ABC):
+    """A sparse dictionary over activations: `encode` to latents, `decode` back.
+
+    A dictionary loaded from disk works on raw activations: the factor by which training scaled
+    them is folded into the weights when they are saved (`scale_biases`).
+    """
+
+    activation_dim: int
+    dict_size: int
+    reads_sequences: bool = False
+    """Whether a code depends on earlier tokens, so that `encode` has to see whole texts [B, L, D]."""
+
+    @abstractmethod
+    def encode(self, x: Tensor) -> Tensor:
+        """Activations [..., D] to latents [..., F]."""
+
+    @abstractmethod
+    def decode(self, f: Tensor) -> Tensor:
+        """Latents [..., F] to reconstructed activations [..., D]."""
+
+    def forward(self, x: Tensor, output_features: bool = False) -> Any:
+        """Reconstruct [..., D]; with `output_features` return `(x_hat, f)`."""
+        f = self.encode(x)
+        x_hat = self.decode(f)
+        return (x_hat, f) if output_features else x_hat
+
+    def splits(self) -> dict[str, slice]:
+        """Named parts of the latents, such as `{"high": ..., "low": ...}`; empty without parts."""
+        return {}
+
+    def decoder_directions(self) -> Tensor:
+        """The vector [F, D] that each latent adds to the reconstruction."""
+        raise NotImplementedError(f"{type(self).__name__} has no single decoder direction a latent")
+
+    def scale_biases(self, scale: float) -> None:
+        """Turn a dictionary for activations x into the same one for activations `scale * x`."""
+        raise NotImplementedError(f"{type(self).__name__} cannot be rescaled")
+
+    @classmethod
+    @abstractmethod
+    def from_state_dict(cls, state: dict[str, Tensor], config: dict[str, Any]) -> Self:
+        """Rebuild from the tensors of `ae.pt`; sizes come from the shapes, the rest from `config`."""
+
+    @classmethod
+    def from_pretrained(
+        cls, path: str | Path, device: str | torch.device | None = None, **config: Any
+    ) -> Self:
+        """Load the `ae.pt` at `path`, without running pickled code.
+
+        Raises:
+            UserError: the file is missing, damaged, or holds another architecture.
+        """
+        from dictionary_learning.dictionaries.weights_file import read_checkpoint
+
+        checkpoint = read_checkpoint(path)
+        dictionary = cls.from_state_dict(checkpoint.weights, config)
+        if checkpoint.norm_factor is not None:
+            dictionary.scale_biases(checkpoint.norm_factor)
+        return dictionary.to(device or "cpu")
+
+
+def chunk_slice(dictionary: Dictionary, chunk: int) -> slice:
+    """The latents that `--chunk` asks for: 0 the first named split, 1 the rest, 2 all.
+
+    A dictionary without splits is all one group, so 0 and 2 are the same there.
+
+    Raises:
+        UserError: chunk 1 of a dictionary without splits, or another number than 0, 1, 2.
+    """
+    splits = list(dictionary.splits().values())
+    if chunk not in (0, 1, 2):
+        raise UserError(
+            f"--chunk {chunk} does not exist: 0 is the high-level split, 1 the rest, 2 all latents."
+        )
+    if chunk == 2 or (chunk == 0 and not splits):
+        return slice(0, dictionary.dict_size)
+    if not splits:
+        raise UserError(f"--chunk 1 needs groups, and {type(dictionary).__name__} has none: use --chunk 2.")
+    return splits[0] if chunk == 0 else slice(splits[0].stop, dictionary.dict_size)
+
+
+def state_sizes(
+    name: str, state: dict[str, Tensor], shapes: dict[str, str], config: dict[str, Any]
+) -> dict[str, int]:
+    """The sizes of the axes in `state`, once its keys and shapes are known to fit.
+
+    Args:
+        name: the dictionary class, for the message.
+        shapes: one letter an axis for every key, such as `{"W_enc": "DF", "b_dec": "D", "k": ""}`.
+        config: `activation_dim` and `dict_size` in it must agree with D and F.
+
+    Raises:
+        UserError: a key is missing or unexpected, or an axis has two sizes.
+    """
+    for problem, keys in (("lacks", shapes.keys() - state.keys()), ("has", state.keys() - shapes.keys())):
+        if keys:
+            raise UserError(
+                f"these weights are not of a {name}, which has the keys {', '.join(shapes)}: the file "
+                f"{problem} {', '.join(sorted(keys))}; load it with the class that its config.json names."
+            )
+    sizes = {
+        axis: config[key] for axis, key in (("D", "activation_dim"), ("F", "dict_size")) if config.get(key)
+    }
+    for key, axes in shapes.items():
+        if state[key].ndim == len(axes):
+            sizes = {**dict(zip(axes, state[key].shape, strict=True)), **sizes}
+    for key, axes in shapes.items():
+        shape, expected = list(state[key].shape), [sizes.get(axis) for axis in axes]
+        if shape != expected:
+            raise UserError(
+                f"{key} of this {name} has shape {shape}, where the other tensors and config.json "
+                f"ask for {expected}: the weights and the config.json beside them do not belong together."
+            )
+    return sizes
+
+
+def check_width(dictionary: Dictionary, lm: Any) -> None:
+    """Raise a UserError unless the dictionary is as wide as the activations of the language model.
+
+    Args:
+        lm: anything with `name` and `d_model`, such as a `LanguageModel`.
+    """
+    if dictionary.activation_dim != lm.d_model:
+        raise UserError(
+            f"the dictionary takes activations of width {dictionary.activation_dim}, and {lm.name} has "
+            f"width {lm.d_model}: choose the --model that it was trained on."
+        )
