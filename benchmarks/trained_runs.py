@@ -11,7 +11,7 @@ from machine import machine_facts
 from dictionary_learning import cache_activations
 from dictionary_learning.evaluation import evaluate
 from dictionary_learning.language_model import LanguageModel
-from dictionary_learning.train_command import new_options, open_activations, open_store, train_on
+from dictionary_learning.runs.train_command import new_options, open_activations, open_store, train_on
 from dictionary_learning.utils import load_dictionary
 
 RESULTS = Path(__file__).parent / "results"

@@ -12,11 +12,13 @@ import pytest
 import torch
 import yaml
 
-from dictionary_learning.checkpoint import RunFolder, provenance, random_state, scrub, set_random_state
 from dictionary_learning.command import files
 from dictionary_learning.command.files import check_writable, save_atomically, save_tensors
 from dictionary_learning.dictionaries.weights_file import load_weights, read_checkpoint
 from dictionary_learning.errors import UserError
+from dictionary_learning.runs.folder import RunFolder
+from dictionary_learning.runs.provenance import provenance, scrub
+from dictionary_learning.runs.random_state import random_state, set_random_state
 
 
 class RunsCode:

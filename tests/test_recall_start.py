@@ -9,8 +9,8 @@ from torch import Tensor
 from dictionary_learning.activations.sequences import Sequences
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.errors import UserError
-from dictionary_learning.recall_start import SCALES, start_at_recall
 from dictionary_learning.trainers import TemporalAttentionTrainer
+from dictionary_learning.trainers.recall_start import SCALES, start_at_recall
 
 D, W = 8, 256
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dictionary_learning.errors import UserError
-from dictionary_learning.train_options import TrainOptions
+from dictionary_learning.runs.options import TrainOptions
 from temporal_saes.cli import ExperimentOptions, Subject, slug
 from temporal_saes.results import comparison_path
 

@@ -12,9 +12,9 @@ import torch
 
 from dictionary_learning.activations.block import Contexts
 from dictionary_learning.activations.sequences import Sequences
-from dictionary_learning.checkpoint import RunFolder
 from dictionary_learning.dictionaries.weights_file import load_weights
 from dictionary_learning.errors import UserError
+from dictionary_learning.runs.folder import RunFolder
 from dictionary_learning.trainers import BatchTopKTrainer, TemporalAttentionTrainer
 from dictionary_learning.trainers.temporal_attention import cosine_factor
 from dictionary_learning.training import trainSAE

@@ -9,7 +9,6 @@ from reference_tsae import DenseStep, DenseTSAE
 
 from dictionary_learning.dictionaries.sparse import SparseCode
 from dictionary_learning.errors import UserError
-from dictionary_learning.losses import contrastive_loss, matryoshka_loss, temporal_l1_loss
 from dictionary_learning.trainers import (
     BatchTopKSAE,
     BatchTopKTrainer,
@@ -17,6 +16,7 @@ from dictionary_learning.trainers import (
     MatryoshkaBatchTopKTrainer,
     TemporalMatryoshkaBatchTopKTrainer,
 )
+from dictionary_learning.trainers.losses import contrastive_loss, matryoshka_loss, temporal_l1_loss
 from dictionary_learning.trainers.trainer import geometric_median, learning_rate_factor
 
 D, LATENTS, K, B = 12, 48, 4, 64
@@ -278,7 +278,7 @@ def test_a_bad_batch_is_named_and_leaves_the_weights_as_they_were():
 
 
 def test_the_default_run_does_not_depend_on_the_scale_of_the_activations(tmp_path):
-    from dictionary_learning.train_command import new_options, trainer_config
+    from dictionary_learning.runs.train_command import new_options, trainer_config
     from dictionary_learning.training import trainSAE
 
     # The command line's own form, strength and temperature; only the sizes are a test's.

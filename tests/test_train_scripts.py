@@ -17,20 +17,21 @@ import torch
 from stopping import stop_at
 
 import dictionary_learning
-from dictionary_learning import train_attention, train_baseline, train_command, train_temporal
-from dictionary_learning.checkpoint import RunFolder
+from dictionary_learning import train_attention, train_baseline, train_temporal
 from dictionary_learning.command import cli
 from dictionary_learning.command.options import build, preset_names, read_preset
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.dictionaries.weights_file import load_weights
 from dictionary_learning.errors import UserError
-from dictionary_learning.train_options import ARCHITECTURES, FREE_ON_RESUME, ONLY_FOR, TrainOptions
+from dictionary_learning.runs import train_command
+from dictionary_learning.runs.folder import RunFolder
+from dictionary_learning.runs.options import ARCHITECTURES, FREE_ON_RESUME, ONLY_FOR, TrainOptions
 from dictionary_learning.utils import load_dictionary
 
 PACKAGE = Path(dictionary_learning.__file__).parent
 OPTION_READERS = (
-    ("options", "train_command.py"),
-    ("self", "train_options.py"),
+    ("options", "runs/train_command.py"),
+    ("self", "runs/options.py"),
     ("self", "activations/options.py"),
 )
 BASELINES = [arch for arch in ARCHITECTURES if arch not in ("temporal", "attention")]

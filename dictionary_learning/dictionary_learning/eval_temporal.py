@@ -20,13 +20,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from dictionary_learning.activations.block import Contexts
-from dictionary_learning.checkpoint import provenance
 from dictionary_learning.command import cli
 from dictionary_learning.command.files import check_writable, save_text
 from dictionary_learning.command.memory import parse_bytes
 from dictionary_learning.command.options import Parser, add_options, build, option
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
+from dictionary_learning.runs.provenance import provenance
 
 
 @dataclass(frozen=True)

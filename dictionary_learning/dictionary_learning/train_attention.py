@@ -8,9 +8,9 @@ Flags override the preset; `--resume` goes on with a run that was stopped:
     python dictionary_learning/dictionary_learning/train_attention.py --run_name tfa_k32 --resume
 """
 
-from dictionary_learning import train_command
 from dictionary_learning.command import cli
 from dictionary_learning.command.options import Parser
+from dictionary_learning.runs import train_command
 
 
 def parser() -> Parser:

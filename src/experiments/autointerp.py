@@ -32,12 +32,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dictionary_learning.checkpoint import provenance
 from dictionary_learning.command import cli
 from dictionary_learning.command.files import check_writable, save_text
 from dictionary_learning.command.options import Parser, add_options, build
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
+from dictionary_learning.runs.provenance import provenance
 from temporal_saes.autointerp_figure import draw
 from temporal_saes.autointerp_options import LIMITS, AutointerpOptions
 from temporal_saes.autointerp_result import sae_bench_result, summarise, table

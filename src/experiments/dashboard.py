@@ -29,7 +29,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dictionary_learning.checkpoint import provenance
 from dictionary_learning.command import cli
 from dictionary_learning.command.files import check_writable
 from dictionary_learning.command.options import Parser, add_options, build, option
@@ -37,6 +36,7 @@ from dictionary_learning.command.progress import TokenProgress, say
 from dictionary_learning.dictionaries.base import Dictionary, chunk_slice
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
+from dictionary_learning.runs.provenance import provenance
 from temporal_saes.cli import BASELINE, ExperimentOptions, LanguageModels, Subject, labelled_texts, resolve
 from temporal_saes.codes import CodesOfContexts, codes_of_store, codes_of_texts
 from temporal_saes.explanations import find_explanations, read_scores

@@ -35,11 +35,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dictionary_learning.checkpoint import provenance
 from dictionary_learning.command import cli
 from dictionary_learning.command.files import check_writable, save_text
 from dictionary_learning.command.options import Parser, add_options, build
 from dictionary_learning.command.progress import say
+from dictionary_learning.runs.provenance import provenance
 from temporal_saes.cli import LanguageModels, Subject, check_one_model, resolve, resolve_several
 from temporal_saes.intervals import INTERVAL, as_json, mean_interval
 from temporal_saes.report.sequence_page import sequence_page

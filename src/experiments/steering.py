@@ -35,7 +35,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dictionary_learning.checkpoint import provenance
 from dictionary_learning.command import cli
 from dictionary_learning.command.files import check_writable, save_text
 from dictionary_learning.command.options import Parser, add_options, build
@@ -43,6 +42,7 @@ from dictionary_learning.command.progress import say
 from dictionary_learning.dictionaries.base import chunk_slice
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
+from dictionary_learning.runs.provenance import provenance
 from temporal_saes.chat import Chat, ChatServer, LocalChat
 from temporal_saes.cli import (
     LanguageModels,

@@ -32,12 +32,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dictionary_learning.checkpoint import provenance
 from dictionary_learning.command import cli
 from dictionary_learning.command.files import check_writable, save_text
 from dictionary_learning.command.options import Parser, add_options, build, option
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model.tokens import token_ids
+from dictionary_learning.runs.provenance import provenance
 from temporal_saes import geometry
 from temporal_saes.cli import (
     ExperimentOptions,

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from dictionary_learning.dictionaries.base import state_sizes
 from dictionary_learning.dictionaries.sparse import Encoder, SparseCode, batch_topk, decode_groups
 from dictionary_learning.errors import UserError
-from dictionary_learning.losses import auxk_loss, matryoshka_loss, reconstruction_losses
+from dictionary_learning.trainers.losses import auxk_loss, matryoshka_loss, reconstruction_losses
 from dictionary_learning.trainers.threshold import (
     UNSET_THRESHOLD,
     ThresholdDictionary,

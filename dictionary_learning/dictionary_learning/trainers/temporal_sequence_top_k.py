@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dictionary_learning.dictionaries.sparse import SparseCode
 from dictionary_learning.errors import UserError
-from dictionary_learning.losses import contrastive_loss, temporal_l1_loss
+from dictionary_learning.trainers.losses import contrastive_loss, temporal_l1_loss
 from dictionary_learning.trainers.matryoshka_batch_top_k import (
     MatryoshkaBatchTopKSAE,
     MatryoshkaBatchTopKTrainer,

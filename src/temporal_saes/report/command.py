@@ -8,12 +8,12 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
-from dictionary_learning.checkpoint import provenance, scrub
 from dictionary_learning.command.devices import find_device
 from dictionary_learning.command.files import check_writable, save_text
 from dictionary_learning.command.options import Parser, add_options, build, option
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
+from dictionary_learning.runs.provenance import provenance, scrub
 from temporal_saes.cli import ExperimentOptions, resolve
 from temporal_saes.report import page
 from temporal_saes.report.overview import overview

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dictionary_learning.checkpoint import RunFolder
 from dictionary_learning.command import figures
 from dictionary_learning.errors import UserError
+from dictionary_learning.runs.folder import RunFolder
 from temporal_saes.cli import BASELINE
 
 

@@ -12,7 +12,7 @@ from dictionary_learning.activations.options import DataOptions, shown
 from dictionary_learning.command.options import option
 from dictionary_learning.dictionaries.temporal_sizes import NOVEL_KINDS, check_sizes
 from dictionary_learning.errors import UserError
-from dictionary_learning.recall_start import STARTS
+from dictionary_learning.trainers.recall_start import STARTS
 
 BATCH_TOP_K_FAMILY = ("temporal", "matryoshka", "batch_top_k", "top_k")
 GROUPED = ("temporal", "matryoshka")

@@ -1,31 +1,19 @@
-"""Run folders: atomic saves, safe loads, resume states, and where a run came from.
+"""The files of one training run.
 
-A run folder:
-
-    config.yaml            every option with its final value, preset, versions, git revision, command
-    metrics.jsonl          one line a log step
-    trainer_0/  config.json  ae.pt  checkpoints/ae_<step>.pt
-    resume/state.pt        the last full state: weights, optimiser, counters, RNG, position in the data
+config.yaml            every option with its final value, preset, versions, git revision, command
+metrics.jsonl          one line a log step
+trainer_0/  config.json  ae.pt  checkpoints/ae_<step>.pt
+resume/state.pt        the last full state: weights, optimiser, counters, RNG, position in the data
 """
 
 import json
 import math
-import os
-import platform
-import random
-import re
-import shlex
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import yaml
 from torch import Tensor
 
@@ -161,111 +149,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def random_state() -> dict[str, Any]:
-    """The state of every global random generator, in a form that loads without running code."""
-    kind, keys, position, has_gauss, gauss = np.random.get_state()
-    version, words, next_gauss = random.getstate()
-    state: dict[str, Any] = {
-        "python": [version, list(words), next_gauss],
-        "numpy": [str(kind), torch.from_numpy(np.asarray(keys, dtype=np.int64)), position, has_gauss, gauss],
-        "torch": torch.get_rng_state(),
-    }
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state_all()
-    if torch.backends.mps.is_available():
-        state["mps"] = torch.mps.get_rng_state()
-    return state
-
-
-def set_random_state(state: Mapping[str, Any]) -> None:
-    """Undo `random_state`; generators of a device that this machine lacks are left out."""
-    version, words, next_gauss = state["python"]
-    random.setstate((version, tuple(words), next_gauss))
-    kind, keys, position, has_gauss, gauss = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
-    torch.set_rng_state(state["torch"])
-    if "cuda" in state and torch.cuda.device_count() == len(state["cuda"]):
-        torch.cuda.set_rng_state_all(state["cuda"])
-    if "mps" in state and torch.backends.mps.is_available():
-        torch.mps.set_rng_state(state["mps"])
-
-
-def provenance() -> dict[str, Any]:
-    """Where a run came from: command, start time (UTC), git revision, versions, machine."""
-    return {
-        "command": shlex.join(scrub([Path(sys.executable).name, *sys.argv])),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "git_revision": _git_revision(),
-        "versions": _versions(),
-        "machine": _machine(),
-    }
-
-
-_SECRET_FLAG = re.compile(r"(^|[_-])(token|key|secret|password|passwd|credentials?)$", re.IGNORECASE)
-_SECRET_VALUE = re.compile(
-    r"hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[opsu]_[A-Za-z0-9]{16,}|(?<![0-9A-Za-z])[0-9a-f]{40}(?![0-9A-Za-z])"
-    r"|(?<=://)[^/@\s]+(?=@)"
-)
-
-
-def scrub(words: list[str]) -> list[str]:
-    """A command line without what looks like a token, key or password."""
-    clean: list[str] = []
-    hide_next = False
-    for word in words:
-        flag, equals, _ = word.partition("=")
-        is_secret = bool(_SECRET_FLAG.search(flag))
-        if hide_next and not word.startswith("--"):
-            clean.append("***")
-        elif equals and is_secret:
-            clean.append(f"{flag}=***")
-        else:
-            clean.append(_SECRET_VALUE.sub("***", word))
-        hide_next = word.startswith("--") and not equals and is_secret
-    return clean
-
-
-def _git_revision() -> str | None:
-    def git(*words: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", "-C", str(Path(__file__).parent), *words], capture_output=True, text=True, timeout=10
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    # a package installed inside an unrelated repository is not one of its files
-    if git("ls-files", "--error-unmatch", Path(__file__).name) is None:
-        return None
-    revision = git("rev-parse", "HEAD")
-    changed = git("status", "--porcelain", "--untracked-files=no")
-    return f"{revision} with uncommitted changes" if revision and changed else revision
-
-
-def _versions() -> dict[str, str]:
-    names = ("temporal-saes", "torch", "transformers", "datasets", "nnsight", "numpy", "safetensors")
-    versions = {"python": platform.python_version()}
-    for name in names:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    versions["torch"] = str(torch.__version__)
-    return versions
-
-
-def _machine() -> dict[str, Any]:
-    machine: dict[str, Any] = {
-        "system": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-    }
-    if torch.cuda.is_available():
-        machine["accelerator"] = torch.cuda.get_device_name()
-    elif torch.backends.mps.is_available():
-        machine["accelerator"] = "mps"
-    return machine

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from dictionary_learning.activations.options import DataOptions, from_anywhere
-from dictionary_learning.checkpoint import RunFolder
 from dictionary_learning.command.devices import find_device
 from dictionary_learning.command.files import check_writable
 from dictionary_learning.command.options import Parser, add_options, build, preset_names, read_preset
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
-from dictionary_learning.train_options import BATCH_TOP_K_FAMILY, ONLY_FOR, TrainOptions, differences, is_for
+from dictionary_learning.runs.folder import RunFolder
+from dictionary_learning.runs.options import BATCH_TOP_K_FAMILY, ONLY_FOR, TrainOptions, differences, is_for
 
 DEFAULT_PRESETS = {"attention": "gemma-2-2b"}  # of the others: pythia-160m
 HUB_SECONDS = 5.0
