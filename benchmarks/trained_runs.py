@@ -9,7 +9,7 @@ from pathlib import Path
 from machine import machine_facts
 
 from dictionary_learning import cache_activations
-from dictionary_learning.evaluation import evaluate
+from dictionary_learning.evaluation.evaluate import evaluate
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.runs.train_command import new_options, open_activations, open_store, train_on
 from dictionary_learning.utils import load_dictionary

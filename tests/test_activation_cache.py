@@ -32,11 +32,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from dictionary_learning import eval_temporal, evaluation_report, train_baseline, train_temporal
+from dictionary_learning import eval_temporal, train_baseline, train_temporal
 from dictionary_learning.activations.batches import PairView
 from dictionary_learning.activations.store import Store
 from dictionary_learning.dictionaries.weights_file import load_weights
 from dictionary_learning.errors import UserError
+from dictionary_learning.evaluation import report
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.utils import load_dictionary
 
@@ -342,7 +343,7 @@ def test_evaluation_from_a_cache_gives_the_numbers_of_the_language_model(
     cache_flags: list[str], written_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(train_temporal.main, "--activations", str(written_cache), run="run", folder=tmp_path)
-    monkeypatch.setattr(evaluation_report, "draw", lambda *arguments: [Path("eval.png")])
+    monkeypatch.setattr(report, "draw", lambda *arguments: [Path("eval.png")])
     words = ["--run_name", "run", "--checkpoints_path", str(tmp_path), "--device", "cpu"]
     # the blocks and the batches of the language model as the cache has them
     words += ["--memory", str(MEMORY), "--batch_size", "4", "--loss_tokens", "500"]

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from dictionary_learning import eval_temporal, evaluation_report
+from dictionary_learning import eval_temporal
 from dictionary_learning.command import cli
 from dictionary_learning.eval_temporal import EvalOptions, main, resolve, result_path
-from dictionary_learning.evaluation import FORMULAS
+from dictionary_learning.evaluation import report
+from dictionary_learning.evaluation.evaluate import FORMULAS
+from dictionary_learning.exchange.loading import find_run
 from dictionary_learning.texts.documents import DocumentStream
 from dictionary_learning.trainers import BatchTopKSAE, TemporalMatryoshkaBatchTopKSAE
-from dictionary_learning.utils import find_run
 
 SCRIPT = Path(eval_temporal.__file__)
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -239,7 +240,7 @@ def test_no_documents_left_are_refused(runs, capsys, tiny_lm_folder, tiny_corpus
 
 def test_the_table_shows_a_dash_where_nothing_was_measured():
     measures = {"all": {"l0": {"value": 12345.6}, "cosine": {"value": None}}}
-    table = evaluation_report.table({"r": {"measures": measures, "tokens": 5, "contexts": 1}})
+    table = report.table({"r": {"measures": measures, "tokens": 5, "contexts": 1}})
     rows = {line[:32].strip(): line[32:].strip() for line in table.splitlines()}
     assert rows["L0"] == "12,346"
     assert rows["cosine"] == "-"

@@ -15,14 +15,9 @@ from torch import Tensor
 
 from dictionary_learning.dictionaries.base import Dictionary, check_width
 from dictionary_learning.errors import UserError
+from dictionary_learning.exchange.loading import DICTIONARIES, TRAINERS
 from dictionary_learning.texts.documents import DocumentStream
-from dictionary_learning.utils import (
-    DICTIONARIES,
-    TRAINERS,
-    get_submodule,
-    hf_dataset_to_generator,
-    load_dictionary,
-)
+from dictionary_learning.utils import get_submodule, hf_dataset_to_generator, load_dictionary
 
 D, F, K = 6, 12, 3
 ATTENTION = ("k_ctx", "q_target", "v_ctx", "c_proj")

@@ -11,10 +11,11 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from dictionary_learning import hub, released_folder
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.errors import UserError
-from dictionary_learning.utils import load_dictionary, weights_path
+from dictionary_learning.exchange import download, released_folder
+from dictionary_learning.exchange.loading import weights_path
+from dictionary_learning.utils import load_dictionary
 
 ORACLE = Path(__file__).parent / "oracles" / "attention_topk_tied"
 SCALE = 0.0067  # of the oracle's conf.yaml
@@ -261,10 +262,10 @@ def test_a_path_that_is_missing_is_not_looked_for_on_the_hub(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
-    assert not hub.is_hub_name("runs/demo")
-    assert not hub.is_hub_name("/runs/demo")
-    assert not hub.is_hub_name("../runs/demo")
-    assert not hub.is_hub_name("demo")
-    assert hub.is_hub_name("canrager/temporalSAEs/gemma-2-2B/layer_12/temporal")
+    assert not download.is_hub_name("runs/demo")
+    assert not download.is_hub_name("/runs/demo")
+    assert not download.is_hub_name("../runs/demo")
+    assert not download.is_hub_name("demo")
+    assert download.is_hub_name("canrager/temporalSAEs/gemma-2-2B/layer_12/temporal")
     with pytest.raises(UserError, match="there is no folder runs/demo"):
         load_dictionary("runs/demo", "cpu")

@@ -19,9 +19,10 @@ from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.errors import UserError
 from dictionary_learning.exchange import saelens
 from dictionary_learning.exchange.fidelity import Fidelity
+from dictionary_learning.exchange.loading import weights_path
 from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
 from dictionary_learning.trainers.top_k import AutoEncoderTopK
-from dictionary_learning.utils import load_dictionary, weights_path
+from dictionary_learning.utils import load_dictionary
 
 
 def written(kind: str, folder: Path) -> dict[str, Any]:

@@ -9,11 +9,12 @@ import pytest
 import torch
 from toy_runs import load_script
 
-from dictionary_learning import eval_temporal, export_temporal_sae, released_folder, train_attention
+from dictionary_learning import eval_temporal, train_attention
 from dictionary_learning.activations.live_store import ActivationStore
 from dictionary_learning.activations.sequences import Sequences
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.errors import UserError
+from dictionary_learning.exchange import export_temporal_sae, released_folder
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.texts.documents import DocumentStream
 from dictionary_learning.utils import load_dictionary

@@ -337,7 +337,7 @@ def test_every_option_is_read_by_the_code() -> None:
     """An option that nothing reads would be a promise that is not kept."""
     checks = {"__post_init__", "_require", "_check_groups"}
     read = set()
-    for path in PACKAGE.glob("*.py"):
+    for path in PACKAGE.rglob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         # reading an option only to check it is not reading it
         ignored = {
@@ -351,7 +351,7 @@ def test_every_option_is_read_by_the_code() -> None:
                 isinstance(node, ast.Attribute)
                 and isinstance(node.value, ast.Name)
                 and id(node) not in ignored
-                and (node.value.id, path.name) in OPTION_READERS
+                and (node.value.id, path.relative_to(PACKAGE).as_posix()) in OPTION_READERS
             ):
                 read.add(node.attr)
     names = {field.name for field in dataclasses.fields(TrainOptions)}

@@ -6,6 +6,8 @@ The names here are imported when they are first used, so that `import dictionary
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from dictionary_learning.dictionaries import loader
+
 if TYPE_CHECKING:
     from dictionary_learning.activations.live_store import ActivationStore
     from dictionary_learning.buffer import ActivationBuffer
@@ -46,6 +48,13 @@ _MODULES = {
     "load_dictionary": "utils",
     "trainSAE": "training",
 }
+
+
+def _load(*arguments: Any, **named: Any) -> Any:
+    return importlib.import_module(f"{__name__}.exchange.loading").load_dictionary(*arguments, **named)
+
+
+loader.load = _load
 
 
 def __getattr__(name: str) -> Any:

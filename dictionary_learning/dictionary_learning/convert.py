@@ -86,7 +86,8 @@ def main(argv: list[str] | None = None) -> None:
     check_empty(output)
 
     from dictionary_learning.exchange.fidelity import Fidelity
-    from dictionary_learning.utils import load_dictionary, trainer_folder
+    from dictionary_learning.exchange.loading import trainer_folder
+    from dictionary_learning.utils import load_dictionary
 
     fidelity = Fidelity(options.allow_loss)
     folder = trainer_folder(options.source, options.revision)
@@ -120,8 +121,8 @@ def _writer(name: str) -> Callable[..., None]:
 
 
 def _write_released(dictionary: Any, config: Any, folder: Path, _: Any) -> None:
-    from dictionary_learning import released_folder
     from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
+    from dictionary_learning.exchange import released_folder
 
     if not isinstance(dictionary, TemporalSAE):
         raise UserError(

@@ -175,9 +175,10 @@ def evaluate_runs(options: EvalOptions) -> dict[str, dict[str, Any]]:
     Raises:
         UserError: a run, a checkpoint, a model, a layer or documents that are not there or do not fit.
     """
-    from dictionary_learning import evaluation_report
     from dictionary_learning.command import figures
-    from dictionary_learning.utils import find_run, load_dictionary, weights_path, weights_sha256
+    from dictionary_learning.evaluation import report
+    from dictionary_learning.exchange.loading import find_run, weights_path, weights_sha256
+    from dictionary_learning.utils import load_dictionary
 
     runs = {name: find_run(name, options.checkpoints_path, options.trainer) for name in options.runs}
     # beside the weights; a folder of the hub's cache is not ours to write to
@@ -207,9 +208,9 @@ def evaluate_runs(options: EvalOptions) -> dict[str, dict[str, Any]]:
         path = result_path(name, targets[name], options)
         save_text(path, json.dumps(results[name], indent=1, allow_nan=False, ensure_ascii=False) + "\n")
         method = figures.method_of(type(dictionary).__name__)
-        figure = evaluation_report.draw({name: results[name]}, [method], _figure_path(path))
+        figure = report.draw({name: results[name]}, [method], _figure_path(path))
         say(f"written: {path} and {figure[0].name}")
-    print(evaluation_report.table(results))
+    print(report.table(results))
     if options.compare is not None:
         methods = [figures.method_of(result["dict_class"]) for result in results.values()]
         target = (
@@ -218,7 +219,7 @@ def evaluate_runs(options: EvalOptions) -> dict[str, dict[str, Any]]:
         save_text(
             target.with_name(f"{target.name}.json"), json.dumps(results, indent=1, ensure_ascii=False) + "\n"
         )
-        figure = evaluation_report.draw(results, methods, target)
+        figure = report.draw(results, methods, target)
         say(f"written: {target}.json and {figure[0].name}")
     return results
 
@@ -365,7 +366,7 @@ def _evaluate(
     activations: _Activations, dictionary: Any, setting: Setting, options: EvalOptions
 ) -> dict[str, Any]:
     from dictionary_learning.dictionaries.base import check_width
-    from dictionary_learning.evaluation import evaluate
+    from dictionary_learning.evaluation.evaluate import evaluate
 
     began = time.monotonic()
     activations.prepare(setting)

@@ -3,266 +3,40 @@
 dictionary, config = load_dictionary("runs/demo")
 """
 
-import hashlib
-import importlib
-import json
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
-import torch
 from torch import nn
 
-from dictionary_learning.command.devices import find_device
-from dictionary_learning.dictionaries.base import Dictionary
-from dictionary_learning.dictionaries.weights_file import read_checkpoint
-from dictionary_learning.errors import UserError
-from dictionary_learning.exchange.fidelity import Fidelity
-from dictionary_learning.hub import download, is_hub_name
+from dictionary_learning.dictionaries.base import check_width
+from dictionary_learning.exchange.loading import (
+    DICTIONARIES,
+    TRAINERS,
+    Run,
+    find_run,
+    is_released,
+    is_saelens,
+    load_dictionary,
+    trainer_folder,
+    weights_path,
+    weights_sha256,
+)
 
-DICTIONARIES = {
-    "AutoEncoder": "dictionary_learning.dictionaries.classics",
-    "AutoEncoderNew": "dictionary_learning.dictionaries.classics",
-    "GatedAutoEncoder": "dictionary_learning.dictionaries.classics",
-    "JumpReluAutoEncoder": "dictionary_learning.dictionaries.classics",
-    "AutoEncoderTopK": "dictionary_learning.trainers.top_k",
-    "BatchTopKSAE": "dictionary_learning.trainers.batch_top_k",
-    "MatryoshkaBatchTopKSAE": "dictionary_learning.trainers.matryoshka_batch_top_k",
-    "TemporalMatryoshkaBatchTopKSAE": "dictionary_learning.trainers.temporal_sequence_top_k",
-    "TemporalSAE": "dictionary_learning.dictionaries.temporal_sae",
-}
-
-# Configs of some older runs name the trainer only.
-TRAINERS = {
-    "StandardTrainer": "AutoEncoder",
-    "StandardTrainerAprilUpdate": "AutoEncoderNew",
-    "PAnnealTrainer": "AutoEncoder",
-    "GatedSAETrainer": "GatedAutoEncoder",
-    "GatedAnnealTrainer": "GatedAutoEncoder",
-    "JumpReluTrainer": "JumpReluAutoEncoder",
-    "TopKTrainer": "AutoEncoderTopK",
-    "BatchTopKTrainer": "BatchTopKSAE",
-    "MatryoshkaBatchTopKTrainer": "MatryoshkaBatchTopKSAE",
-    "TemporalMatryoshkaBatchTopKTrainer": "TemporalMatryoshkaBatchTopKSAE",
-    "TemporalAttentionTrainer": "TemporalSAE",
-}
-
-
-def load_dictionary(
-    path: str | Path,
-    device: str | torch.device | None = None,
-    checkpoint_path: str | Path | None = None,
-    *,
-    revision: str | None = None,
-    fidelity: Fidelity | None = None,
-) -> tuple[Dictionary, dict[str, Any]]:
-    """Load a trained dictionary, in evaluation mode, with the content of its config.json.
-
-    The class comes from the config; weights of another class or size are an error, never another
-    architecture. The dictionary works on raw activations. Of a released TemporalSAE (`conf.yaml`) the
-    config has the form of a run's, with the content of its conf.yaml under "conf".
-
-    Args:
-        path: a run folder with one trainer, a trainer's folder (config.json and ae.pt), a folder with
-            conf.yaml and latest_ckpt.safetensors or .pt, or a SAELens one (cfg.json and
-            sae_weights.safetensors), in it or below, or one of these on the Hugging Face hub, as
-            `user/repository/folder`.
-        device: where the weights go; the best there is when None.
-        checkpoint_path: another file than ae.pt, such as checkpoints/ae_1000.pt; relative to the
-            trainer's folder.
-        revision: branch, tag or commit on the hub.
-        fidelity: takes what reading a SAELens folder rounds or loses, which is refused otherwise.
-
-    Raises:
-        UserError: nothing is there, the format is another one, or weights and config disagree.
-    """
-    folder = trainer_folder(path, revision)
-    if is_released(folder):
-        _no_checkpoint(folder, checkpoint_path)
-        from dictionary_learning import released_folder
-
-        released = released_folder.load(folder)
-        return released.dictionary.to(find_device(device)), released_folder.describe(released)
-    if is_saelens(folder):
-        _no_checkpoint(folder, checkpoint_path)
-        from dictionary_learning.exchange import saelens
-
-        read = saelens.read(folder, fidelity)
-        return read.dictionary.to(find_device(device)), read.config
-    config = _read_config(folder)
-    name = _dictionary_name(config["trainer"], folder)
-    file = weights_path(folder, checkpoint_path)
-    checkpoint = read_checkpoint(file)
-    cls = getattr(importlib.import_module(DICTIONARIES[name]), name)
-    try:
-        dictionary = cls.from_state_dict(checkpoint.weights, config["trainer"])
-    except UserError as error:
-        raise UserError(f"{file} does not fit {folder / 'config.json'}: {error}") from error
-    if checkpoint.norm_factor is not None:
-        dictionary.scale_biases(checkpoint.norm_factor)
-    return dictionary.to(find_device(device)).eval(), config
-
-
-def trainer_folder(path: str | Path, revision: str | None = None) -> Path:
-    """The folder of the one dictionary at `path`: that folder, the run's, or one above a released one.
-
-    Args:
-        revision: branch, tag or commit, where `path` is a name on the hub.
-
-    Raises:
-        UserError: nothing is there, several dictionaries are, or a format that is not read.
-    """
-    if is_hub_name(path):
-        return download(str(path), revision, _find_folder, _names_of_weights)
-    return _find_folder(Path(path))
-
-
-def _find_folder(path: Path) -> Path:
-    if not path.is_dir():
-        raise UserError(f"there is no folder {path}: check the run's name.")
-    if (path / "config.json").is_file() or is_released(path) or is_saelens(path):
-        return path
-    trainers = sorted(folder for folder in path.glob("trainer_*") if (folder / "config.json").is_file())
-    if len(trainers) == 1:
-        return trainers[0]
-    if trainers:
-        names = ", ".join(folder.name for folder in trainers)
-        raise UserError(f"{path} holds several trainers ({names}): choose one, such as {trainers[0]}.")
-    places = [f"{depth}/{name}" for depth in ("*", "*/*", "*/*/*") for name in ("conf.yaml", "cfg.json")]
-    below = sorted({found.parent for place in places for found in path.glob(place)})
-    if len(below) == 1:
-        return below[0]
-    if below:
-        names = ", ".join(folder.relative_to(path).as_posix() for folder in below)
-        raise UserError(f"{path} holds several dictionaries ({names}): choose one, such as {below[0]}.")
-    raise UserError(f"{path} holds no trained dictionary (no config.json): check the run's name.")
-
-
-class Run(NamedTuple):
-    """Where a trained dictionary is, and where what is found out about it goes."""
-
-    dictionary: Path  # the folder with the weights
-    results: Path
-
-
-def find_run(name: str, checkpoints_path: str | Path, trainer: int = 0) -> Run:
-    """A run by its name in `checkpoints_path`, by the path of its folder, or by its name on the hub.
-
-    Results go beside the run's `trainer_<i>`; of a dictionary on the hub, into `checkpoints_path`.
-
-    Raises:
-        UserError: there is none.
-    """
-    inside = Path(checkpoints_path) / name
-    folder = inside if inside.is_dir() else Path(name)
-    if not folder.is_dir():
-        if is_hub_name(name):
-            return Run(trainer_folder(name), Path(checkpoints_path) / name.strip("/").replace("/", "--"))
-        there = sorted(path.name for path in Path(checkpoints_path).glob("*") if path.is_dir())
-        known = f"it has {', '.join(there)}" if there else "it has none"
-        raise UserError(
-            f"there is no run {name!r} in {checkpoints_path} ({known}): check --run_name and "
-            "--checkpoints_path."
-        )
-    of_trainer = folder / f"trainer_{trainer}"
-    if (of_trainer / "config.json").is_file():
-        return Run(of_trainer, folder)
-    if trainer and not (folder / "config.json").is_file():
-        raise UserError(f"{folder} has no {of_trainer.name} with a config.json: check --trainer.")
-    return Run(trainer_folder(folder), folder)
-
-
-def weights_sha256(folder: Path, checkpoint_path: str | Path | None = None) -> str:
-    """The hash of a dictionary's file of weights: another training of the same name has another.
-
-    Raises:
-        UserError: as `weights_path`.
-    """
-    with weights_path(folder, checkpoint_path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def is_released(folder: Path) -> bool:
-    """Whether a folder has the released layout of a TemporalSAE, complete or not, and is no run's."""
-    from dictionary_learning import released_folder
-
-    names = (released_folder.CONF, *released_folder.WEIGHTS)
-    return not (folder / "config.json").is_file() and any((folder / name).is_file() for name in names)
-
-
-def is_saelens(folder: Path) -> bool:
-    """Whether a folder is SAELens', complete or not, and no run's."""
-    if (folder / "config.json").is_file():
-        return False
-    from dictionary_learning.exchange import saelens
-
-    return any((folder / name).is_file() for name in (saelens.CFG, saelens.WEIGHTS))
-
-
-def _names_of_weights(folder: Path) -> Sequence[str]:
-    from dictionary_learning import released_folder
-
-    if is_saelens(folder):
-        from dictionary_learning.exchange import saelens
-
-        return (saelens.WEIGHTS,)
-    return released_folder.WEIGHTS if is_released(folder) else ("ae.pt",)
-
-
-def _no_checkpoint(folder: Path, checkpoint_path: str | Path | None) -> None:
-    if checkpoint_path is not None:
-        raise UserError(f"{folder} is no run's folder and has no checkpoints: leave {checkpoint_path} out.")
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        config = None
-    if not isinstance(config, dict) or not isinstance(config.get("trainer"), dict):
-        raise UserError(f'{path} is damaged or of another kind: JSON with a "trainer" in it was expected.')
-    return config
-
-
-def _dictionary_name(trainer: dict[str, Any], folder: Path) -> str:
-    name = trainer.get("dict_class") or TRAINERS.get(trainer.get("trainer_class", ""))
-    if name not in DICTIONARIES:
-        known = ", ".join(DICTIONARIES)
-        given = name or trainer.get("trainer_class")
-        raise UserError(f"{folder / 'config.json'} asks for a {given}, which is not one of {known}.")
-    return name
-
-
-def weights_path(folder: Path, checkpoint_path: str | Path | None = None) -> Path:
-    """The file of weights in the folder of a dictionary.
-
-    Args:
-        checkpoint_path: another file than its last; relative to the folder.
-
-    Raises:
-        UserError: there is no such file.
-    """
-    if is_released(folder):
-        _no_checkpoint(folder, checkpoint_path)
-        from dictionary_learning import released_folder
-
-        return released_folder.weights_path(folder)
-    if is_saelens(folder):
-        _no_checkpoint(folder, checkpoint_path)
-        from dictionary_learning.exchange import saelens
-
-        return folder / saelens.WEIGHTS
-    if checkpoint_path is None:
-        return folder / "ae.pt"
-    inside = folder / checkpoint_path
-    if inside.is_file():
-        return inside
-    if Path(checkpoint_path).is_file():
-        return Path(checkpoint_path)
-    there = sorted((folder / "checkpoints").glob("*.pt"), key=lambda path: (len(path.name), path.name))
-    names = ", ".join(f"checkpoints/{path.name}" for path in there) or "none"
-    raise UserError(f"there is no checkpoint {inside}: the run has {names}.")
+__all__ = [
+    "DICTIONARIES",
+    "TRAINERS",
+    "Run",
+    "check_width",
+    "find_run",
+    "get_submodule",
+    "hf_dataset_to_generator",
+    "is_released",
+    "is_saelens",
+    "load_dictionary",
+    "trainer_folder",
+    "weights_path",
+    "weights_sha256",
+]
 
 
 def get_submodule(model: Any, layer: int) -> nn.Module:

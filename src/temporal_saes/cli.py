@@ -169,7 +169,7 @@ class Subject:
         """SHA-256 of the file of weights, so that results of another training of that name are told apart."""
         if self.trainer_folder is None:
             return None
-        from dictionary_learning.utils import weights_sha256
+        from dictionary_learning.exchange.loading import weights_sha256
 
         return weights_sha256(self.trainer_folder, self.checkpoint)
 
@@ -232,7 +232,8 @@ def resolve(options: ExperimentOptions, *, like: Subject | None = None) -> Subje
     if options.run_name == BASELINE:
         return _baseline(options, Path(options.checkpoints_path) / BASELINE, like)
 
-    from dictionary_learning.utils import find_run, load_dictionary
+    from dictionary_learning.exchange.loading import find_run
+    from dictionary_learning.utils import load_dictionary
 
     trainer_folder, folder = find_run(options.run_name, options.checkpoints_path, options.trainer)
     dictionary, config = load_dictionary(trainer_folder, "cpu", options.checkpoint)

@@ -10,7 +10,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from dictionary_learning.dictionaries import loader
+from dictionary_learning.dictionaries.weights_file import read_checkpoint
 from dictionary_learning.errors import UserError
+
+WEIGHTS_SUFFIXES = (".pt", ".pth", ".bin")
 
 
 class Dictionary(nn.Module, ABC):
@@ -58,20 +62,38 @@ class Dictionary(nn.Module, ABC):
 
     @classmethod
     def from_pretrained(
-        cls, path: str | Path, device: str | torch.device | None = None, **config: Any
+        cls,
+        path: str | Path,
+        device: str | torch.device | None = None,
+        *,
+        revision: str | None = None,
+        **config: Any,
     ) -> Self:
-        """Load the `ae.pt` at `path`, without running pickled code.
+        """Load a dictionary of this class, without running pickled code; it works on raw activations.
+
+        Args:
+            path: an `ae.pt`, any folder that `load_dictionary` takes, or such a folder on the Hugging Face
+                hub, as `user/repository` or `user/repository/folder`.
+            device: the CPU when None.
+            revision: branch, tag or commit on the hub.
+            config: what an `ae.pt` alone does not say, such as `k`; a folder says it itself.
 
         Raises:
-            UserError: the file is missing, damaged, or holds another architecture.
+            UserError: nothing is there, it is damaged, or it is another architecture.
         """
-        from dictionary_learning.dictionaries.weights_file import read_checkpoint
-
-        checkpoint = read_checkpoint(path)
-        dictionary = cls.from_state_dict(checkpoint.weights, config)
-        if checkpoint.norm_factor is not None:
-            dictionary.scale_biases(checkpoint.norm_factor)
-        return dictionary.to(device or "cpu")
+        if Path(path).is_file() or Path(path).suffix in WEIGHTS_SUFFIXES:
+            checkpoint = read_checkpoint(path)
+            dictionary = cls.from_state_dict(checkpoint.weights, config)
+            if checkpoint.norm_factor is not None:
+                dictionary.scale_biases(checkpoint.norm_factor)
+            return dictionary.to(device or "cpu")
+        dictionary, _ = loader.load(path, device or "cpu", revision=revision, overrides=config)
+        if not isinstance(dictionary, cls):
+            raise UserError(
+                f"{path} holds a {type(dictionary).__name__}, not a {cls.__name__}: load it with "
+                f"{type(dictionary).__name__}.from_pretrained, or with load_dictionary."
+            )
+        return dictionary
 
 
 def chunk_slice(dictionary: Dictionary, chunk: int) -> slice:

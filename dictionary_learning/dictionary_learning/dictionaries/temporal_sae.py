@@ -400,21 +400,7 @@ class TemporalSAE(Dictionary):
         Raises:
             UserError: a file or a value is missing or damaged, or the sizes do not fit the weights.
         """
-        from dictionary_learning import released_folder
-        from dictionary_learning.utils import is_released, load_dictionary, trainer_folder
-
-        found = trainer_folder(folder, revision)
-        dictionary: Dictionary
-        if is_released(found):
-            dictionary = released_folder.load(found, overrides).dictionary
-        else:
-            dictionary, _ = load_dictionary(found, "cpu")
-            if not isinstance(dictionary, cls) or overrides:
-                raise UserError(
-                    f"{found} is the folder of a {type(dictionary).__name__}'s run, not a released one with "
-                    f"a {released_folder.CONF}: load it with load_dictionary, without overrides."
-                )
-        assert isinstance(dictionary, cls)
+        dictionary = super().from_pretrained(folder, "cpu", revision=revision, **overrides)
         dictionary.takes_raw = raw_activations
         return dictionary.to(device or "cpu", dtype or torch.float32)
 

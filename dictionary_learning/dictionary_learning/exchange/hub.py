@@ -15,15 +15,14 @@ from typing import Any
 
 import torch
 
-from dictionary_learning import released_folder
 from dictionary_learning.command.files import save_text
 from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.errors import UserError
-from dictionary_learning.exchange import names, run_folder, saelens
+from dictionary_learning.exchange import names, released_folder, run_folder, saelens
+from dictionary_learning.exchange.download import refusal
+from dictionary_learning.exchange.loading import is_released, is_saelens, load_dictionary, trainer_folder
 from dictionary_learning.exchange.model_card import model_card
-from dictionary_learning.hub import refusal
 from dictionary_learning.texts.records import is_drop
-from dictionary_learning.utils import is_released, is_saelens, load_dictionary, trainer_folder
 
 RESULTS = "eval_results.json"
 _REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]+")

@@ -160,7 +160,7 @@ def _shown(value: Any) -> str:
 def _figures(name: str, results: Mapping[str, Any] | None) -> str:
     if not results or not isinstance(results.get("measures"), Mapping):
         return "This dictionary has not been evaluated (no eval_results.json)."
-    from dictionary_learning.evaluation_report import table
+    from dictionary_learning.evaluation.report import table
 
     setting = results.get("setting") or {}
     said = f"{results['tokens']:,} held-out tokens in {results['contexts']:,} contexts"

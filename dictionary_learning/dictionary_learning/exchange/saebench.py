@@ -125,7 +125,7 @@ class SAEBenchSAE(nn.Module):
         Raises:
             UserError: as `load_dictionary` and the constructor.
         """
-        from dictionary_learning.utils import load_dictionary
+        from dictionary_learning.exchange.loading import load_dictionary
 
         return cls(*load_dictionary(source, "cpu", revision=revision), model_name=model_name, codes=codes)
 

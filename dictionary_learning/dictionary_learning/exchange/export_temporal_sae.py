@@ -1,6 +1,6 @@
 """Write a trained TemporalSAE in the layout of the released ones: conf.yaml and latest_ckpt.safetensors.
 
-    python -m dictionary_learning.export_temporal_sae --run_name demo-attention-seed0 --output tfa/layer_15
+    python -m dictionary_learning.exchange.export_temporal_sae --run_name tfa --output out/layer_15
 
 Readers take the decoder layer from the path, so one folder of it should be named `layer_<n>`. The weights are
 those of the training on scaled activations, and `sae.scaling_factor` says how they were scaled.
@@ -48,9 +48,9 @@ def main(argv: list[str] | None = None) -> None:
     assert options.output is not None
     check_writable(options.output)
 
-    from dictionary_learning import released_folder
     from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
-    from dictionary_learning.utils import find_run, load_dictionary
+    from dictionary_learning.exchange import released_folder
+    from dictionary_learning.exchange.loading import find_run, load_dictionary
 
     run = find_run(options.run_name, options.checkpoints_path, options.trainer)
     dictionary, config = load_dictionary(run.dictionary, "cpu", options.checkpoint)
