@@ -21,9 +21,9 @@ from scipy import sparse
 from dictionary_learning.command import cli
 from dictionary_learning.command.files import save_text
 from dictionary_learning.command.options import Parser, add_options, build, option
-from temporal_saes.coactivation import Coactivation
-from temporal_saes.codes import CHUNK_TOKENS, CodesOfContexts
-from temporal_saes.latent_examples import collect
+from temporal_saes.latents.coactivation import Coactivation
+from temporal_saes.latents.codes import CHUNK_TOKENS, CodesOfContexts
+from temporal_saes.latents.examples import collect
 
 CONTEXT = 128
 

@@ -18,7 +18,13 @@ from dictionary_learning.command import cli
 from dictionary_learning.command.files import check_writable
 from dictionary_learning.command.options import Parser, add_options, build, option
 from dictionary_learning.errors import UserError
-from temporal_saes.explanations import FILE_NAME, check_latents, latent_number, read_json, save_explanations
+from temporal_saes.latents.explanations import (
+    FILE_NAME,
+    check_latents,
+    latent_number,
+    read_json,
+    save_explanations,
+)
 
 KEY = "eval_result_unstructured"
 SHOWN = 20

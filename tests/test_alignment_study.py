@@ -19,11 +19,11 @@ from toy_runs import EXPERIMENTS, LAYER, load_script, make_run
 from dictionary_learning.command import cli
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
-from temporal_saes.preference_data import PreferencePair
-from temporal_saes.preference_result import summary, top_latents
-from temporal_saes.preference_study import Settings, smallest_effect, study
-from temporal_saes.report.alignment_page import study_page
-from temporal_saes.responses import ResponseMeans
+from temporal_saes.alignment.page import study_page
+from temporal_saes.alignment.pairs import PreferencePair
+from temporal_saes.alignment.responses import ResponseMeans
+from temporal_saes.alignment.result import summary, top_latents
+from temporal_saes.alignment.study import Settings, smallest_effect, study
 
 SCRIPT = EXPERIMENTS / "alignment_study.py"
 WICKED = "</span><script>alert(1)</script>&"

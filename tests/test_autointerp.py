@@ -16,10 +16,7 @@ from toy_runs import EXPERIMENTS, load_script, make_run
 
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
-from temporal_saes import chat_journal
-from temporal_saes.autointerp_study import draw, in_turns
-from temporal_saes.explanations import read_explanations
-from temporal_saes.interpreter import (
+from temporal_saes.autointerp.interpreter import (
     Trial,
     Window,
     cut,
@@ -35,7 +32,10 @@ from temporal_saes.interpreter import (
     written,
     wrongly_marked,
 )
-from temporal_saes.latent_examples import Example
+from temporal_saes.autointerp.study import draw, in_turns
+from temporal_saes.chat import journal
+from temporal_saes.latents.examples import Example
+from temporal_saes.latents.explanations import read_explanations
 
 script = load_script("autointerp")
 
@@ -219,7 +219,7 @@ def runs(tmp_path_factory, tiny_lm_folder):
 @pytest.fixture(autouse=True)
 def environment(tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-of-the-tests")
-    monkeypatch.setattr("temporal_saes.chat.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("temporal_saes.chat.client.time.sleep", lambda seconds: None)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -402,7 +402,7 @@ def test_a_model_that_sees_the_words_scores_above_chance_on_a_latent_that_is_a_w
 
 
 def test_a_killed_run_goes_on_and_pays_nothing_twice(flags, monkeypatch):
-    line, written_lines = chat_journal._line, []
+    line, written_lines = journal._line, []
 
     def killed_after_nine(key, completion):
         if len(written_lines) == 9:
@@ -412,7 +412,7 @@ def test_a_killed_run_goes_on_and_pays_nothing_twice(flags, monkeypatch):
 
     with serving(obliging) as server:
         with monkeypatch.context() as patch:
-            patch.setattr(chat_journal, "_line", killed_after_nine)
+            patch.setattr(journal, "_line", killed_after_nine)
             with pytest.raises(KeyboardInterrupt):
                 run_main(flags, *served(server, "--concurrency", "1"))
         folder = run_main(flags, *served(server, "--concurrency", "1"))
@@ -497,7 +497,7 @@ def test_a_server_that_dies_on_the_way_is_left_and_gone_on_with(flags):
 
 def test_a_busy_server_is_met_by_waiting_as_long_as_it_asks(flags, monkeypatch):
     slept = []
-    monkeypatch.setattr("temporal_saes.chat.time.sleep", slept.append)
+    monkeypatch.setattr("temporal_saes.chat.client.time.sleep", slept.append)
     said = (429, {"Retry-After": "3"}, b"")
     with serving(lambda i, body: said if i % 3 == 1 else obliging(i, body)) as server:
         result = scores_of(run_main(flags, *served(server, "--concurrency", "1")))

@@ -14,10 +14,10 @@ from test_judge import TEMPLATE, client, number, serving
 
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
-from temporal_saes import chat
-from temporal_saes.chat import ChatServer, Completion, LocalChat, question
-from temporal_saes.chat_journal import RecordedChat, read_journal
-from temporal_saes.token_budget import TokenBudget, Usage, estimate_tokens
+from temporal_saes.chat import client as chat
+from temporal_saes.chat.client import ChatServer, Completion, LocalChat, question
+from temporal_saes.chat.journal import RecordedChat, read_journal
+from temporal_saes.chat.token_budget import TokenBudget, Usage, estimate_tokens
 
 
 @pytest.fixture(autouse=True)

@@ -3,8 +3,8 @@
 import numpy as np
 from scipy import sparse
 
-import temporal_saes.coactivation as module
-from temporal_saes.coactivation import Coactivation
+import temporal_saes.latents.coactivation as module
+from temporal_saes.latents.coactivation import Coactivation
 
 
 def codes(n_tokens: int, n_latents: int, seed: int = 0) -> np.ndarray:

@@ -13,7 +13,7 @@ from toy_runs import load_script, make_run
 
 from dictionary_learning.activations.cache import ActivationCache
 from dictionary_learning.errors import UserError
-from temporal_saes.explanations import save_explanations
+from temporal_saes.latents.explanations import save_explanations
 
 NASTY = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>"
 READY = "document.querySelector('#view').children.length > 0"
@@ -251,7 +251,7 @@ def test_a_sentence_is_read_token_by_token(page: Browser, sites: dict[str, Path]
 
 
 def test_no_text_is_run(page: Browser, dashboard, flags: list[str], tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    import temporal_saes.report.browser as written
+    import temporal_saes.browser.page as written
 
     monkeypatch.setattr(written, "token_texts", lambda tokenizer, ids: [f"{NASTY}{i}" for i in ids])
     words = ["--run_name", "grouped", "--latents", "3", "2", "--max_tokens", "500"]

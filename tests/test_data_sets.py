@@ -23,8 +23,8 @@ from dictionary_learning.runs.options import TrainOptions
 from dictionary_learning.texts import data_sets
 from dictionary_learning.texts.data_sets import KINDS, LABELLED, PREFERENCES, TEXTS
 from dictionary_learning.texts.documents import DocumentStream
-from temporal_saes.labelled_data import built_in_categories, load_labelled
-from temporal_saes.preference_data import load_pairs
+from temporal_saes.alignment.pairs import load_pairs
+from temporal_saes.labelled.data import built_in_categories, load_labelled
 
 ROOT = Path(__file__).parents[1]
 

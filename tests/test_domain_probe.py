@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dictionary_learning.errors import UserError
-from temporal_saes.domain_probe import train_domain_probe
+from temporal_saes.probing.domain_probe import train_domain_probe
 
 
 def clouds(n: int, seed: int = 0) -> tuple[np.ndarray, list[str]]:

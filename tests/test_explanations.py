@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dictionary_learning.errors import UserError
-from temporal_saes.explanations import find_explanations, read_explanations, save_explanations
+from temporal_saes.latents.explanations import find_explanations, read_explanations, save_explanations
 
 SCRIPT = Path(__file__).parents[1] / "src" / "process_sae_bench_autointerp.py"
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from temporal_saes.frontier import MEASURES, points, summarise
+from temporal_saes.steering.frontier import MEASURES, points, summarise
 
 
 def record(latent: int, strength: float | None, prompt: int = 0, control: bool = False, **measures) -> dict:

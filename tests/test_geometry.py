@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from temporal_saes.geometry import (
+from temporal_saes.geometry.measures import (
     autocorrelation,
     bands,
     cosine,

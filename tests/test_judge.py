@@ -13,9 +13,9 @@ import pytest
 
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
-from temporal_saes import chat
-from temporal_saes.chat import ChatServer, LocalChat, question
-from temporal_saes.judge import Judge, Steered, read_score, template
+from temporal_saes.chat import client as chat
+from temporal_saes.chat.client import ChatServer, LocalChat, question
+from temporal_saes.steering.judge import Judge, Steered, read_score, template
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"

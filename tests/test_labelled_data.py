@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from dictionary_learning.errors import UserError
-from temporal_saes import labelled_data
-from temporal_saes.labelled_data import load_labelled
+from temporal_saes.labelled import data
+from temporal_saes.labelled.data import load_labelled
 
 QUIET = {"log": lambda line: None}
 
@@ -168,13 +168,13 @@ def test_the_built_in_classes_are_those_of_the_demo_and_no_title_is_there_twice(
 
     from dictionary_learning.texts.demo_assets import article_domains
 
-    ours = yaml.safe_load(labelled_data.CATEGORIES.read_text(encoding="utf-8"))
+    ours = yaml.safe_load(data.CATEGORIES.read_text(encoding="utf-8"))
     titles = [title for some in ours.values() for title in some]
     assert set(ours) == set(article_domains().values())
     assert len(titles) == len(set(titles))
     assert not set(titles) & set(article_domains())
     assert all(isinstance(title, str) for title in titles)
-    assert len(labelled_data.built_in_categories()) == len(titles) + 97
+    assert len(data.built_in_categories()) == len(titles) + 97
 
 
 def test_wikipedia_takes_the_topics_of_the_demos_extracts_for_its_classes(tmp_path, monkeypatch):
@@ -209,7 +209,7 @@ def test_the_hub_is_read_with_the_data_sets_own_subset_and_split_up_to_the_limit
         for i in range(1_000_000):
             yield {"question": f"q{i}", "subject": "ab"[i % 2], "label": "cd"[i % 2]}
 
-    monkeypatch.setattr(labelled_data, "hub_records", stream)
+    monkeypatch.setattr(data, "hub_records", stream)
     assert len(load_labelled("mmlu", max_records=50)) == 50
     assert len(load_labelled("mmlu", max_records=50, split="validation")) == 50
     both = {"text_field": "question", "label_field": "label"}
@@ -222,8 +222,8 @@ def test_the_hub_is_read_with_the_data_sets_own_subset_and_split_up_to_the_limit
 
 
 def test_a_sample_of_a_large_stream_holds_no_more_than_asked_for():
-    sample = labelled_data._Sample(max_texts=20, seed=0)
+    sample = data._Sample(max_texts=20, seed=0)
     for i in range(1000):
-        sample.add(labelled_data.LabelledText(f"t{i}", "abcd"[i % 4], "", "", i))
+        sample.add(data.LabelledText(f"t{i}", "abcd"[i % 4], "", "", i))
         assert sum(map(len, sample._kept.values())) <= 20
     assert Counter(text.label for text in sample.texts()) == dict.fromkeys("abcd", 5)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from temporal_saes.codes import CodesOfContexts
-from temporal_saes.latent_examples import N_BINS, N_STRATA, LatentExamples, collect
+from temporal_saes.latents.codes import CodesOfContexts
+from temporal_saes.latents.examples import N_BINS, N_STRATA, LatentExamples, collect
 
 F = 12
 DEAD = 5

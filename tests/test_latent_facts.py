@@ -9,10 +9,10 @@ import torch
 
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.smoothness import latents_lipschitz, smoothness
-from temporal_saes.latent_facts import logit_effects, nearest_directions
-from temporal_saes.latent_smoothness import LatentSmoothness
-from temporal_saes.latent_tables import direct_logits
-from temporal_saes.report.text_latents import steadiness
+from temporal_saes.latents.facts import logit_effects, nearest_directions
+from temporal_saes.latents.smoothness import LatentSmoothness
+from temporal_saes.latents.tables import direct_logits
+from temporal_saes.pages.text_latents import steadiness
 
 
 def codes(seed: int, n_tokens: int = 12) -> tuple[torch.Tensor, torch.Tensor]:

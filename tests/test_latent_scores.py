@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from temporal_saes.codes import CodesOfContexts
-from temporal_saes.latent_scores import (
+from temporal_saes.autointerp.scores import (
     WINDOW,
     Halves,
     active_thresholds,
@@ -17,6 +16,7 @@ from temporal_saes.latent_scores import (
     split_contexts,
     window_of,
 )
+from temporal_saes.latents.codes import CodesOfContexts
 
 N_CONTEXTS, LENGTH, N_WORDS = 80, 2 * WINDOW + 5, 40
 

@@ -8,10 +8,10 @@ from test_language_model import FAMILIES, tiny_model
 
 from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.language_model import LanguageModel
-from temporal_saes import latent_tables
 from temporal_saes.features import TextActivations, Tokens
-from temporal_saes.labelled_data import LabelledText
-from temporal_saes.latent_tables import choose_latents, final_norm, tabulate, top_tokens
+from temporal_saes.labelled.data import LabelledText
+from temporal_saes.latents import tables
+from temporal_saes.latents.tables import choose_latents, final_norm, tabulate, top_tokens
 
 
 class Itself(Dictionary):
@@ -85,7 +85,7 @@ def test_a_latent_that_never_fires_has_no_selectivity_and_no_place():
 
 
 def test_the_strongest_places_are_those_of_a_search_through_all_texts(monkeypatch):
-    monkeypatch.setattr(latent_tables, "N_STRONGEST", 3)
+    monkeypatch.setattr(tables, "N_STRONGEST", 3)
     generator = np.random.default_rng(0)
     pairs = [
         text("AB"[i % 2], generator.normal(size=(generator.integers(1, 9), 4)).tolist(), unusable=(1,))
@@ -109,7 +109,7 @@ def test_the_strongest_places_are_those_of_a_search_through_all_texts(monkeypatc
 @pytest.fixture
 def many(monkeypatch):
     """Five latents: 0 and 3 prefer A (3 more), 1 prefers B, 2 fires everywhere, 4 fires once."""
-    monkeypatch.setattr(latent_tables, "MIN_TOKENS", 2)
+    monkeypatch.setattr(tables, "MIN_TOKENS", 2)
     rows_a = [[1, 0, 1, 9, 5], [1, 0, 1, 9, 0], [2, 1, 1, 10, 0]]
     rows_b = [[0, 2, 1, 0, 0], [0, 2, 1, 0, 0], [1, 0, 1, 0, 0]]
     table, _ = table_of([text("A", rows_a), text("B", rows_b)])

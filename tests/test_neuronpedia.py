@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from toy_runs import load_script, make_run
 
 from dictionary_learning.errors import UserError
-from temporal_saes.explanations import save_explanations
+from temporal_saes.latents.explanations import save_explanations
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Index = Annotated[int, Field(ge=0)]

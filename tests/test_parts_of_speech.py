@@ -1,7 +1,7 @@
 import subprocess
 import sys
 
-from temporal_saes.parts_of_speech import MARGIN, Word, align, tag_tokens, tag_words
+from temporal_saes.labelled.parts_of_speech import MARGIN, Word, align, tag_tokens, tag_words
 
 
 def words_of(text: str, *tagged: tuple[str, str]) -> list[Word]:
@@ -82,11 +82,11 @@ def test_a_text_is_tagged_only_a_little_past_its_last_token(monkeypatch):
             seen.append(len(text))
             yield []
 
-    monkeypatch.setattr("temporal_saes.parts_of_speech.tag_words", tag)
+    monkeypatch.setattr("temporal_saes.labelled.parts_of_speech.tag_words", tag)
     assert list(tag_tokens(["x" * 10_000, ""], [[(0, 4), (4, 7)], []])) == [[None, None], []]
     assert seen == [7 + MARGIN, 0]
 
 
 def test_spacy_is_not_imported_before_the_first_text():
-    code = "import sys, temporal_saes.parts_of_speech; sys.exit('spacy' in sys.modules)"
+    code = "import sys, temporal_saes.labelled.parts_of_speech; sys.exit('spacy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0

@@ -4,8 +4,8 @@ from conftest import corpus_records
 
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
-from temporal_saes.labelled_data import LabelledText
-from temporal_saes.passages import (
+from temporal_saes.labelled.data import LabelledText
+from temporal_saes.labelled.passages import (
     Passage,
     draw_joined,
     fits,

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dictionary_learning.errors import UserError
-from temporal_saes import preference_data
-from temporal_saes.preference_data import DEMO_PAIRS, load_pairs, split_conversation
+from temporal_saes.alignment import pairs as pairs_module
+from temporal_saes.alignment.pairs import DEMO_PAIRS, load_pairs, split_conversation
 
 ASK = "\n\nHuman: Is it late?\n\nAssistant:"
 
@@ -93,7 +93,7 @@ def test_messages_are_turns(tmp_path):
 @given(st.text(), st.text(), st.none() | st.text())
 def test_any_two_texts_are_cut_without_losing_what_differs(chosen, rejected, prompt):
     shared, first, second = split_conversation(chosen, rejected, prompt)
-    if preference_data.HUMAN not in chosen + rejected and preference_data.ASSISTANT not in chosen + rejected:
+    if pairs_module.HUMAN not in chosen + rejected and pairs_module.ASSISTANT not in chosen + rejected:
         assert (shared + first).rstrip().endswith(chosen.strip())
         assert (shared + second).rstrip().endswith(rejected.strip())
 
@@ -209,7 +209,7 @@ def test_the_hub_is_asked_for_the_folder_and_no_more_than_is_needed(monkeypatch)
             assert i < 21, "read more than was asked for"
             yield record
 
-    monkeypatch.setattr(preference_data, "hub_records", stream)
+    monkeypatch.setattr(pairs_module, "hub_records", stream)
     assert len(load_pairs("hh-rlhf", max_pairs=20).pairs) == 20
     assert len(load_pairs("some/pairs", max_pairs=20, subset="a", split="test").pairs) == 20
     assert asked == [

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from temporal_saes.preference_statistics import (
+from temporal_saes.alignment.statistics import (
     alike,
     benjamini_hochberg,
     correlations,

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from dictionary_learning.errors import UserError
-from temporal_saes import probes
-from temporal_saes.probes import fit, interval, part_sizes, probe, rank_features, split
+from temporal_saes.probing import probes
+from temporal_saes.probing.probes import fit, interval, part_sizes, probe, rank_features, split
 
 
 def coded(n_a_class: int, classes: str, n_features: int, seed: int = 0) -> tuple[np.ndarray, list[str]]:

@@ -15,7 +15,7 @@ from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
 from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
 from temporal_saes.features import Tokens
-from temporal_saes.labelled_data import LabelledText
+from temporal_saes.labelled.data import LabelledText
 
 SCRIPT = Path(__file__).parents[1] / "src" / "experiments" / "probing.py"
 LAYER = 2
@@ -208,7 +208,7 @@ def test_the_tagger_is_only_needed_for_syntax(runs, corpus, monkeypatch):
     def refuse():
         raise AssertionError("tagged without need")
 
-    monkeypatch.setattr("temporal_saes.parts_of_speech._tagger", refuse)
+    monkeypatch.setattr("temporal_saes.labelled.parts_of_speech._tagger", refuse)
     run_main(runs, corpus, "--run_name", "plain", "--tasks", "semantics", "context")
     with pytest.raises(AssertionError, match="without need"):
         probing.main(flags(runs, corpus, "--run_name", "plain", "--tasks", "syntax"))

@@ -20,13 +20,9 @@ from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.texts.documents import document_id, is_eval
 from dictionary_learning.trainers import BatchTopKSAE, TemporalMatryoshkaBatchTopKSAE
 from temporal_saes.features import Features, Tokens
-from temporal_saes.report import page
-from temporal_saes.report.command import COMMAND, main
-from temporal_saes.report.held_out import held_out_records, some_paragraphs
-from temporal_saes.report.page import element
-from temporal_saes.report.results import evaluation_section, number, probing_figure, probing_section
-from temporal_saes.report.run_files import RunFiles
-from temporal_saes.report.text_latents import (
+from temporal_saes.pages import page
+from temporal_saes.pages.page import element
+from temporal_saes.pages.text_latents import (
     Part,
     Shown,
     choose,
@@ -38,7 +34,11 @@ from temporal_saes.report.text_latents import (
     strongest,
     two_documents,
 )
-from temporal_saes.report.token_colours import visible
+from temporal_saes.pages.token_colours import visible
+from temporal_saes.report.command import COMMAND, main
+from temporal_saes.report.held_out import held_out_records, some_paragraphs
+from temporal_saes.report.results import evaluation_section, number, probing_figure, probing_section
+from temporal_saes.report.run_files import RunFiles
 from temporal_saes.report.training_curves import training_curves
 
 # The smallest PNG there is: one pixel.

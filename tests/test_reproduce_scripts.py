@@ -14,8 +14,8 @@ import pytest
 
 from dictionary_learning.errors import UserError
 from dictionary_learning.runs.options import TrainOptions
-from temporal_saes.cli import ExperimentOptions, Subject, slug
-from temporal_saes.results import comparison_path
+from temporal_saes.experiment.options import ExperimentOptions, Subject, slug
+from temporal_saes.experiment.results import comparison_path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))

@@ -6,9 +6,9 @@ from scipy import sparse
 
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
+from temporal_saes.alignment.pairs import PreferencePair
+from temporal_saes.alignment.responses import ChooseResponses, ResponseText, fit, is_response, response_means
 from temporal_saes.features import Features, Tokens, extract_features
-from temporal_saes.preference_data import PreferencePair
-from temporal_saes.responses import ChooseResponses, ResponseText, fit, is_response, response_means
 
 ASK = "\n\nHuman: Which planet is distant?\n\nAssistant:"
 

@@ -9,7 +9,7 @@ from toy_runs import EXPERIMENTS, LAYER, load_script, make_run
 from dictionary_learning.command import figures
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
-from temporal_saes.sequence_figure import _scores
+from temporal_saes.sequences.figure import _scores
 
 SCRIPT = EXPERIMENTS / "sequence_interpretability.py"
 sequences = load_script("sequence_interpretability")

@@ -6,8 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from temporal_saes.intervals import mean_interval
-from temporal_saes.similarity import chance_f1, cut, novelty, peaks, score, segment_tree, similarity_kernel
+from temporal_saes.experiment.intervals import mean_interval
+from temporal_saes.geometry.similarity import (
+    chance_f1,
+    cut,
+    novelty,
+    peaks,
+    score,
+    segment_tree,
+    similarity_kernel,
+)
 
 
 def blocks(*sizes: int, between: float = 0.0) -> np.ndarray:

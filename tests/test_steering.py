@@ -25,9 +25,9 @@ from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel, add
 from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
 from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
-from temporal_saes.steering import ShareRow, Steering, make_push, push_rows, token_shares, write_texts
-from temporal_saes.steering_study import read_prompts, topic
-from temporal_saes.text_scores import Continuation
+from temporal_saes.steering.pushes import ShareRow, Steering, make_push, push_rows, token_shares, write_texts
+from temporal_saes.steering.study import read_prompts, topic
+from temporal_saes.steering.text_scores import Continuation
 
 SCRIPT = Path(__file__).parents[1] / "src" / "experiments" / "steering.py"
 LAYER, DEAD = 2, 7
@@ -384,7 +384,7 @@ def test_compare_takes_what_is_finished_and_draws_one_figure(flags, tmp_path, mo
     def refuse(*args, **options):
         raise AssertionError("written again")
 
-    monkeypatch.setattr("temporal_saes.steering_study.write_texts", refuse)
+    monkeypatch.setattr("temporal_saes.steering.study.write_texts", refuse)
     script.main([*flags, *compare])
     with pytest.raises(AssertionError, match="written again"):
         script.main([*flags, *compare, "--seed", "1"])
@@ -454,7 +454,7 @@ def test_a_judge_of_nothing_but_nonsense_leaves_the_numbers(flags, tmp_path):
 
 
 def test_a_judge_that_dies_on_the_way_costs_its_scores_and_nothing_else(flags, monkeypatch):
-    monkeypatch.setattr("temporal_saes.chat.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("temporal_saes.chat.client.time.sleep", lambda seconds: None)
     with serving(lambda i, body: "Score: 1" if i < 5 else (500, {}, b"")) as server:
         more = ["--judge_url", server.url, "--judge_model", "m", "--judge_workers", "1"]
         result = run_main(flags, "--run_name", "plain", *more)
@@ -466,7 +466,7 @@ def test_a_judge_that_dies_on_the_way_costs_its_scores_and_nothing_else(flags, m
 
 
 def test_a_result_whose_judge_gave_up_is_made_again(flags, monkeypatch):
-    monkeypatch.setattr("temporal_saes.chat.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("temporal_saes.chat.client.time.sleep", lambda seconds: None)
     alive = {"yes": False}
     with serving(lambda i, body: "Score: 1" if i == 0 or alive["yes"] else (500, {}, b"")) as server:
         more = ["--judge_url", server.url, "--judge_model", "m", "--compare", "plain"]
@@ -478,7 +478,7 @@ def test_a_result_whose_judge_gave_up_is_made_again(flags, monkeypatch):
 
 
 def test_a_judge_that_falls_silent_on_the_way_is_given_up_and_counted(flags, monkeypatch):
-    monkeypatch.setattr("temporal_saes.chat.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("temporal_saes.chat.client.time.sleep", lambda seconds: None)
     never = threading.Event()
     with serving(lambda i, body: "Score: 1" if i == 0 else never.wait(60)) as server:
         more = ["--judge_url", server.url, "--judge_model", "m", "--judge_timeout", "0.3"]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from temporal_saes.surface_features import (
+from temporal_saes.alignment.surface_features import (
     SURFACE_FEATURES,
     capital_share,
     digit_share,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from temporal_saes.switching import (
+from temporal_saes.sequences.switching import (
     Switch,
     activity,
     boundaries,

@@ -81,8 +81,8 @@ def test_compare_measures_every_subject_on_the_same_texts(runs, tiny_corpus):
 
 
 def test_the_parts_of_a_dictionary_sum_to_its_reconstruction(runs, tiny_lm_folder):
-    from temporal_saes.cli import ExperimentOptions, resolve
-    from temporal_saes.parts import contribution, text_codes
+    from temporal_saes.experiment.options import ExperimentOptions, resolve
+    from temporal_saes.geometry.parts import contribution, text_codes
 
     lm = LanguageModel.load(str(tiny_lm_folder), device="cpu")
     text = "The distant comet circles the galaxy. Every orbit attracts a faint moon."

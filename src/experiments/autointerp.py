@@ -38,17 +38,17 @@ from dictionary_learning.command.options import Parser, add_options, build
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.runs.provenance import provenance
-from temporal_saes.autointerp_figure import draw
-from temporal_saes.autointerp_options import LIMITS, AutointerpOptions
-from temporal_saes.autointerp_result import sae_bench_result, summarise, table
-from temporal_saes.autointerp_study import Interpretation, check_latents, draw_sample, offline_records
-from temporal_saes.chat import Chat, ChatServer, LocalChat
-from temporal_saes.chat_journal import RecordedChat
-from temporal_saes.cli import LanguageModels, Subject, labelled_texts, resolve, slug
-from temporal_saes.explanations import FILE_NAME, read_explanations, save_explanations
-from temporal_saes.interpreter import templates_hash
-from temporal_saes.results import asked, told_apart
-from temporal_saes.token_budget import TokenBudget
+from temporal_saes.autointerp.figure import draw
+from temporal_saes.autointerp.interpreter import templates_hash
+from temporal_saes.autointerp.options import LIMITS, AutointerpOptions
+from temporal_saes.autointerp.result import sae_bench_result, summarise, table
+from temporal_saes.autointerp.study import Interpretation, check_latents, draw_sample, offline_records
+from temporal_saes.chat.client import Chat, ChatServer, LocalChat
+from temporal_saes.chat.journal import RecordedChat
+from temporal_saes.chat.token_budget import TokenBudget
+from temporal_saes.experiment.options import LanguageModels, Subject, labelled_texts, resolve, slug
+from temporal_saes.experiment.results import asked, told_apart
+from temporal_saes.latents.explanations import FILE_NAME, read_explanations, save_explanations
 
 EXPERIMENT = "autointerp"
 MAX_TEXTS = 1100  # of the data set, where no --max_texts says: a hundred for each of the demo's classes

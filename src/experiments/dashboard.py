@@ -37,14 +37,21 @@ from dictionary_learning.dictionaries.base import Dictionary, chunk_slice
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.runs.provenance import provenance
-from temporal_saes.cli import BASELINE, ExperimentOptions, LanguageModels, Subject, labelled_texts, resolve
-from temporal_saes.codes import CodesOfContexts, codes_of_store, codes_of_texts
-from temporal_saes.explanations import find_explanations, read_scores
-from temporal_saes.latent_facts import LatentFacts, study
-from temporal_saes.latent_smoothness import LatentSmoothness
-from temporal_saes.neuronpedia import Place, Words, write_neuronpedia
-from temporal_saes.report.browser import Browser, write_browser
-from temporal_saes.sentences import Sentence, encode_sentence, read_sentences
+from temporal_saes.browser.neuronpedia import Place, Words, write_neuronpedia
+from temporal_saes.browser.page import Browser, write_browser
+from temporal_saes.experiment.options import (
+    BASELINE,
+    ExperimentOptions,
+    LanguageModels,
+    Subject,
+    labelled_texts,
+    resolve,
+)
+from temporal_saes.geometry.sentences import Sentence, encode_sentence, read_sentences
+from temporal_saes.latents.codes import CodesOfContexts, codes_of_store, codes_of_texts
+from temporal_saes.latents.explanations import find_explanations, read_scores
+from temporal_saes.latents.facts import LatentFacts, study
+from temporal_saes.latents.smoothness import LatentSmoothness
 
 EXPERIMENT = "dashboard"
 SHORT_TEXT = 16  # tokens; texts are not shorter on average

@@ -33,8 +33,7 @@ from dictionary_learning.command.options import Parser, add_options, build, opti
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
 from dictionary_learning.runs.provenance import provenance
-from temporal_saes import probes
-from temporal_saes.cli import (
+from temporal_saes.experiment.options import (
     ExperimentOptions,
     LanguageModels,
     Subject,
@@ -42,10 +41,11 @@ from temporal_saes.cli import (
     resolve,
     resolve_several,
 )
+from temporal_saes.experiment.results import asked, comparison_path, finished
 from temporal_saes.features import Features, Tokens, extract_features, readable
-from temporal_saes.labelled_data import LabelledText
-from temporal_saes.parts_of_speech import check_tagger, tag_tokens
-from temporal_saes.results import asked, comparison_path, finished
+from temporal_saes.labelled.data import LabelledText
+from temporal_saes.labelled.parts_of_speech import check_tagger, tag_tokens
+from temporal_saes.probing import probes
 
 TASKS = ("semantics", "syntax", "context")
 

@@ -40,12 +40,18 @@ from dictionary_learning.command.files import check_writable, save_text
 from dictionary_learning.command.options import Parser, add_options, build
 from dictionary_learning.command.progress import say
 from dictionary_learning.runs.provenance import provenance
-from temporal_saes.cli import LanguageModels, Subject, check_one_model, resolve, resolve_several
-from temporal_saes.intervals import INTERVAL, as_json, mean_interval
-from temporal_saes.report.sequence_page import sequence_page
-from temporal_saes.results import asked, comparison_path, finished, named_for, told_apart
-from temporal_saes.sequence_figure import draw
-from temporal_saes.sequence_study import (
+from temporal_saes.experiment.intervals import INTERVAL, as_json, mean_interval
+from temporal_saes.experiment.options import (
+    LanguageModels,
+    Subject,
+    check_one_model,
+    resolve,
+    resolve_several,
+)
+from temporal_saes.experiment.results import asked, comparison_path, finished, named_for, told_apart
+from temporal_saes.sequences.figure import draw
+from temporal_saes.sequences.page import sequence_page
+from temporal_saes.sequences.study import (
     SETS,
     SequenceOptions,
     check_subject,

@@ -39,7 +39,8 @@ from dictionary_learning.command.files import check_writable, save_text
 from dictionary_learning.command.options import Parser, add_options, build, option
 from dictionary_learning.errors import UserError
 from dictionary_learning.runs.provenance import provenance
-from temporal_saes.cli import (
+from temporal_saes.experiment.intervals import INTERVAL, as_json, mean_interval
+from temporal_saes.experiment.options import (
     ExperimentOptions,
     LanguageModels,
     Subject,
@@ -48,13 +49,10 @@ from temporal_saes.cli import (
     resolve,
     resolve_several,
 )
+from temporal_saes.experiment.results import asked, colours, comparison_path, label, named_for
 from temporal_saes.features import Tokens
-from temporal_saes.intervals import INTERVAL, as_json, mean_interval
-from temporal_saes.labelled_data import LabelledText
-from temporal_saes.parts import text_codes
-from temporal_saes.passages import Joined, draw_joined, fits, join, passage_tokens, passages_of_files
-from temporal_saes.results import asked, colours, comparison_path, label, named_for
-from temporal_saes.similarity import (
+from temporal_saes.geometry.parts import text_codes
+from temporal_saes.geometry.similarity import (
     Merge,
     Score,
     chance_f1,
@@ -65,6 +63,8 @@ from temporal_saes.similarity import (
     segment_tree,
     similarity_kernel,
 )
+from temporal_saes.labelled.data import LabelledText
+from temporal_saes.labelled.passages import Joined, draw_joined, fits, join, passage_tokens, passages_of_files
 
 DETECTORS = ("novelty", "segments")
 

@@ -43,8 +43,8 @@ from dictionary_learning.dictionaries.base import chunk_slice
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.runs.provenance import provenance
-from temporal_saes.chat import Chat, ChatServer, LocalChat
-from temporal_saes.cli import (
+from temporal_saes.chat.client import Chat, ChatServer, LocalChat
+from temporal_saes.experiment.options import (
     LanguageModels,
     Subject,
     check_one_model,
@@ -52,14 +52,14 @@ from temporal_saes.cli import (
     resolve,
     resolve_several,
 )
-from temporal_saes.explanations import find_explanations
-from temporal_saes.judge import templates_hash
-from temporal_saes.report.steering_page import steering_page
-from temporal_saes.results import asked, comparison_path, finished, told_apart
-from temporal_saes.steering import check_mode
-from temporal_saes.steering_figure import draw
-from temporal_saes.steering_options import SteeringOptions
-from temporal_saes.steering_study import DEFAULT_PROMPTS, Study, read_prompts
+from temporal_saes.experiment.results import asked, comparison_path, finished, told_apart
+from temporal_saes.latents.explanations import find_explanations
+from temporal_saes.steering.figure import draw
+from temporal_saes.steering.judge import templates_hash
+from temporal_saes.steering.options import SteeringOptions
+from temporal_saes.steering.page import steering_page
+from temporal_saes.steering.pushes import check_mode
+from temporal_saes.steering.study import DEFAULT_PROMPTS, Study, read_prompts
 
 MAX_TEXTS = 1100  # of the data set, where no --max_texts says: a hundred for each of the demo's classes
 

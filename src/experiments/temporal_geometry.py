@@ -38,8 +38,8 @@ from dictionary_learning.command.options import Parser, add_options, build, opti
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model.tokens import token_ids
 from dictionary_learning.runs.provenance import provenance
-from temporal_saes import geometry
-from temporal_saes.cli import (
+from temporal_saes.experiment.intervals import INTERVAL, as_json, mean_interval
+from temporal_saes.experiment.options import (
     ExperimentOptions,
     LanguageModels,
     Subject,
@@ -48,10 +48,10 @@ from temporal_saes.cli import (
     resolve,
     resolve_several,
 )
-from temporal_saes.intervals import INTERVAL, as_json, mean_interval
-from temporal_saes.labelled_data import LabelledText
-from temporal_saes.parts import contribution, text_codes
-from temporal_saes.results import asked, colours, comparison_path, label
+from temporal_saes.experiment.results import asked, colours, comparison_path, label
+from temporal_saes.geometry import measures
+from temporal_saes.geometry.parts import contribution, text_codes
+from temporal_saes.labelled.data import LabelledText
 
 CUTS = np.linspace(0.02, 1, 50)  # shares of Nyquist at which the figure has the power up to there
 
@@ -70,7 +70,7 @@ class GeometryOptions(ExperimentOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, least in (("n_texts", geometry.MIN_VECTORS), ("steps", 2), ("max_lag", 1)):
+        for name, least in (("n_texts", measures.MIN_VECTORS), ("steps", 2), ("max_lag", 1)):
             value = getattr(self, name)
             if value < least:
                 raise UserError(f"--{name} {value} is too small: give at least {least}.")
@@ -158,9 +158,9 @@ def _read_trajectories(
                 f"a text has {len(v_uD)} usable tokens, too few for --steps {options.steps} and --max_lag "
                 f"{options.max_lag}: give smaller ones or a longer --context_length."
             )
-        slow, fast = geometry.bands(x_uD.numpy(), options.slow)
+        slow, fast = measures.bands(x_uD.numpy(), options.slow)
         positions_u = np.flatnonzero(tokens.usable_L)
-        read.append(Trajectory(positions_u, v_uD, geometry.cosine(v_uD, slow), geometry.cosine(v_uD, fast)))
+        read.append(Trajectory(positions_u, v_uD, measures.cosine(v_uD, slow), measures.cosine(v_uD, fast)))
     return read
 
 
@@ -171,8 +171,8 @@ def _result(
     subject: Subject, options: GeometryOptions, texts: Sequence[str], trajectories: Sequence[Trajectory]
 ) -> dict[str, Any]:
     vectors = [one.v_uD for one in trajectories]
-    spectra = [geometry.spectrum(v_uD) for v_uD in vectors]
-    of_all = geometry.spectrum_of_all(vectors)
+    spectra = [measures.spectrum(v_uD) for v_uD in vectors]
+    of_all = measures.spectrum_of_all(vectors)
     n_positions = round(float(np.mean([len(v_uD) for v_uD in vectors])))
     return {
         "experiment": "temporal_geometry",
@@ -182,21 +182,21 @@ def _result(
         "n_tokens": sum(map(len, vectors)),
         "n_positions": n_positions,
         "measures": {
-            "effective_rank": _mean(_of(geometry.effective_rank, spectra)),
-            "participation_ratio": _mean(_of(geometry.participation_ratio, spectra)),
-            "tortuosity": _mean([geometry.tortuosity(v_uD, options.steps) for v_uD in vectors]),
-            "slow_share": _mean([geometry.slow_share(v_uD, options.slow) for v_uD in vectors]),
+            "effective_rank": _mean(_of(measures.effective_rank, spectra)),
+            "participation_ratio": _mean(_of(measures.participation_ratio, spectra)),
+            "tortuosity": _mean([measures.tortuosity(v_uD, options.steps) for v_uD in vectors]),
+            "slow_share": _mean([measures.slow_share(v_uD, options.slow) for v_uD in vectors]),
             "cosine_with_slow": _mean([one.cosine_with_slow for one in trajectories]),
             "cosine_with_fast": _mean([one.cosine_with_fast for one in trajectories]),
         },
         "all_texts": {
-            "effective_rank": _of(geometry.effective_rank, [of_all])[0],
-            "participation_ratio": _of(geometry.participation_ratio, [of_all])[0],
+            "effective_rank": _of(measures.effective_rank, [of_all])[0],
+            "participation_ratio": _of(measures.participation_ratio, [of_all])[0],
         },
         "independent_positions": {
             "largest_rank": n_positions - 1,
             "tortuosity": options.steps,
-            "slow_share": geometry.slow_share_of_noise(n_positions, options.slow),
+            "slow_share": measures.slow_share_of_noise(n_positions, options.slow),
         },
         "power_up_to": _power(vectors),
         "autocorrelation": _autocorrelation(vectors, options.max_lag),
@@ -229,18 +229,18 @@ def _power(vectors: Sequence[np.ndarray]) -> dict[str, Any]:
     """Share of the variance at frequencies up to each of `CUTS`, interpolated between frequencies."""
     rows: list[np.ndarray | None] = []
     for v_uD in vectors:
-        shares_K = geometry.power_shares(v_uD)
+        shares_K = measures.power_shares(v_uD)
         if shares_K is None:
             rows.append(None)
             continue
-        at = np.concatenate([[0], geometry.frequencies(len(v_uD))])
+        at = np.concatenate([[0], measures.frequencies(len(v_uD))])
         rows.append(np.interp(CUTS, at, np.concatenate([[0], np.cumsum(shares_K)])))
     return {"share_of_nyquist": CUTS.tolist(), **_means(rows)}
 
 
 def _autocorrelation(vectors: Sequence[np.ndarray], max_lag: int) -> dict[str, Any]:
     mean_D = np.concatenate(vectors).mean(axis=0, dtype=np.float64)
-    rows = [geometry.autocorrelation(v_uD, mean_D, max_lag) for v_uD in vectors]
+    rows = [measures.autocorrelation(v_uD, mean_D, max_lag) for v_uD in vectors]
     return {"lag": list(range(max_lag + 1)), **_means(rows)}
 
 
@@ -252,8 +252,8 @@ def _dimensions(trajectories: Sequence[Trajectory]) -> list[dict[str, Any]]:
     for position in [*positions, last]:
         there = [one.v_uD[one.positions_u == position] for one in trajectories]
         v_ND = np.concatenate(there)
-        if len(v_ND) >= geometry.MIN_VECTORS:
-            interval = as_json(geometry.dimension(v_ND)) or {"mean": None, "low": None, "high": None}
+        if len(v_ND) >= measures.MIN_VECTORS:
+            interval = as_json(measures.dimension(v_ND)) or {"mean": None, "low": None, "high": None}
             found.append({"position": position, "n_texts": len(v_ND), **interval})
     return found
 

@@ -37,8 +37,8 @@ from dictionary_learning.command.options import Parser, add_options, build, opti
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
 from dictionary_learning.runs.provenance import provenance
-from temporal_saes import feature_map
-from temporal_saes.cli import (
+from temporal_saes.experiment.intervals import INTERVAL
+from temporal_saes.experiment.options import (
     ExperimentOptions,
     LanguageModels,
     Subject,
@@ -46,15 +46,23 @@ from temporal_saes.cli import (
     resolve,
     resolve_several,
 )
-from temporal_saes.feature_map import Score, agreement, compact, distances, neighbours, silhouette
+from temporal_saes.experiment.results import asked, comparison_path, finished
 from temporal_saes.features import extract_features
-from temporal_saes.intervals import INTERVAL
-from temporal_saes.labelled_data import LabelledText
-from temporal_saes.map_points import COLOURINGS, Positions, check_numbers, choose_texts, labels, points, words
-from temporal_saes.parts_of_speech import check_tagger
-from temporal_saes.report.map_figure import draw
-from temporal_saes.report.map_page import map_page, score_rows
-from temporal_saes.results import asked, comparison_path, finished
+from temporal_saes.labelled.data import LabelledText
+from temporal_saes.labelled.parts_of_speech import check_tagger
+from temporal_saes.maps import feature_map
+from temporal_saes.maps.feature_map import Score, agreement, compact, distances, neighbours, silhouette
+from temporal_saes.maps.figure import draw
+from temporal_saes.maps.page import map_page, score_rows
+from temporal_saes.maps.points import (
+    COLOURINGS,
+    Positions,
+    check_numbers,
+    choose_texts,
+    labels,
+    points,
+    words,
+)
 
 PCA_DIMENSIONS = 50
 Record = Mapping[str, Any]

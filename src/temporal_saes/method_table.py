@@ -22,8 +22,8 @@ from dictionary_learning.command.files import check_writable, save_text
 from dictionary_learning.command.options import Parser, add_options, build, option
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
-from temporal_saes.cli import BASELINE
-from temporal_saes.results import label
+from temporal_saes.experiment.options import BASELINE
+from temporal_saes.experiment.results import label
 
 COMMAND = "python -m temporal_saes.method_table"
 

@@ -14,14 +14,14 @@ from dictionary_learning.command.options import Parser, add_options, build, opti
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
 from dictionary_learning.runs.provenance import provenance, scrub
-from temporal_saes.cli import ExperimentOptions, resolve
-from temporal_saes.report import page
+from temporal_saes.experiment.options import ExperimentOptions, resolve
+from temporal_saes.pages import page
+from temporal_saes.pages.page import Html, element, missing
+from temporal_saes.pages.text_latents import Part, Shown, join_parts, look, opening, two_documents
+from temporal_saes.pages.token_colours import legend, panel, whole_text_steadiness
 from temporal_saes.report.overview import overview
-from temporal_saes.report.page import Html, element, missing
 from temporal_saes.report.results import evaluation_section, probing_section
 from temporal_saes.report.run_files import RunFiles, read_baseline_probing
-from temporal_saes.report.text_latents import Part, Shown, join_parts, look, opening, two_documents
-from temporal_saes.report.token_colours import legend, panel, whole_text_steadiness
 from temporal_saes.report.training_curves import curves_section
 
 COMMAND = "python -m temporal_saes.report"

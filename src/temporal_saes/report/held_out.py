@@ -6,7 +6,7 @@ from typing import Any
 
 from dictionary_learning.texts.documents import document_id, is_eval, open_records
 from dictionary_learning.texts.records import Record, is_unicode
-from temporal_saes.report.text_latents import paragraphs
+from temporal_saes.pages.text_latents import paragraphs
 
 MAX_RECORDS, MAX_DOCUMENTS = 5000, 50
 

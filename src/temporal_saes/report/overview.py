@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from dictionary_learning.command import figures
-from temporal_saes.report import page
-from temporal_saes.report.page import Html, element
+from temporal_saes.pages import page
+from temporal_saes.pages.page import Html, element
 from temporal_saes.report.run_files import RunFiles
 
 DEMO_NAMES = {

@@ -10,7 +10,7 @@ from typing import Any
 from dictionary_learning.command import figures
 from dictionary_learning.errors import UserError
 from dictionary_learning.runs.folder import RunFolder
-from temporal_saes.cli import BASELINE
+from temporal_saes.experiment.options import BASELINE
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,201 @@
+"""Preference pairs: a conversation with a preferred answer and one that was rejected.
+
+    from temporal_saes.alignment.pairs import load_pairs
+    data = load_pairs("hh-rlhf", max_pairs=1000)
+    data.pairs[0].prompt, data.pairs[0].chosen, data.pairs[0].rejected
+
+A record holds both as texts that begin alike, as in HH-RLHF; or a prompt and two answers; or lists of
+messages with `role` and `content`. All become what HH-RLHF looks like: turns that begin with
+"\\n\\nHuman:" and "\\n\\nAssistant:". The answer is what follows the last "Assistant:" that both share.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+from pathlib import Path
+from typing import NamedTuple
+
+from dictionary_learning.errors import UserError
+from dictionary_learning.texts.data_sets import PREFERENCES
+from dictionary_learning.texts.documents import document_id
+from dictionary_learning.texts.records import Record, hub_records, is_local, is_unicode, read_records
+
+HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
+MIN_PAIRS = 10  # fewer say nothing about a mean
+_SPEAKERS = {"user": "Human", "human": "Human", "assistant": "Assistant", "system": "System"}
+
+
+class PreferencePair(NamedTuple):
+    """Two answers to the same thing."""
+
+    prompt: str  # all that comes before the answer; empty where the texts share no beginning
+    chosen: str  # the answer alone, with the white space in front of it
+    rejected: str
+    id: int  # of the three texts, see `dictionary_learning.texts.documents.document_id`
+
+
+class PreferenceData(NamedTuple):
+    """Pairs in the order of the data set, and what was passed over on the way."""
+
+    pairs: list[PreferencePair]
+    n_read: int
+    skipped: dict[str, int]  # why, and how often
+
+
+DEMO_PAIRS = Path(__file__).with_name("preference_pairs.jsonl")
+
+
+def load_pairs(
+    dataset: str,
+    *,
+    data_path: str | Path | None = None,
+    subset: str | None = None,
+    split: str | None = None,
+    chosen_field: str = "chosen",
+    rejected_field: str = "rejected",
+    prompt_field: str = "prompt",
+    max_pairs: int | None = None,
+    max_records: int | None = None,
+) -> PreferenceData:
+    """The first pairs of a data set that can be used.
+
+    Skipped, and counted, is a pair whose two answers are equal, one without an answer, one that is there
+    already, and a record whose fields are neither text nor messages.
+
+    Args:
+        dataset: one of `data_sets.PREFERENCES`, a local file, or any data set on the hub.
+        data_path: a local copy of the data set, a file or a folder, instead of the hub.
+        subset: folder of HH-RLHF, or configuration of another data set on the hub.
+        split: of a data set on the hub; train if not given.
+        prompt_field: the field with what both answer; where a record lacks it, it is what they share.
+        max_pairs: as many pairs at most.
+        max_records: read as many records at most.
+
+    Raises:
+        UserError: the data set or one of the two fields is not there, or fewer than `MIN_PAIRS` pairs can
+            be used.
+    """
+    name = f"{dataset} ({data_path})" if data_path is not None else dataset
+    records = islice(_open(dataset, data_path, subset, split), max_records)
+    head = list(islice(records, 1))
+    for field, flag in ((chosen_field, "--chosen_field"), (rejected_field, "--rejected_field")):
+        if head and field not in head[0]:
+            raise UserError(
+                f"{name} has no field {field!r}: preference pairs need two, choose this one among its "
+                f"fields with {flag} ({', '.join(map(str, head[0]))})."
+            )
+    pairs: dict[int, PreferencePair] = {}
+    skipped: Counter[str] = Counter()
+    n_read = 0
+    for record in chain(head, records):
+        if max_pairs is not None and len(pairs) == max_pairs:
+            break
+        n_read += 1
+        pair = _pair(record.get(chosen_field), record.get(rejected_field), record.get(prompt_field))
+        if isinstance(pair, str):
+            skipped[pair] += 1
+        elif pair.id in pairs:
+            skipped["there already"] += 1
+        else:
+            pairs[pair.id] = pair
+    if len(pairs) < MIN_PAIRS:
+        reasons = "".join(f", {n:,} {reason}" for reason, n in skipped.items())
+        raise UserError(
+            f"{name} gives {len(pairs)} pairs that can be used ({n_read:,} records{reasons}), and a test "
+            f"needs at least {MIN_PAIRS}: give more (a larger file, --max_pairs, --max_records)."
+        )
+    return PreferenceData(list(pairs.values()), n_read, dict(skipped))
+
+
+def _open(
+    dataset: str, data_path: str | Path | None, subset: str | None, split: str | None
+) -> Iterator[Record]:
+    if data_path is not None and not Path(data_path).exists():
+        raise UserError(f"there is no file or folder {data_path}: check --data_path.")
+    if dataset == "demo" and data_path is None:
+        return read_records(DEMO_PAIRS)
+    path = str(data_path if data_path is not None else dataset)
+    entry = PREFERENCES.get(dataset)
+    if Path(path).is_file() or (entry is None and is_local(path)):
+        return read_records(path)
+    if entry is None or entry.hub_id is None:
+        return hub_records(path, subset=subset, split=split or "train")
+    folder = subset or entry.folder
+    split = split or entry.split or "train"
+    if data_path is None:
+        return hub_records(entry.hub_id, data_dir=folder, split=split)
+    # a copy of the whole repository, or of the one folder
+    inside = folder if folder and (Path(path) / folder).is_dir() else None
+    return hub_records(path, data_dir=inside, split=split)
+
+
+# --- records to pairs ---
+
+
+def _pair(chosen: object, rejected: object, prompt: object) -> PreferencePair | str:
+    """The pair of a record, or why there is none."""
+    first, second, before = _as_text(chosen), _as_text(rejected), _as_text(prompt)
+    if first is None or second is None or not is_unicode(first + second + (before or "")):
+        return "neither text nor messages"
+    shared, first, second = split_conversation(first, second, before)
+    if first.strip() == second.strip():
+        return "with two equal answers"
+    if not first.strip() or not second.strip():
+        return "without an answer"
+    return PreferencePair(shared, first, second, document_id(f"{shared}\0{first}\0{second}"))
+
+
+def split_conversation(chosen: str, rejected: str, prompt: str | None = None) -> tuple[str, str, str]:
+    """What both texts begin with, and the two answers.
+
+    The shared part ends behind the last "Assistant:" in what both begin with. In texts without turns it is
+    the prompt, if both begin with it; a prompt that they do not begin with goes in front as the human's
+    turn; and without one the shared part is the lines that both begin with. An answer ends where the human
+    speaks again.
+    """
+    n_alike = next(
+        (i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b),
+        min(len(chosen), len(rejected)),
+    )
+    alike = chosen[:n_alike]
+    turn = alike.rfind(ASSISTANT)
+    if turn > 0:
+        start = turn + len(ASSISTANT)
+    elif prompt and alike.startswith(prompt):
+        start = len(prompt)
+    elif prompt:
+        answers = (text.removeprefix(ASSISTANT).lstrip() for text in (chosen, rejected))
+        first, second = (_answer(f" {answer}") for answer in answers)
+        return _asked(prompt), first, second
+    else:
+        start = alike.rfind("\n") + 1
+    return chosen[:start], _answer(chosen[start:]), _answer(rejected[start:])
+
+
+def _asked(prompt: str) -> str:
+    """A prompt as turns that end with "Assistant:"."""
+    prompt = prompt.rstrip()
+    if prompt.endswith(ASSISTANT):
+        return prompt
+    return f"{prompt if HUMAN in prompt else f'{HUMAN} {prompt.lstrip()}'}{ASSISTANT}"
+
+
+def _answer(text: str) -> str:
+    return text.split(HUMAN, 1)[0].rstrip()
+
+
+def _as_text(value: object) -> str | None:
+    """A text as it is, messages as turns; None for anything else."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, Sequence) or not value:
+        return None
+    turns = []
+    for message in value:
+        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
+            return None
+        speaker = _SPEAKERS.get(str(message.get("role")).lower())
+        if speaker is None:
+            return None
+        turns.append(f"\n\n{speaker}: {message['content']}")
+    return "".join(turns)

@@ -1,0 +1,121 @@
+"""Answers of preference pairs as the language model reads them, and the mean of every latent over each.
+
+    texts = fit(data.pairs, lm, context_length=128)
+    means = response_means(texts, features)
+
+The model reads the prompt and the answer, but only the answer's tokens count: the prompt is the same for
+both and says nothing about a preference. Where the two do not fit the context, the prompt loses its
+beginning, the same for both answers, down to a quarter of the context; what an answer still has too much
+is cut off at its end.
+
+Shapes: P pairs, R = 2 P answers (chosen and rejected in turns), N rows of features, F latents.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from dictionary_learning.language_model import LanguageModel
+from dictionary_learning.language_model.tokens import token_offsets
+from temporal_saes.alignment.pairs import PreferencePair
+from temporal_saes.features import Features, Tokens
+
+LEAST_PROMPT = 0.25  # share of the context that a long prompt keeps
+_PROMPT_CHARACTERS = 16  # a token of context; more of a prompt's end never fits
+
+
+class ResponseText(NamedTuple):
+    """One answer behind its prompt, or behind the end of it."""
+
+    text: str
+    start: int
+    """Character at which the answer begins."""
+    n_tokens: int
+    """Of the whole answer, also of what did not fit."""
+
+
+def is_response(text: str, start: int, offset: tuple[int, int]) -> bool:
+    """Whether a token with these characters is the answer's: it has some of it, and no word of the prompt."""
+    return offset[1] > max(start, offset[0]) and not text[offset[0] : start].strip()
+
+
+def fit(
+    pairs: Sequence[PreferencePair], lm: LanguageModel, *, context_length: int, add_bos: bool = True
+) -> list[ResponseText]:
+    """Both answers of every pair, [R], with as much of the prompt as fits.
+
+    Raises:
+        UserError: the model's tokenizer does not tell the characters of its tokens.
+    """
+    prompts = [pair.prompt[-_PROMPT_CHARACTERS * context_length :] for pair in pairs]
+    whole = [
+        prompt + answer
+        for prompt, pair in zip(prompts, pairs, strict=True)
+        for answer in (pair.chosen, pair.rejected)
+    ]
+    lm.tokenize([], 1, offsets=True)  # refuses a tokenizer without offsets
+    offsets_R = [
+        [(a, b) for a, b in offsets if b > a] for offsets in token_offsets(lm.tokenizer, whole)
+    ]  # added tokens have no characters
+    n_added = int(add_bos and lm.bos_id is not None)
+    texts = []
+    for p, prompt in enumerate(prompts):
+        sides = (2 * p, 2 * p + 1)
+        n_tokens = [sum(is_response(whole[r], len(prompt), offset) for offset in offsets_R[r]) for r in sides]
+        n_prompt = len(offsets_R[sides[0]]) - n_tokens[0]
+        room = max(context_length - n_added - max(n_tokens), int(LEAST_PROMPT * context_length))
+        cut = offsets_R[sides[0]][n_prompt - room][0] if n_prompt > room else 0
+        texts += [
+            ResponseText(whole[r][cut:], len(prompt) - cut, n) for r, n in zip(sides, n_tokens, strict=True)
+        ]
+    return texts
+
+
+class ChooseResponses:
+    """The usable tokens of the answers, for `extract_features`."""
+
+    def __init__(self, texts: Sequence[ResponseText]) -> None:
+        self._texts = texts
+
+    def __call__(self, index: int, tokens: Tokens) -> np.ndarray:
+        text, start, _ = self._texts[index]
+        return np.array(
+            [i for i in np.flatnonzero(tokens.usable_L) if is_response(text, start, tokens.offsets[i])],
+            dtype=np.int64,
+        )
+
+
+class ResponseMeans(NamedTuple):
+    """Means over the tokens of an answer, for the pairs of which both answers have a token."""
+
+    pair_P: np.ndarray
+    """Number of the pair, of all that were read."""
+    chosen_PF: Any
+    rejected_PF: Any
+    """As `Features.x`: a sparse array, or an array for dense activations."""
+    n_cut: int
+    """Answers of these pairs whose end did not fit the context."""
+
+
+def response_means(texts: Sequence[ResponseText], features: Features) -> ResponseMeans:
+    """The mean of every latent over the read, usable tokens of each answer."""
+    n_R = np.bincount(features.text_N, minlength=len(texts))
+    pair_P = np.flatnonzero((n_R[0::2] > 0) & (n_R[1::2] > 0))
+    means = []
+    for side in (0, 1):
+        place_R = np.full(len(texts), -1)
+        place_R[2 * pair_P + side] = np.arange(len(pair_P))
+        row_N = place_R[features.text_N]
+        used = np.flatnonzero(row_N >= 0)
+        weight = 1 / n_R[features.text_N[used]]
+        mean_PN = sparse.csr_array((weight, (row_N[used], used)), shape=(len(pair_P), len(row_N)))
+        means.append(mean_PN @ features.x)
+    cut_R = np.array([_is_cut(text, tokens) for text, tokens in zip(texts, features.tokens, strict=True)])
+    n_cut = int(cut_R[2 * pair_P].sum() + cut_R[2 * pair_P + 1].sum())
+    return ResponseMeans(pair_P, means[0], means[1], n_cut)
+
+
+def _is_cut(text: ResponseText, tokens: Tokens) -> bool:
+    return max((end for _, end in tokens.offsets), default=0) < len(text.text.rstrip())

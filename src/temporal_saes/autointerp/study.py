@@ -1,0 +1,481 @@
+"""Latents of one dictionary: which to interpret, where they are active, their explanations and scores.
+
+    sample = draw_sample(subject, dictionary, texts, lm, options)
+    records = offline_records(sample, options)                      # no language model is asked
+    Interpretation(sample, records, chat, options, lm).run()        # puts explanations and scores in
+
+Half of the texts are explained from, the other half is scored on.
+
+Shapes: F latents of the dictionary, K latents of the sample, C contexts, T positions.
+"""
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from dictionary_learning.command.progress import SECONDS_BETWEEN_LINES, say
+from dictionary_learning.dictionaries.base import Dictionary, check_width, chunk_slice
+from dictionary_learning.errors import UserError
+from dictionary_learning.language_model import LanguageModel
+from temporal_saes.autointerp.interpreter import (
+    KINDS,
+    Trial,
+    Window,
+    cut,
+    detection_trial,
+    explain_question,
+    fuzzing_trial,
+    read_explanation,
+    read_list,
+    score_trial,
+    trial_questions,
+)
+from temporal_saes.autointerp.options import AutointerpOptions
+from temporal_saes.autointerp.scores import (
+    Halves,
+    active_thresholds,
+    join,
+    keep_active,
+    score_latents,
+    select,
+    split_contexts,
+)
+from temporal_saes.chat.client import (
+    LOCAL_BATCH,
+    NOT_ASKED,
+    OUT_OF_TIME,
+    OVER_BUDGET,
+    PUT_OFF,
+    Answer,
+    Conversation,
+    tally,
+)
+from temporal_saes.chat.journal import RecordedChat
+from temporal_saes.chat.token_budget import estimate_tokens
+from temporal_saes.experiment.options import Subject
+from temporal_saes.latents.codes import CodesOfContexts, codes_of_texts
+from temporal_saes.latents.examples import Example, collect
+
+TYPICAL_EXPLANATION = "word " * 25  # in estimates, where the explanation is not known yet
+TOKENS_OF_EXPLANATION, TOKENS_OF_LIST = 45, 25  # of typical answers
+TOO_FEW = "too few windows"
+WHY_STOPPED = {
+    NOT_ASKED: "the server keeps failing",
+    OVER_BUDGET: "--max_cost_tokens is used up",
+    OUT_OF_TIME: "--time_limit is over",
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The latents that are interpreted, and their codes over the texts."""
+
+    latent_K: np.ndarray
+    """Numbers in the dictionary, ascending."""
+    split_K: list[str]
+    threshold_K: np.ndarray
+    """Above it a latent is active."""
+    n_active_K: np.ndarray
+    """Usable tokens at which it is active."""
+    codes: CodesOfContexts
+    """Columns are the sample's latents; 0 where a latent is not active."""
+    halves: Halves
+    n_alive: dict[str, int]
+    """Living latents of each split; empty where latents were given."""
+    dict_size: int
+
+
+# --- which latents ---
+
+
+def split_slices(dictionary: Dictionary, chunk: int) -> dict[str, slice]:
+    """The splits that a chunk asks for, by name; `all` for a dictionary without splits.
+
+    Raises:
+        UserError: the dictionary has no such chunk.
+    """
+    inside = chunk_slice(dictionary, chunk)
+    found = {
+        name: part
+        for name, part in dictionary.splits().items()
+        if inside.start <= part.start and part.stop <= inside.stop
+    }
+    return found or {"all": inside}
+
+
+def check_latents(
+    subject: Subject, dictionary: Dictionary, options: AutointerpOptions, explained: Mapping[int, str]
+) -> None:
+    """Raise a UserError if a given latent does not exist, is in another chunk, or is not explained."""
+    columns = chunk_slice(dictionary, subject.chunk)
+    for latent in options.latents or ():
+        if not columns.start <= latent < columns.stop:
+            raise UserError(
+                f"--latents {latent} is out of range: chunk {subject.chunk} of {subject.name} has the "
+                f"latents {columns.start} to {columns.stop - 1}."
+            )
+        if options.explanation_path is not None and latent not in explained:
+            raise UserError(
+                f"{options.explanation_path} does not explain latent {latent} of --latents: leave it out, or "
+                f"give the explanations of this dictionary."
+            )
+    if options.explanation_path is not None and not any(
+        columns.start <= latent < columns.stop for latent in explained
+    ):
+        raise UserError(
+            f"{options.explanation_path} explains no latent of chunk {subject.chunk}, which is "
+            f"{columns.start} to {columns.stop - 1}: give another --chunk, or the explanations of this "
+            f"dictionary."
+        )
+
+
+def draw_sample(
+    subject: Subject,
+    dictionary: Dictionary,
+    texts: Sequence[str],
+    lm: LanguageModel,
+    options: AutointerpOptions,
+    explained: Mapping[int, str],
+) -> Sample:
+    """The latents of the options with their codes.
+
+    One pass over the texts counts, unless latents are given; another keeps the codes of those drawn. The
+    language model runs once where its activations are kept on disk.
+
+    Raises:
+        UserError: the dictionary does not fit the language model, a latent that was given is dead, no latent
+            lives, or the texts are too few.
+    """
+    check_width(dictionary, lm)
+    columns = chunk_slice(dictionary, subject.chunk)
+
+    def chunks() -> Iterator[CodesOfContexts]:
+        activations = subject.read_activations(texts, lm, options)
+        return codes_of_texts(activations, dictionary, columns)
+
+    splits = split_slices(dictionary, subject.chunk)
+    n_alive: dict[str, int] = {}
+    if options.latents is not None:
+        latents = sorted(options.latents)
+    else:
+        count_F = np.zeros(columns.stop - columns.start, dtype=np.int64)
+        for codes in chunks():
+            count_F += np.bincount(codes.codes_TF.indices, minlength=len(count_F))
+        alive = set((columns.start + np.flatnonzero(count_F >= options.min_active)).tolist())
+        n_alive = {
+            name: len(alive.intersection(range(*part.indices(part.stop)))) for name, part in splits.items()
+        }
+        if options.explanation_path is not None:
+            alive &= explained.keys()
+        latents = sorted(draw(splits, alive, options.n_latents, options.seed))
+        if not latents:
+            raise UserError(
+                f"no latent of chunk {subject.chunk} is active at {options.min_active} of the tokens that "
+                f"were read: read more (--max_texts), or lower --min_active."
+            )
+    local_K = np.array(latents) - columns.start
+    codes = join(
+        [
+            chunk._replace(codes_TF=sparse.csr_array(chunk.codes_TF[:, local_K].astype(np.float32)))
+            for chunk in chunks()
+        ]
+    )
+    if len(codes.start_C) < 3:
+        raise UserError("one text cannot be explained from and scored on: give more (--max_texts).")
+    for latent, count in zip(
+        latents, np.bincount(codes.codes_TF.indices, minlength=len(latents)), strict=True
+    ):
+        if count == 0:
+            raise UserError(
+                f"--latents {latent} is dead: it is active at none of the {int(codes.usable_T.sum()):,} "
+                f"tokens that were read; leave it out, or read more (--max_texts)."
+            )
+    halves = split_contexts(codes, options.seed)
+    threshold_K = active_thresholds(codes, halves.learn_C)
+    codes = keep_active(codes, threshold_K)
+    return Sample(
+        latent_K=np.array(latents),
+        split_K=[next(name for name, part in splits.items() if part.start <= i < part.stop) for i in latents],
+        threshold_K=threshold_K,
+        n_active_K=np.bincount(codes.codes_TF.indices, minlength=len(latents)),
+        codes=codes,
+        halves=halves,
+        n_alive=n_alive,
+        dict_size=dictionary.dict_size,
+    )
+
+
+def draw(splits: Mapping[str, slice], alive: set[int], n: int, seed: int) -> list[int]:
+    """Of each split the first n living latents of a random order of all its latents."""
+    drawn: list[int] = []
+    for number, part in enumerate(splits.values()):
+        order = part.start + np.random.default_rng([seed, number]).permutation(part.stop - part.start)
+        drawn += [latent for latent in order.tolist() if latent in alive][:n]
+    return drawn
+
+
+def offline_records(sample: Sample, seed: int) -> list[dict[str, Any]]:
+    """What is known of each latent without asking a model, as it goes into the JSON."""
+    scores = score_latents(sample.codes, sample.halves, seed)
+    n_tokens = int(sample.codes.usable_T.sum())
+    return [
+        {
+            "latent": int(latent),
+            "split": sample.split_K[k],
+            "n_active": int(sample.n_active_K[k]),
+            "density": int(sample.n_active_K[k]) / n_tokens,
+            "threshold": float(sample.threshold_K[k]),
+            "offline": scores[k]._asdict(),
+            "explanation": None,
+            "explanation_failure": None,
+            **dict.fromkeys(KINDS),
+        }
+        for k, latent in enumerate(sample.latent_K)
+    ]
+
+
+# --- explanations and their scores ---
+
+
+class Material(NamedTuple):
+    """What a model is shown of one latent."""
+
+    shown: list[Window]
+    trials: dict[str, Trial]
+
+
+class Interpretation:
+    """Asks a chat model about one latent after another, some at a time, and fills their records in.
+
+    Args:
+        records: of the sample's latents, in its order; changed in place.
+        explained: explanations that are scored in place of new ones, by latent.
+        lm: the language model whose tokens the texts are in.
+    """
+
+    def __init__(
+        self,
+        sample: Sample,
+        records: list[dict[str, Any]],
+        chat: RecordedChat,
+        options: AutointerpOptions,
+        lm: LanguageModel,
+        explained: Mapping[int, str],
+    ) -> None:
+        self.sample, self.records, self.chat, self.options = sample, records, chat, options
+        self.lm, self.explained = lm, explained
+        self.asked = dict.fromkeys(("explanation", *KINDS), 0)
+        self.failures: dict[str, dict[str, int]] = {what: {} for what in self.asked}
+        self.stopped: str | None = None
+        """Why not every latent was asked about; None where all were."""
+        self._last_line = time.monotonic()
+        self._learn, self._test = (
+            collect(
+                [select(sample.codes, which_C)],
+                len(sample.latent_K),
+                n_top=max(1, options.n_top),
+                n_weighted=max(1, options.n_weighted),
+                per_quantile=2 * options.n_test,  # strong parts have few, so that weak ones fill up
+                window=options.window,
+                seed=options.seed,
+            )
+            for which_C in (sample.halves.learn_C, sample.halves.test_C)
+        )
+        self.materials = [self._material(k) for k in range(len(records))]
+
+    def run(self) -> None:
+        """Explain and score; stops early, and says so, where the budget, the time or the server does."""
+        waiting = list(range(len(self.records)))
+        costs = {k: self._cost(k, self.materials[k]) for k in waiting}
+        self._announce(costs)
+        at_a_time = max(2 * self.options.concurrency, LOCAL_BATCH)
+        while waiting and self.stopped is None:
+            block = self._affordable(waiting[:at_a_time], costs)
+            if not block:
+                self.stopped = OVER_BUDGET
+                break
+            waiting = waiting[len(block) :]
+            self._explain(block)
+            for kind in KINDS:
+                self._score(kind, block)
+            self._tell(len(self.records) - len(waiting))
+        if self.stopped is not None:
+            n = sum(self.is_complete(record) for record in self.records)
+            say(
+                f"stopped after {n} of {len(self.records)} latents, as {WHY_STOPPED[self.stopped]}: the same "
+                f"command goes on from there."
+            )
+
+    @staticmethod
+    def is_complete(record: Mapping[str, Any]) -> bool:
+        """Whether everything was asked about it, whatever came back."""
+        if record["explanation"] is None:
+            return record["explanation_failure"] not in (None, *PUT_OFF)
+        return all(record[kind] is not None for kind in KINDS)
+
+    # --- what is asked ---
+
+    def _material(self, k: int) -> Material:
+        options, length = self.options, self.options.window
+        generator = np.random.default_rng([options.seed, int(self.sample.latent_K[k])])
+        shown = [cut(example, length) for example in self._learn.top(k, options.n_top)]
+        shown += [cut(example, length) for example in self._learn.weighted(k, options.n_weighted)]
+        with_it = [cut(one, length, generator) for one in in_turns(self._test.quantiles(k))]
+        silent = self._test.silent(k, options.n_test, options.seed)
+        without_it = [cut(one, length, generator) for one in silent]
+        trials = {
+            "detection": detection_trial(with_it[: options.n_test], without_it, generator),
+            "fuzzing": fuzzing_trial(with_it[: 2 * options.n_test], generator),
+        }
+        return Material(list(dict.fromkeys(shown)), trials)
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        tokenizer, text_ids = self.lm.tokenizer, [i for i in ids if i not in self.lm.special_ids]
+        if not text_ids:
+            return ""
+        text = str(tokenizer.decode(text_ids, clean_up_tokenization_spaces=False))
+        # SentencePiece drops the space in front of what it takes for the first word
+        starts_word = str(tokenizer.convert_ids_to_tokens(text_ids[0])).startswith("▁")
+        return f" {text}" if starts_word and not text.startswith(" ") else text
+
+    def _questions(self, kind: str, material: Material, explanation: str) -> list[Conversation]:
+        return trial_questions(
+            kind, material.trials[kind], explanation, self.options.per_question, self._decode
+        )
+
+    # --- what it costs ---
+
+    def _cost(self, k: int, material: Material) -> int:
+        """About how many tokens a latent will cost that are not paid yet."""
+        explanation = self.explained.get(int(self.sample.latent_K[k]))
+        cost = 0
+        if explanation is None and not self.explained and material.shown:
+            asked = explain_question(material.shown, self._decode)
+            if self.chat.is_answered(asked):
+                explanation = read_explanation(self.chat.complete([asked])[0].text or "")
+            else:
+                cost += estimate_tokens(asked) + TOKENS_OF_EXPLANATION
+        for kind in KINDS:
+            for asked in self._questions(kind, material, explanation or TYPICAL_EXPLANATION):
+                if not self.chat.is_answered(asked):
+                    cost += estimate_tokens(asked) + TOKENS_OF_LIST
+        return cost
+
+    def _announce(self, costs: Mapping[int, int]) -> None:
+        total, budget = sum(costs.values()), self.chat.budget
+        found = f" ({self.chat.n_found:,} answers are there)" if self.chat.n_found else ""
+        limit = ""
+        if budget.limit is not None:
+            limit = f"; {budget.left:,} of --max_cost_tokens {budget.limit:,} are left"
+            if budget.left is not None and total > budget.left:
+                affordable = np.searchsorted(np.cumsum(list(costs.values())), budget.left, side="right")
+                limit += f", enough for about {affordable} latents"
+        say(f"{self.chat.name}: {len(costs)} latents, about {total:,} tokens{found}{limit}.")
+
+    def _affordable(self, block: list[int], costs: Mapping[int, int]) -> list[int]:
+        """The first of these latents, as many as the budget has room for."""
+        left = self.chat.budget.left
+        if left is None:
+            return block
+        return block[: int(np.searchsorted(np.cumsum([costs[k] for k in block]), left, side="right"))]
+
+    # --- the answers ---
+
+    def _explain(self, block: Sequence[int]) -> None:
+        asked = {}
+        for k in block:
+            latent = int(self.sample.latent_K[k])
+            if latent in self.explained:
+                self.records[k]["explanation"] = self.explained[latent]
+            elif self.materials[k].shown:
+                asked[k] = explain_question(self.materials[k].shown, self._decode)
+            else:
+                self.records[k]["explanation_failure"] = TOO_FEW
+                self._count("explanation", {TOO_FEW: 1})
+        answers = self.chat.ask(list(asked.values()), read_explanation, what="explaining")
+        self._look("explanation", answers)
+        for k, answer in zip(asked, answers, strict=True):
+            self.records[k]["explanation"] = answer.value
+            self.records[k]["explanation_failure"] = answer.failure
+
+    def _score(self, kind: str, block: Sequence[int]) -> None:
+        explained = [k for k in block if self.records[k]["explanation"] is not None]
+        asked = [
+            (k, len(some), conversation)
+            for k in explained
+            for some, conversation in zip(
+                _parts(self.materials[k].trials[kind], self.options.per_question),
+                self._questions(kind, self.materials[k], self.records[k]["explanation"]),
+                strict=True,
+            )
+        ]
+        answers: dict[int, Answer[list[bool]]] = {}
+        for n in sorted({n for _, n, _ in asked}):
+            of_n = [i for i, (_, length, _) in enumerate(asked) if length == n]
+            said = self.chat.ask([asked[i][2] for i in of_n], _list_of(n), what=kind)
+            answers |= dict(zip(of_n, said, strict=True))
+        self._look(kind, list(answers.values()))
+        for k in explained:
+            mine = [i for i, (of, _, _) in enumerate(asked) if of == k]
+            if any(answers[i].failure in PUT_OFF for i in mine):
+                continue
+            predicted: list[bool | None] = []
+            for i in mine:
+                value = answers[i].value
+                predicted += [None] * asked[i][1] if value is None else value
+            scored = score_trial(self.materials[k].trials[kind], predicted)
+            scored["quantiles"] = [window.quantile for window in self.materials[k].trials[kind].windows]
+            scored["failures"] = tally(answers[i] for i in mine)
+            self.records[k][kind] = scored
+            if not mine:
+                self._count(kind, {TOO_FEW: 1})
+
+    def _look(self, what: str, answers: Sequence[Answer[Any]]) -> None:
+        """Count what failed, and stop where nothing more will be answered."""
+        failures = tally(answers)
+        self.asked[what] += len(answers)
+        self._count(what, failures)
+        put_off = sorted(PUT_OFF & failures.keys())
+        if put_off and self.stopped is None:
+            self.stopped = put_off[0]
+
+    def _count(self, what: str, failures: Mapping[str, int]) -> None:
+        for kind, count in failures.items():
+            self.failures[what][kind] = self.failures[what].get(kind, 0) + count
+
+    def _tell(self, done: int) -> None:
+        """A line now and then where no bar is seen."""
+        now = time.monotonic()
+        if not sys.stderr.isatty() and now - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            say(f"{done} of {len(self.records)} latents, {self.chat.budget.spent:,} tokens")
+
+    def log(self, k: int) -> str:
+        """The windows a latent was explained from, as a person reads them."""
+        shown = self.materials[k].shown
+        return explain_question(shown, self._decode)[0]["content"] if shown else ""
+
+
+def in_turns(groups: Sequence[Sequence[Example]]) -> list[Example]:
+    """The first of each group, the strongest group first, then the second of each, and so on."""
+    longest = max(map(len, groups), default=0)
+    return [group[i] for i in range(longest) for group in reversed(groups) if i < len(group)]
+
+
+def _parts(trial: Trial, per_question: int) -> list[list[Window]]:
+    return [trial.windows[i : i + per_question] for i in range(0, len(trial.windows), per_question)]
+
+
+def _list_of(n: int) -> Any:
+    """What reads a list of exactly n zeros and ones."""
+
+    def read(answer: str) -> list[bool] | None:
+        found = read_list(answer)
+        return found if found is not None and len(found) == n else None
+
+    return read

@@ -1,0 +1,8 @@
+"""Asking a chat model: a server that speaks OpenAI's protocol, or a local model.
+
+In come questions; out come answers, or the reason why there are none; each answer is paid for once.
+
+client         the server and the local model
+journal        the answers that are there already
+token_budget   what may be spent
+"""

@@ -1,0 +1,93 @@
+"""What a result says of itself, and where a comparison of several goes.
+
+Every experiment writes one JSON a subject that holds all that decided its numbers (`asked`), and
+what several subjects share, a figure, below the folder of runs (`comparison_path`).
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dictionary_learning.command import figures
+from temporal_saes.experiment.options import ExperimentOptions, Subject, dataset_name, slug
+from temporal_saes.labelled.passages import Joined
+
+Options = TypeVar("Options", bound=ExperimentOptions)
+
+# where a result goes, or how fast it is made; or what the subject says with its final value
+_LEFT_OUT = {"run_name", "checkpoints_path", "chunk", "compare", "output_dir", "device", "cache", "layer"}
+_LEFT_OUT |= {"model", "checkpoint", "trainer", "context_length", "lm_dtype", "lm_batch_size"}
+
+
+def asked(subject: Subject, options: ExperimentOptions, texts: Iterable[str]) -> dict[str, Any]:
+    """All that decides a result: two with the same answer here have the same numbers.
+
+    Args:
+        texts: what was read, or what stands for it (an id and a label).
+    """
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(text.encode())
+    place = {"folder": str(subject.folder), "trainer_folder": None}
+    if subject.trainer_folder is not None:
+        place["trainer_folder"] = subject.trainer_folder.name
+    return {
+        "options": {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in dataclasses.asdict(options).items()
+            if key not in _LEFT_OUT
+        },
+        "subject": dataclasses.asdict(subject) | place,
+        "weights_sha256": subject.weights_hash(),
+        "texts_sha256": digest.hexdigest(),
+    }
+
+
+def finished(path: Path, question: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The result at `<path>.json` if it answers the same question, what `asked` says of it; None if not."""
+    try:
+        result = json.loads(path.with_name(path.name + ".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    same = isinstance(result, dict) and all(result.get(key) == value for key, value in question.items())
+    return result if same else None
+
+
+def label(result: Mapping[str, Any]) -> str:
+    """What a figure calls the subject of a result: `demo:0 (T-SAE, high)`, or `dense activations`."""
+    subject = result["subject"]
+    method = figures.method_of(subject["dict_class"])
+    if subject["trainer_folder"] is None:
+        return method
+    return f"{result['name']} ({method}, {subject['split']})"
+
+
+def colours(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A colour for each result: its method's, lighter for a second subject of the method."""
+    return figures.run_colours([figures.method_of(result["subject"]["dict_class"]) for result in results])
+
+
+def comparison_path(subjects: Sequence[Subject], options: ExperimentOptions, experiment: str) -> Path:
+    """`<runs>/comparisons/<experiment>/<data set>_<subjects>`, or in `--output_dir`; without a suffix."""
+    names = "_".join(slug(subject.name) for subject in subjects)
+    if len(names) > 120:
+        names = names[:100] + "-" + hashlib.sha256(names.encode()).hexdigest()[:8]
+    folder = options.output_dir or Path(options.checkpoints_path) / "comparisons" / experiment
+    seed = f"_seed{options.seed}" if options.seed else ""
+    return Path(folder) / f"{dataset_name(options)}_{names}{seed}"
+
+
+def named_for(given: Joined, options: Options) -> Options:
+    """The options with a data set's name that stands for the given files, so that results do not collide."""
+    digest = hashlib.sha256(given.text.encode()).hexdigest()[:6]
+    name = f"{slug(given.passages[0].title)}-{digest}"
+    return dataclasses.replace(options, dataset=name, data_path=None, text_field=None, label_field=None)
+
+
+def told_apart(path: Path, word: str, question: Mapping[str, Any]) -> Path:
+    """The path with what no other options (of `asked`) have in their names."""
+    written = json.dumps(question["options"], sort_keys=True)
+    return path.with_name(f"{path.name}_{word}-{hashlib.sha256(written.encode()).hexdigest()[:6]}")

@@ -1,0 +1,264 @@
+"""Texts with a class each: the demo's extracts, FineFineWeb, Wikipedia, MMLU, and local files.
+
+    from temporal_saes.labelled.data import load_labelled
+    texts = load_labelled("demo", max_texts=4000, seed=0)
+
+Every data set is read from the hub (streamed) or from a local copy in the same format (`data_path`).
+The sample is the same on every machine and in whatever order the records come; a larger one begins
+with the smaller one.
+"""
+
+import dataclasses
+import hashlib
+import heapq
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain, islice
+from pathlib import Path
+from typing import NamedTuple
+
+from dictionary_learning.command.progress import say
+from dictionary_learning.errors import UserError
+from dictionary_learning.texts.data_sets import LABELLED, DataSet
+from dictionary_learning.texts.documents import document_id
+from dictionary_learning.texts.records import Record, hub_records, is_local, is_unicode, read_records
+
+DEMO_TOPICS = "demo"  # for --categories: the topics of the demo's extracts
+CATEGORIES = Path(__file__).with_name("wikipedia_categories.yaml")
+
+
+class LabelledText(NamedTuple):
+    """One text and its class."""
+
+    text: str
+    label: str
+    title: str  # empty where the data set has none
+    source: str  # where the text is from: its address, or the data set's name
+    id: int  # of the text alone, see `dictionary_learning.texts.documents.document_id`
+
+
+def _text(record: Record, fields: Mapping[str, str]) -> object:
+    """What is in the text's field; a question with its answers, one a line, as questions are often short."""
+    question = record.get(fields["text"])
+    choices = record.get(fields["choices"]) if "choices" in fields else None
+    if not isinstance(question, str) or not isinstance(choices, list):
+        return question
+    lines = [f"{letter}. {choice}" for letter, choice in zip("ABCDEFGHIJ", choices, strict=False)]
+    return "\n".join([question, *lines])
+
+
+def load_labelled(
+    dataset: str,
+    *,
+    data_path: str | Path | None = None,
+    text_field: str | None = None,
+    label_field: str | None = None,
+    categories: str | Path | None = None,
+    split: str | None = None,
+    max_texts: int | None = None,
+    max_records: int | None = None,
+    seed: int = 0,
+    log: Callable[[str], None] = say,
+) -> list[LabelledText]:
+    """A balanced random sample of texts with their classes.
+
+    Args:
+        dataset: one of `data_sets.LABELLED`, a local file, or with both fields any data set on the hub.
+        data_path: a local copy of the data set, a file or a folder, instead of the hub.
+        text_field, label_field: fields of a record, instead of the data set's own.
+        categories: for wikipedia, the classes of articles by title: a JSON object `{title: class}`, or
+            records with the fields `title` and `category`; "demo" for the topics of the demo's extracts;
+            `built_in_categories` if not given.
+        split: of a hub data set, instead of its own.
+        max_texts: about so many in all, the same number for every class; a class that has fewer gives
+            all. None takes every text.
+        max_records: read so many records at most.
+        seed: which texts are drawn.
+        log: gets a line when records had to be skipped.
+
+    Returns:
+        Distinct texts; the classes take turns, so that the first n are balanced for any n.
+
+    Raises:
+        UserError: the data set or a field of it is not there, no record can be used, or all have the
+            same class.
+    """
+    if max_texts is not None and max_texts < 2:
+        raise UserError(f"--max_texts {max_texts} is too few to compare classes: ask for at least 2.")
+    entry, name = _find(dataset, data_path, text_field, label_field)
+    text_field, label_field = entry.fields["text"], entry.fields.get("class")
+    titles = _read_categories(categories) if label_field is None else None
+    records = _open(entry, dataset, data_path, split)
+    records = islice(records, max_records or entry.max_records)
+    head = list(islice(records, 1))
+    for field, flag in ((text_field, "--text_field"), (label_field, "--label_field")):
+        if head and field is not None and field not in head[0]:
+            raise UserError(
+                f"{name} has no field {field!r}: choose one of its fields with {flag} "
+                f"({', '.join(map(str, head[0]))})."
+            )
+    sample = _Sample(max_texts, seed)
+    n_read = n_used = 0
+    for record in chain(head, records):
+        n_read += 1
+        label = record.get(label_field) if label_field is not None else None
+        if titles is not None:
+            label = titles.get(str(record.get("title")))
+        text = _text(record, entry.fields)
+        if not _is_text(text) or label is None or not str(label).strip():
+            continue
+        n_used += 1
+        title, source = record.get("title") or "", record.get("source") or record.get("url") or name
+        sample.add(LabelledText(str(text), str(label), str(title), str(source), document_id(str(text))))
+    _check(name, n_read, n_used, sample, text_field, label_field)
+    if n_used < n_read and titles is None:
+        log(f"{name}: {n_read - n_used:,} of {n_read:,} records have no text or no class and were left out.")
+    return sample.texts()
+
+
+def _find(
+    dataset: str, data_path: str | Path | None, text_field: str | None, label_field: str | None
+) -> tuple[DataSet, str]:
+    """The data set of that name, or one described by the two fields; and what to call it."""
+    name = f"{dataset} ({data_path})" if data_path is not None else dataset
+    local = is_local(dataset) or Path(dataset).is_dir()
+    if dataset not in LABELLED and not local and not (text_field and label_field):
+        raise UserError(
+            f"there is no labelled data set {dataset!r}: choose {', '.join(LABELLED)}, a local file, or a "
+            f"data set on the hub with its --text_field and --label_field."
+        )
+    entry = LABELLED.get(dataset) or DataSet(
+        hub_id=dataset, fields={"text": "text", "class": "label"}, size="", licence=""
+    )
+    asked = {"text": text_field, "class": label_field}
+    fields = {**entry.fields, **{what: given for what, given in asked.items() if given}}
+    return dataclasses.replace(entry, fields=fields), name
+
+
+def _open(entry: DataSet, dataset: str, data_path: str | Path | None, split: str | None) -> Iterator[Record]:
+    split = split or entry.split or "train"
+    if data_path is None and dataset in LABELLED:
+        if entry.corpora:
+            from dictionary_learning.texts.demo_assets import corpus_path
+
+            return chain.from_iterable(read_records(corpus_path(corpus)) for corpus in entry.corpora)
+        assert entry.hub_id is not None
+        records = hub_records(entry.hub_id, subset=entry.subset, split=split)
+        return _with_progress(records, entry.hub_id)
+    path = Path(data_path if data_path is not None else dataset)
+    if data_path is not None and not path.exists():
+        raise UserError(f"there is no file or folder {data_path}: check --data_path.")
+    if path.is_file() or (data_path is None and is_local(dataset)):
+        return read_records(path)
+    subset = entry.subset
+    if subset is not None and (path / subset).is_dir():  # in a copy of the whole repository
+        path, subset = path / subset, None
+    if path.is_dir():
+        files = [file for file in sorted(path.iterdir()) if is_local(str(file)) and file.is_file()]
+        files = [file for file in files if file.suffix not in (".txt", ".md")]
+        if files:
+            of_split = [file for file in files if file.name.startswith(split)]
+            return chain.from_iterable(read_records(file) for file in of_split or files)
+    return _with_progress(hub_records(str(path), subset=subset, split=split), str(path))
+
+
+def _with_progress(records: Iterable[Record], name: str) -> Iterator[Record]:
+    from tqdm import tqdm
+
+    yield from tqdm(records, desc=f"reading {name}", unit=" records", dynamic_ncols=True, disable=None)
+
+
+def _is_text(text: object) -> bool:
+    return isinstance(text, str) and bool(text.strip()) and is_unicode(text)
+
+
+def _read_categories(asked: str | Path | None) -> Mapping[str, str]:
+    """The class of each article by its title."""
+    if asked is None:
+        return built_in_categories()
+    if str(asked) == DEMO_TOPICS:
+        return {text.title: text.label for text in load_labelled("demo", log=lambda line: None)}
+    path = Path(asked)
+    records = list(read_records(path))
+    if all("title" in record and "category" in record for record in records):
+        return {str(record["title"]): str(record["category"]) for record in records}
+    if len(records) == 1 and all(isinstance(value, str) for value in records[0].values()):
+        return records[0]
+    raise UserError(
+        f"{path} is no file of categories: give a JSON object of article titles and classes, or records with "
+        f"the fields title and category."
+    )
+
+
+def built_in_categories() -> dict[str, str]:
+    """The class of some Wikipedia articles by title: the demo's articles and those of `CATEGORIES`."""
+    import yaml
+
+    from dictionary_learning.texts.demo_assets import article_domains
+
+    classes = yaml.safe_load(CATEGORIES.read_text(encoding="utf-8"))
+    return article_domains() | {title: name for name, titles in classes.items() for title in titles}
+
+
+def _check(
+    name: str, n_read: int, n_used: int, sample: "_Sample", text_field: str, label_field: str | None
+) -> None:
+    if n_used == 0:
+        wanted = (
+            "with a title in the list of categories (--categories)"
+            if label_field is None
+            else f"and a class in {label_field!r}"
+        )
+        raise UserError(
+            f"none of the {n_read:,} records of {name} has a text in {text_field!r} {wanted}: check the "
+            f"fields and the file."
+        )
+    if len(sample.labels) < 2:
+        field, flag = (label_field, "--label_field") if label_field else ("category", "--categories")
+        raise UserError(
+            f"all texts of {name} have the one class {sample.labels[0]!r} in {field!r}: classes can only be "
+            f"told apart where there are two; choose another {flag} or more data."
+        )
+
+
+class _Sample:
+    """For every class the texts with the lowest hashes: random, but the same in any order of reading.
+
+    The share of a class shrinks as classes appear, so memory is bounded, and a text that is let go
+    would not have been in the final sample.
+    """
+
+    def __init__(self, max_texts: int | None, seed: int) -> None:
+        self._max_texts = max_texts
+        self._seed = seed
+        self._seen: set[int] = set()
+        # per class a heap of (-hash, text): the highest hash is on top
+        self._kept: dict[str, list[tuple[int, LabelledText]]] = defaultdict(list)
+
+    @property
+    def labels(self) -> list[str]:
+        return sorted(self._kept)
+
+    def add(self, text: LabelledText) -> None:
+        if text.id in self._seen:
+            return
+        self._seen.add(text.id)
+        heapq.heappush(self._kept[text.label], (-self._priority(text), text))
+        share = self._share()
+        while share is not None and len(self._kept[text.label]) > share:
+            heapq.heappop(self._kept[text.label])
+
+    def texts(self) -> list[LabelledText]:
+        share = self._share()
+        ranked = []
+        for kept in self._kept.values():
+            in_order = sorted(kept, reverse=True)
+            ranked += [(rank, -negative, text) for rank, (negative, text) in enumerate(in_order[:share])]
+        return [text for _, _, text in sorted(ranked)]
+
+    def _share(self) -> int | None:
+        return None if self._max_texts is None else max(1, self._max_texts // len(self._kept))
+
+    def _priority(self, text: LabelledText) -> int:
+        digest = hashlib.blake2b(f"{self._seed} {text.id}".encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big")

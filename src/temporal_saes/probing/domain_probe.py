@@ -1,0 +1,72 @@
+"""Which class a text is of, by the language model's own activations: a verdict on steered texts.
+
+    probe = train_domain_probe(pooled_ND, labels, seed=0)
+    probe.accuracy            # on texts that it was not trained on
+    probe(pooled_MD)          # probability of each class, [M, C]
+
+A text is the mean of its activations, so no dictionary has a say, and dictionaries can be compared.
+
+Shapes: N labelled texts, M texts to judge, D model width, C classes.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dictionary_learning.errors import UserError
+from temporal_saes.probing.probes import choose_strength, learn, regression, split
+
+HELD_OUT_SHARE = 0.2
+MIN_TEXTS = 5  # of a class: some to learn from, one to choose the penalty, one to test
+
+
+class DomainProbe(NamedTuple):
+    """A trained probe."""
+
+    classes: list[str]
+    accuracy: float
+    """On held-out texts."""
+    n_train: int
+    n_test: int
+    mean_D: np.ndarray
+    std_D: np.ndarray
+    model: Any
+
+    def __call__(self, pooled_MD: np.ndarray) -> np.ndarray:
+        """The probability of each class, [M, C]."""
+        if not len(pooled_MD):
+            return np.zeros((0, len(self.classes)))
+        return self.model.predict_proba((pooled_MD - self.mean_D) / self.std_D)
+
+
+def train_domain_probe(pooled_ND: np.ndarray, labels: list[str], seed: int = 0) -> DomainProbe:
+    """A logistic regression on four fifths of the texts, tested on the rest.
+
+    The strength of its penalty is chosen on a part of the training texts.
+
+    Raises:
+        UserError: a class has too few texts.
+    """
+    classes, y, counts = np.unique(np.array(labels), return_inverse=True, return_counts=True)
+    if counts.min() < MIN_TEXTS:
+        raise UserError(
+            f"the class {str(classes[counts.argmin()])!r} has {counts.min()} texts, too few to learn it: "
+            f"give more data, or a --max_texts of at least {MIN_TEXTS * len(classes)}."
+        )
+    n_test = max(1, round(HELD_OUT_SHARE * len(y)))
+    train, test = split(y, len(y) - n_test, n_test, seed)
+    mean_D, std_D = pooled_ND[train].mean(0), pooled_ND[train].std(0)
+    std_D = np.where(std_D > 1e-6, std_D, 1)
+    x_ND = (pooled_ND - mean_D) / std_D
+    model = regression(choose_strength(x_ND[train], y[train]))
+    learn(model, x_ND[train], y[train])
+    accuracy = float(np.mean(model.predict(x_ND[test]) == y[test]))
+    return DomainProbe(
+        [classes[label] for label in model.classes_.tolist()],
+        accuracy,
+        len(train),
+        len(test),
+        mean_D,
+        std_D,
+        model,
+    )

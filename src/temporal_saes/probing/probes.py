@@ -1,0 +1,288 @@
+"""Linear probes on a few chosen features: select latents by class means, fit, repeat, state the luck.
+
+For every class the k latents are taken whose mean in the class exceeds the mean of the rest most
+(T-SAE, arXiv 2511.05541, probing), from the training part alone. One multinomial logistic
+regression is then fitted on the union over the classes. `k="all"` takes every feature. The strength
+of its L2 penalty is chosen on a fifth of the training part: with one for all, a probe on thousands
+of latents overfits and one on a few is held back.
+
+Shapes: N examples, F features, C classes present in the training part.
+"""
+
+import math
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from scipy import sparse
+
+from dictionary_learning.errors import UserError
+from temporal_saes.experiment.intervals import Interval, around
+
+MIN_EXAMPLES = 10  # of a class; a rarer one cannot be both learnt and tested
+# C of scikit-learn, the inverse strength of the L2 penalty on standardised features: strong to weak
+STRENGTHS = (0.001, 0.01, 0.1, 1.0)
+MAX_ITERATIONS = 1000
+VALIDATION_SHARE = 0.2  # of the training part, on which one of them is chosen
+INTERVAL = (
+    "t-interval, 95 %, over repeated random splits of the same examples, its variance enlarged by "
+    "n_test / n_train because the training parts overlap (Nadeau and Bengio, 2003)"
+)
+
+Rows: TypeAlias = Any  # [N, F], a scipy.sparse.csr_array (untyped) or a numpy array
+
+
+class Split(NamedTuple):
+    """Indices of the examples in the training and in the test part."""
+
+    train: np.ndarray
+    test: np.ndarray
+
+
+class Fit(NamedTuple):
+    """One probe, fitted and tested."""
+
+    accuracy: float
+    n_features: int  # that the probe was given and that are not silent in the training part
+    strength: float | None  # the one of `STRENGTHS` that was chosen; None without a feature
+    converged: bool
+
+
+class Accuracy(NamedTuple):
+    """Test accuracy for one k, over all repeats."""
+
+    k: int | str
+    interval: Interval
+    values: list[float]
+    n_features: list[int]
+    strengths: list[float | None]
+    n_converged: int
+
+
+class Result(NamedTuple):
+    """Probes for every k on the same splits, and what blind guessing reaches."""
+
+    accuracies: list[Accuracy]
+    classes: dict[str, int]  # examples of each
+    left_out: dict[str, int]  # classes too rare to be used, with their examples
+    n_train: int
+    n_test: int
+    chance: float  # 1 / number of classes
+    majority: float  # mean share, in the test parts, of the most frequent class of the training part
+
+
+def probe(
+    x: Rows,
+    labels: Sequence[str],
+    *,
+    ks: Sequence[int | str],
+    n_train: int,
+    n_test: int,
+    repeats: int,
+    seed: int,
+    by_magnitude: bool = False,
+    after_fit: Callable[[], object] = lambda: None,
+) -> Result:
+    """Probes for every k, each on `repeats` random splits that are the same for every k and every x.
+
+    Args:
+        x: [N, F] features.
+        labels: one class an example; those with fewer than `MIN_EXAMPLES` examples are left out.
+        ks: latents a class, or "all".
+        n_train, n_test: examples wanted; where there are fewer, both shrink in proportion.
+        by_magnitude: select by the size of the difference, for features without a direction that
+            means "more of it": dense activations.
+        after_fit: called after each of the `len(ks) * repeats` fits.
+
+    Raises:
+        UserError: fewer than two classes remain, or so few examples that nothing can be learnt.
+    """
+    counts = Counter(labels)
+    left_out = {label: n for label, n in sorted(counts.items()) if n < MIN_EXAMPLES}
+    kept = np.flatnonzero([label not in left_out for label in labels])
+    x, y = x[kept], np.asarray(labels, dtype=object)[kept].astype(str)
+    classes = {label: n for label, n in sorted(counts.items()) if n >= MIN_EXAMPLES}
+    n_train, n_test = part_sizes(len(y), len(classes), n_train, n_test)
+    fits: dict[int | str, list[Fit]] = {k: [] for k in ks}
+    majorities = []
+    for repeat in range(repeats):
+        train, test = split(y, n_train, n_test, seed=[seed, repeat])
+        most_frequent = Counter(y[train]).most_common(1)[0][0]
+        majorities.append(float(np.mean(y[test] == most_frequent)))
+        ranked = rank_features(x[train], y[train], by_magnitude=by_magnitude)
+        for k in ks:
+            columns = ranked.union(k)
+            fits[k].append(fit(x[train][:, columns], y[train], x[test][:, columns], y[test]))
+            after_fit()
+    return Result(
+        accuracies=[
+            Accuracy(
+                k=k,
+                interval=interval([one.accuracy for one in fits[k]], n_train, n_test),
+                values=[one.accuracy for one in fits[k]],
+                n_features=[one.n_features for one in fits[k]],
+                strengths=[one.strength for one in fits[k]],
+                n_converged=sum(one.converged for one in fits[k]),
+            )
+            for k in ks
+        ],
+        classes=classes,
+        left_out=left_out,
+        n_train=n_train,
+        n_test=n_test,
+        chance=1 / len(classes),
+        majority=float(np.mean(majorities)),
+    )
+
+
+def part_sizes(n: int, n_classes: int, n_train: int, n_test: int) -> tuple[int, int]:
+    """Sizes of both parts when n examples are there: as wanted, or shrunk in proportion.
+
+    Raises:
+        UserError: fewer than two classes, two training examples a class, or one test example a class.
+    """
+    if n_classes < 2:
+        raise UserError(
+            f"fewer than two classes have {MIN_EXAMPLES} examples, so nothing is to be told apart: take more "
+            f"texts (--max_texts, --n_train, --n_test) or another data set."
+        )
+    if n < n_train + n_test:
+        n_test = max(1, round(n * n_test / (n_train + n_test)))
+        n_train = n - n_test
+    if n_train < 2 * n_classes or n_test < n_classes:
+        raise UserError(
+            f"{n_train} training and {n_test} test examples are too few for {n_classes} classes: give at "
+            f"least {2 * n_classes} and {n_classes} (--n_train, --n_test, --max_texts)."
+        )
+    return n_train, n_test
+
+
+def split(y: np.ndarray, n_train: int, n_test: int, seed: int | Sequence[int]) -> Split:
+    """Disjoint random parts in which every class has its share, up to rounding.
+
+    The examples of each class are put in random order at even distances along one line, from a
+    random start; the first n_test on the line are the test part, the next n_train the training part.
+    """
+    assert n_train + n_test <= len(y)
+    generator = np.random.default_rng(seed)
+    place = np.empty(len(y))
+    for label in np.unique(y):
+        members = generator.permutation(np.flatnonzero(y == label))
+        place[members] = (np.arange(len(members)) + generator.random()) / len(members)
+    order = np.argsort(place, kind="stable")
+    return Split(train=np.sort(order[n_test : n_test + n_train]), test=np.sort(order[:n_test]))
+
+
+class Ranking(NamedTuple):
+    """The features of each class, the most typical first."""
+
+    difference_CF: np.ndarray
+    """Mean in the class minus mean of the rest; its size where features are chosen by magnitude."""
+
+    def union(self, k: int | str) -> np.ndarray:
+        """The features that are among the k most typical of any class, in index order.
+
+        A feature that is no more active in the class than elsewhere is not typical of it. "all" is
+        every feature.
+        """
+        n_features = self.difference_CF.shape[1]
+        if k == "all":
+            return np.arange(n_features)
+        size = min(int(k), n_features)
+        if size == 0:
+            return np.arange(0)
+        best_CK = np.argpartition(-self.difference_CF, size - 1, axis=1)[:, :size]
+        typical_CK = np.take_along_axis(self.difference_CF, best_CK, axis=1) > 0
+        return np.unique(best_CK[typical_CK])
+
+
+def rank_features(x: Rows, y: np.ndarray, *, by_magnitude: bool = False) -> Ranking:
+    """How typical every feature is of every class that is in y: a class that is not there shifts nothing."""
+    classes, index = np.unique(y, return_inverse=True)
+    n = len(y)
+    member_CN = sparse.csr_array((np.ones(n), (index, np.arange(n))), shape=(len(classes), n))
+    sum_CF = member_CN @ x
+    sum_CF = sum_CF.toarray() if sparse.issparse(sum_CF) else sum_CF
+    n_C1 = np.bincount(index)[:, None]
+    difference_CF = sum_CF / n_C1 - (sum_CF.sum(axis=0) - sum_CF) / np.maximum(n - n_C1, 1)
+    return Ranking(np.abs(difference_CF) if by_magnitude else difference_CF)
+
+
+def fit(x_train: Rows, y_train: np.ndarray, x_test: Rows, y_test: np.ndarray) -> Fit:
+    """Accuracy of a multinomial logistic regression with an L2 penalty on standardised features.
+
+    Sparse features are scaled to unit variance and not centred, so that they stay sparse: the
+    intercept takes the mean up. Features that never vary in the training part are left out; with
+    none left the probe says the most frequent class.
+    """
+    mean_F, std_F = _mean_and_std(x_train)
+    varies = np.flatnonzero(std_F > 1e-6 * np.abs(mean_F))
+    if varies.size == 0:
+        most_frequent = Counter(y_train).most_common(1)[0][0]
+        return Fit(float(np.mean(y_test == most_frequent)), 0, None, True)
+    x_train, x_test = (_scale(x[:, varies], mean_F[varies], std_F[varies]) for x in (x_train, x_test))
+    classes, y = np.unique(y_train, return_inverse=True)
+    strength = choose_strength(x_train, y)
+    model = regression(strength)
+    converged = learn(model, x_train, y)
+    accuracy = float(np.mean(classes[model.predict(x_test)] == y_test))
+    return Fit(accuracy, len(varies), strength, converged)
+
+
+def choose_strength(x: Rows, y: np.ndarray) -> float:
+    """The strength with the best accuracy on a held-out part; the stronger penalty wins a tie."""
+    n_held_out = round(VALIDATION_SHARE * len(y))
+    train, held_out = split(y, len(y) - n_held_out, n_held_out, seed=0)
+    x_train, x_held_out = x[train], x[held_out]
+    model = regression(STRENGTHS[0])
+    accuracies = []
+    for strength in STRENGTHS:
+        # each starts where the one before ended
+        learn(model.set_params(C=strength), x_train, y[train])
+        accuracies.append(float(np.mean(model.predict(x_held_out) == y[held_out])))
+    return STRENGTHS[int(np.argmax(accuracies))]
+
+
+def regression(strength: float) -> Any:
+    """A logistic regression with an L2 penalty, one of `STRENGTHS`."""
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=strength, max_iter=MAX_ITERATIONS, warm_start=True)
+
+
+def learn(model: Any, x: Rows, y: np.ndarray) -> bool:
+    """Fit, and say whether the optimiser converged; the result counts those, so it need not warn."""
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        model.fit(x, y)
+    return not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
+
+
+def _mean_and_std(x: Rows) -> tuple[np.ndarray, np.ndarray]:
+    if sparse.issparse(x):
+        mean_F = np.asarray(x.mean(axis=0), dtype=np.float64)
+        square_F = np.asarray(x.multiply(x).mean(axis=0), dtype=np.float64)
+        return mean_F, np.sqrt(np.maximum(square_F - mean_F**2, 0))
+    return x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)
+
+
+def _scale(x: Rows, mean_F: np.ndarray, std_F: np.ndarray) -> Rows:
+    if sparse.issparse(x):
+        return sparse.csr_array((x @ sparse.diags_array(1 / std_F)).astype(np.float64))
+    return ((x - mean_F) / std_F).astype(np.float64)
+
+
+def interval(values: Sequence[float], n_train: int, n_test: int) -> Interval:
+    """Mean and 95 % interval over repeated random splits, see `INTERVAL`.
+
+    With r values of variance s²: mean ± t(.975, r - 1) sqrt((1/r + n_test/n_train) s²).
+    """
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return Interval(mean, None, None)
+    variance = (1 / len(values) + n_test / n_train) * float(np.var(values, ddof=1))
+    return around(mean, math.sqrt(variance), len(values))
