@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import corpus_records, make_tokenizer
-from test_language_model import FAMILIES, tiny_model
+from model_families import FAMILIES, tiny_model
 
 from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.language_model import LanguageModel

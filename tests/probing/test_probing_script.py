@@ -17,7 +17,7 @@ from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchT
 from temporal_saes.features import Tokens
 from temporal_saes.labelled.data import LabelledText
 
-SCRIPT = Path(__file__).parents[1] / "src" / "experiments" / "probing.py"
+SCRIPT = Path(__file__).parents[2] / "src" / "experiments" / "probing.py"
 LAYER = 2
 
 

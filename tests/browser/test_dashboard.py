@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import MISSING, Browser, find_chromium
+from chromium import MISSING, Browser, find_chromium
 from toy_runs import load_script, make_run
 
 from dictionary_learning.activations.cache import ActivationCache

@@ -17,7 +17,7 @@ from dictionary_learning.exchange import download, released_folder
 from dictionary_learning.exchange.loading import weights_path
 from dictionary_learning.utils import load_dictionary
 
-ORACLE = Path(__file__).parent / "oracles" / "attention_topk_tied"
+ORACLE = Path(__file__).parents[1] / "oracles" / "attention_topk_tied"
 SCALE = 0.0067  # of the oracle's conf.yaml
 
 

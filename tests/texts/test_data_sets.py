@@ -26,7 +26,7 @@ from dictionary_learning.texts.documents import DocumentStream
 from temporal_saes.alignment.pairs import load_pairs
 from temporal_saes.labelled.data import built_in_categories, load_labelled
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def lines(records: list[dict]) -> bytes:

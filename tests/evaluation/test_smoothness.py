@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from dictionary_learning.smoothness import METRICS, SmoothnessMean, smoothness
 
-ORACLE = Path(__file__).parent / "oracles" / "metrics_tsae_128"
+ORACLE = Path(__file__).parents[1] / "oracles" / "metrics_tsae_128"
 
 
 def sparse_text(T=64, F=300, D=8, k=6, pool=40, seed=0):

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from dictionary_learning.trainers import TemporalMatryoshkaBatchTopKTrainer
 
-ORACLES = Path(__file__).parent / "oracles"
+ORACLES = Path(__file__).parents[1] / "oracles"
 
 
 @pytest.fixture(params=["tsae_contrastive", "tsae_l1_similarity"])

@@ -1,17 +1,11 @@
 """Wikitext to prose, on wikitext written by hand."""
 
-import bz2
 from pathlib import Path
 
 import pytest
+from wiki_dump import PROSE, write_dump
 
 from dictionary_learning.texts.wikitext import paragraphs, read_pages
-
-# 27 words and 146 characters: long enough to count as prose
-PROSE = (
-    "The aardvark is a mammal that lives south of the great desert, where it digs for ants at night and"
-    " sleeps through the whole of the day."
-)
 
 
 def test_markup_goes_and_words_stay() -> None:
@@ -84,17 +78,6 @@ def test_the_brackets_around_a_dropped_template_go_with_it() -> None:
     assert paragraphs(PROSE.replace("aardvark", "aardvark ({{IPA|x}}, a pig)")) == [
         PROSE.replace("aardvark", "aardvark (a pig)")
     ]
-
-
-def write_dump(path: Path, pages: list[tuple[str, str, str]]) -> Path:
-    """A MediaWiki dump of (title, namespace, wikitext)."""
-    xml = "".join(
-        f"<page><title>{title}</title><ns>{ns}</ns><revision><text>{text}</text></revision></page>"
-        for title, ns, text in pages
-    )
-    namespace = "http://www.mediawiki.org/xml/export-0.10/"
-    path.write_bytes(bz2.compress(f'<mediawiki xmlns="{namespace}">{xml}</mediawiki>'.encode()))
-    return path
 
 
 def test_a_dump_gives_its_articles_without_redirects_and_talk(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from email.utils import format_datetime
 from types import SimpleNamespace
 
 import pytest
-from test_judge import TEMPLATE, client, number, serving
+from chat_server import TEMPLATE, client, number, serving
 
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel

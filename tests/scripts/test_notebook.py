@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "temporal_sae_quickstart.ipynb"
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "temporal_sae_quickstart.ipynb"
 CELLS = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
 
 

@@ -11,7 +11,7 @@ import pytest
 from dictionary_learning.errors import UserError
 from temporal_saes.latents.explanations import find_explanations, read_explanations, save_explanations
 
-SCRIPT = Path(__file__).parents[1] / "src" / "process_sae_bench_autointerp.py"
+SCRIPT = Path(__file__).parents[2] / "src" / "process_sae_bench_autointerp.py"
 
 
 def load_script():

@@ -16,8 +16,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from chat_server import serving
 from run_folders import save_run
-from test_judge import serving
 
 from dictionary_learning.command import cli
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
@@ -29,7 +29,7 @@ from temporal_saes.steering.pushes import ShareRow, Steering, make_push, push_ro
 from temporal_saes.steering.study import read_prompts, topic
 from temporal_saes.steering.text_scores import Continuation
 
-SCRIPT = Path(__file__).parents[1] / "src" / "experiments" / "steering.py"
+SCRIPT = Path(__file__).parents[2] / "src" / "experiments" / "steering.py"
 LAYER, DEAD = 2, 7
 
 

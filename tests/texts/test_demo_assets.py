@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import Demo
-from test_wikitext import PROSE, write_dump
+from wiki_dump import PROSE, write_dump
 
 from dictionary_learning.errors import UserError
 from dictionary_learning.texts import demo_assets

@@ -17,7 +17,7 @@ from dictionary_learning.runs.options import TrainOptions
 from temporal_saes.experiment.options import ExperimentOptions, Subject, slug
 from temporal_saes.experiment.results import comparison_path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 import check_arguments  # noqa: E402
 from check_arguments import Step, check, options_of, read_plan, shown  # noqa: E402

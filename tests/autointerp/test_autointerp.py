@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_judge import TEMPLATE, serving
+from chat_server import TEMPLATE, serving
 from toy_runs import EXPERIMENTS, load_script, make_run
 
 from dictionary_learning.errors import UserError

@@ -182,7 +182,7 @@ def test_nothing_is_sent_of_what_does_not_load(hub: FakeHub, run: Path) -> None:
 
 def test_every_example_of_the_docs_runs(hub: FakeHub, tmp_path: Path) -> None:
     make_run(Path("runs/demo/tsae"), tmp_path / "private_lm")
-    text = (Path(__file__).parents[1] / "docs" / "exchange.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "exchange.md").read_text(encoding="utf-8")
     ran = []
     for language, code in re.findall(r"```(\w+)\n(.*?)```", text, flags=re.DOTALL):
         if language == "python" and "sae_lens" not in code:  # that one: test_exchange.py

@@ -15,7 +15,7 @@ from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.dictionaries.temporal_sizes import NOVEL_KINDS
 from dictionary_learning.errors import UserError
 
-ORACLE = Path(__file__).parent / "oracles" / "attention_topk_tied"
+ORACLE = Path(__file__).parents[1] / "oracles" / "attention_topk_tied"
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ from dictionary_learning.utils import load_dictionary
 pytestmark = pytest.mark.exchange
 D, F, K = 32, 256, 8
 NARROW = 64  # latents of a TemporalSAE
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LIBRARY = Path(os.environ.get("EXCHANGE_LIBRARY", ROOT / ".venv-exchange" / "library"))
 SAEBENCH = Path(os.environ.get("EXCHANGE_SAEBENCH", ROOT / ".venv-saebench" / "bin" / "python"))
 
