@@ -6,7 +6,7 @@
 #
 # Safe to run at any time: it returns at once when nothing changed since the last time, and repairs a .venv that
 # an interruption left half-made or that was moved here from another place. PIP_FIND_LINKS, PIP_INDEX_URL and
-# the like are honoured. On a machine with a GPU, `poetry install --extras dev` makes the same environment.
+# the like are honoured. On a machine with a GPU, `poetry install --extras "demo syntax wandb dev"` makes the same environment.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$(pwd -P)
@@ -84,7 +84,7 @@ install_with_uv() {
   [ -z "$index" ] || options+=(--default-index "$index")
   # pip compiles what it installs, uv does not: each start would compile torch and transformers anew, 20 s of work
   # where Python may not write beside them (PYTHONDONTWRITEBYTECODE, which many containers set)
-  options+=(--compile-bytecode --python "$python" -c .venv/constraints.txt -e '.[dev]')
+  options+=(--compile-bytecode --python "$python" -c .venv/constraints.txt -e '.[demo,syntax,wandb,dev]')
   SSL_CERT_FILE=${SSL_CERT_FILE:-$(pip_setting cert)}
   [ -z "$SSL_CERT_FILE" ] && unset SSL_CERT_FILE || export SSL_CERT_FILE
   # uv knows PyTorch's own index, which has CPU builds; wheels that pip is told to take come first
@@ -109,7 +109,7 @@ say "installing the packages that poetry.lock pins (half a minute to some minute
 "$python" -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1' || say "uv cannot be had"
 if ! { [ -x .venv/bin/uv ] && install_with_uv; }; then
   say "installing with pip, which takes longer"
-  "$python" -m pip install --disable-pip-version-check -c .venv/constraints.txt -e '.[dev]' ||
+  "$python" -m pip install --disable-pip-version-check -c .venv/constraints.txt -e '.[demo,syntax,wandb,dev]' ||
     fail "the packages could not be installed: see what pip says above; set PIP_INDEX_URL or PIP_FIND_LINKS to" \
       "a place that has them, or check the connection, and run again."
 fi

@@ -53,7 +53,7 @@ begin() {
   done
   [ -z "$copies" ] || [ -d "$copies" ] || fail "there is no folder $copies: check --copies."
   command -v "$python" >/dev/null ||
-    fail "there is no $python: run 'poetry install --extras dev', or set STEPS_PYTHON to the interpreter that has it."
+    fail "there is no $python: run 'poetry install --extras \"demo syntax dev\"', or set STEPS_PYTHON to the interpreter that has it."
   [ -z "$dry_run" ] || { plan=$(mktemp) && trap 'rm -f "$plan"' EXIT; }
   SECONDS=0
 }

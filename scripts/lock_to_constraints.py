@@ -11,19 +11,22 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+EXTRA = "<extra>"
+
 
 def constraints(lock: dict[str, Any]) -> list[str]:
     """One `name==version ; marker` for each package of the lock, in the order of their names.
 
-    Poetry writes `extra == "dev"` before the marker of a development tool. In a constraint that condition is
-    never true, so that the tool would not be pinned: it is left out.
+    Poetry writes `extra == "dev"` into the marker of what an extra brings. In a constraint that condition is
+    never true, so that the package would not be pinned: it is left out.
     """
     lines = []
     for package in lock["package"]:
         marker = package.get("markers", "")
         if isinstance(marker, dict):  # one marker a dependency group
             marker = marker.get("main", "")
-        marker = re.sub(r'^extra == "[^"]+"( and )?', "", marker)
+        marker = re.sub(r'\(?extra == "[^"]+"( or extra == "[^"]+")*\)?', EXTRA, marker)
+        marker = re.sub(f"^{EXTRA}( and )?| and {EXTRA}", "", marker)
         pin = f"{package['name']}=={package['version']}"
         lines.append(f"{pin} ; {marker}" if marker else pin)
     return sorted(lines)

@@ -266,6 +266,7 @@ def test_the_library_loads_what_we_write_and_saves_what_we_load(
     assert torch.equal(back.encode(x), ours.encode(x))
 
 
+@pytest.mark.saebench
 def test_core_and_sparse_probing_of_saebench_run_on_our_dictionaries(tmp_path: Path) -> None:
     if not SAEBENCH.is_file():
         pytest.skip("SAEBench is not there: run bash scripts/test_exchange.sh")

@@ -221,6 +221,7 @@ _ALL = (
         megabytes=93,
         revision=1,
         build=_build_language_model,
+        needs="gguf",
     ),
     Asset(
         name="extracts",
@@ -241,6 +242,7 @@ _ALL = (
         megabytes=28,
         revision=1,
         build=_build_articles,
+        needs="mwparserfromhell",
     ),
     Asset(
         name="addresses",

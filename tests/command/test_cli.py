@@ -1,0 +1,63 @@
+"""How commands end: one sentence and exit code 2 for what the system or a file refuses."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from dictionary_learning.command import cli
+
+
+def ended(capsys: pytest.CaptureFixture[str], main) -> tuple[int, str]:
+    with pytest.raises(SystemExit) as raised:
+        cli.run(main)
+    return raised.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "number",
+    [errno.EACCES, errno.ENAMETOOLONG, errno.EEXIST, errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.EROFS],
+)
+def test_what_the_system_refuses_is_one_sentence_with_the_path_and_the_reason(
+    number: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused() -> None:
+        raise OSError(number, os.strerror(number), "some/where.json")
+
+    code, said = ended(capsys, refused)
+    assert code == 2
+    assert said.splitlines() == [said.strip()]
+    assert said.startswith(f"error: some/where.json cannot be used ({os.strerror(number)})")
+
+
+def test_a_name_too_long_to_read_is_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = ended(capsys, lambda: (tmp_path / ("x" * 5000)).read_text())
+    assert code == 2
+    assert len(said) < 400
+    assert "File name too long" in said
+
+
+def test_a_full_disk_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "a/state.pt")
+
+    code, said = ended(capsys, full)
+    assert (code, said.startswith("error: the disk is full (a/state.pt)")) == (2, True)
+
+
+def test_an_error_of_ours_is_not_hidden() -> None:
+    with pytest.raises(OSError, match="no file is at fault"):
+        cli.run(lambda: (_ for _ in ()).throw(OSError("no file is at fault")))
+
+
+@pytest.mark.parametrize("content", [b"A=caf\xe9\n", "A=1\n".encode("utf-16"), b"A=a\x00b\n"])
+def test_an_environment_file_that_cannot_be_read_is_named(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_bytes(content)
+    code, said = ended(capsys, lambda: pytest.fail("the command ran"))
+    assert code == 2
+    assert ".env" in said
+    assert len(said.splitlines()) == 1
