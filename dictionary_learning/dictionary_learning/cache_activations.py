@@ -17,10 +17,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dictionary_learning.activations.cache import INDEX, LOCK, OPTIONS, ActivationCache, locked
+from dictionary_learning.activations.cache import INDEX, OPTIONS, ActivationCache
 from dictionary_learning.activations.options import DataOptions, from_anywhere
 from dictionary_learning.command import cli
 from dictionary_learning.command.files import check_writable
+from dictionary_learning.command.lock import is_ours_alone, locked
 from dictionary_learning.command.options import Parser, add_options, build, option, preset_names, read_preset
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
@@ -110,7 +111,7 @@ def find_cache(folder: Path) -> ActivationCache | None:
         raise UserError(f"{folder} is a file: choose a folder with --activations.")
     if (folder / INDEX).is_file():
         return ActivationCache.open(folder)
-    if folder.is_dir() and any(path.name != LOCK for path in folder.iterdir()):
+    if folder.is_dir() and not is_ours_alone(folder):
         raise UserError(
             f"{folder} is not empty and holds no activation cache: choose another folder with --activations."
         )

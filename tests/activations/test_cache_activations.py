@@ -17,8 +17,9 @@ from safetensors import safe_open
 from stopping import stop_at
 
 from dictionary_learning import cache_activations
-from dictionary_learning.activations.cache import ActivationCache, locked
+from dictionary_learning.activations.cache import ActivationCache
 from dictionary_learning.command import progress
+from dictionary_learning.command.lock import locked
 from dictionary_learning.command.options import read_preset
 from dictionary_learning.language_model import LanguageModel
 
@@ -156,7 +157,7 @@ def test_a_damaged_shard_is_written_again_and_the_others_are_kept(
 def test_two_processes_do_not_write_one_cache(cache_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shards(cache_copy)[0].unlink()
     with locked(cache_copy):
-        assert "another process is writing" in refused(
+        assert f"process {os.getpid()} on " in refused(
             capsys, lambda: write("--activations", str(cache_copy))
         )
     write("--activations", str(cache_copy))

@@ -16,8 +16,7 @@ system could not take back.
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -33,7 +32,6 @@ from dictionary_learning.command.memory import parse_bytes
 from dictionary_learning.errors import UserError
 
 INDEX = "index.json"
-LOCK = ".lock"
 FORMAT = "activation cache"
 VERSION = 1
 WRITE = "python -m dictionary_learning.cache_activations --activations"
@@ -362,28 +360,3 @@ def _agree(name: str, asked: Any, own: Any) -> bool:
     if name in ("model", "dataset"):
         return from_anywhere(asked) == from_anywhere(own)
     return shown(asked) == shown(own)
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """A cache's folder for this process alone; made where it is missing, and removed again if it stays empty.
-
-    Raises:
-        UserError: another process has it.
-    """
-    from filelock import FileLock, Timeout
-
-    new = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / LOCK, timeout=0):
-            try:
-                yield
-            finally:
-                (folder / LOCK).unlink(missing_ok=True)
-    except Timeout:
-        raise UserError(f"another process is writing {folder}: wait for it, or stop it.") from None
-    finally:
-        for path in new:
-            if not any(path.iterdir()):
-                path.rmdir()

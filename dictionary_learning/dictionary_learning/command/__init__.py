@@ -5,7 +5,11 @@ figures of one style, progress that a person can read, and one sentence with exi
 
 cli            how a command starts and ends
 options        options as frozen dataclasses: flags, presets and records made from one description
+program        how the command was started
+rehearsal      a command up to its first slow or lasting step
+extras         packages that only some parts need
 files          saving whole or not at all; whether a folder can be written
+lock           one writer a folder
 progress       what is done, how fast, how long it will take
 interruption   Ctrl-C and SIGTERM between two steps
 devices memory what the machine has

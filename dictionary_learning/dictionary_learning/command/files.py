@@ -2,27 +2,33 @@
 
 import errno
 import os
+import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from dictionary_learning.command.rehearsal import about_to
 from dictionary_learning.errors import UserError
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+LEFTOVER = re.compile(r"\..+\.(\d+-[0-9a-f]{8}\.)?part")  # what a writer that was killed leaves of a file
 
 
 def save_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file so that `path` holds the old content or the new one, never a part.
 
-    `write` fills a temporary file in the same folder, which is flushed to the disk and renamed.
+    `write` fills a temporary file in the same folder, which is flushed to the disk and renamed. Its name is
+    its own (`LEFTOVER`), so that two processes that save the same file do not write into each other's.
 
     Raises:
         UserError: the disk is full; the temporary file is gone and `path` is as before.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.part")
+    about_to(f"write {path}")
+    temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
@@ -32,6 +38,8 @@ def save_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> No
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise error.__context__ from None  # torch's zip writer replaces it
         if not _means_full_disk(error, path.parent):
             raise
         raise UserError(

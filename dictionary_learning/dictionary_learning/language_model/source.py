@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from dictionary_learning.command.rehearsal import about_to
 from dictionary_learning.errors import UserError
 
 REMEDY = "give a hub id, a folder saved by transformers, or --model demo"
@@ -42,6 +43,7 @@ def read_model(
         check_layer(name, layer, n_layers)
     with told_in_a_sentence(name, "its tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    about_to(f"read the weights of {name}")
     with told_in_a_sentence(name, "its weights"):
         # straight to the device, so that the host needs no copy
         loaded: Any = AutoModelForCausalLM.from_pretrained(

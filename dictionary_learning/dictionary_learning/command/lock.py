@@ -1,0 +1,81 @@
+"""One writer a folder: whoever writes a run, a cache, a browser or answers holds the folder's lock meanwhile.
+
+The system releases the lock when its process dies, however it dies.
+"""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dictionary_learning.command.files import LEFTOVER
+from dictionary_learning.errors import UserError
+
+LOCK = ".lock"
+HOLDER = ".lock.json"  # who has it; beside the lock, which a second process opens, too
+
+
+@contextmanager
+def locked(folder: Path, what: str = "writing") -> Iterator[None]:
+    """A folder for this process alone; made where it is missing, and removed again if it stays empty.
+
+    Args:
+        what: what is done to the folder meanwhile, for the sentence that another process gets.
+
+    Raises:
+        UserError: another process has it; says which, and since when.
+    """
+    from filelock import FileLock, Timeout
+
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time(), "what": what}
+            (folder / HOLDER).write_text(json.dumps(holder), encoding="utf-8")
+            try:
+                yield
+            finally:
+                (folder / HOLDER).unlink(missing_ok=True)
+                (folder / LOCK).unlink(missing_ok=True)
+    except Timeout:
+        raise UserError(f"{_holder(folder)} {folder}: wait for it, or stop it.") from None
+    finally:
+        for path in new:
+            if path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
+
+
+def _holder(folder: Path) -> str:
+    """Who has the lock, and what for, as the beginning of a sentence."""
+    try:
+        holder = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
+        seconds = max(0.0, time.time() - holder["since"])
+        age = f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"
+        return f"process {holder['pid']} on {holder['host']}, for {age} now, is {holder['what']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process is writing"
+
+
+def is_ours_alone(folder: Path) -> bool:
+    """Whether a folder holds nothing but what an interrupted start of ours left: locks and parts of files.
+
+    A folder that is missing or empty does, too.
+    """
+    return not folder.exists() or (
+        folder.is_dir()
+        and all(
+            path.name in (LOCK, HOLDER) or (LEFTOVER.fullmatch(path.name) and path.is_file())
+            for path in folder.iterdir()
+        )
+    )
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the parts of files that killed writers left in a folder; call it while the lock is held."""
+    for path in folder.rglob(".*.part"):
+        if LEFTOVER.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
