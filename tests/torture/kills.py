@@ -1,9 +1,9 @@
 """A command killed at its n-th file operation, in a forked copy of this process (which has torch imported).
 
-    end = killed(main, argv, at=7, cwd=tmp_path)     # end.code is -9, or what it ended with before its 7th operation
+    end = killed(main, argv, at=7, cwd=tmp_path)  # end.code is -9, or what it ended with before that
 
-A file operation is what can leave something half done: opening to write, replacing, making or removing a folder,
-unlinking, flushing to the disk.
+A file operation is what can leave something half done: opening to write, replacing, making or removing a
+folder, unlinking, flushing to the disk.
 """
 
 import os

@@ -1,6 +1,6 @@
 """Damaged copies of files: what disks, editors, half copies and other tools do to them.
 
-    for mutant in mutants(path.read_bytes(), seed=0, n=50): path.write_bytes(mutant.content)
+for mutant in mutants(path.read_bytes(), seed=0, n=50): path.write_bytes(mutant.content)
 """
 
 import json
@@ -8,7 +8,10 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-WRONG = [None, True, -1, 0, 1.5, 10**30, -(2**63), "", "x", "∅", [], [1], {}, {"a": None}, float("nan"), float("inf")]
+WRONG = [
+    *(None, True, -1, 0, 1.5, 10**30, -(2**63), float("nan"), float("inf")),
+    *("", "x", "∅", [], [1], {}, {"a": None}),
+]
 
 
 class Mutant(NamedTuple):

@@ -1,0 +1,83 @@
+"""Commands killed at a file operation: the same command, typed again, ends as an unbroken one ends.
+
+A minute's share runs with the other tests; `scripts/torture.sh` kills at every operation (KILLS: how many).
+"""
+
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from kills import End, killed
+
+from dictionary_learning import cache_activations, train_baseline
+from dictionary_learning.dictionaries.weights_file import load_weights
+
+KILLS = int(os.environ.get("KILLS", "4"))
+
+
+def places(operations: int, seed: int) -> list[int]:
+    """Where to kill: everywhere, or a few places drawn anew for each command, the first ones among them."""
+    if operations <= KILLS:
+        return list(range(1, operations + 1))
+    draw = random.Random(seed)
+    return sorted({1, *draw.sample(range(1, operations + 1), KILLS - 1)})
+
+
+def again(main: Callable[[list[str]], object], argv: list[str], cwd: Path) -> End:
+    """The same command once more, to its end."""
+    end = killed(main, argv, None, cwd)
+    assert end.code == 0, f"the same command ended with {end.code}:\n{end.said}"
+    return end
+
+
+@pytest.fixture
+def flags(tiny_lm_folder: Path, tiny_corpus: Path) -> list[str]:
+    words = f"--model {tiny_lm_folder} --dataset {tiny_corpus} --layer 2 --device cpu --context_length 32"
+    return [*words.split(), "--memory", "20MB", "--max_tokens", "3000"]
+
+
+@pytest.fixture
+def training(flags: list[str]) -> list[str]:
+    sizes = "--arch batch_top_k --run_name r --checkpoints_path runs --batch_size 32 --dict_size 64 --k 4"
+    more = "--steps 12 --warmup_steps 2 --threshold_start_step 3 --log_steps 4 --resume_every 4"
+    return [*flags, *sizes.split(), *more.split(), "--calibration_tokens", "256", "--save_fractions", "0.5"]
+
+
+def test_a_killed_training_ends_with_the_weights_of_an_unbroken_one(
+    training: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "whole").mkdir()
+    unbroken = killed(train_baseline.main, training, None, tmp_path / "whole")
+    assert unbroken.code == 0, unbroken.said
+    right = load_weights(tmp_path / "whole/runs/r/trainer_0/ae.pt")
+    for at in places(unbroken.operations, seed=1):
+        cwd = tmp_path / f"at{at}"
+        cwd.mkdir()
+        assert killed(train_baseline.main, training, at, cwd).code == -9
+        again(train_baseline.main, [*training, "--resume"], cwd)
+        found = load_weights(cwd / "runs/r/trainer_0/ae.pt")
+        assert all(torch.equal(found[name], right[name]) for name in right), f"other weights, killed at {at}"
+        left = [path.name for path in (cwd / "runs/r").rglob(".*")]
+        assert left == [], f"killed at {at}, left over: {left}"
+
+
+def test_a_killed_cache_ends_with_the_shards_of_an_unbroken_one(flags: list[str], tmp_path: Path) -> None:
+    argv: list[Any] = [*flags, "--activations", "cache"]
+    (tmp_path / "whole").mkdir()
+    unbroken = killed(cache_activations.main, argv, None, tmp_path / "whole")
+    assert unbroken.code == 0, unbroken.said
+
+    def shards(cwd: Path) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (cwd / "cache").glob("*.safetensors")}
+
+    right = shards(tmp_path / "whole")
+    for at in places(unbroken.operations, seed=2):
+        cwd = tmp_path / f"at{at}"
+        cwd.mkdir()
+        assert killed(cache_activations.main, argv, at, cwd).code == -9
+        again(cache_activations.main, argv, cwd)
+        assert shards(cwd) == right, f"other shards, killed at {at}"
