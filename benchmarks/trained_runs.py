@@ -9,9 +9,11 @@ from pathlib import Path
 from machine import machine_facts
 
 from dictionary_learning import cache_activations
-from dictionary_learning.evaluation.evaluate import evaluate
+from dictionary_learning.evaluation.measures import evaluate
 from dictionary_learning.language_model import LanguageModel
-from dictionary_learning.runs.train_command import new_options, open_activations, open_store, train_on
+from dictionary_learning.runs.data import open_activations, open_store
+from dictionary_learning.runs.request import new_options
+from dictionary_learning.runs.train_command import train_on
 from dictionary_learning.utils import load_dictionary
 
 RESULTS = Path(__file__).parent / "results"

@@ -25,10 +25,12 @@ from dictionary_learning.command.lock import is_ours_alone, locked
 from dictionary_learning.command.options import Parser, add_options, build, option, preset_names, read_preset
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
-from dictionary_learning.runs.options import ARCHITECTURES
 from dictionary_learning.runs.provenance import provenance
 from dictionary_learning.texts.documents import DEMO_CORPORA, PARTS
 from dictionary_learning.texts.records import is_local
+from dictionary_learning.trainers.architectures import ARCHITECTURES
+
+DEFAULT = "temporal"  # architecture
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def parser() -> Parser:
     made.add_argument("--config", choices=preset_names(), help="preset whose values the other flags override")
     made.add_argument(
         "--arch",
-        choices=ARCHITECTURES,
+        choices=tuple(ARCHITECTURES),
         help="take the values that the preset has for this architecture (attention: other contexts, perhaps)",
     )
     add_options(made, CacheOptions)
@@ -94,11 +96,11 @@ def main(argv: list[str] | None = None) -> None:
 
 def preset(config: str | None, arch: str | None) -> dict[str, Any]:
     """The values of a preset for an architecture, by default the one that it is for."""
-    from dictionary_learning.runs.train_command import preset_values
+    from dictionary_learning.runs.presets import preset_values
 
     if config is not None and arch is None:
-        arch = read_preset(config).get("architectures", ARCHITECTURES)[0]
-    return preset_values(config, arch or ARCHITECTURES[0])
+        arch = read_preset(config).get("architectures", [DEFAULT])[0]
+    return preset_values(config, arch or DEFAULT)
 
 
 def find_cache(folder: Path) -> ActivationCache | None:
@@ -185,7 +187,7 @@ def _write(cache: ActivationCache, options: CacheOptions) -> None:
     from dictionary_learning.command.devices import find_device
     from dictionary_learning.language_model import LanguageModel
     from dictionary_learning.language_model.fingerprint import fingerprints
-    from dictionary_learning.runs.train_command import check_texts, open_store
+    from dictionary_learning.runs.data import check_texts, open_store
 
     limits = {part: options.eval_tokens if part == "eval" else options.max_tokens for part in options.parts}
     limits |= {name: part.max_tokens for name, part in cache.parts.items()}

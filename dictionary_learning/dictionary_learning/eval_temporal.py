@@ -366,7 +366,7 @@ def _evaluate(
     activations: _Activations, dictionary: Any, setting: Setting, options: EvalOptions
 ) -> dict[str, Any]:
     from dictionary_learning.dictionaries.base import check_width
-    from dictionary_learning.evaluation.evaluate import evaluate
+    from dictionary_learning.evaluation.measures import evaluate
 
     began = time.monotonic()
     activations.prepare(setting)

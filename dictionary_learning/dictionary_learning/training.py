@@ -10,11 +10,10 @@ from typing import Any
 import torch
 
 from dictionary_learning.activations.block import Contexts
-from dictionary_learning.command.devices import find_device
 from dictionary_learning.errors import UserError
-from dictionary_learning.runs.folder import RunFolder
-from dictionary_learning.runs.loop import Loop, TrainingResult
-from dictionary_learning.runs.source import Batch, Source
+from dictionary_learning.runs.loop import TrainingResult, train
+from dictionary_learning.runs.plan import Plan
+from dictionary_learning.runs.source import Batch
 from dictionary_learning.runs.tracker import Tracker
 
 
@@ -77,38 +76,27 @@ def trainSAE(
         raise UserError("transcoder=True is not possible: no trainer here learns one layer from another.")
     if resume and save_dir is None:
         raise UserError("resume=True needs save_dir: there is no folder to go on from.")
-    run = RunFolder(save_dir) if save_dir is not None else None
-    if run is not None and not resume:
-        run.check_new()
-    trainers = []
-    for config in trainer_configs:
-        arguments = dict(config)
-        dead_feature_threshold = arguments.pop("dead_feature_threshold", None)
-        trainer = arguments.pop("trainer")(**arguments)
-        if dead_feature_threshold is not None:
-            trainer.dead_feature_threshold = dead_feature_threshold
-        trainers.append(trainer)
-    if not trainers:
-        raise UserError("trainer_configs is empty: give at least one trainer.")
     if data_config is None:
         data_config = getattr(data, "config", None)
-    loop = Loop(
-        source=Source(data),
-        trainers=trainers,
-        steps=steps,
-        run=run,
-        save_steps=frozenset(save_steps or ()),
-        log_steps=log_steps or steps,
-        backup_steps=backup_steps or steps,
-        calibration_tokens=calibration_tokens,
-        normalize=normalize_activations,
-        by_head=activations_split_by_head,
-        verbose=verbose,
-        device=next(trainers[0].ae.parameters()).device if device is None else find_device(device),
-        autocast_dtype=autocast_dtype,
-        run_cfg=dict(run_cfg or {}),
-        data_config=dict(data_config or {}),
-        tracker=Tracker(wandb_entity, wandb_project) if use_wandb else None,
-        resume_hint=resume_hint,
+    return train(
+        Plan(
+            data=data,
+            trainers=trainer_configs,
+            steps=steps,
+            normalize=normalize_activations,
+            calibration_tokens=calibration_tokens,
+            folder=save_dir,
+            resume=resume,
+            resume_hint=resume_hint,
+            backup_steps=backup_steps or steps,
+            log_steps=log_steps or steps,
+            by_head=activations_split_by_head,
+            device=device,
+            autocast_dtype=autocast_dtype,
+            save_steps=frozenset(save_steps or ()),
+            verbose=verbose,
+            run_config=dict(run_cfg or {}),
+            data_config=dict(data_config or {}),
+            tracker=Tracker(wandb_entity, wandb_project) if use_wandb else None,
+        )
     )
-    return loop.go(resume)

@@ -23,15 +23,20 @@ from dictionary_learning.command.options import build, preset_names, read_preset
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.dictionaries.weights_file import load_weights
 from dictionary_learning.errors import UserError
-from dictionary_learning.runs import train_command
+from dictionary_learning.runs import presets, request, train_command
 from dictionary_learning.runs.folder import RunFolder
-from dictionary_learning.runs.options import ARCHITECTURES, FREE_ON_RESUME, ONLY_FOR, TrainOptions
+from dictionary_learning.runs.options import FREE_ON_RESUME, TrainOptions
+from dictionary_learning.trainers.architectures import ARCHITECTURES, ONLY_FOR, is_for
 from dictionary_learning.utils import load_dictionary
 
 PACKAGE = Path(dictionary_learning.__file__).parent
 OPTION_READERS = (
+    ("options", "runs/data.py"),
+    ("options", "runs/request.py"),
     ("options", "runs/train_command.py"),
+    ("options", "trainers/architectures.py"),
     ("self", "runs/options.py"),
+    ("self", "trainers/options.py"),
     ("self", "activations/options.py"),
 )
 BASELINES = [arch for arch in ARCHITECTURES if arch not in ("temporal", "attention")]
@@ -316,15 +321,15 @@ def test_no_argument_at_all_names_the_demo_where_the_paper_run_cannot_start(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train_command, "_hub_answers", lambda: False)
-    monkeypatch.setattr(train_command, "find_device", lambda device=None: torch.device("cpu"))
+    monkeypatch.setattr(presets, "_hub_answers", lambda: False)
+    monkeypatch.setattr(presets, "find_device", lambda device=None: torch.device("cpu"))
     with pytest.raises(UserError, match=r"a GPU and the Hugging Face hub: try --config demo"):
         train_temporal.main([])
-    monkeypatch.setattr(train_command, "find_device", lambda device=None: torch.device("cuda"))
+    monkeypatch.setattr(presets, "find_device", lambda device=None: torch.device("cuda"))
     with pytest.raises(UserError, match=r"lacks the Hugging Face hub: try --config demo"):
         train_baseline.main([])
-    monkeypatch.setattr(train_command, "_hub_answers", lambda: True)
-    options, preset = train_command.new_options({}, None, ["temporal"])
+    monkeypatch.setattr(presets, "_hub_answers", lambda: True)
+    options, preset = request.new_options({}, None, ["temporal"])
     assert (options.model, options.layer, preset) == ("EleutherAI/pythia-160m", 8, "pythia-160m")
     assert options.run_name == "pythia-160m-temporal-seed0"
     assert list(tmp_path.iterdir()) == []
@@ -335,7 +340,6 @@ def test_no_argument_at_all_names_the_demo_where_the_paper_run_cannot_start(
 
 def test_every_option_is_read_by_the_code() -> None:
     """An option that nothing reads would be a promise that is not kept."""
-    checks = {"__post_init__", "_require", "_check_groups"}
     read = set()
     for path in PACKAGE.rglob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -343,7 +347,7 @@ def test_every_option_is_read_by_the_code() -> None:
         ignored = {
             id(inner)
             for node in ast.walk(tree)
-            if isinstance(node, ast.FunctionDef) and node.name in checks
+            if isinstance(node, ast.FunctionDef) and node.name.startswith(("__post_init__", "_check"))
             for inner in ast.walk(node)
         }
         for node in ast.walk(tree):
@@ -366,18 +370,18 @@ def test_presets_hold_options_that_exist_and_fit_together() -> None:
     for preset in preset_names():
         values = read_preset(preset)
         for arch in ("temporal", "attention"):
-            if not train_command._is_preset_for(preset, arch):
+            if not presets.is_preset_for(preset, arch):
                 with pytest.raises(UserError, match=f"{preset} is not for {arch}: choose one of demo, "):
-                    train_command.preset_values(preset, arch)
+                    presets.preset_values(preset, arch)
                 continue
-            chosen = train_command.preset_values(preset, arch)
+            chosen = presets.preset_values(preset, arch)
             assert chosen.keys() <= names.keys()
             options = build(TrainOptions, {"arch": arch}, chosen)
             # YAML reads 3e-4 as text
             assert isinstance(options.lr, float)
             assert options.latents(d_model=576) == chosen["dict_size"]
         own = values.get("attention", {})
-        assert all(train_command.is_for(name, "attention") for name in own)
+        assert all(is_for(name, "attention") for name in own)
         text = (PACKAGE / "configs" / f"{preset}.yaml").read_text()
         unsourced = [line for line in text.splitlines() if not line.startswith("#") and "# " not in line]
         assert unsourced == []
@@ -402,7 +406,7 @@ def test_flags_of_the_original_script_are_accepted() -> None:
     )
     typed += " --dataset x.jsonl --batch-size 64 --temporal r --contrastive --model_name demo --ctx-len 64"
     flags = vars(train_temporal.parser().parse_args(typed.split()))
-    options, _ = train_command.new_options({**flags, "config": None}, None, ["temporal"])
+    options, _ = request.new_options({**flags, "config": None}, None, ["temporal"])
     assert (options.checkpoints_path, options.run_name, options.steps, options.lr) == ("out", "a", 50, 1e-3)
     assert (options.seeds, options.dataset, options.batch_size) == ((4,), "x.jsonl", 64)
     assert (options.temporal, options.pair_mode, options.contrastive) == (True, "random", True)
@@ -423,7 +427,7 @@ def test_local_paths_are_recorded_in_full_and_names_as_they_are(
         ("demo", "demo"),
         ("a/b", "a/b"),
     ):
-        options, _ = train_command.new_options({"model": "demo", "dataset": given}, None, ["temporal"])
+        options, _ = request.new_options({"model": "demo", "dataset": given}, None, ["temporal"])
         assert options.dataset == recorded
 
 

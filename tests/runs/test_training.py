@@ -20,7 +20,7 @@ from torch import Tensor
 from dictionary_learning.command import files as saved_files
 from dictionary_learning.dictionaries.weights_file import load_weights
 from dictionary_learning.errors import UserError
-from dictionary_learning.runs import loop
+from dictionary_learning.runs import scaling
 from dictionary_learning.runs.folder import RunFolder
 from dictionary_learning.trainers import BatchTopKTrainer, TemporalMatryoshkaBatchTopKTrainer
 from dictionary_learning.training import TrainingResult, trainSAE
@@ -31,7 +31,7 @@ STEPS = 12
 
 @pytest.fixture(autouse=True)
 def measure_the_norm_on_two_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "NORM_BATCHES", 2)
+    monkeypatch.setattr(scaling, "NORM_BATCHES", 2)
 
 
 def batch_of(index: int, *shape: int) -> Tensor:

@@ -24,11 +24,12 @@ from typing import Any, Literal, Self
 import torch
 
 from dictionary_learning.activations.block import BEGINNING, Block, BlockStart, bytes_per_token
-from dictionary_learning.activations.options import DataOptions, from_anywhere, shown
+from dictionary_learning.activations.options import DataOptions, from_anywhere
 from dictionary_learning.activations.shard import Shard, file_sha256, read_shard
 from dictionary_learning.activations.store import Store
 from dictionary_learning.command.files import save_text
 from dictionary_learning.command.memory import parse_bytes
+from dictionary_learning.command.options import shown
 from dictionary_learning.errors import UserError
 
 INDEX = "index.json"

@@ -5,18 +5,18 @@ Defaults are the T-SAE paper's setting for Pythia-160m (arXiv 2511.05541).
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING
 
 from dictionary_learning.command.memory import parse_bytes
-from dictionary_learning.command.options import option
-from dictionary_learning.errors import UserError
+from dictionary_learning.command.options import Checked, option
 from dictionary_learning.texts.data_sets import TEXTS
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
-class DataOptions:
+class DataOptions(Checked):
     """Which activations are read, and how they are stored.
 
     Raises:
@@ -90,6 +90,7 @@ class DataOptions:
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._require(self.lm_batch_size > 0, "lm_batch_size", "must be at least 1")
         self._require(self.layer >= 0, "layer", "must not be negative")
         self._require(self.context_length >= 2, "context_length", "must be at least 2: a pair is two tokens")
@@ -100,16 +101,14 @@ class DataOptions:
         self._require(self.max_norm_ratio > 1, "max_norm_ratio", "must be above 1, such as 10")
         parse_bytes(self.memory)
 
-    def _require(self, holds: bool, name: str, what: str) -> None:
-        if not holds:
-            raise UserError(f"--{name} is {shown(getattr(self, name))}, and {what}.")
-
     @property
     def memory_bytes(self) -> int:
         return parse_bytes(self.memory)
 
     @property
-    def torch_store_dtype(self) -> torch.dtype:
+    def torch_store_dtype(self) -> "torch.dtype":
+        import torch
+
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[self.store_dtype]
 
 
@@ -118,8 +117,3 @@ def from_anywhere(name: str) -> str:
     if name in TEXTS and TEXTS[name].hub_id is not None:
         return str(TEXTS[name].hub_id)
     return name if name.startswith("demo") or not Path(name).exists() else str(Path(name).resolve())
-
-
-def shown(value: Any) -> str:
-    """A value as it is typed on a command line."""
-    return " ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)

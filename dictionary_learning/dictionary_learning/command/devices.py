@@ -1,16 +1,21 @@
 """The one place that chooses a device."""
 
-import torch
+from typing import TYPE_CHECKING
 
 from dictionary_learning.errors import UserError
 
+if TYPE_CHECKING:
+    import torch
 
-def find_device(device: str | torch.device | None = None) -> torch.device:
+
+def find_device(device: "str | torch.device | None" = None) -> "torch.device":
     """The device that was asked for, or the best there is: CUDA, then MPS, then CPU.
 
     Raises:
         UserError: the device does not exist on this machine or is not a device's name.
     """
+    import torch
+
     if device is None:
         if torch.cuda.is_available():
             return torch.device("cuda")

@@ -2,10 +2,12 @@
 
 import re
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from dictionary_learning.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _BINARY_UNITS = {"KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
@@ -38,8 +40,10 @@ def format_bytes(n_bytes: float) -> str:
     return f"{n_bytes:.3g} TB"
 
 
-def available_memory(device: str | torch.device = "cpu") -> int:
+def available_memory(device: "str | torch.device" = "cpu") -> int:
     """Bytes that can still be allocated on a device; for the CPU a container's limit counts, too."""
+    import torch
+
     device = torch.device(device)
     if device.type not in ("cpu", "mps"):
         return torch.accelerator.get_memory_info(device)[0]

@@ -39,6 +39,22 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+class Checked:
+    """Options that check themselves; of blocks that are mixed, each calls `super()` and checks its own."""
+
+    def __post_init__(self) -> None:
+        """The end of the chain of checks."""
+
+    def _require(self, holds: bool, name: str, what: str) -> None:
+        if not holds:
+            raise UserError(f"--{name} is {shown(getattr(self, name))}, and {what}.")
+
+
+def shown(value: Any) -> str:
+    """A value as it is typed on a command line."""
+    return " ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+
+
 class Parser(argparse.ArgumentParser):
     """argparse with one-sentence errors (exit code 2); `--run-name` is `--run_name`."""
 

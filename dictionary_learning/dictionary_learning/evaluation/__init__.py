@@ -3,10 +3,19 @@
 In come contexts of activations and a dictionary; out come sums over all of them, divided once, with the
 number of tokens, the formulas and the masks beside every value; and their table and figure.
 
-evaluate   the measures
+measures   the measures
 report     table and figure
+
+The names here are imported when they are first used.
 """
 
-from dictionary_learning.evaluation.evaluate import FORMULAS, evaluate, flat_keys
+from typing import TYPE_CHECKING
+
+from dictionary_learning import lazy
+
+if TYPE_CHECKING:
+    from dictionary_learning.evaluation.measures import FORMULAS, evaluate, flat_keys
 
 __all__ = ["FORMULAS", "evaluate", "flat_keys"]
+
+__getattr__, __dir__ = lazy.names(__name__, {"measures": ("FORMULAS", "evaluate", "flat_keys")})

@@ -10,8 +10,19 @@ tokens           token ids, special tokens and padding
 generation       continuing prompts, with or without an intervention
 cross_entropy    the loss with the layer's output as it is, reconstructed, and ablated
 fingerprint      which weights and which tokenizer made some activations
+
+The names here are imported when they are first used.
 """
 
-from dictionary_learning.language_model.model import Edit, LanguageModel, add, only, replace, zero
+from typing import TYPE_CHECKING
+
+from dictionary_learning import lazy
+
+if TYPE_CHECKING:
+    from dictionary_learning.language_model.model import Edit, LanguageModel, add, only, replace, zero
 
 __all__ = ["Edit", "LanguageModel", "add", "only", "replace", "zero"]
+
+__getattr__, __dir__ = lazy.names(
+    __name__, {"model": ("Edit", "LanguageModel", "add", "only", "replace", "zero")}
+)

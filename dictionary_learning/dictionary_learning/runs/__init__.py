@@ -4,8 +4,16 @@ In come checked options and batches; out comes a folder with every option, the m
 last full state.
 
 options         every option of a training run, once
+presets         what a preset gives an architecture
+request         the options that a command line asks for, of a new run or of one that goes on
+data            the activations that a run is trained on
 train_command   what the three training commands do
-loop            the steps, and what is saved and logged between them
+plan            a run in one frozen object
+loop            the steps
+state           how far a run has come
+scaling         the norm factor and the inference thresholds: between raw activations and what trainers see
+keeper          what is saved, and restored
+log             what is recorded and told
 source          the batches, and a position among them
 folder          the files of a run
 provenance      where a run came from, without secrets

@@ -11,15 +11,15 @@ import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import yaml
-from torch import Tensor
 
 from dictionary_learning.command.files import FULL_DISK, check_writable, save_tensors, save_text
-from dictionary_learning.dictionaries.weights_file import load_safely
 from dictionary_learning.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class RunFolder:
@@ -113,7 +113,7 @@ class RunFolder:
     def save_trainer(self, index: int, config: Mapping[str, Any]) -> None:
         save_text(self.trainer(index) / "config.json", json.dumps(_plain(config), indent=4) + "\n")
 
-    def save_weights(self, index: int, weights: Mapping[str, Tensor], step: int | None = None) -> None:
+    def save_weights(self, index: int, weights: "Mapping[str, Tensor]", step: int | None = None) -> None:
         """Write ae.pt, or with `step` checkpoints/ae_<step>.pt."""
         name = "ae.pt" if step is None else f"checkpoints/ae_{step}.pt"
         save_tensors(self.trainer(index) / name, dict(weights))
@@ -127,6 +127,8 @@ class RunFolder:
         Raises:
             UserError: the file is damaged.
         """
+        from dictionary_learning.dictionaries.weights_file import load_safely
+
         return load_safely(self.state_path) if self.state_path.exists() else None
 
 
@@ -136,7 +138,7 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(item) for item in value]
-    if isinstance(value, Tensor | np.ndarray | np.generic):
+    if hasattr(value, "tolist"):  # of torch or numpy, neither of which is loaded for its name alone
         return _plain(value.tolist())
     if value is None or isinstance(value, str | bool | int | float):
         return value

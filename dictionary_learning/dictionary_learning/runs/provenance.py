@@ -11,8 +11,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
-
 
 def provenance() -> dict[str, Any]:
     """Where a run came from: command, start time (UTC), git revision, versions, machine."""
@@ -68,6 +66,8 @@ def _git_revision() -> str | None:
 
 
 def _versions() -> dict[str, str]:
+    import torch
+
     names = ("temporal-saes", "torch", "transformers", "datasets", "nnsight", "numpy", "safetensors")
     versions = {"python": platform.python_version()}
     for name in names:
@@ -80,6 +80,8 @@ def _versions() -> dict[str, str]:
 
 
 def _machine() -> dict[str, Any]:
+    import torch
+
     machine: dict[str, Any] = {
         "system": platform.platform(),
         "processor": platform.processor() or platform.machine(),

@@ -14,7 +14,6 @@ from dictionary_learning.activations.sequences import Sequences
 from dictionary_learning.dictionaries.attention import ContextAttention
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 
-STARTS = ("random", "recall")
 SCALES = tuple(2.0**e for e in range(2, 15))  # of queries and keys; codes are about 1 / (4 D)
 
 

@@ -19,7 +19,8 @@ from dictionary_learning.activations.sequences import Sequences
 from dictionary_learning.dictionaries.sparse import Encoder, SparseCode, sparse_matmul
 from dictionary_learning.dictionaries.temporal_sae import Prediction, TemporalSAE
 from dictionary_learning.errors import UserError
-from dictionary_learning.trainers.recall_start import STARTS, start_at_recall
+from dictionary_learning.trainers.options import STARTS
+from dictionary_learning.trainers.recall_start import start_at_recall
 from dictionary_learning.trainers.top_k import TokenTopKEncoder
 from dictionary_learning.trainers.trainer import DeadLatents, Trainer, check_finite, check_loss
 

@@ -1,0 +1,101 @@
+"""The activations that a run is trained on: from a cache, or from a language model that reads texts."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from dictionary_learning.activations.options import DataOptions
+from dictionary_learning.command.progress import say
+from dictionary_learning.errors import UserError
+from dictionary_learning.runs.options import TrainOptions
+
+if TYPE_CHECKING:
+    from dictionary_learning.activations.batches import Batches
+    from dictionary_learning.activations.live_store import ActivationStore
+    from dictionary_learning.activations.store import Store
+    from dictionary_learning.language_model import LanguageModel
+    from dictionary_learning.texts.documents import DocumentStream
+
+
+def open_activations(options: TrainOptions, part: str = "train") -> "Store":
+    """The store of the activations that `options` ask for, from a cache or else from the language model.
+
+    Raises:
+        UserError: the cache, the texts or the model cannot be read.
+    """
+    if options.activations is not None:
+        from dictionary_learning.activations.cache import ActivationCache
+
+        return ActivationCache.open(options.activations).store(
+            part, max_tokens=options.max_tokens, max_norm_ratio=options.max_norm_ratio, log=say
+        )
+    check_texts(options, part)
+
+    from dictionary_learning.language_model import LanguageModel
+
+    lm = LanguageModel.load(options.model, device=options.device, dtype=options.lm_dtype, layer=options.layer)
+    lm.truncate(options.layer)
+    return open_store(lm, options, part)
+
+
+def open_store(lm: "LanguageModel", options: DataOptions, part: str = "train") -> "ActivationStore":
+    """The store of the activations that `options` ask for, from the language model; nothing is read yet.
+
+    Args:
+        part: of the documents, "train", "eval" or "all".
+    """
+    from dictionary_learning.activations.live_store import ActivationStore
+
+    return ActivationStore(
+        lm,
+        options.layer,
+        lambda start: _open_texts(options, start, part),
+        context_length=options.context_length,
+        lm_batch_size=options.lm_batch_size,
+        memory_bytes=options.memory_bytes,
+        dtype=options.torch_store_dtype,
+        max_norm_ratio=options.max_norm_ratio,
+        max_tokens=options.max_tokens,
+        document_tokens=options.document_tokens,
+        log=say,
+    )
+
+
+def batches(store: "Store", options: TrainOptions) -> "Batches":
+    """The batches of a store that the architecture trains on: pairs, whole texts or single tokens."""
+    size, seed = options.batch_size, options.seeds[0]
+    if options.arch == "temporal" and options.temporal:
+        return store.pairs(size, mode=options.pair_mode, max_offset=options.max_offset, seed=seed)
+    if options.arch == "attention":
+        return store.sequences(size, seed=seed)
+    return store.tokens(size, seed=seed)
+
+
+def buffer_config(options: TrainOptions, store: Mapping[str, Any]) -> dict[str, Any]:
+    """What config.json records under "buffer": upstream's keys, and how to make these activations again."""
+    names = (
+        "model lm_dtype layer dataset subset split text_field eval_share context_length max_tokens "
+        "document_tokens max_norm_ratio lm_batch_size memory store_dtype activations normalize"
+    )
+    return {**store, **{name: getattr(options, name) for name in names.split()}}
+
+
+def check_texts(options: DataOptions, part: str = "train") -> None:
+    """Read one document, so that a wrong name or field is told before the model is loaded."""
+    if next(_open_texts(options, 0, part), None) is None:
+        raise UserError(
+            f"{options.dataset} has no document to train on: lower --eval_share or give more text."
+        )
+
+
+def _open_texts(options: DataOptions, start: int, part: str = "train") -> "DocumentStream":
+    from dictionary_learning.texts.documents import DocumentStream
+
+    return DocumentStream.open(
+        options.dataset,
+        text_field=options.text_field,
+        split=options.split,
+        subset=options.subset,
+        part=part,
+        eval_share=options.eval_share,
+        start=start,
+    )

@@ -1,0 +1,161 @@
+"""What a run saves, so that it can be used and gone on with, and how it is restored."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from dictionary_learning.command.progress import say
+from dictionary_learning.errors import UserError
+from dictionary_learning.runs.folder import RunFolder
+from dictionary_learning.runs.plan import Plan
+from dictionary_learning.runs.provenance import provenance
+from dictionary_learning.runs.random_state import random_state, set_random_state
+from dictionary_learning.runs.scaling import Scaling
+from dictionary_learning.runs.source import Source
+from dictionary_learning.runs.state import State
+
+
+class Keeper:
+    """Saves a run's configs, weights and full states; without a folder it saves nothing.
+
+    Attributes:
+        saved_step: steps done at the last full state; None before the first.
+    """
+
+    def __init__(
+        self, plan: Plan, run: RunFolder | None, trainers: Sequence[Any], scaling: Scaling, state: State
+    ) -> None:
+        self.plan, self.run, self.trainers, self.scaling, self.state = plan, run, trainers, scaling, state
+        self.saved_step: int | None = None
+
+    def begin(self) -> None:
+        """Make the folder of a new run, or note in config.yaml that it goes on."""
+        if self.run is None:
+            return
+        if self.plan.resume:
+            self.run.cut_metrics(self.state.done)
+            config = self.run.read_config()
+            config.setdefault("resumed", []).append({"step": self.state.done, **provenance()})
+        else:
+            self.run.create()
+            config = {**self.plan.run_config, **provenance()}
+        self.run.write_config(config)
+        self.save_configs()
+
+    def discard_unless_saved(self) -> None:
+        """Remove the folder that `begin` made when no state was saved in it."""
+        if self.run is not None:
+            self.run.discard_unless_saved()
+
+    def save_state(self) -> None:
+        """Write the full state.
+
+        Raises:
+            UserError: weights that are not finite; the last state stays.
+        """
+        if self.run is None:
+            return
+        if not self._weights_are_finite():
+            raise self.failure(
+                f"the weights hold NaN or infinity after step {self.state.done}: try a smaller --lr."
+            )
+        self.run.save_state(
+            {
+                "step": self.state.done,
+                "tokens": self.state.tokens,
+                "seconds": self.state.seconds,
+                "norm_factor": self.scaling.factor,
+                "position": self.state.position,
+                "random": random_state(),
+                "trainers": [trainer.state_dict() for trainer in self.trainers],
+            }
+        )
+        self.saved_step = self.state.done
+
+    def save_state_once(self) -> None:
+        """Write the full state, unless it is written already."""
+        if self.saved_step != self.state.done:
+            self.save_state()
+
+    def save_weights(self, step: int | None = None) -> None:
+        """Write weights in the middle of a run, with the threshold that fits them on the last batch.
+
+        The moving average would lag behind; the trainers themselves keep it.
+        """
+        if self.run is None:
+            return
+        assert self.state.last_batch is not None
+        for i, trainer in enumerate(self.trainers):
+            before = copy.deepcopy(trainer.ae.state_dict())
+            if self.plan.calibration_tokens:
+                self.scaling.calibrate(i, trainer, [self.state.last_batch])
+            self.run.save_weights(i, self.scaling.folded(trainer), step)
+            trainer.ae.load_state_dict(before)
+
+    def save_result(self, facts: Sequence[Mapping[str, Any]]) -> None:
+        """Write the final weights, and what was found out about them."""
+        if self.run is None:
+            return
+        for i, trainer in enumerate(self.trainers):
+            self.run.save_weights(i, self.scaling.folded(trainer))
+        self.save_configs([{**own, "finished": True} for own in facts])
+
+    def save_configs(self, facts: Sequence[Mapping[str, Any]] | None = None) -> None:
+        if self.run is None:
+            return
+        for i, trainer in enumerate(self.trainers):
+            own = {**trainer.config, "norm_factor": self.scaling.factor, "steps_done": self.state.done}
+            if facts is not None:
+                own.update(facts[i])
+            self.run.save_trainer(i, {"trainer": own, "buffer": self.plan.data_config})
+
+    def failure(self, sentence: str, trainers_ahead: int = 0) -> UserError:
+        """The error that ends the run, after saving the last good state if it is still there.
+
+        `trainers_ahead` have taken the failed step already; with any, memory holds no state to save.
+        """
+        if self.run is None or self.state.done == 0:
+            return UserError(sentence)
+        if not trainers_ahead and self.saved_step != self.state.done and self._weights_are_finite():
+            self.save_state()
+            self.save_weights()
+            self.save_configs()
+        saved = "nothing had been saved" if self.saved_step is None else f"step {self.saved_step} is safe"
+        return UserError(f"{sentence.rstrip('.')}; training stopped, and in {self.run.path} {saved}.")
+
+    def restore(self, source: Source) -> None:
+        """Take up the last saved state; a run that ended before its first save begins again.
+
+        Raises:
+            UserError: there is no run, or its state does not fit the plan.
+        """
+        assert self.run is not None
+        self.run.read_config()
+        saved = self.run.load_state()
+        if saved is None:
+            say(f"{self.run.path} ended before its first save: it starts again from the beginning.")
+            return
+        state = self.state
+        try:
+            for trainer, own in zip(self.trainers, saved["trainers"], strict=True):
+                trainer.load_state_dict(own)
+            state.done, state.tokens, state.seconds_before = saved["step"], saved["tokens"], saved["seconds"]
+            self.scaling.factor = saved["norm_factor"]
+            source.seek(saved["position"])
+            set_random_state(saved["random"])
+        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+            if isinstance(error, UserError):
+                raise
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(
+                f"{self.run.state_path} does not fit this run ({reason}): resume with the options it was "
+                "started with."
+            ) from error
+        self.saved_step = state.done
+
+    def _weights_are_finite(self) -> bool:
+        return all(
+            bool(torch.isfinite(p).all()) for trainer in self.trainers for p in trainer.ae.parameters()
+        )

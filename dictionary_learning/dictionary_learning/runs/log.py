@@ -1,0 +1,64 @@
+"""What is told of a run while it goes on: metrics.jsonl, a bar or lines, Weights & Biases."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from dictionary_learning.command.progress import Progress, Speedometer, describe, say
+from dictionary_learning.runs.folder import RunFolder
+from dictionary_learning.runs.plan import Plan
+from dictionary_learning.runs.silent_groups import SilentGroups
+from dictionary_learning.runs.source import Source
+from dictionary_learning.runs.state import State
+
+
+class Log:
+    """The records of a run; it changes nothing of the run."""
+
+    def __init__(
+        self, plan: Plan, run: RunFolder | None, trainers: Sequence[Any], source: Source, state: State
+    ) -> None:
+        self.plan, self.run, self.trainers, self.source, self.state = plan, run, trainers, source, state
+        self._speed = Speedometer()
+        self._groups = [
+            SilentGroups(f"trainer_{i}", float(trainer.config.get("k") or 0))
+            for i, trainer in enumerate(trainers)
+        ]
+        self._progress = Progress(plan.steps, state.done)
+
+    def start(self) -> None:
+        if self.plan.tracker is not None:
+            self.plan.tracker.start(self.plan.run_config, self.run.path if self.run is not None else None)
+
+    def step(self) -> None:
+        """A step was done."""
+        self._speed.step(self.state.done, self.state.tokens)
+        self._progress.step()
+
+    def record(self) -> None:
+        """Record the last step."""
+        state = self.state
+        metrics = [trainer.metrics() for trainer in self.trainers]
+        for groups, values in zip(self._groups, metrics, strict=True):
+            groups.watch(values)
+        speed = self._speed.measure(state.done, state.tokens)
+        record: dict[str, Any] = {
+            "step": state.done,
+            "tokens": state.tokens,
+            "seconds": round(state.seconds, 3),
+            "tokens_per_second": round(speed.tokens, 1),
+        }
+        if self.source.epoch is not None:
+            record["epoch"] = self.source.epoch
+        record |= {f"trainer_{i}": values for i, values in enumerate(metrics)}
+        if self.run is not None:
+            self.run.append_metrics(record)
+        if self.plan.tracker is not None:
+            self.plan.tracker.log(record, state.done)
+        self._progress.show(state.done, metrics[0], speed)
+        if self.plan.verbose:
+            say(f"step {state.done}: {describe(metrics[0], speed.tokens)}")
+
+    def close(self) -> None:
+        self._progress.close()
+        if self.plan.tracker is not None:
+            self.plan.tracker.finish()

@@ -1,0 +1,118 @@
+"""The options of a run that a command line asks for: a new run's, or those that a run was started with."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from dictionary_learning.activations.options import from_anywhere
+from dictionary_learning.command.options import build
+from dictionary_learning.errors import UserError
+from dictionary_learning.runs.folder import RunFolder
+from dictionary_learning.runs.options import TrainOptions, differences
+from dictionary_learning.runs.presets import preset_values, require_gpu_and_hub
+from dictionary_learning.trainers.architectures import ARCHITECTURES, ONLY_FOR, is_for
+
+
+def new_options(
+    flags: Mapping[str, Any], config: str | None, architectures: Sequence[str]
+) -> tuple[TrainOptions, str | None]:
+    """The options of a new run and its preset's name: defaults, then the preset, then the flags.
+
+    Raises:
+        UserError: options that do not go together, or the default run where it cannot work.
+    """
+    arch = flags.get("arch", architectures[0])
+    _check_flags(flags, arch)
+    if config is None and not {"model", "activations"} & flags.keys():
+        config = ARCHITECTURES[arch].preset
+        require_gpu_and_hub(config)
+    options = build(TrainOptions, {"arch": arch}, preset_values(config, arch), _cached(flags), flags)
+    # a run can be resumed and evaluated from any folder
+    options = replace(
+        options,
+        model=from_anywhere(options.model),
+        dataset=from_anywhere(options.dataset),
+        activations=options.activations and str(Path(options.activations).resolve()),
+    )
+    if options.run_name is None:
+        options = replace(options, run_name=_default_name(config or Path(options.model).name, options))
+    return options, config
+
+
+def resumed_options(
+    flags: Mapping[str, Any], config: str | None, architectures: Sequence[str]
+) -> tuple[TrainOptions, str | None]:
+    """The options and the preset's name that a run was started with.
+
+    Raises:
+        UserError: there is no such run, or flags ask for something else than it has.
+    """
+    if "run_name" not in flags and config is None:
+        raise UserError("--resume needs the run's name: add --run_name (or the --config of the run).")
+    arch = flags.get("arch", architectures[0])
+    where = {name: flags[name] for name in ("run_name", "checkpoints_path", "seeds") if name in flags}
+    asked = build(TrainOptions, {"arch": arch}, preset_values(config, arch), where)
+    if asked.run_name is None:
+        asked = replace(asked, run_name=_default_name(str(config), asked))
+    run = run_folder(asked)
+    recorded = run.read_config()
+    own, preset = recorded.get("options"), recorded.get("preset")
+    if not isinstance(own, dict) or own.get("arch") not in architectures:
+        raise UserError(f"{run.path} is no run of this script: resume it with the one it was started by.")
+    _check_flags(flags, own["arch"])
+    paths = {name: from_anywhere(flags[name]) for name in ("model", "dataset") if name in flags}
+    if "activations" in flags and own.get("activations") is not None:
+        # it may have been moved; whether it is the same one is found out when it is opened
+        flags = {**flags, "activations": str(Path(flags["activations"]).resolve())}
+        own = {**own, "activations": flags["activations"]}
+    told = differences({**flags, **paths}, own)
+    if config not in (None, preset):
+        told.append(f"--config {config} (the run has {preset})")
+    if told:
+        raise UserError(
+            f"{run.path} cannot be resumed with other options than its own: {', '.join(told)}; leave "
+            "them out, or start another run with another --run_name."
+        )
+    return build(TrainOptions, own, flags, {"run_name": asked.run_name}), preset
+
+
+def _cached(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """What the cache of `--activations` says of its activations, under the names of options.
+
+    Raises:
+        UserError: there is no such cache, or flags ask for other activations.
+    """
+    if "activations" not in flags:
+        return {}
+    from dictionary_learning.activations.cache import ActivationCache
+
+    cache = ActivationCache.open(flags["activations"])
+    cache.check_complete("train")
+    own = {**cache.options, "max_tokens": cache.parts["train"].max_tokens}
+    cache.check(flags)
+    if own["max_tokens"] is not None and (flags.get("max_tokens") or 0) > own["max_tokens"]:
+        raise UserError(
+            f"{cache.path} holds the first {own['max_tokens']} text tokens, fewer than the --max_tokens"
+            f" {flags['max_tokens']} that are asked for: lower it, or write a larger cache."
+        )
+    return own
+
+
+def _check_flags(flags: Mapping[str, Any], arch: str) -> None:
+    for name in flags:
+        if not is_for(name, arch):
+            raise UserError(
+                f"--{name} means nothing for --arch {arch}, only for {', '.join(ONLY_FOR[name])}: "
+                "leave it out."
+            )
+
+
+def _default_name(config: str, options: TrainOptions) -> str:
+    return f"{config}-{options.arch}-seed{'-'.join(map(str, options.seeds))}"
+
+
+def run_folder(options: TrainOptions) -> RunFolder:
+    """The folder of a run whose name is known."""
+    assert options.run_name is not None
+    return RunFolder(Path(options.checkpoints_path) / options.run_name)
