@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,10 @@ from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
-from temporal_saes import features
-from temporal_saes.features import every_usable, extract_features, last_usable, weights_identity
+from temporal_saes import features, recorded_activations
+from temporal_saes.features import every_usable, extract_features, last_usable
+from temporal_saes.reading import Reading
+from temporal_saes.recorded_activations import weights_identity
 
 LAYER, LENGTH, WIDTH, LATENTS = 2, 24, 32, 40
 
@@ -53,7 +57,13 @@ TEXTS = [
     "In 1850, the oven and the dough were salty.<|endoftext|>",
     "",
 ]
-OPTIONS = {"context_length": LENGTH, "lm_batch_size": 2, "log": lambda line: None}
+READING = Reading(LENGTH, lm_batch_size=2)
+
+
+def extract(texts, lm, layer, sae, chunk=2, choose=every_usable, **changes):
+    """`extract_features` as `READING` says, with changes to it, in silence."""
+    reading = dataclasses.replace(READING, **changes)
+    return extract_features(texts, lm, layer, reading, sae, chunk, choose=choose, log=lambda line: None)
 
 
 def naive(lm, sae, columns, max_norm_ratio=None):
@@ -78,7 +88,7 @@ def naive(lm, sae, columns, max_norm_ratio=None):
 @pytest.mark.parametrize(("chunk", "columns"), [(0, slice(0, 10)), (1, slice(10, 40)), (2, slice(0, 40))])
 def test_features_are_those_of_one_text_at_a_time(lm, chunk, columns):
     sae = dictionary()
-    got = extract_features(TEXTS, lm, LAYER, sae, chunk, **OPTIONS)
+    got = extract(TEXTS, lm, LAYER, sae, chunk)
     places, expected = naive(lm, sae, columns)
     assert list(zip(got.text_N, got.position_N, strict=True)) == places
     np.testing.assert_allclose(got.x.toarray(), expected, rtol=1e-4, atol=1e-4)
@@ -86,14 +96,14 @@ def test_features_are_those_of_one_text_at_a_time(lm, chunk, columns):
 
 
 def test_without_a_dictionary_the_activations_themselves_come_out(lm):
-    got = extract_features(TEXTS, lm, LAYER, None, **OPTIONS)
+    got = extract(TEXTS, lm, LAYER, None)
     _, expected = naive(lm, None, slice(None))
     assert got.x.dtype == np.float32
     np.testing.assert_allclose(got.x, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_tokens_carry_ids_and_characters_and_special_ones_are_not_usable(lm):
-    got = extract_features(TEXTS, lm, LAYER, None, **OPTIONS)
+    got = extract(TEXTS, lm, LAYER, None)
     tokens = got.tokens[3]
     assert tokens.ids_L.tolist() == lm.tokenizer(TEXTS[3])["input_ids"]
     assert TEXTS[3][slice(*tokens.offsets[-2])] == "."
@@ -102,22 +112,22 @@ def test_tokens_carry_ids_and_characters_and_special_ones_are_not_usable(lm):
 
 
 def test_only_chosen_positions_come_out(lm):
-    last = extract_features(TEXTS, lm, LAYER, dictionary(), 2, choose=last_usable, **OPTIONS)
+    last = extract(TEXTS, lm, LAYER, dictionary(), 2, choose=last_usable)
     assert last.text_N.tolist() == [0, 1, 2, 3]  # the empty text has none
     lengths = [len(tokens.ids_L) for tokens in last.tokens]
     assert last.position_N.tolist() == [lengths[0] - 1, lengths[1] - 1, lengths[2] - 1, lengths[3] - 2]
     given = {1: [0, 3]}
-    some = extract_features(TEXTS, lm, LAYER, None, choose=lambda i, tokens: given.get(i, []), **OPTIONS)
+    some = extract(TEXTS, lm, LAYER, None, choose=lambda i, tokens: given.get(i, []))
     assert list(zip(some.text_N, some.position_N, strict=True)) == [(1, 0), (1, 3)]
-    none = extract_features(TEXTS, lm, LAYER, dictionary(), choose=lambda i, tokens: [], **OPTIONS)
+    none = extract(TEXTS, lm, LAYER, dictionary(), choose=lambda i, tokens: [])
     assert none.x.shape == (0, LATENTS)
 
 
 def test_norm_outliers_are_not_usable(lm):
-    plain = extract_features(TEXTS, lm, LAYER, None, max_norm_ratio=None, **OPTIONS)
+    plain = extract(TEXTS, lm, LAYER, None, max_norm_ratio=None)
     norms = np.linalg.norm(plain.x, axis=1)
     ratio = float(np.quantile(norms, 0.8) / np.median(norms))
-    got = extract_features(TEXTS, lm, LAYER, None, max_norm_ratio=ratio, **OPTIONS)
+    got = extract(TEXTS, lm, LAYER, None, max_norm_ratio=ratio)
     places, _ = naive(lm, None, slice(None), max_norm_ratio=ratio)
     assert list(zip(got.text_N, got.position_N, strict=True)) == places
     assert got.outlier_share == pytest.approx(1 - len(places) / len(norms))
@@ -125,45 +135,45 @@ def test_norm_outliers_are_not_usable(lm):
 
 
 def test_the_language_model_runs_once_for_all_dictionaries_and_chunks(lm, calls, cache):
-    first = extract_features(TEXTS, lm, LAYER, dictionary(), 0, **OPTIONS)
+    first = extract(TEXTS, lm, LAYER, dictionary(), 0)
     assert sum(calls) == 4  # the empty text is not run
     calls.clear()
-    again = extract_features(TEXTS, lm, LAYER, dictionary(), 0, **OPTIONS)
-    extract_features(TEXTS, lm, LAYER, dictionary(), 1, choose=last_usable, **OPTIONS)
-    extract_features(TEXTS, lm, LAYER, None, **OPTIONS)
+    again = extract(TEXTS, lm, LAYER, dictionary(), 0)
+    extract(TEXTS, lm, LAYER, dictionary(), 1, choose=last_usable)
+    extract(TEXTS, lm, LAYER, None)
     assert calls == []
     assert (first.x != again.x).nnz == 0
     for changed in ({"context_length": 8}, {"max_norm_ratio": 2.0}):
-        extract_features(TEXTS, lm, LAYER, None, **{**OPTIONS, **changed})
+        extract(TEXTS, lm, LAYER, None, **changed)
     assert sum(calls) == 4  # other tokens are run, another filter is not
-    extract_features(TEXTS, lm, LAYER + 1, None, **OPTIONS)
+    extract(TEXTS, lm, LAYER + 1, None)
     assert sum(calls) == 8
 
 
 def test_more_texts_run_only_those_that_are_new(lm, calls, monkeypatch):
-    monkeypatch.setattr(features, "SHARD_TEXTS", 2)
-    small = extract_features(TEXTS[:2], lm, LAYER, None, **OPTIONS)
+    monkeypatch.setattr(recorded_activations, "SHARD_TEXTS", 2)
+    small = extract(TEXTS[:2], lm, LAYER, None)
     calls.clear()
-    large = extract_features(TEXTS[:4], lm, LAYER, None, **OPTIONS)
+    large = extract(TEXTS[:4], lm, LAYER, None)
     assert sum(calls) == 2
     np.testing.assert_array_equal(large.x[: len(small.x)], small.x)
 
 
 def test_without_a_cache_nothing_is_kept(lm, cache):
-    extract_features(TEXTS, lm, LAYER, None, cache=False, **OPTIONS)
+    extract(TEXTS, lm, LAYER, None, cache=False)
     assert not cache.exists()
 
 
 @pytest.mark.parametrize("damage", ["cut", "other"])
 def test_a_damaged_cache_file_is_made_again(lm, calls, cache, damage):
-    before = extract_features(TEXTS, lm, LAYER, None, **OPTIONS)
+    before = extract(TEXTS, lm, LAYER, None)
     (file,) = cache.glob("*.safetensors")
     if damage == "cut":
         file.write_bytes(file.read_bytes()[:100])
     else:
         save_file({"x_TD": load_file(file)["x_TD"][:3].clone()}, file)
     calls.clear()
-    after = extract_features(TEXTS, lm, LAYER, None, **OPTIONS)
+    after = extract(TEXTS, lm, LAYER, None)
     assert sum(calls) == 4
     np.testing.assert_array_equal(before.x, after.x)
 
@@ -203,15 +213,9 @@ class MeanSoFar(Dictionary):
 
 
 def test_a_dictionary_that_reads_sequences_sees_each_text_whole_and_alone(lm):
-    dense = extract_features(TEXTS, lm, LAYER, None, max_norm_ratio=None, **OPTIONS)
-    got = extract_features(
-        TEXTS,
-        lm,
-        LAYER,
-        MeanSoFar(),
-        max_norm_ratio=None,
-        choose=lambda i, t: every_usable(i, t)[3::2],
-        **OPTIONS,
+    dense = extract(TEXTS, lm, LAYER, None, max_norm_ratio=None)
+    got = extract(
+        TEXTS, lm, LAYER, MeanSoFar(), max_norm_ratio=None, choose=lambda i, t: every_usable(i, t)[3::2]
     )
     assert len(got.text_N) > 4
     for row, (text, position) in enumerate(zip(got.text_N, got.position_N, strict=True)):
@@ -221,9 +225,9 @@ def test_a_dictionary_that_reads_sequences_sees_each_text_whole_and_alone(lm):
 
 def test_the_cut_of_a_causal_model_is_the_same_as_the_uncut_text(lm):
     text = "A faint planet circles the moon. The nebula eclipses it."
-    whole = extract_features([text], lm, LAYER, None, **OPTIONS)
+    whole = extract([text], lm, LAYER, None)
     _, end = whole.tokens[0].offsets[5]
-    cut = extract_features([text[:end]], lm, LAYER, None, choose=last_usable, **OPTIONS)
+    cut = extract([text[:end]], lm, LAYER, None, choose=last_usable)
     assert cut.position_N.tolist() == [5]
     np.testing.assert_allclose(cut.x[0], whole.x[5], rtol=1e-4, atol=1e-4)
 
@@ -231,32 +235,32 @@ def test_the_cut_of_a_causal_model_is_the_same_as_the_uncut_text(lm):
 def test_a_bos_that_training_did_not_use_is_not_read(lm, monkeypatch):
     first = lm.tokenizer(TEXTS[0])["input_ids"][0]
     monkeypatch.setattr(lm, "bos_id", first)  # as if the tokenizer had put it there
-    got = extract_features(TEXTS[:1], lm, LAYER, None, add_bos=False, **OPTIONS)
+    got = extract(TEXTS[:1], lm, LAYER, None, add_bos=False)
     assert got.tokens[0].ids_L.tolist() == lm.tokenizer(TEXTS[0])["input_ids"][1:]
     assert got.tokens[0].offsets[0][0] > 0
 
 
 def test_what_does_not_fit_is_told_in_a_sentence(lm):
     with pytest.raises(UserError, match="width 16"):
-        extract_features(TEXTS, lm, LAYER, dictionary(16), **OPTIONS)
+        extract(TEXTS, lm, LAYER, dictionary(16))
     with pytest.raises(UserError, match="layer 9"):
-        extract_features(TEXTS, lm, 9, None, **OPTIONS)
+        extract(TEXTS, lm, 9, None)
     with pytest.raises(UserError, match="--chunk 3"):
-        extract_features(TEXTS, lm, LAYER, dictionary(), 3, **OPTIONS)
+        extract(TEXTS, lm, LAYER, dictionary(), 3)
     broken = dictionary()
     with torch.no_grad():
         broken.b_dec.fill_(torch.nan)
         broken.threshold.fill_(-1)
         broken.b_enc.fill_(torch.inf)
     with pytest.raises(UserError, match="latents that are not finite"):
-        extract_features(TEXTS, lm, LAYER, broken, **OPTIONS)
+        extract(TEXTS, lm, LAYER, broken)
 
 
 def test_activations_that_are_not_finite_are_told_and_not_kept(lm, monkeypatch, cache):
     record = LanguageModel.record
     monkeypatch.setattr(LanguageModel, "record", lambda *args: record(*args) * torch.nan)
     with pytest.raises(UserError, match="not finite"):
-        extract_features(TEXTS, lm, LAYER, None, **OPTIONS)
+        extract(TEXTS, lm, LAYER, None)
     assert not list(cache.glob("*"))
 
 
@@ -269,10 +273,8 @@ def test_a_sink_is_no_context_for_a_dictionary_that_reads_sequences(lm, monkeypa
         return x_BLD
 
     monkeypatch.setattr(LanguageModel, "record", with_sink)
-    dense = extract_features(TEXTS, lm, LAYER, None, cache=False, **OPTIONS)
-    got = extract_features(
-        TEXTS, lm, LAYER, MeanSoFar(), choose=lambda i, t: every_usable(i, t)[2::2], cache=False, **OPTIONS
-    )
+    dense = extract(TEXTS, lm, LAYER, None, cache=False)
+    got = extract(TEXTS, lm, LAYER, MeanSoFar(), choose=lambda i, t: every_usable(i, t)[2::2], cache=False)
     assert not dense.x.max() > 1e3
     for row, (text, position) in enumerate(zip(got.text_N, got.position_N, strict=True)):
         expected = dense.x[(dense.text_N == text) & (dense.position_N <= position)].mean(axis=0)
@@ -280,11 +282,11 @@ def test_a_sink_is_no_context_for_a_dictionary_that_reads_sequences(lm, monkeypa
 
 
 def test_activations_come_text_by_text_with_every_position(lm, monkeypatch):
-    monkeypatch.setattr(features, "SHARD_TEXTS", 2)
+    monkeypatch.setattr(recorded_activations, "SHARD_TEXTS", 2)
     sae = dictionary()
-    expected = extract_features(TEXTS, lm, LAYER, sae, 1, **OPTIONS)
+    expected = extract(TEXTS, lm, LAYER, sae, 1)
     rows = []
-    for index, (tokens, x_LD) in enumerate(features.read_activations(TEXTS, lm, LAYER, **OPTIONS)):
+    for index, (tokens, x_LD) in enumerate(features.read_activations(TEXTS, lm, LAYER, READING)):
         assert x_LD.shape == (len(expected.tokens[index].ids_L), WIDTH)
         rows.append(features.encode_text(sae, x_LD, tokens.usable_L)[:, 10:].numpy())
     np.testing.assert_allclose(np.concatenate(rows), expected.x.toarray(), rtol=1e-5, atol=1e-5)

@@ -44,15 +44,10 @@ from temporal_saes.alignment.pairs import PreferenceData, load_pairs
 from temporal_saes.alignment.responses import ChooseResponses, fit, response_means
 from temporal_saes.alignment.result import RANKINGS, result_of, summary, top_latents
 from temporal_saes.alignment.study import Settings, study
-from temporal_saes.experiment.options import (
-    ExperimentOptions,
-    LanguageModels,
-    Subject,
-    resolve,
-    resolve_several,
-    slug,
-)
+from temporal_saes.experiment.names import slug
+from temporal_saes.experiment.options import ExperimentOptions
 from temporal_saes.experiment.results import asked, comparison_path, finished
+from temporal_saes.experiment.subjects import LanguageModels, Subject, resolve, resolve_several
 from temporal_saes.features import extract_features
 from temporal_saes.latents.explanations import find_explanations
 
@@ -236,19 +231,16 @@ def _study(
     """Read the answers, test, and write everything about one subject."""
     lm = models.get(subject)
     dictionary = subject.load_dictionary(lm.device)
-    texts = fit(data.pairs, lm, context_length=subject.context_length, add_bos=subject.add_bos)
+    reading = subject.reading(options)
+    texts = fit(data.pairs, lm, reading)
     features = extract_features(
         [text.text for text in texts],
         lm,
         subject.layer,
+        reading,
         dictionary,
         subject.chunk,
-        context_length=subject.context_length,
-        max_norm_ratio=subject.max_norm_ratio,
-        add_bos=subject.add_bos,
         choose=ChooseResponses(texts),
-        lm_batch_size=options.lm_batch_size,
-        cache=options.cache,
     )
     means = response_means(texts, features)
     n_tokens_P2 = np.array([text.n_tokens for text in texts]).reshape(-1, 2)[means.pair_P]

@@ -46,8 +46,10 @@ from temporal_saes.autointerp.study import Interpretation, check_latents, draw_s
 from temporal_saes.chat.client import Chat, ChatServer, LocalChat
 from temporal_saes.chat.journal import RecordedChat
 from temporal_saes.chat.token_budget import TokenBudget
-from temporal_saes.experiment.options import LanguageModels, Subject, labelled_texts, resolve, slug
+from temporal_saes.experiment.names import slug
 from temporal_saes.experiment.results import asked, told_apart
+from temporal_saes.experiment.subjects import LanguageModels, Subject, resolve
+from temporal_saes.experiment.texts import labelled_texts
 from temporal_saes.latents.explanations import FILE_NAME, read_explanations, save_explanations
 
 EXPERIMENT = "autointerp"

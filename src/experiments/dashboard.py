@@ -39,19 +39,15 @@ from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.runs.provenance import provenance
 from temporal_saes.browser.neuronpedia import Place, Words, write_neuronpedia
 from temporal_saes.browser.page import Browser, write_browser
-from temporal_saes.experiment.options import (
-    BASELINE,
-    ExperimentOptions,
-    LanguageModels,
-    Subject,
-    labelled_texts,
-    resolve,
-)
-from temporal_saes.geometry.sentences import Sentence, encode_sentence, read_sentences
+from temporal_saes.experiment.options import BASELINE, ExperimentOptions
+from temporal_saes.experiment.subjects import LanguageModels, Subject, resolve
+from temporal_saes.experiment.texts import labelled_texts
+from temporal_saes.features import read_activations
 from temporal_saes.latents.codes import CodesOfContexts, codes_of_store, codes_of_texts
 from temporal_saes.latents.explanations import find_explanations, read_scores
 from temporal_saes.latents.facts import LatentFacts, study
 from temporal_saes.latents.smoothness import LatentSmoothness
+from temporal_saes.similarity.sentences import Sentence, encode_sentence, read_sentences
 
 EXPERIMENT = "dashboard"
 SHORT_TEXT = 16  # tokens; texts are not shorter on average
@@ -232,7 +228,8 @@ class _Source:
             UserError: as `read_activations` and `ActivationCache.store`.
         """
         if self.cache is None:
-            activations = self.subject.read_activations(self._enough(lm), lm, self.options)
+            reading = self.subject.reading(self.options)
+            activations = read_activations(self._enough(lm), lm, self.subject.layer, reading)
             yield from codes_of_texts(activations, dictionary, columns, watch=smoothness.add)
             return
         from dictionary_learning.language_model.fingerprint import fingerprints
@@ -279,7 +276,8 @@ def _encode(
     if not texts:
         return []
 
-    activations = subject.read_activations(texts, lm, options, cache=False)
+    reading = dataclasses.replace(subject.reading(options), cache=False)
+    activations = read_activations(texts, lm, subject.layer, reading)
     pairs = zip(texts, activations, strict=True)
     return [encode_sentence(text, x, dictionary, columns) for text, x in pairs]
 

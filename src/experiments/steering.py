@@ -44,15 +44,15 @@ from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.runs.provenance import provenance
 from temporal_saes.chat.client import Chat, ChatServer, LocalChat
-from temporal_saes.experiment.options import (
+from temporal_saes.experiment.results import asked, comparison_path, finished, told_apart
+from temporal_saes.experiment.subjects import (
     LanguageModels,
     Subject,
     check_one_model,
-    labelled_texts,
     resolve,
     resolve_several,
 )
-from temporal_saes.experiment.results import asked, comparison_path, finished, told_apart
+from temporal_saes.experiment.texts import labelled_texts
 from temporal_saes.latents.explanations import find_explanations
 from temporal_saes.steering.figure import draw
 from temporal_saes.steering.judge import templates_hash

@@ -9,6 +9,7 @@ from dictionary_learning.language_model import LanguageModel
 from temporal_saes.alignment.pairs import PreferencePair
 from temporal_saes.alignment.responses import ChooseResponses, ResponseText, fit, is_response, response_means
 from temporal_saes.features import Features, Tokens, extract_features
+from temporal_saes.reading import Reading
 
 ASK = "\n\nHuman: Which planet is distant?\n\nAssistant:"
 
@@ -57,7 +58,7 @@ def test_a_token_of_the_answer_has_no_word_of_the_prompt(offset, expected):
 
 def test_the_answers_tokens_are_chosen_and_no_other(lm):
     pairs = [pair(" The comet is faint.", " No planet, I think.\nOr is it?")]
-    texts = fit(pairs, lm, context_length=200)
+    texts = fit(pairs, lm, Reading(200))
     assert read(lm, texts, 200) == [pairs[0].chosen, pairs[0].rejected]
     assert [text.text for text in texts] == [ASK + pairs[0].chosen, ASK + pairs[0].rejected]
     assert [text.n_tokens for text in texts] == [
@@ -67,7 +68,7 @@ def test_the_answers_tokens_are_chosen_and_no_other(lm):
 
 
 def test_an_answer_without_a_prompt_counts_whole(lm):
-    texts = fit([pair("The comet.", "A moon.", prompt="")], lm, context_length=50)
+    texts = fit([pair("The comet.", "A moon.", prompt="")], lm, Reading(50))
     assert read(lm, texts, 50) == ["The comet.", "A moon."]
 
 
@@ -77,7 +78,7 @@ def test_an_answer_without_a_prompt_counts_whole(lm):
 def test_a_long_prompt_loses_its_beginning_for_both_alike(lm):
     prompt = "The galaxy illuminates the moon." * 50
     answers = [" A comet.", " The faint stellar orbit of a moon."]
-    (first, second) = fit([pair(*answers, prompt)], lm, context_length=60)
+    (first, second) = fit([pair(*answers, prompt)], lm, Reading(60))
     longest = n_tokens(lm, answers[1])
     assert first.text[: first.start] == second.text[: second.start]
     assert prompt.endswith(first.text[: first.start])
@@ -87,7 +88,7 @@ def test_a_long_prompt_loses_its_beginning_for_both_alike(lm):
 
 def test_a_long_answer_leaves_the_prompt_a_quarter_and_is_cut_but_counted_whole(lm):
     answer = " The galaxy illuminates the moon." * 50
-    (first, second) = fit([pair(" A comet.", answer, "A distant nebula." * 30)], lm, context_length=60)
+    (first, second) = fit([pair(" A comet.", answer, "A distant nebula." * 30)], lm, Reading(60))
     assert n_tokens(lm, second.text[: second.start]) == pytest.approx(15, abs=1)
     assert second.n_tokens == n_tokens(lm, answer)
     (_, of_second) = read(lm, [first, second], 60)
@@ -101,7 +102,7 @@ def test_a_tokenizer_without_offsets_is_refused(lm, monkeypatch):
 
     monkeypatch.setattr(lm, "tokenizer", Slow())
     with pytest.raises(UserError, match="does not tell which characters"):
-        fit([pair("a", "b")], lm, context_length=20)
+        fit([pair("a", "b")], lm, Reading(20))
 
 
 # --- means ---
@@ -133,15 +134,14 @@ def test_an_answer_whose_end_was_not_read_is_counted():
 
 def test_means_are_those_of_a_slow_reference(lm):
     pairs = [pair(f" The comet {'is faint and ' * n}cold.", " A moon is a moon.") for n in range(1, 6)]
-    texts = fit(pairs, lm, context_length=60)
+    texts = fit(pairs, lm, Reading(60))
     of_answers = extract_features(
         [text.text for text in texts],
         lm,
         2,
+        Reading(60, cache=False),
         None,
-        context_length=60,
         choose=ChooseResponses(texts),
-        cache=False,
     )
     found = response_means(texts, of_answers)
     for p in range(len(pairs)):

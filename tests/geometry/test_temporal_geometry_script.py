@@ -81,8 +81,10 @@ def test_compare_measures_every_subject_on_the_same_texts(runs, tiny_corpus):
 
 
 def test_the_parts_of_a_dictionary_sum_to_its_reconstruction(runs, tiny_lm_folder):
-    from temporal_saes.experiment.options import ExperimentOptions, resolve
-    from temporal_saes.geometry.parts import contribution, text_codes
+    from temporal_saes.experiment.options import ExperimentOptions
+    from temporal_saes.experiment.subjects import resolve
+    from temporal_saes.experiment.text_codes import text_codes
+    from temporal_saes.geometry.trajectories import contribution
 
     lm = LanguageModel.load(str(tiny_lm_folder), device="cpu")
     text = "The distant comet circles the galaxy. Every orbit attracts a faint moon."
@@ -94,7 +96,7 @@ def test_the_parts_of_a_dictionary_sum_to_its_reconstruction(runs, tiny_lm_folde
             )
             subject = resolve(options)
             dictionary = subject.load_dictionary("cpu")
-            (codes,) = text_codes([text], lm, subject, dictionary, options)
+            (codes,) = text_codes([text], lm, subject, dictionary, subject.reading(options))
             parts.append(contribution(dictionary, chunk, codes.f_uF))
         with torch.no_grad():
             whole = dictionary(codes.x_uD[None], output_features=False)[0]

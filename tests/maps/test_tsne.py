@@ -1,5 +1,6 @@
 import base64
 import hashlib
+import importlib.util
 import json
 import re
 import subprocess
@@ -15,8 +16,9 @@ from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from temporal_saes.features import Tokens
 from temporal_saes.labelled.data import LabelledText
-from temporal_saes.maps import feature_map
+from temporal_saes.maps import feature_map, study
 from temporal_saes.maps.feature_map import agreement, distances, neighbours, score, silhouette
+from temporal_saes.maps.options import MapOptions, check_method
 from temporal_saes.maps.page import map_page
 from temporal_saes.maps.points import Positions
 
@@ -159,7 +161,7 @@ def test_two_far_groups_are_apart_on_the_map_and_a_seed_gives_the_same_map(metho
 
 
 def test_umap_is_used_where_it_is_installed_and_asked_for_where_it_is_not(monkeypatch, tmp_path):
-    if feature_map.importlib.util.find_spec("umap") is None:
+    if importlib.util.find_spec("umap") is None:
         with pytest.raises(UserError, match="pip install umap-learn, or choose --method tsne or pca"):
             tsne.main(["--run_name", "any", "--method", "umap"])
     (tmp_path / "umap.py").write_text(
@@ -177,7 +179,7 @@ def test_umap_is_used_where_it_is_installed_and_asked_for_where_it_is_not(monkey
 
 def test_an_unknown_method_is_refused():
     with pytest.raises(UserError, match="--method sammon is unknown: choose tsne, umap, pca"):
-        feature_map.check_method("sammon", 30, 100)
+        check_method("sammon", 30, 100)
 
 
 def test_the_twelve_largest_classes_have_a_colour_and_a_shape_of_their_own():
@@ -292,7 +294,7 @@ def test_compare_draws_the_same_tokens_of_every_subject_and_takes_what_is_finish
     assert len(data["maps"]) == 4
     assert len(data["tokens"]) == 80
     assert page.with_suffix(".png").is_file()
-    monkeypatch.setattr(tsne, "extract_features", None)
+    monkeypatch.setattr(study, "extract_features", None)
     tsne.main(words)
     assert capsys.readouterr().err.count("taken from") == 4
 
@@ -428,10 +430,10 @@ def test_long_texts_of_one_class_are_refused_where_those_of_the_others_are_too_s
 def test_tokens_of_one_part_of_speech_are_refused_and_can_be_left_out(runs, tmp_path, monkeypatch):
     points = [{"part_of_speech": "NOUN", "text": i % 2} for i in range(6)]
     texts = [{"domain": "a"}, {"domain": "b"}]
-    options = tsne.MapOptions(n_points=80)
+    options = MapOptions(n_points=80)
     with pytest.raises(UserError, match=r"the one class 'NOUN' as their part of speech: .* leave pos out"):
-        tsne._check_classes(points, texts, options)
-    tsne._check_classes(points, texts, tsne.MapOptions(colourings=("domain", "sequence")))
+        study.check_classes(points, texts, options)
+    study.check_classes(points, texts, MapOptions(colourings=("domain", "sequence")))
 
 
 def test_a_dictionary_that_is_silent_is_told_instead_of_mapped(runs, tiny_corpus):

@@ -16,6 +16,9 @@ from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
 from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
 from temporal_saes.features import Tokens
 from temporal_saes.labelled.data import LabelledText
+from temporal_saes.probing import probes
+from temporal_saes.probing.examples import Positions
+from temporal_saes.probing.options import ProbingOptions
 
 SCRIPT = Path(__file__).parents[2] / "src" / "experiments" / "probing.py"
 LAYER = 2
@@ -170,8 +173,8 @@ def test_compare_draws_one_figure_and_takes_what_is_finished(runs, corpus, monke
     assert json.loads(baseline.read_text())["subject"]["context_length"] == 48  # as the first run's
 
     fitted = []
-    probe = probing.probes.probe
-    monkeypatch.setattr(probing.probes, "probe", lambda *a, **b: fitted.append(1) or probe(*a, **b))
+    probe = probes.probe
+    monkeypatch.setattr(probes, "probe", lambda *a, **b: fitted.append(1) or probe(*a, **b))
     probing.main(flags(runs, corpus, *compare))
     assert fitted == []
     # another training under the same name is not the same result
@@ -277,14 +280,14 @@ def spaced(n: int) -> tuple[LabelledText, Tokens]:
 
 
 def options(**changes):
-    return probing.ProbingOptions(**{"context_texts": 2, "context_tokens": 5, **changes})
+    return ProbingOptions(**{"context_texts": 2, "context_tokens": 5, **changes})
 
 
 def test_the_cut_is_in_the_second_half_and_never_white_space_or_an_unusable_token():
     pairs = [spaced(n) for n in range(4, 60)]
     for _, tokens in pairs:
         tokens.usable_L[-2] = False  # the last letter
-    positions = probing.Positions([text for text, _ in pairs], options(tasks=("semantics",)))
+    positions = Positions([text for text, _ in pairs], options(tasks=("semantics",)))
     for index, (_, tokens) in enumerate(pairs):
         (cut,) = positions(index, tokens)
         assert cut % 2 == 0
@@ -294,7 +297,7 @@ def test_the_cut_is_in_the_second_half_and_never_white_space_or_an_unusable_toke
 
 def test_context_tokens_are_distinct_and_only_from_texts_that_are_long_enough():
     pairs = [spaced(n) for n in (3, 8, 4, 9, 20)]
-    positions = probing.Positions([text for text, _ in pairs], options())
+    positions = Positions([text for text, _ in pairs], options())
     chosen = [positions(index, tokens) for index, (_, tokens) in enumerate(pairs)]
     assert list(positions.context) == [1, 3]  # two texts are enough
     assert [len(set(where.tolist())) for where in positions.context.values()] == [5, 5]
@@ -305,6 +308,6 @@ def test_context_tokens_are_distinct_and_only_from_texts_that_are_long_enough():
 def test_a_text_without_a_usable_token_gives_none():
     text, tokens = spaced(3)
     tokens.usable_L[:] = False
-    positions = probing.Positions([text], options())
+    positions = Positions([text], options())
     assert positions(0, tokens).tolist() == []
     assert positions.cut == {}

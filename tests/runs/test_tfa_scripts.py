@@ -19,6 +19,7 @@ from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.texts.documents import DocumentStream
 from dictionary_learning.utils import load_dictionary
 from temporal_saes.features import every_usable, extract_features
+from temporal_saes.reading import Reading
 
 
 @pytest.fixture(scope="module")
@@ -123,10 +124,9 @@ def test_a_code_is_the_same_in_training_evaluation_and_experiments(
                 [lm.tokenizer.decode(ids)],
                 lm,
                 2,
+                Reading(32, cache=False),
                 dictionary,
                 choose=every_usable,
-                context_length=32,
-                cache=False,
             )
             if features.tokens[0].ids_L.tolist() != ids:
                 continue  # the text of a later context does not always fall into the same tokens

@@ -14,8 +14,10 @@ import pytest
 
 from dictionary_learning.errors import UserError
 from dictionary_learning.runs.options import TrainOptions
-from temporal_saes.experiment.options import ExperimentOptions, Subject, slug
+from temporal_saes.experiment.names import slug
+from temporal_saes.experiment.options import ExperimentOptions
 from temporal_saes.experiment.results import comparison_path
+from temporal_saes.experiment.subjects import Subject
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))

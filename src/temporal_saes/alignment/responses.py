@@ -1,6 +1,6 @@
 """Answers of preference pairs as the language model reads them, and the mean of every latent over each.
 
-    texts = fit(data.pairs, lm, context_length=128)
+    texts = fit(data.pairs, lm, Reading(context_length=128))
     means = response_means(texts, features)
 
 The model reads the prompt and the answer, but only the answer's tokens count: the prompt is the same for
@@ -21,6 +21,7 @@ from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.language_model.tokens import token_offsets
 from temporal_saes.alignment.pairs import PreferencePair
 from temporal_saes.features import Features, Tokens
+from temporal_saes.reading import Reading
 
 LEAST_PROMPT = 0.25  # share of the context that a long prompt keeps
 _PROMPT_CHARACTERS = 16  # a token of context; more of a prompt's end never fits
@@ -41,15 +42,13 @@ def is_response(text: str, start: int, offset: tuple[int, int]) -> bool:
     return offset[1] > max(start, offset[0]) and not text[offset[0] : start].strip()
 
 
-def fit(
-    pairs: Sequence[PreferencePair], lm: LanguageModel, *, context_length: int, add_bos: bool = True
-) -> list[ResponseText]:
+def fit(pairs: Sequence[PreferencePair], lm: LanguageModel, reading: Reading) -> list[ResponseText]:
     """Both answers of every pair, [R], with as much of the prompt as fits.
 
     Raises:
         UserError: the model's tokenizer does not tell the characters of its tokens.
     """
-    prompts = [pair.prompt[-_PROMPT_CHARACTERS * context_length :] for pair in pairs]
+    prompts = [pair.prompt[-_PROMPT_CHARACTERS * reading.context_length :] for pair in pairs]
     whole = [
         prompt + answer
         for prompt, pair in zip(prompts, pairs, strict=True)
@@ -59,13 +58,14 @@ def fit(
     offsets_R = [
         [(a, b) for a, b in offsets if b > a] for offsets in token_offsets(lm.tokenizer, whole)
     ]  # added tokens have no characters
-    n_added = int(add_bos and lm.bos_id is not None)
+    n_added = int(reading.add_bos and lm.bos_id is not None)
     texts = []
     for p, prompt in enumerate(prompts):
         sides = (2 * p, 2 * p + 1)
         n_tokens = [sum(is_response(whole[r], len(prompt), offset) for offset in offsets_R[r]) for r in sides]
         n_prompt = len(offsets_R[sides[0]]) - n_tokens[0]
-        room = max(context_length - n_added - max(n_tokens), int(LEAST_PROMPT * context_length))
+        length = reading.context_length
+        room = max(length - n_added - max(n_tokens), int(LEAST_PROMPT * length))
         cut = offsets_R[sides[0]][n_prompt - room][0] if n_prompt > room else 0
         texts += [
             ResponseText(whole[r][cut:], len(prompt) - cut, n) for r, n in zip(sides, n_tokens, strict=True)

@@ -57,7 +57,8 @@ from temporal_saes.chat.client import (
 )
 from temporal_saes.chat.journal import RecordedChat
 from temporal_saes.chat.token_budget import estimate_tokens
-from temporal_saes.experiment.options import Subject
+from temporal_saes.experiment.subjects import Subject
+from temporal_saes.features import read_activations
 from temporal_saes.latents.codes import CodesOfContexts, codes_of_texts
 from temporal_saes.latents.examples import Example, collect
 
@@ -155,7 +156,7 @@ def draw_sample(
     columns = chunk_slice(dictionary, subject.chunk)
 
     def chunks() -> Iterator[CodesOfContexts]:
-        activations = subject.read_activations(texts, lm, options)
+        activations = read_activations(texts, lm, subject.layer, subject.reading(options))
         return codes_of_texts(activations, dictionary, columns)
 
     splits = split_slices(dictionary, subject.chunk)

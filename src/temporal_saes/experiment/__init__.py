@@ -1,9 +1,14 @@
 """What all experiments share: the flags, the subject they point at, and what a result says of itself.
 
 In come flags; out come a dictionary with the model, layer and tokenisation it was trained on, and the places
-and names of results.
+and names of results. Importing any of it but `text_codes` loads neither torch nor numpy.
 
-options     the shared flags, and the subject that they name
+command     what the `main` of every experiment is made of
+options     the shared flags, in blocks that an experiment's options extend
+subjects    the dictionaries that the flags name, and their language model
+texts       the texts that the flags name
+text_codes  codes of a subject over whole texts
 results     one JSON a subject that holds all that decided its numbers; where a comparison goes
+names       names of files
 intervals   means with 95 % intervals
 """

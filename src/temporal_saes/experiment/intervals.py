@@ -1,10 +1,8 @@
 """Means over texts with their 95 % interval."""
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
-
-import numpy as np
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 INTERVAL = "t-interval, 95 %, over independent texts"
 
@@ -19,6 +17,8 @@ class Interval(NamedTuple):
 
 def mean_interval(values: Sequence[float]) -> Interval | None:
     """Mean of independent values with mean ± t(.975, n - 1) s / sqrt(n); None without a value."""
+    import numpy as np
+
     if not len(values):
         return None
     if len(values) < 2:
@@ -38,3 +38,16 @@ def around(mean: float, error: float, n: int) -> Interval:
 def as_json(interval: Interval | None) -> dict[str, float | None] | None:
     """The fields of an interval; None for none."""
     return None if interval is None else interval._asdict()
+
+
+def in_words(interval: Mapping[str, Any] | None, digits: int = 3, *, sign: str = "") -> str:
+    """`0.312 ± 0.044`: the mean with half of the interval; a dash without one.
+
+    Args:
+        interval: as `as_json` gives it, or with None for a mean.
+        sign: "+" writes it in front of positive means, too.
+    """
+    if interval is None or interval["mean"] is None:
+        return "–"
+    mean = f"{interval['mean']:{sign}.{digits}f}"
+    return mean if interval["high"] is None else f"{mean} ± {interval['high'] - interval['mean']:.{digits}f}"

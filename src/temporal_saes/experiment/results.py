@@ -7,12 +7,16 @@ what several subjects share, a figure, below the folder of runs (`comparison_pat
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from dictionary_learning.command import figures
-from temporal_saes.experiment.options import ExperimentOptions, Subject, dataset_name, slug
+from dictionary_learning.command.files import save_text
+from temporal_saes.experiment.intervals import INTERVAL
+from temporal_saes.experiment.names import beside, dataset_name, slug
+from temporal_saes.experiment.options import ExperimentOptions
+from temporal_saes.experiment.subjects import Subject
 from temporal_saes.labelled.passages import Joined
 
 Options = TypeVar("Options", bound=ExperimentOptions)
@@ -49,11 +53,42 @@ def asked(subject: Subject, options: ExperimentOptions, texts: Iterable[str]) ->
 def finished(path: Path, question: Mapping[str, Any]) -> dict[str, Any] | None:
     """The result at `<path>.json` if it answers the same question, what `asked` says of it; None if not."""
     try:
-        result = json.loads(path.with_name(path.name + ".json").read_text(encoding="utf-8"))
+        result = json.loads(beside(path, ".json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     same = isinstance(result, dict) and all(result.get(key) == value for key, value in question.items())
     return result if same else None
+
+
+def save_json(path: Path, content: Mapping[str, Any], **style: Any) -> None:
+    """Write `<path>.json`, whole or not at all; `style` is as `json.dumps` takes it."""
+    save_text(beside(path, ".json"), json.dumps(content, **style) + "\n")
+
+
+def differences(
+    results: Sequence[Mapping[str, Any]],
+    key: str,
+    compare: Callable[[Mapping[str, Any], Mapping[str, Any]], Any],
+) -> dict[str, Any]:
+    """How much each later subject differs from the first, over pairs of one text.
+
+    Args:
+        key: what the differences are called.
+        compare: from a result and the first one to their differences.
+    """
+    from dictionary_learning.runs.provenance import provenance
+
+    first = results[0]
+    return {
+        "experiment": first["experiment"],
+        "first": first["name"],
+        "subjects": [result["name"] for result in results],
+        "n_texts": first["n_texts"],
+        "options": first["options"],
+        key: {result["name"]: compare(result, first) for result in results[1:]},
+        "interval": INTERVAL,
+        "provenance": provenance(),
+    }
 
 
 def label(result: Mapping[str, Any]) -> str:

@@ -1,9 +1,11 @@
-"""Similarity kernels of codes, and the dimension, the bends and the speed of a part of the activations.
+"""The dimension, the bends and the speed of a part of the activations over a text.
 
-In come codes of texts; out come kernels with their boundaries, and measures of their geometry.
+In come codes of texts; out come paths through the space of activations, and measures of their geometry.
 
-parts        codes of a subject over texts
-sentences    sentences of a dictionary's own view of a text
-similarity   kernels and the boundaries in them
-measures     rank, dimension, tortuosity, slowness
+command        the experiment: its flags and `main`
+options        what it can be asked
+study          every measure of one dictionary's part
+trajectories   the paths of texts
+measures       rank, dimension, tortuosity, slowness
+result figure  what is shown of it
 """

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from temporal_saes.experiment.intervals import Interval, around
+from temporal_saes.geometry.options import MIN_TEXTS
 
 NO_MOTION = 1e-12  # share of the squared length that is left of a constant by rounding
 
@@ -159,9 +160,6 @@ def autocorrelation(v_LD: np.ndarray, mean_D: np.ndarray, max_lag: int) -> np.nd
 # --- dimension over texts ---
 
 
-MIN_VECTORS = 5  # the estimate takes four distinct ones, and the jackknife leaves one out
-
-
 def dimension(v_ND: np.ndarray) -> Interval | None:
     """Participation ratio of N independent vectors' covariance C, tr(C)² / tr(C²), with its 95 % interval.
 
@@ -169,7 +167,7 @@ def dimension(v_ND: np.ndarray) -> Interval | None:
     the number of texts does not bound the dimension; the interval is the jackknife's. None where the
     vectors are all the same, or so few that the estimate of tr(C²) is not positive.
     """
-    assert len(v_ND) >= MIN_VECTORS
+    assert len(v_ND) >= MIN_TEXTS
     v_ND = v_ND.astype(np.float64)
     gram_NN = v_ND @ v_ND.T
     # the centre does not matter in theory; near it, little is lost to rounding

@@ -17,14 +17,15 @@ from collections import defaultdict, deque
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, NamedTuple
 
 from dictionary_learning.errors import UserError
-from dictionary_learning.language_model import LanguageModel
-from dictionary_learning.language_model.tokens import token_ids
 from temporal_saes.labelled.data import LabelledText
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from dictionary_learning.language_model import LanguageModel
 
 SEPARATOR = " "
 MIN_TOKENS = 8  # of a drawn passage; a shorter one is no more than a phrase
@@ -57,8 +58,10 @@ class Joined(NamedTuple):
         places = (self._first_token(start, offsets) for start in self.starts[1:])
         return [place for place in places if place is not None]
 
-    def passage_of(self, offsets: Offsets) -> np.ndarray:
+    def passage_of(self, offsets: Offsets) -> "np.ndarray":
         """The index of the passage that each token is of, [L]."""
+        import numpy as np
+
         passage_L = np.zeros(len(offsets), dtype=np.int64)
         for boundary in self.boundaries(offsets):
             passage_L[boundary:] += 1
@@ -128,7 +131,7 @@ def passages_of_files(paths: Sequence[str | Path]) -> list[Passage]:
 
 def draw_joined(
     texts: Sequence[LabelledText],
-    lm: LanguageModel,
+    lm: "LanguageModel",
     n: int,
     *,
     n_passages: int,
@@ -149,6 +152,8 @@ def draw_joined(
     Raises:
         UserError: fewer classes than passages, a context too short for sentences, or too few documents.
     """
+    import numpy as np
+
     longest, shortest = passage_tokens(context_length, n_passages)
     by_label: dict[str, list[LabelledText]] = defaultdict(list)
     for text in sorted(texts, key=lambda text: text.id):
@@ -178,8 +183,10 @@ def draw_joined(
     return joined
 
 
-def fits(joined: Joined, lm: LanguageModel, context_length: int) -> bool:
+def fits(joined: Joined, lm: "LanguageModel", context_length: int) -> bool:
     """Whether the text has no more than so many tokens, special ones included."""
+    from dictionary_learning.language_model.tokens import token_ids
+
     return len(token_ids(lm.tokenizer, [joined.text])[0]) <= context_length
 
 
@@ -203,12 +210,12 @@ def passage_tokens(context_length: int, n_passages: int) -> tuple[int, int]:
 
 def _draw_passages(
     queues: dict[str, "deque[LabelledText]"],
-    lm: LanguageModel,
+    lm: "LanguageModel",
     n_passages: int,
     context_length: int,
     shortest: int,
     longest: int,
-    generator: np.random.Generator,
+    generator: "np.random.Generator",
 ) -> list[Passage] | None:
     """Passages of random classes; None when too few classes have a document left that will do."""
     passages: list[Passage] = []
@@ -226,13 +233,15 @@ def _draw_passages(
 
 def _cut(
     text: str,
-    lm: LanguageModel,
+    lm: "LanguageModel",
     context_length: int,
     shortest: int,
     longest: int,
-    generator: np.random.Generator,
+    generator: "np.random.Generator",
 ) -> str | None:
     """Some consecutive sentences of a text, on one line; None if none have a fitting number of tokens."""
+    import numpy as np
+
     line = " ".join(text.split())
     offsets = lm.tokenize([line], context_length, offsets=True).offsets
     assert offsets is not None

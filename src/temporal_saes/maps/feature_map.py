@@ -12,7 +12,6 @@ same class. t-SNE is van der Maaten and Hinton's (2008).
 Shapes: N points, F features, P principal components, K neighbours, C classes.
 """
 
-import importlib.util
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -22,12 +21,10 @@ from scipy import sparse
 
 from dictionary_learning.errors import UserError
 from temporal_saes.experiment.intervals import Interval, around
+from temporal_saes.maps.options import check_method
 
 Matrix: TypeAlias = "sparse.csr_array | np.ndarray"
 
-METHODS = ("tsne", "umap", "pca")
-METHOD_NAMES = {"tsne": "t-SNE", "umap": "UMAP", "pca": "PCA"}
-MAX_POINTS = 10_000  # the distances of all pairs are in memory: 400 MB
 _ROWS = 1000  # of the distances, that are sorted at a time
 
 # Okabe and Ito's palette without black and yellow, each with two shapes: twelve classes are told apart
@@ -39,26 +36,6 @@ OTHER_COLOUR = "#B5B5BB"
 
 
 # --- the map ---
-
-
-def check_method(method: str, perplexity: float, n_points: int) -> None:
-    """For as much as can be seen before there is a point.
-
-    Raises:
-        UserError: the method is unknown or not installed, or the perplexity does not fit the points.
-    """
-    if method not in METHODS:
-        raise UserError(f"--method {method} is unknown: choose {', '.join(METHODS)}.")
-    if method == "umap" and importlib.util.find_spec("umap") is None:
-        raise UserError(
-            "--method umap needs the package umap-learn, which is not installed: pip install umap-learn, or "
-            "choose --method tsne or pca."
-        )
-    if method == "tsne" and not 1 <= perplexity < n_points:
-        raise UserError(
-            f"--perplexity {perplexity:g} does not fit {n_points:,} points: give at least 1 and less than "
-            f"the number of points (5 to 50 is usual)."
-        )
 
 
 def unit_rows(x_NF: Matrix) -> Matrix:

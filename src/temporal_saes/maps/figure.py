@@ -8,9 +8,10 @@ import numpy as np
 
 from dictionary_learning.command import figures
 from temporal_saes.experiment.results import label
-from temporal_saes.maps.feature_map import METHOD_NAMES, OTHER_COLOUR, Class
+from temporal_saes.maps.feature_map import OTHER_COLOUR, Class
+from temporal_saes.maps.options import COLOURINGS, METHOD_NAMES
 from temporal_saes.maps.page import class_name, how_it_was_made, shared_classes
-from temporal_saes.maps.points import COLOURINGS, labels
+from temporal_saes.maps.points import labels
 
 Result = Mapping[str, Any]
 _MARKERS = {"circle": "o", "triangle": "^"}

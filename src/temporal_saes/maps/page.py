@@ -9,8 +9,10 @@ from typing import Any
 
 from dictionary_learning.command import figures
 from temporal_saes.experiment.results import label
-from temporal_saes.maps.feature_map import METHOD_NAMES, Class, classes
-from temporal_saes.maps.points import COLOURINGS, labels
+from temporal_saes.maps.feature_map import Class, classes
+from temporal_saes.maps.options import COLOURINGS, METHOD_NAMES
+from temporal_saes.maps.points import labels
+from temporal_saes.maps.result import score_rows
 from temporal_saes.pages.page import Html, element, facts, page, script_json, table
 
 Result = Mapping[str, Any]
@@ -104,39 +106,6 @@ def class_name(colouring: str, name: Any, texts: Sequence[Mapping[str, Any]], lo
     if colouring == "sequence":
         words = texts[name]["title"] or f"text {name}"
     return words if len(words) <= longest else words[: longest - 1] + "…"
-
-
-def score_of(
-    result: Result, colouring: str, space: str, measure: str, among: str
-) -> Mapping[str, Any] | None:
-    """One score of a result; None if it was not asked for."""
-    key = (colouring, space, measure, among)
-    names = ("colouring", "space", "measure", "among")
-    return next((one for one in result["scores"] if tuple(one[name] for name in names) == key), None)
-
-
-def score_rows(result: Result) -> list[tuple[str, tuple[str, str]]]:
-    """Every measure with its scores in all features and in the map, in words."""
-    rows = []
-    for one in result["scores"]:
-        if one["space"] != "features":
-            continue
-        other = score_of(result, one["colouring"], "map", one["measure"], one["among"])
-        name = f"{COLOURINGS[one['colouring']]} ({one['n_classes']}), "
-        name += (
-            "silhouette"
-            if one["measure"] == "silhouette"
-            else f"{result['options']['neighbours']} neighbours"
-        )
-        name += "" if one["among"] == "all" else f" among {one['among']}"
-        assert other is not None
-        rows.append((name, (_number(one), _number(other))))
-    return rows
-
-
-def _number(one: Mapping[str, Any]) -> str:
-    half = "" if one["high"] is None else f" ± {one['high'] - one['value']:.3f}"
-    return f"{one['value']:.3f}{half} ({one['chance']:.3f})"
 
 
 def _scores(result: Result) -> Html:

@@ -10,13 +10,13 @@ import numpy as np
 
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
-from temporal_saes.experiment.options import ExperimentOptions, labelled_texts
+from temporal_saes.experiment.texts import labelled_texts
 from temporal_saes.features import Features, Tokens, readable
 from temporal_saes.labelled.data import LabelledText
 from temporal_saes.labelled.parts_of_speech import tag_tokens
+from temporal_saes.maps.options import MapOptions
 from temporal_saes.pages.token_colours import visible
 
-COLOURINGS = {"pos": "Part of speech", "domain": "Domain", "sequence": "Sequence"}
 CONTEXT = 70  # characters on either side of a token that are shown with it
 _SPARE = 4  # times the texts that are needed are drawn at first, as some are too short
 
@@ -32,33 +32,13 @@ class Point(NamedTuple):
     part_of_speech: str | None
 
 
-def check_numbers(n_points: int, tokens_a_text: int) -> None:
-    """Whether there are two texts at least.
-
-    Raises:
-        UserError: there are not.
-    """
-    if tokens_a_text < 2:
-        raise UserError(f"--tokens_a_text {tokens_a_text} is too small: give at least 2.")
-    if n_points < 2 * tokens_a_text:
-        raise UserError(
-            f"--n_points {n_points} with {tokens_a_text} tokens of each text are less than two texts: give "
-            f"--n_points {2 * tokens_a_text} or more, or a smaller --tokens_a_text."
-        )
-
-
-def choose_texts(
-    options: ExperimentOptions,
-    lm: LanguageModel,
-    context_length: int,
-    n_points: int,
-    tokens_a_text: int,
-) -> list[LabelledText]:
+def choose_texts(options: MapOptions, lm: LanguageModel, context_length: int) -> list[LabelledText]:
     """The first texts that have tokens enough, their classes in turn.
 
     Raises:
         UserError: there are fewer than `n_points` need, or all have one class; or as `labelled_texts`.
     """
+    n_points, tokens_a_text = options.n_points, options.tokens_a_text
     wanted = -(-n_points // tokens_a_text)
     chosen: list[LabelledText] = []
     limits = [options.max_texts] if options.max_texts else [_SPARE * wanted, None]

@@ -2,6 +2,11 @@
 
 In come features with labels; out come accuracies with intervals, beside chance and the largest class.
 
+command        the experiment: its flags and `main`
+options        what it can be asked
+study          the probes of one dictionary
+examples       which tokens, with the class of each
 probes         choosing features, fitting, scoring over seeds
+result figure  what is shown of it
 domain_probe   the class of a text, from the model's own activations
 """

@@ -14,7 +14,8 @@ from dictionary_learning.command.options import Parser, add_options, build, opti
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
 from dictionary_learning.runs.provenance import provenance, scrub
-from temporal_saes.experiment.options import ExperimentOptions, resolve
+from temporal_saes.experiment.options import ExperimentOptions
+from temporal_saes.experiment.subjects import resolve
 from temporal_saes.pages import page
 from temporal_saes.pages.page import Html, element, missing
 from temporal_saes.pages.text_latents import Part, Shown, join_parts, look, opening, two_documents
@@ -172,11 +173,15 @@ def latents_on_text(run: RunFiles, options: ReportOptions, text: str | None) -> 
     from temporal_saes.features import extract_features
     from temporal_saes.report.held_out import held_out_records, some_paragraphs
 
-    subject = resolve(
-        ExperimentOptions(
-            run_name=run.name, checkpoints_path=options.checkpoints_path, trainer=options.trainer, chunk=2
-        )
+    asked = ExperimentOptions(
+        run_name=run.name,
+        checkpoints_path=options.checkpoints_path,
+        trainer=options.trainer,
+        chunk=2,
+        lm_batch_size=options.lm_batch_size,
+        cache=False,
     )
+    subject = resolve(asked)
     field = run.buffer.get("text_field") or "text"
     try:
         records = held_out_records(run.buffer, field)
@@ -198,12 +203,8 @@ def latents_on_text(run: RunFiles, options: ReportOptions, text: str | None) -> 
         texts,
         lm,
         subject.layer,
+        subject.reading(asked),
         dictionary,
-        context_length=subject.context_length,
-        max_norm_ratio=subject.max_norm_ratio,
-        add_bos=subject.add_bos,
-        lm_batch_size=options.lm_batch_size,
-        cache=False,
     )
     return look(parts, features, texts, dictionary.splits() or {"latents": slice(0, dictionary.dict_size)})
 

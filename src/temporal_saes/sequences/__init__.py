@@ -2,7 +2,10 @@
 
 In come codes along texts that know their boundaries; out come measures of switching, a page and a figure.
 
-switching     the measures
-study         which texts, which latents
-page figure   what is shown of it
+command             the experiment: its flags and `main`
+options             what it can be asked
+texts               which texts
+study               which latents, and their scores
+switching           the measures
+result page figure  what is shown of it
 """

@@ -18,8 +18,6 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import hypergeom
 
-ACTIVITIES = ("firing", "half")
-RULES = ("contrast", "mean")
 MIN_CHANGE = 0.5
 """A latent takes part in a boundary if the shares of tokens at which it is on differ by so much."""
 MAX_SHIFTS = 32

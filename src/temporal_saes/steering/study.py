@@ -23,8 +23,8 @@ from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.language_model.tokens import token_ids
 from temporal_saes.chat.client import Chat
-from temporal_saes.experiment.options import LanguageModels, Subject
-from temporal_saes.features import TextActivations
+from temporal_saes.experiment.subjects import LanguageModels, Subject
+from temporal_saes.features import TextActivations, read_activations
 from temporal_saes.labelled.data import LabelledText
 from temporal_saes.latents.tables import MIN_TOKENS, LatentTable, choose_latents, tabulate, top_tokens
 from temporal_saes.probing.domain_probe import DomainProbe, train_domain_probe
@@ -145,12 +145,12 @@ class Study:
     def _read_corpus(self, lm: LanguageModel, dictionary: Dictionary, subject: Subject) -> Corpus:
         """One pass over the texts: what the latents do, and the mean activation of each text."""
         pooled: list[np.ndarray | None] = []
-        activations = subject.read_activations([text.text for text in self.texts], lm, self.options)
+        reading = subject.reading(self.options)
+        activations = read_activations([text.text for text in self.texts], lm, subject.layer, reading)
         table = tabulate(
             self.texts, self._pooling(activations, pooled), dictionary, chunk_slice(dictionary, subject.chunk)
         )
-        where = (subject.model, subject.layer, subject.context_length, subject.lm_dtype, subject.add_bos)
-        key = (*where, subject.max_norm_ratio)
+        key = (subject.model, subject.layer, subject.lm_dtype, reading)
         if key not in self._probes:
             labels = [text.label for text, x_D in zip(self.texts, pooled, strict=True) if x_D is not None]
             x_ND = np.stack([x_D for x_D in pooled if x_D is not None])

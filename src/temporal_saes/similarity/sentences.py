@@ -14,7 +14,7 @@ import torch
 from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.errors import UserError
 from temporal_saes.features import TextActivations, encode_text
-from temporal_saes.geometry.similarity import similarity_kernel
+from temporal_saes.similarity.kernel import similarity_kernel
 
 MAX_LATENTS = 40  # of one token in one split; a predicted code has hundreds
 

@@ -1,10 +1,8 @@
-"""What a chunk's latents make of whole texts, one text after another: codes, and the part they reconstruct.
+"""What a chunk's latents make of whole texts, one text after another.
 
-    for text in text_codes(texts, lm, subject, dictionary, options):
-        v_uD = contribution(dictionary, subject.chunk, text.f_uF)
+    for tokens, f_uF, x_uD in text_codes(texts, lm, subject, dictionary, subject.reading(options)): ...
 
-Codes are compared where latents matter (the similarity of positions), reconstructions where the space of
-activations does (its dimensions, paths through it). The dense activations stand for both themselves.
+Where there is no dictionary, the dense activations stand for the codes.
 
 Shapes: u usable positions of one text, D model width, F latents of the chunk.
 """
@@ -18,8 +16,9 @@ from torch import Tensor
 from dictionary_learning.dictionaries.base import Dictionary, check_width, chunk_slice
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
-from temporal_saes.experiment.options import ExperimentOptions, Subject
-from temporal_saes.features import Tokens, encode_text
+from temporal_saes.experiment.subjects import Subject
+from temporal_saes.features import Tokens, encode_text, read_activations
+from temporal_saes.reading import Reading
 
 
 class TextCodes(NamedTuple):
@@ -35,7 +34,7 @@ def text_codes(
     lm: LanguageModel,
     subject: Subject,
     dictionary: Dictionary | None,
-    options: ExperimentOptions,
+    reading: Reading,
 ) -> Iterator[TextCodes]:
     """Codes of the subject's chunk, with the activations they are of.
 
@@ -47,8 +46,7 @@ def text_codes(
     """
     if dictionary is not None:
         check_width(dictionary, lm)
-    activations = subject.read_activations(texts, lm, options)
-    for tokens, x_LD in activations:
+    for tokens, x_LD in read_activations(texts, lm, subject.layer, reading):
         x_uD = x_LD[torch.from_numpy(tokens.usable_L)].float()
         f_uF = x_uD
         if dictionary is not None and len(x_uD):
@@ -56,15 +54,3 @@ def text_codes(
             if not bool(torch.isfinite(f_uF).all()):
                 raise UserError(f"{subject.name} gives latents that are not finite: its weights are damaged.")
         yield TextCodes(tokens, f_uF.float(), x_uD)
-
-
-@torch.no_grad()
-def contribution(dictionary: Dictionary | None, chunk: int, f_uF: Tensor) -> Tensor:
-    """What the chunk's codes add to the reconstruction, [u, D] on the CPU: without the bias.
-
-    Without a dictionary it is the codes, which are the activations.
-    """
-    if dictionary is None:
-        return f_uF.cpu()
-    directions_FD = dictionary.decoder_directions()[chunk_slice(dictionary, chunk)]
-    return (f_uF @ directions_FD.to(f_uF)).cpu()

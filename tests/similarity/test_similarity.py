@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from temporal_saes.experiment.intervals import mean_interval
-from temporal_saes.geometry.similarity import (
+from temporal_saes.similarity.kernel import (
     chance_f1,
     cut,
     novelty,

@@ -1,0 +1,37 @@
+"""Names of files, which tell results of other data, models and options apart."""
+
+import hashlib
+import re
+from pathlib import Path
+
+from dictionary_learning.texts.data_sets import KINDS
+from temporal_saes.experiment.options import ExperimentOptions
+
+
+def beside(path: Path, suffix: str) -> Path:
+    """The path with a suffix behind its name, which may have dots of its own."""
+    return path.with_name(path.name + suffix)
+
+
+def slug(text: str) -> str:
+    """The text with only letters, digits, dots and dashes, to be part of a file name."""
+    return re.sub(r"[^\w.-]+", "-", text.rstrip("/")).strip("-.") or "x"
+
+
+def dataset_name(options: ExperimentOptions) -> str:
+    """The data set in a file name, with the fields that were chosen."""
+    name = slug(options.dataset) if options.data_path else place_name(options.dataset)
+    if options.data_path:
+        name += f"-{place_name(options.data_path)}"
+    fields = [slug(field) for field in (options.text_field, options.label_field) if field is not None]
+    fields += [place_name(options.categories)] if options.categories is not None else []
+    return "-".join([name, *fields])
+
+
+def place_name(place: str) -> str:
+    """A hub id or name as it is; the last part of a local path with a hash, as other folders may have it."""
+    path = Path(place)
+    if any(place in names for names in KINDS.values()) or not path.exists():
+        return slug(place)
+    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:6]
+    return f"{slug(path.stem if path.is_file() else path.resolve().name)}-{digest}"

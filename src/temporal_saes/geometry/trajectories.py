@@ -1,0 +1,89 @@
+"""The paths of texts through the space of activations, as far as a chunk's latents go.
+
+    for one in read_trajectories(subject, options, texts, lm):
+        one.v_uD  # what the chunk's codes add to the reconstruction; the activations where there is none
+
+Shapes: u usable positions of one text, D model width, F latents of the chunk.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dictionary_learning.dictionaries.base import Dictionary, chunk_slice
+from dictionary_learning.errors import UserError
+from dictionary_learning.language_model import LanguageModel
+from dictionary_learning.language_model.tokens import token_ids
+from temporal_saes.experiment.subjects import Subject
+from temporal_saes.experiment.text_codes import text_codes
+from temporal_saes.geometry.measures import bands, cosine
+from temporal_saes.geometry.options import GeometryOptions
+from temporal_saes.labelled.data import LabelledText
+
+
+def long_texts(
+    candidates: Sequence[LabelledText], lm: LanguageModel, context_length: int, n: int
+) -> list[str]:
+    """The first n texts that have so many tokens, special ones included.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    found: list[str] = []
+    for first in range(0, len(candidates), 256):
+        some = [text.text for text in candidates[first : first + 256]]
+        lengths = [len(ids) for ids in token_ids(lm.tokenizer, some)]
+        found += [text for text, length in zip(some, lengths, strict=True) if length >= context_length]
+        if len(found) >= n:
+            return found[:n]
+    raise UserError(
+        f"{len(found)} of the {len(candidates):,} texts have {context_length} tokens, and {n} were asked "
+        f"for: give a smaller --n_texts or --context_length, or other data."
+    )
+
+
+class Trajectory(NamedTuple):
+    """One text's way through the space of activations."""
+
+    positions_u: np.ndarray  # of the usable tokens, in the text
+    v_uD: np.ndarray  # float32
+    cosine_with_slow: float | None
+    cosine_with_fast: float | None
+
+
+def read_trajectories(
+    subject: Subject, options: GeometryOptions, texts: Sequence[str], lm: LanguageModel
+) -> list[Trajectory]:
+    """The way of each text.
+
+    Raises:
+        UserError: the dictionary does not fit the model, or a text has too few usable tokens.
+    """
+    dictionary = subject.load_dictionary(lm.device)
+    read = []
+    for tokens, f_uF, x_uD in text_codes(texts, lm, subject, dictionary, subject.reading(options)):
+        v_uD = contribution(dictionary, subject.chunk, f_uF).numpy()
+        if len(v_uD) <= max(options.steps, options.max_lag):
+            raise UserError(
+                f"a text has {len(v_uD)} usable tokens, too few for --steps {options.steps} and --max_lag "
+                f"{options.max_lag}: give smaller ones or a longer --context_length."
+            )
+        slow, fast = bands(x_uD.numpy(), options.slow)
+        positions_u = np.flatnonzero(tokens.usable_L)
+        read.append(Trajectory(positions_u, v_uD, cosine(v_uD, slow), cosine(v_uD, fast)))
+    return read
+
+
+@torch.no_grad()
+def contribution(dictionary: Dictionary | None, chunk: int, f_uF: Tensor) -> Tensor:
+    """What the chunk's codes add to the reconstruction, [u, D] on the CPU: without the bias.
+
+    Without a dictionary it is the codes, which are the activations.
+    """
+    if dictionary is None:
+        return f_uF.cpu()
+    directions_FD = dictionary.decoder_directions()[chunk_slice(dictionary, chunk)]
+    return (f_uF @ directions_FD.to(f_uF)).cpu()

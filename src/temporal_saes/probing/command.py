@@ -1,0 +1,76 @@
+"""Probing: what a few latents tell about domain, part of speech, and which text a token is from.
+
+    python src/experiments/probing.py --run_name demo --chunk 0
+    python src/experiments/probing.py --compare demo:0 demo:1 baseline_model --dataset demo
+
+Three tasks (T-SAE, arXiv 2511.05541), each a logistic regression on the k latents a class whose class
+mean exceeds the rest most:
+
+semantics  one token of a text -> the text's class (domain, topic, subject)
+syntax     the same token -> its part of speech, tagged in the whole text
+context    25 tokens of each of 160 texts -> which text; tokens of one text are in both parts
+
+The paper takes the last token of a truncated text. A text's own last token is mostly a full stop, so
+each text is cut after a random token of its second half: what a causal model and a dictionary make of
+that token depends on nothing behind it, so the language model runs over the uncut text, once.
+Semantics and syntax keep texts apart: none gives a token to the training and to the test part.
+
+Writes <run>/probing/<dataset>_chunk<c>.json with all options, and the figure beside it. --compare puts
+several runs in one figure; results that were computed with the same options are taken from there.
+"""
+
+from collections.abc import Sequence
+
+from dictionary_learning.command.options import Parser
+from temporal_saes.experiment.command import (
+    answered,
+    case_of,
+    check_places,
+    command_line,
+    print_files,
+    read_options,
+    save_answer,
+    shared_path,
+)
+from temporal_saes.experiment.subjects import LanguageModels, subjects_of
+from temporal_saes.experiment.texts import identities, labelled_texts
+from temporal_saes.labelled.parts_of_speech import check_tagger
+from temporal_saes.probing.options import ProbingOptions
+from temporal_saes.probing.result import table
+
+EXPERIMENT = "probing"
+
+
+def parser() -> Parser:
+    """The command line."""
+    return command_line(__doc__, ProbingOptions)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Probe one run, or compare several.
+
+    Raises:
+        UserError: a mistake in the options, the run or the data, before the language model is loaded
+            wherever it can be seen then.
+    """
+    options = read_options(ProbingOptions, parser(), argv)
+    subjects = subjects_of(options)
+    check_places(subjects, options, EXPERIMENT)
+    if "syntax" in options.tasks:
+        check_tagger()
+
+    from temporal_saes.probing.figure import draw
+    from temporal_saes.probing.study import study
+
+    texts = labelled_texts(options, options.n_texts)
+    models = LanguageModels(options.device)
+    cases = [case_of(EXPERIMENT, subject, options, identities(texts)) for subject in subjects]
+    results = []
+    for case in cases:
+        result = answered(case, options)
+        if result is None:
+            found = study(case.subject, options, texts, models.get(case.subject))
+            result = save_answer(case, found, indent=2)
+        results.append(result)
+        print(table(result))
+    print_files(draw(results, shared_path(cases, options)))

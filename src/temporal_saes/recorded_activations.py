@@ -1,0 +1,129 @@
+"""Activations of texts, from the cache on disk or from the language model, which runs once over a text.
+
+    for some, x_TD in RecordedActivations(lm, layer, reading).shards(ids): ...  # of texts[some]
+
+What is kept is named by a hash of the weights, the layer and the tokens, so that another dictionary or chunk
+starts from the disk.
+
+Shapes: L positions of one text, T positions of several texts in a row, D model width, B texts of a batch.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dictionary_learning.command.files import save_atomically
+from dictionary_learning.command.progress import say
+from dictionary_learning.language_model import LanguageModel
+from dictionary_learning.texts.demo_assets import cache_folder
+from temporal_saes.reading import Reading
+
+SHARD_TEXTS = 128  # texts in one cache file, and in memory at a time
+
+
+class RecordedActivations:
+    """Residual activations of texts, from the cache or from the language model."""
+
+    def __init__(
+        self, lm: LanguageModel, layer: int, reading: Reading, log: Callable[[str], None] = say
+    ) -> None:
+        """Args: log: gets one line on what the language model has to do."""
+        self.lm, self.layer, self.batch_size, self.log = lm, layer, reading.lm_batch_size, log
+        self.folder = cache_folder() / "activations" if reading.cache else None
+        self.identity = weights_identity(lm, layer) if reading.cache else ""
+
+    def shards(self, ids: Sequence[np.ndarray]) -> Iterator[tuple[slice, Tensor]]:
+        """Which texts, and their activations [T, D], `SHARD_TEXTS` texts after another."""
+        from tqdm import tqdm
+
+        groups = [ids[i : i + SHARD_TEXTS] for i in range(0, len(ids), SHARD_TEXTS)]
+        self._announce(groups)
+        with tqdm(
+            total=len(ids), desc=f"layer {self.layer}", unit=" texts", dynamic_ncols=True, disable=None
+        ) as bar:
+            for number, group in enumerate(groups):
+                x_TD = self._cached(group)
+                if x_TD is None:
+                    x_TD = self._record(group)
+                    if bool(torch.isfinite(x_TD).all()):
+                        self._keep(group, x_TD)
+                bar.update(len(group))
+                yield slice(number * SHARD_TEXTS, (number + 1) * SHARD_TEXTS), x_TD
+
+    def _announce(self, groups: list[Sequence[np.ndarray]]) -> None:
+        missing = [group for group in groups if not (self.folder and self._path(group).is_file())]
+        if missing:
+            n_tokens = sum(len(ids_L) for group in missing for ids_L in group)
+            size = n_tokens * self.lm.d_model * self.lm.dtype.itemsize
+            place = f", kept in {self.folder} ({size / 1e6:,.0f} MB)" if self.folder else ""
+            self.log(
+                f"running {self.lm.name} to layer {self.layer} over {sum(map(len, missing)):,} texts, "
+                f"{n_tokens:,} tokens{place}"
+            )
+
+    def _path(self, group: Sequence[np.ndarray]) -> Path:
+        assert self.folder is not None
+        digest = hashlib.sha256(self.identity.encode())
+        for ids_L in group:
+            digest.update(len(ids_L).to_bytes(4, "little") + ids_L.astype("<i4").tobytes())
+        return self.folder / f"{digest.hexdigest()[:32]}.safetensors"
+
+    def _cached(self, group: Sequence[np.ndarray]) -> Tensor | None:
+        if self.folder is None or not self._path(group).is_file():
+            return None
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            x_TD = load_file(self._path(group))["x_TD"]
+        except (SafetensorError, KeyError):
+            return None
+        return x_TD if x_TD.shape == (sum(map(len, group)), self.lm.d_model) else None
+
+    def _keep(self, group: Sequence[np.ndarray], x_TD: Tensor) -> None:
+        if self.folder is None:
+            return
+        from safetensors.torch import save
+
+        save_atomically(self._path(group), lambda file: file.write(save({"x_TD": x_TD})))
+
+    def _record(self, group: Sequence[np.ndarray]) -> Tensor:
+        """The language model over the texts of a group, sorted by length so that little is padding."""
+        starts = np.concatenate([[0], np.cumsum([len(ids_L) for ids_L in group])]).tolist()
+        x_TD = torch.empty(starts[-1], self.lm.d_model, dtype=self.lm.dtype)
+        by_length = sorted((i for i in range(len(group)) if len(group[i])), key=lambda i: len(group[i]))
+        for first in range(0, len(by_length), self.batch_size):
+            batch = by_length[first : first + self.batch_size]
+            tokens_BL = torch.zeros(len(batch), len(group[batch[-1]]), dtype=torch.long)
+            mask_BL = torch.zeros_like(tokens_BL, dtype=torch.bool)
+            for row, i in enumerate(batch):
+                tokens_BL[row, : len(group[i])] = torch.from_numpy(group[i]).long()
+                mask_BL[row, : len(group[i])] = True
+            x_BLD = self.lm.record(tokens_BL, mask_BL, self.layer).cpu()
+            for row, i in enumerate(batch):
+                x_TD[starts[i] : starts[i + 1]] = x_BLD[row, : len(group[i])]
+        return x_TD
+
+
+def weights_identity(lm: LanguageModel, layer: int) -> str:
+    """A hash of what decides a layer's activations: config, dtype, and a sample of the weights up to it.
+
+    The same model in another folder has the same identity, a fine-tuned one under the same name
+    another.
+    """
+    config = lm.model.config.to_dict()
+    for key in ("_name_or_path", "transformers_version", "torch_dtype", "dtype"):
+        config.pop(key, None)
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    digest.update(f"layer {layer} {lm.dtype}".encode())
+    for module in (lm.model.get_input_embeddings(), *lm.layers[: layer + 1]):
+        for name, weight in module.named_parameters():
+            flat = weight.detach().flatten()
+            sample = flat[:: max(1, flat.numel() // 1000)].float().cpu().numpy()
+            digest.update(f"{name} {tuple(weight.shape)}".encode() + sample.tobytes())
+    return digest.hexdigest()
