@@ -1,0 +1,142 @@
+"""cfg.json of a SAELens folder: what it says of an SAE, read and written."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dictionary_learning.dictionaries.base import Dictionary
+from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
+from dictionary_learning.errors import UserError
+from dictionary_learning.exchange import names
+from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
+from dictionary_learning.trainers.threshold import ThresholdDictionary, group_ends
+
+CFG = "cfg.json"
+WEIGHTS = "sae_weights.safetensors"
+FORMAT_VERSION = "6.54.12"  # of SAELens; below 6 it reads cfg.json in an older way
+OURS = "temporal_saes"  # our part of the metadata
+
+
+def read_cfg(folder: Path) -> dict[str, Any]:
+    """The content of cfg.json in the form of SAELens 6.
+
+    Before version 6 everything stood in one level, and a topk was a standard with another activation.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    path = folder / CFG
+    if not path.is_file():
+        raise UserError(
+            f"{folder} has no {CFG}, which says what the weights mean: copy it from where they came."
+        )
+    try:
+        cfg = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        cfg = None
+    sizes = [cfg.get(name) for name in ("d_in", "d_sae")] if isinstance(cfg, dict) else []
+    if not sizes or not all(isinstance(size, int) and size > 0 for size in sizes):
+        raise UserError(
+            f"{path} is damaged or of another kind: JSON with d_in, d_sae and architecture was expected."
+        )
+    assert cfg is not None
+    if "metadata" not in cfg:
+        keys = ("model_name", "hook_name", "context_size", "prepend_bos", "dataset_path", "sae_lens_version")
+        renamed = {"hook_point": "hook_name"}
+        flat = {renamed.get(key, key): value for key, value in cfg.items()}
+        cfg = cfg | {"metadata": {key: flat[key] for key in keys if key in flat}}
+        cfg.setdefault("architecture", "standard")
+        if (cfg.get("activation_fn_str") or cfg.get("activation_fn")) == "topk":
+            cfg |= {"architecture": "topk", **(cfg.get("activation_fn_kwargs") or {})}
+    if not isinstance(cfg.get("architecture"), str) or not isinstance(cfg["metadata"], dict):
+        raise UserError(f"{path} is damaged: it names no architecture.")
+    return cfg
+
+
+def check_input(folder: Path, cfg: Mapping[str, Any]) -> None:
+    """Refuse what is done to activations before the encoder, where ours cannot do it."""
+    kind = cfg.get("normalize_activations") or "none"
+    if kind is True:  # as older versions write it
+        kind = "expected_average_only_in"
+    allowed = ("none", "constant_scalar_rescale") if cfg["architecture"] == "temporal" else ("none",)
+    if kind == "expected_average_only_in":
+        raise UserError(
+            f"the SAE in {folder} works on activations scaled by a factor that the folder does not have "
+            "(normalize_activations expected_average_only_in): in SAELens, call "
+            "fold_activation_norm_scaling_factor with it and save_model, and convert that folder."
+        )
+    if kind not in allowed:
+        raise UserError(
+            f"the SAE in {folder} normalises its activations by {kind}, which the dictionaries here do not: "
+            "choose one with normalize_activations none."
+        )
+
+
+def run_config(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run's config.json would say."""
+    metadata = cfg["metadata"]
+    ours = metadata.get(OURS)
+    if isinstance(ours, dict) and isinstance(ours.get("trainer"), dict):
+        return {"trainer": dict(ours["trainer"]), "buffer": dict(ours.get("buffer") or {}), "cfg": dict(cfg)}
+    hook = metadata.get("hook_name")
+    trainer = {"lm_name": metadata.get("model_name"), "layer": names.layer_of(hook), "hook_name": hook}
+    trainer |= {key: metadata[key] for key in ("k",) if metadata.get(key) is not None}
+    buffer = {
+        "model": metadata.get("model_name"),
+        "layer": trainer["layer"],
+        "ctx_len": metadata.get("context_size"),
+        "dataset": metadata.get("dataset_path"),
+    }
+    return {
+        "trainer": trainer,
+        "buffer": {key: value for key, value in buffer.items() if value is not None},
+        "cfg": dict(cfg),
+    }
+
+
+def make_cfg(
+    dictionary: Dictionary,
+    config: Mapping[str, Any],
+    *,
+    architecture: str,
+    training_architecture: str,
+    fields: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The content of cfg.json for a dictionary.
+
+    Args:
+        config: what `load_dictionary` returned with the dictionary.
+        fields: those of the architecture, beside the fields that every one has.
+    """
+    trainer, buffer = config.get("trainer") or {}, config.get("buffer") or {}
+    public = names.public_config({"trainer": trainer, "buffer": buffer})
+    ours = {"dict_class": type(dictionary).__name__, **public}
+    metadata: dict[str, Any] = {
+        "sae_lens_version": FORMAT_VERSION,
+        "sae_lens_training_version": None,
+        "model_name": names.model_name(trainer),
+        "hook_name": names.hook_name(trainer),
+        "hook_head_index": None,
+        "context_size": names.context_length(config),
+        "prepend_bos": names.prepends_bos(config),
+        "seqpos_slice": [None],
+        "model_from_pretrained_kwargs": {},
+        "dataset_path": public["buffer"].get("dataset"),
+        "training_architecture": training_architecture,
+    }
+    if isinstance(dictionary, ThresholdDictionary):
+        metadata["k"] = int(dictionary.k)
+    if isinstance(dictionary, MatryoshkaBatchTopKSAE):
+        metadata["matryoshka_widths"] = group_ends(dictionary.group_sizes.tolist())
+    return {
+        "d_in": dictionary.activation_dim,
+        "d_sae": dictionary.width if isinstance(dictionary, TemporalSAE) else dictionary.dict_size,
+        "dtype": "float32",
+        "device": "cpu",
+        "normalize_activations": "none",
+        "reshape_activations": "none",
+        **fields,
+        "metadata": metadata | {OURS: ours},
+        "architecture": architecture,
+    }
