@@ -21,6 +21,7 @@ from dictionary_learning.command.files import save_atomically, save_text
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.dictionaries.weights_file import load_safely
 from dictionary_learning.errors import UserError
+from dictionary_learning.language_model.places import layer_to_read
 
 CONF = "conf.yaml"
 WEIGHTS = ("latest_ckpt.safetensors", "latest_ckpt.pt")  # the first that is there is taken
@@ -141,11 +142,13 @@ def save(dictionary: TemporalSAE, folder: str | Path, config: Mapping[str, Any] 
         config: what `load_dictionary` returned with the dictionary; it tells the language model.
 
     Raises:
-        UserError: the folder holds such a dictionary already, or the disk is full.
+        UserError: the folder holds such a dictionary already, the dictionary is of a place that the layout
+            cannot name, or the disk is full.
     """
     from safetensors.torch import save as to_bytes
 
     folder = Path(folder)
+    layer_to_read(config or {})  # a layer is all that the layout names
     for name in (CONF, *WEIGHTS):
         if (folder / name).exists():
             raise UserError(f"{folder / name} is there already: choose another folder, or remove it.")

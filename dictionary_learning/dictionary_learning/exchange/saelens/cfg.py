@@ -9,6 +9,7 @@ from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.errors import UserError
 from dictionary_learning.exchange import names
+from dictionary_learning.language_model.places import Place
 from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
 from dictionary_learning.trainers.threshold import ThresholdDictionary, group_ends
 
@@ -80,14 +81,17 @@ def run_config(cfg: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(ours, dict) and isinstance(ours.get("trainer"), dict):
         return {"trainer": dict(ours["trainer"]), "buffer": dict(ours.get("buffer") or {}), "cfg": dict(cfg)}
     hook = metadata.get("hook_name")
-    trainer = {"lm_name": metadata.get("model_name"), "layer": names.layer_of(hook), "hook_name": hook}
+    layer = None if hook is None else Place.of_hook(str(hook)).output_layer
+    trainer = {"lm_name": metadata.get("model_name"), "layer": layer, "hook_name": hook}
     trainer |= {key: metadata[key] for key in ("k",) if metadata.get(key) is not None}
     buffer = {
         "model": metadata.get("model_name"),
-        "layer": trainer["layer"],
+        "layer": layer,
         "ctx_len": metadata.get("context_size"),
         "dataset": metadata.get("dataset_path"),
     }
+    if isinstance(metadata.get("prepend_bos"), bool):
+        buffer |= {"add_bos": metadata["prepend_bos"], "bos": metadata["prepend_bos"]}
     return {
         "trainer": trainer,
         "buffer": {key: value for key, value in buffer.items() if value is not None},
@@ -116,7 +120,7 @@ def make_cfg(
         "sae_lens_version": FORMAT_VERSION,
         "sae_lens_training_version": None,
         "model_name": names.model_name(trainer),
-        "hook_name": names.hook_name(trainer),
+        "hook_name": names.hook_name(config),
         "hook_head_index": None,
         "context_size": names.context_length(config),
         "prepend_bos": names.prepends_bos(config),

@@ -54,7 +54,8 @@ def write(
     """
     from safetensors.torch import save as to_bytes
 
-    form = form_of(dictionary, fidelity or Fidelity())
+    fidelity = fidelity or Fidelity()
+    form = form_of(dictionary, fidelity)
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in form.tensors.items()}
     cfg = make_cfg(
         dictionary,
@@ -63,6 +64,11 @@ def write(
         training_architecture=form.training_architecture,
         fields=form.cfg,
     )
+    if cfg["metadata"]["prepend_bos"] is None:
+        fidelity.remark(
+            "whether a BOS stood in front of the contexts in training is not recorded, and the tokenizer of "
+            f"{cfg['metadata']['model_name']} is not there to tell: prepend_bos is left open (null)"
+        )
     folder = Path(folder)
     save_atomically(folder / WEIGHTS, lambda file: file.write(to_bytes(tensors, metadata={"format": "pt"})))
     save_text(folder / CFG, json.dumps(cfg, indent=1) + "\n")
