@@ -17,6 +17,7 @@ CFG = "cfg.json"
 WEIGHTS = "sae_weights.safetensors"
 FORMAT_VERSION = "6.54.12"  # of SAELens; below 6 it reads cfg.json in an older way
 OURS = "temporal_saes"  # our part of the metadata
+RESCALABLE = ("jumprelu", "topk", "batchtopk", "matryoshka_batchtopk")  # by the norms of the decoder
 
 
 def read_cfg(folder: Path) -> dict[str, Any]:
@@ -47,31 +48,82 @@ def read_cfg(folder: Path) -> dict[str, Any]:
         renamed = {"hook_point": "hook_name"}
         flat = {renamed.get(key, key): value for key, value in cfg.items()}
         cfg = cfg | {"metadata": {key: flat[key] for key in keys if key in flat}}
+        head = flat.get("hook_head_index", flat.get("hook_point_head_index"))
+        cfg["metadata"]["hook_head_index"] = head
         cfg.setdefault("architecture", "standard")
-        if (cfg.get("activation_fn_str") or cfg.get("activation_fn")) == "topk":
-            cfg |= {"architecture": "topk", **(cfg.get("activation_fn_kwargs") or {})}
+        if cfg["architecture"] in ("standard", "topk") and "topk" in _activation_functions(cfg):
+            cfg |= {"architecture": "topk", "k": _kwargs(cfg).get("k", cfg.get("k"))}
     if not isinstance(cfg.get("architecture"), str) or not isinstance(cfg["metadata"], dict):
         raise UserError(f"{path} is damaged: it names no architecture.")
     return cfg
 
 
-def check_input(folder: Path, cfg: Mapping[str, Any]) -> None:
-    """Refuse what is done to activations before the encoder, where ours cannot do it."""
-    kind = cfg.get("normalize_activations") or "none"
-    if kind is True:  # as older versions write it
-        kind = "expected_average_only_in"
-    allowed = ("none", "constant_scalar_rescale") if cfg["architecture"] == "temporal" else ("none",)
-    if kind == "expected_average_only_in":
+def check_fields(folder: Path, cfg: Mapping[str, Any]) -> None:
+    """Refuse by name what would change codes, and what the dictionaries here do not do.
+
+    Raises:
+        UserError: there is such a field.
+    """
+    architecture, normalised = cfg["architecture"], cfg.get("normalize_activations") or "none"
+    if normalised in ("expected_average_only_in", True):  # as older versions write it
         raise UserError(
             f"the SAE in {folder} works on activations scaled by a factor that the folder does not have "
             "(normalize_activations expected_average_only_in): in SAELens, call "
             "fold_activation_norm_scaling_factor with it and save_model, and convert that folder."
         )
-    if kind not in allowed:
-        raise UserError(
-            f"the SAE in {folder} normalises its activations by {kind}, which the dictionaries here do not: "
-            "choose one with normalize_activations none."
-        )
+    own_scale = architecture == "temporal" and normalised == "constant_scalar_rescale"
+    foreign = set(_activation_functions(cfg)) - {"relu", *(["topk"] if architecture == "topk" else [])}
+    kwargs = _kwargs(cfg) if architecture == "topk" else {}
+    for is_there, name, value, what in (
+        (normalised != "none" and not own_scale, "normalize_activations", normalised, "normalises its input"),
+        (foreign, "activation_fn", ", ".join(sorted(foreign)), "has another activation function"),
+        (
+            kwargs.keys() - {"k"} or kwargs.get("k", cfg.get("k")) != cfg.get("k"),
+            "activation_fn_kwargs",
+            kwargs,
+            "has an activation function with settings of its own",
+        ),
+        (
+            cfg.get("reshape_activations") not in (None, "none"),
+            "reshape_activations",
+            cfg.get("reshape_activations"),
+            "reads the heads of an attention layer side by side",
+        ),
+        (
+            cfg["metadata"].get("hook_head_index") is not None,
+            "hook_head_index",
+            cfg["metadata"].get("hook_head_index"),
+            "reads one head of an attention layer",
+        ),
+        (
+            cfg.get("rescale_acts_by_decoder_norm")
+            and (architecture not in RESCALABLE or cfg.get("finetuning_scaling_factor")),
+            "rescale_acts_by_decoder_norm",
+            cfg.get("rescale_acts_by_decoder_norm"),
+            f"is a {architecture} whose codes are in units of the decoder's norms",
+        ),
+        (
+            not isinstance(cfg.get("apply_b_dec_to_input", True), bool),
+            "apply_b_dec_to_input",
+            cfg.get("apply_b_dec_to_input"),
+            "does not say whether it subtracts its bias",
+        ),
+    ):
+        if is_there:
+            raise UserError(
+                f"the SAE in {folder} {what} ({name} is {value!r} in {CFG}), which the dictionaries here do "
+                "not: choose another."
+            )
+
+
+def _activation_functions(cfg: Mapping[str, Any]) -> list[str]:
+    """What older versions name, under either of two names."""
+    return [str(cfg[name]) for name in ("activation_fn_str", "activation_fn") if cfg.get(name)]
+
+
+def _kwargs(cfg: Mapping[str, Any]) -> Mapping[str, Any]:
+    kwargs = cfg.get("activation_fn_kwargs") or {}
+    return kwargs if isinstance(kwargs, Mapping) else {"activation_fn_kwargs": kwargs}
 
 
 def run_config(cfg: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from dictionary_learning.dictionaries.classics import (
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.errors import UserError
 from dictionary_learning.exchange.fidelity import Fidelity
-from dictionary_learning.exchange.saelens.cfg import CFG, OURS, WEIGHTS, check_input, read_cfg, run_config
+from dictionary_learning.exchange.saelens.cfg import CFG, OURS, WEIGHTS, check_fields, read_cfg, run_config
 from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
 from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
 from dictionary_learning.trainers.temporal_sequence_top_k import TemporalMatryoshkaBatchTopKSAE
@@ -38,7 +38,7 @@ TENSORS: dict[str, tuple[str, ...]] = {
     "gated": GATED,
     "temporal": ("W_dec", "b_dec"),
 }
-_UNIT_SCALINGS = ("scaling_factor", "finetuning_scaling_factor")
+_SCALINGS = ("finetuning_scaling_factor", "scaling_factor")  # of the latents before they are decoded
 
 
 class Read(NamedTuple):
@@ -64,7 +64,7 @@ def read(folder: str | Path, fidelity: Fidelity | None = None) -> Read:
             f"the architectures {', '.join(TENSORS)}."
         )
     state = _read_weights(folder / WEIGHTS, architecture, cfg)
-    check_input(folder, cfg)
+    check_fields(folder, cfg)
     state = {name: _as_float32(name, tensor, fidelity) for name, tensor in state.items()}
     config = run_config(cfg)
     try:
@@ -97,10 +97,12 @@ def _read_weights(path: Path, architecture: str, cfg: Mapping[str, Any]) -> dict
         state = load_file(path)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is damaged or cut short ({error}): copy it again.") from error
-    for name in _UNIT_SCALINGS:
+    expected = set(TENSORS[architecture])
+    if cfg.get("finetuning_scaling_factor"):
+        expected.add(next((name for name in _SCALINGS if name in state), _SCALINGS[0]))
+    for name in set(_SCALINGS) - expected:
         if name in state and bool((state[name] == 1).all()):
             del state[name]
-    expected = set(TENSORS[architecture])
     if architecture == "temporal":
         if not cfg.get("tied_weights", True):
             expected.add("W_enc")
@@ -139,6 +141,7 @@ def _dictionary(
         return _read_temporal(state, cfg, trainer)
     sizes = {"activation_dim": cfg["d_in"], "dict_size": cfg["d_sae"]}
     subtracts = cfg.get("apply_b_dec_to_input", True)
+    _fold_scaling(state, fidelity)
     if architecture == "standard":
         return _read_standard(state, sizes, subtracts)
     if architecture == "gated":
@@ -251,6 +254,20 @@ def _shift(state: Mapping[str, Tensor]) -> Tensor:
 def _fold_bias(state: dict[str, Tensor], fidelity: Fidelity) -> None:
     state["b_enc"] = (state["b_enc"] + _shift(state)).float()
     fidelity.remark(_FOLDED_BIAS)
+
+
+def _fold_scaling(state: dict[str, Tensor], fidelity: Fidelity) -> None:
+    """Let decoder rows be as long as what finetuning multiplies their latents by."""
+    for name in _SCALINGS:
+        if name in state:
+            scale_F = state.pop(name)
+            if scale_F.shape != state["W_dec"].shape[:1]:
+                raise UserError(f"{name} is {list(scale_F.shape)}, and must have a number for each latent.")
+            state["W_dec"] = state["W_dec"] * scale_F.unsqueeze(1)
+            fidelity.remark(
+                f"there latents are multiplied by {name} before they are decoded: it was folded into the "
+                "decoder, so that reconstructions are equal up to rounding"
+            )
 
 
 def _fold_decoder_norms(state: dict[str, Tensor], fidelity: Fidelity) -> None:
