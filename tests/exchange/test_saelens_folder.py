@@ -363,6 +363,7 @@ def drop_tensor(folder: Path) -> None:
     state = load_file(path)
     del state["b_enc"]
     save_file(state, path)
+    (folder / "checksums.json").unlink()
 
 
 def cut(folder: Path) -> None:

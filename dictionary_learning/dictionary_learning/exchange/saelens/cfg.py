@@ -1,10 +1,11 @@
 """cfg.json of a SAELens folder: what it says of an SAE, read and written."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dictionary_learning.command import fields
+from dictionary_learning.command.files import read_json
 from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.errors import UserError
@@ -17,6 +18,17 @@ CFG = "cfg.json"
 WEIGHTS = "sae_weights.safetensors"
 FORMAT_VERSION = "6.54.12"  # of SAELens; below 6 it reads cfg.json in an older way
 OURS = "temporal_saes"  # our part of the metadata
+KINDS = {
+    **dict.fromkeys(("d_in", "d_sae", "n_heads", "n_attn_layers", "bottleneck_factor"), fields.whole(1)),
+    "kval_topk": fields.whole(1),
+    "activation_normalization_factor": fields.above(0),
+    "tied_weights": fields.FLAG,
+    "sae_diff_type": fields.TEXT,
+}
+METADATA = {
+    "context_size": fields.whole(1),
+    **dict.fromkeys(("hook_name", "model_name", "dataset_path"), fields.TEXT),
+}
 RESCALABLE = ("jumprelu", "topk", "batchtopk", "matryoshka_batchtopk")  # by the norms of the decoder
 
 
@@ -33,10 +45,7 @@ def read_cfg(folder: Path) -> dict[str, Any]:
         raise UserError(
             f"{folder} has no {CFG}, which says what the weights mean: copy it from where they came."
         )
-    try:
-        cfg = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        cfg = None
+    cfg = read_json(path, "JSON with d_in, d_sae and architecture")
     sizes = [cfg.get(name) for name in ("d_in", "d_sae")] if isinstance(cfg, dict) else []
     if not sizes or not all(isinstance(size, int) and size > 0 for size in sizes):
         raise UserError(
@@ -55,6 +64,8 @@ def read_cfg(folder: Path) -> dict[str, Any]:
             cfg |= {"architecture": "topk", "k": _kwargs(cfg).get("k", cfg.get("k"))}
     if not isinstance(cfg.get("architecture"), str) or not isinstance(cfg["metadata"], dict):
         raise UserError(f"{path} is damaged: it names no architecture.")
+    fields.check_fields(path, cfg, KINDS)
+    fields.check_fields(path, cfg["metadata"], METADATA)
     return cfg
 
 

@@ -18,6 +18,7 @@ from dictionary_learning.dictionaries.classics import (
     JumpReluAutoEncoder,
 )
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
+from dictionary_learning.dictionaries.weights_file import read_safetensors
 from dictionary_learning.errors import UserError
 from dictionary_learning.exchange.fidelity import Fidelity
 from dictionary_learning.exchange.saelens.cfg import CFG, OURS, WEIGHTS, check_fields, read_cfg, run_config
@@ -84,19 +85,13 @@ def read(folder: str | Path, fidelity: Fidelity | None = None) -> Read:
 
 
 def _read_weights(path: Path, architecture: str, cfg: Mapping[str, Any]) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     if not path.is_file():
         there = ", ".join(sorted(file.name for file in path.parent.glob("*.safetensors"))) or "none"
         raise UserError(
             f"{path.parent} has a {CFG} and no {path.name} (its .safetensors: {there}): copy the weights "
             "beside it, under that name."
         )
-    try:
-        state = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is damaged or cut short ({error}): copy it again.") from error
+    state = read_safetensors(path)
     expected = set(TENSORS[architecture])
     if cfg.get("finetuning_scaling_factor"):
         expected.add(next((name for name in _SCALINGS if name in state), _SCALINGS[0]))

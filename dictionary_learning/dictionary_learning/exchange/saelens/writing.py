@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from dictionary_learning.command.files import save_atomically, save_text
+from dictionary_learning.command.checksums import save_with_checksum
+from dictionary_learning.command.files import save_text
 from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.dictionaries.classics import (
     AutoEncoder,
@@ -70,7 +71,9 @@ def write(
             f"{cfg['metadata']['model_name']} is not there to tell: prepend_bos is left open (null)"
         )
     folder = Path(folder)
-    save_atomically(folder / WEIGHTS, lambda file: file.write(to_bytes(tensors, metadata={"format": "pt"})))
+    save_with_checksum(
+        folder / WEIGHTS, lambda file: file.write(to_bytes(tensors, metadata={"format": "pt"}))
+    )
     save_text(folder / CFG, json.dumps(cfg, indent=1) + "\n")
 
 
