@@ -109,7 +109,12 @@ class ActivationBuffer:
             )
         else:
             self._batches = self._store.tokens(out_batch_size, seed=seed, epochs=1)
-        self.config: dict[str, Any] = {**self._batches.config, "io": io, "n_ctxs": int(n_ctxs)}
+        self.config: dict[str, Any] = {
+            **self._batches.config,
+            "layer": layer,
+            "io": io,
+            "n_ctxs": int(n_ctxs),
+        }
 
     def __iter__(self) -> "ActivationBuffer":
         return self

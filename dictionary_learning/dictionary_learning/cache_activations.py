@@ -212,6 +212,7 @@ def _write(cache: ActivationCache, options: CacheOptions) -> None:
         "d_model": lm.d_model,
         "drop_special": made["drop_special"],
         "add_bos": made["add_bos"],
+        "bos": made["bos"],
         "revision": lm.revision,
         **found,
     }

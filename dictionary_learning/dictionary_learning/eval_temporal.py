@@ -228,13 +228,16 @@ def resolve(options: EvalOptions, config: dict[str, Any], folder: Path) -> Setti
     """What to evaluate on: the flags, else what the run's config.json says, else the usual.
 
     Raises:
-        UserError: the config does not say, and no flag does; the run kept no documents for evaluation.
+        UserError: the config does not say, and no flag does; the dictionary is of another place than the
+            output of a decoder layer; the run kept no documents for evaluation.
     """
+    from dictionary_learning.language_model.places import layer_to_read
+
     trainer, buffer = config["trainer"], config.get("buffer") or {}
     texts = buffer if options.dataset in (None, buffer.get("dataset")) else {}
     given = {
         "model": _first(options.model, buffer.get("model"), trainer.get("lm_name")),
-        "layer": _first(options.layer, buffer.get("layer"), trainer.get("layer")),
+        "layer": layer_to_read(config, options.layer, folder),
         "dataset": _first(options.dataset, buffer.get("dataset")),
         "context_length": _first(options.context_length, buffer.get("context_length"), buffer.get("ctx_len")),
     }

@@ -493,6 +493,7 @@ def test_the_config_records_every_option() -> None:
     config = store.pairs(4, mode="random", max_offset=3, seed=7).config
     assert config == {
         "d_submodule": 3,
+        "layer": 0,
         "io": "out",
         "ctx_len": 8,
         "refresh_batch_size": 3,
@@ -505,6 +506,7 @@ def test_the_config_records_every_option() -> None:
         "document_tokens": 40,
         "drop_special": True,
         "add_bos": True,
+        "bos": False,
         "seed": 7,
         "pair_mode": "random",
         "max_offset": 3,

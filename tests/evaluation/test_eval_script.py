@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from dictionary_learning import eval_temporal
+from dictionary_learning import ActivationBuffer, LanguageModel, eval_temporal, trainSAE
 from dictionary_learning.command import cli
 from dictionary_learning.eval_temporal import EvalOptions, main, resolve, result_path
 from dictionary_learning.evaluation import report
 from dictionary_learning.evaluation.measures import FORMULAS
 from dictionary_learning.exchange.loading import find_run
 from dictionary_learning.texts.documents import DocumentStream
-from dictionary_learning.trainers import BatchTopKSAE, TemporalMatryoshkaBatchTopKSAE
+from dictionary_learning.trainers import BatchTopKSAE, BatchTopKTrainer, TemporalMatryoshkaBatchTopKSAE
+from dictionary_learning.utils import load_dictionary
 
 SCRIPT = Path(eval_temporal.__file__)
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -236,6 +237,51 @@ def test_no_documents_left_are_refused(runs, capsys, tiny_lm_folder, tiny_corpus
     assert "no document left" in refused(capsys, "--run_name", "few", "--checkpoints_path", runs)
     missing = refused(capsys, "--run_name", "one", "--checkpoints_path", runs, "--text_field", "body")
     assert "body" in missing
+
+
+def test_a_dictionary_of_what_a_layer_is_given_is_evaluated_on_the_output_of_the_layer_before(
+    tmp_path, tiny_lm_folder, tiny_corpus
+):
+    texts = [document.text for document in DocumentStream.open(str(tiny_corpus), part="all")]
+    lm = LanguageModel.load(str(tiny_lm_folder), device="cpu")
+
+    def buffer(n_tokens):
+        small = {"n_ctxs": 2000, "ctx_len": 16, "remove_bos": True, "log": lambda line: None}
+        return ActivationBuffer(iter(texts), lm, lm.layers[2], io="in", out_batch_size=n_tokens, **small)
+
+    config = {
+        "trainer": BatchTopKTrainer,
+        **{"activation_dim": 32, "dict_size": 64, "k": 8, "steps": 60, "warmup_steps": 1, "device": "cpu"},
+        **{"layer": 2, "lm_name": str(tiny_lm_folder), "lr": 1e-3, "seed": 0},
+    }
+    trainSAE(buffer(64), [config], 60, save_dir=tmp_path / "run", device="cpu")
+    words = ["--run_name", str(tmp_path / "run"), "--dataset", str(tiny_corpus), "--part", "all"]
+    main([*words, "--device", "cpu", "--no_lm_loss"])
+    found = evaluated(tmp_path / "run" / "trainer_0", "eval_results_tiny.jsonl.json")
+    assert found["setting"]["layer"] == 1
+    dictionary, _ = load_dictionary(tmp_path / "run", "cpu")
+    x_BD = torch.cat(list(buffer(1)))
+    with torch.no_grad():
+        error = (x_BD - dictionary(x_BD)).square().sum()
+    fve = float(1 - error / (x_BD - x_BD.mean(0)).square().sum())
+    assert len(x_BD) == found["tokens"]
+    assert found["measures"]["all"]["fve_global"]["value"] == pytest.approx(fve, abs=1e-4)
+    main([*words, "--layer", "2", "--device", "cpu", "--no_lm_loss"])  # a layer that is asked for stands
+    there = evaluated(tmp_path / "run" / "trainer_0", "eval_results_tiny.jsonl.json")
+    assert there["setting"]["layer"] == 2
+    assert there["measures"]["all"]["fve_global"]["value"] < fve - 0.01
+
+
+@pytest.mark.parametrize("layer", [[], ["--layer", 2]])
+@pytest.mark.parametrize("name", ["mlp_out_layer_1", "attn_out_layer_1"])
+def test_a_dictionary_of_a_part_of_a_layer_is_refused_by_its_name(runs, capsys, name, layer):
+    place = runs / "one" / "trainer_0" / "config.json"
+    config = json.loads(place.read_text())
+    config["trainer"]["submodule_name"] = name
+    place.write_text(json.dumps(config))
+    told = refused(capsys, "--run_name", "one", "--checkpoints_path", runs, "--device", "cpu", *layer)
+    assert name in told
+    assert "choose a dictionary" in told
 
 
 def test_the_table_shows_a_dash_where_nothing_was_measured():

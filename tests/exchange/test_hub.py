@@ -18,6 +18,7 @@ from dictionary_learning.exchange.hub import from_pretrained, push_to_hub
 from dictionary_learning.utils import load_dictionary
 
 NAME = "me/tsae-tiny"
+TRAINER = ("ae.pt", "checksums.json", "config.json")
 RESULTS = {
     "tokens": 1000,
     "contexts": 21,
@@ -76,7 +77,7 @@ def test_a_run_is_published_with_its_card_and_loads_again(hub: FakeHub, run: Pat
     address = push_to_hub(run, NAME, private=True, licence="apache-2.0")
     assert address == f"{hub.url}/{NAME}/tree/main"
     files = hub.repositories[NAME]["main"]
-    assert files.keys() == {".gitattributes", "README.md", "ae.pt", "config.json", "eval_results.json"}
+    assert files.keys() == {".gitattributes", "README.md", *TRAINER, "eval_results.json"}
     assert hub.private[NAME]
     assert hub.tokens[f"/api/models/{NAME}/commit/main"] == "Bearer hf_test"
 
@@ -89,6 +90,16 @@ def test_a_run_is_published_with_its_card_and_loads_again(hub: FakeHub, run: Pat
     published = b"".join(files.values())
     assert str(tmp_path).encode() not in published
     assert b"/data/private" not in published
+
+
+def test_a_bit_that_the_way_to_the_hub_has_flipped_is_noticed(hub: FakeHub, run: Path) -> None:
+    push_to_hub(run, NAME)
+    files = hub.repositories[NAME]["main"]
+    content = bytearray(files["ae.pt"])
+    content[len(content) // 2] ^= 1
+    files["ae.pt"] = bytes(content)
+    with pytest.raises(UserError, match=r"ae\.pt is damaged"):
+        from_pretrained(NAME, device="cpu")
 
 
 def test_the_card_is_written_from_the_run(hub: FakeHub, run: Path) -> None:

@@ -236,6 +236,112 @@ def test_a_folder_from_before_version_6_is_read(tmp_path: Path) -> None:
     assert (int(sae.k), config["trainer"]["layer"]) == (2, 3)
 
 
+def of_cfg(folder: Path, version: int, architecture: str, field: str, value: Any, **more: Any) -> Path:
+    """A folder of the form of SAELens 5 (all in one level) or 6, with one field set."""
+    topk = {"k": 2} if architecture == "topk" else {}
+    t = flat(threshold=normal(F, seed=9).abs()) if architecture == "jumprelu" else flat()
+    foreign(folder, architecture, t, **topk)
+    path = folder / "cfg.json"
+    cfg = json.loads(path.read_text())
+    if version == 5:
+        cfg |= cfg.pop("metadata")
+    if version == 6 and field == "hook_head_index":
+        cfg["metadata"][field] = value
+    else:
+        cfg[field] = value
+    path.write_text(json.dumps(cfg | more))
+    return folder
+
+
+@pytest.mark.parametrize("version", [5, 6])
+@pytest.mark.parametrize("architecture", ["standard", "jumprelu", "topk"])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("activation_fn", "tanh-relu"),
+        ("activation_fn_str", "tanh-relu"),
+        ("activation_fn", "identity"),
+        ("normalize_activations", "layer_norm"),
+        ("normalize_activations", "constant_norm_rescale"),
+        ("normalize_activations", "constant_scalar_rescale"),
+        ("normalize_activations", "expected_average_only_in"),
+        ("normalize_activations", True),
+        ("normalize_activations", ["layer_norm"]),
+        ("reshape_activations", "hook_z"),
+        ("hook_head_index", 0),
+        ("apply_b_dec_to_input", "no"),
+    ],
+)
+def test_a_field_that_changes_codes_is_refused_by_its_name(
+    tmp_path: Path, version: int, architecture: str, field: str, value: Any
+) -> None:
+    folder = of_cfg(tmp_path / "sae", version, architecture, field, value)
+    name = "activation_fn" if field == "activation_fn_str" else field
+    with pytest.raises(UserError, match=name) as raised:
+        load_dictionary(folder, "cpu")
+    assert "\n" not in str(raised.value)
+    assert "which has no counterpart" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "version", "field", "value", "sentence"),
+    [
+        ("standard", 5, "activation_fn_kwargs", {"k": 2, "postact_fn": "identity"}, "activation_fn_kwargs"),
+        ("standard", 5, "activation_fn_kwargs", {}, "k is None"),
+        ("standard", 5, "activation_fn_kwargs", {"k": "two"}, "k is two"),
+        ("topk", 6, "activation_fn_kwargs", {"k": 7}, "activation_fn_kwargs"),
+        ("standard", 6, "rescale_acts_by_decoder_norm", True, "rescale_acts_by_decoder_norm"),
+        ("standard", 6, "finetuning_scaling_factor", True, "it lacks finetuning_scaling_factor"),
+    ],
+)
+def test_settings_of_a_field_that_have_no_counterpart_are_refused(
+    tmp_path: Path, architecture: str, version: int, field: str, value: Any, sentence: str
+) -> None:
+    more = {"activation_fn_str": "topk"} if field == "activation_fn_kwargs" else {}
+    folder = of_cfg(tmp_path / "sae", version, architecture, field, value, **more)
+    with pytest.raises(UserError, match=sentence):
+        load_dictionary(folder, "cpu")
+
+
+@pytest.mark.parametrize("version", [5, 6])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("activation_fn_str", "relu"),
+        ("activation_fn", "relu"),
+        ("activation_fn_kwargs", {"k": 2}),  # a ReLU takes none
+        ("normalize_activations", False),
+        ("normalize_activations", None),
+        ("hook_head_index", None),
+        ("seqpos_slice", [1, None]),
+        ("finetuning_scaling_factor", False),
+        ("rescale_acts_by_decoder_norm", False),
+    ],
+)
+def test_a_field_that_leaves_codes_as_they_are_is_no_reason_to_refuse(
+    tmp_path: Path, version: int, field: str, value: Any
+) -> None:
+    t, x = flat(), normal(30, D, seed=10)
+    sae, _ = load_dictionary(of_cfg(tmp_path / "sae", version, "standard", field, value), "cpu")
+    expected = ((x - t["b_dec"]) @ t["W_enc"] + t["b_enc"]).relu()
+    torch.testing.assert_close(sae.encode(x), expected)
+
+
+@pytest.mark.parametrize("name", ["scaling_factor", "finetuning_scaling_factor"])
+def test_latents_that_finetuning_scales_reconstruct_as_there(tmp_path: Path, name: str) -> None:
+    scale = normal(F, seed=8).abs()
+    t, x = flat(**{name: scale}), normal(30, D, seed=10)
+    folder = foreign(tmp_path / "s", "standard", t, finetuning_scaling_factor=True)
+    fidelity = Fidelity()
+    sae = saelens.read(folder, fidelity).dictionary
+    f = ((x - t["b_dec"]) @ t["W_enc"] + t["b_enc"]).relu()
+    torch.testing.assert_close(sae.encode(x), f)
+    torch.testing.assert_close(sae(x), (f * scale) @ t["W_dec"] + t["b_dec"])
+    assert "folded into the decoder" in fidelity.remarks[0]
+    with pytest.raises(UserError, match=f"it has {name}"):  # and nothing says what it is for
+        load_dictionary(foreign(tmp_path / "t", "standard", t), "cpu")
+
+
 def test_folders_below_are_found_and_told_apart(tmp_path: Path) -> None:
     written("tsae", tmp_path / "release" / "blocks.8.hook_resid_post")
     assert load_dictionary(tmp_path / "release", "cpu")[0].dict_size == F
@@ -257,6 +363,7 @@ def drop_tensor(folder: Path) -> None:
     state = load_file(path)
     del state["b_enc"]
     save_file(state, path)
+    (folder / "checksums.json").unlink()
 
 
 def cut(folder: Path) -> None:
@@ -285,7 +392,7 @@ WEIGHTS = "sae_weights.safetensors"
         (edit(architecture=None), "names no architecture"),
         (edit(d_sae=24), "does not fit .*cfg.json"),
         (edit(d_in="6"), "cfg.json is damaged"),
-        (edit(normalize_activations="layer_norm"), "normalises its activations by layer_norm"),
+        (edit(normalize_activations="layer_norm"), "normalize_activations is .layer_norm."),
         (
             edit(normalize_activations="expected_average_only_in"),
             "scaled by a factor that the folder does not",

@@ -284,6 +284,7 @@ class CachedStore(Store):
         memory_bytes = parse_bytes(options["memory"])
         config = {
             "d_submodule": facts["d_model"],
+            "layer": options["layer"],
             "io": "out",
             "ctx_len": options["context_length"],
             "refresh_batch_size": options["lm_batch_size"],
@@ -295,6 +296,7 @@ class CachedStore(Store):
             "max_tokens": max_tokens if max_tokens is not None else cache.parts[part].max_tokens,
             "drop_special": facts["drop_special"],
             "add_bos": facts["add_bos"],
+            **({"bos": facts["bos"]} if "bos" in facts else {}),  # older caches do not say
             "weights_sha256": facts["weights_sha256"],
             "tokenizer_sha256": facts["tokenizer_sha256"],
             "cache_sha256": cache.digest(part),

@@ -127,6 +127,7 @@ class ActivationStore(Store):
             )
         config: dict[str, Any] = {
             "d_submodule": lm.d_model,
+            "layer": self.layer,
             "io": "out",
             "ctx_len": context_length,
             "refresh_batch_size": lm_batch_size,
@@ -138,6 +139,7 @@ class ActivationStore(Store):
             "document_tokens": document_tokens,
             "drop_special": drop_special,
             "add_bos": add_bos,
+            "bos": add_bos and lm.bos_id is not None,  # what stood in front of the contexts
         }
         super().__init__(lm.d_model, capacity, config, log)
         self._x_TD = torch.empty(0, self.d_model, dtype=dtype, device=self._device)

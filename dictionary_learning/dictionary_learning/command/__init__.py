@@ -8,8 +8,10 @@ options        options as frozen dataclasses: flags, presets and records made fr
 program        how the command was started
 rehearsal      a command up to its first slow or lasting step
 extras         packages that only some parts need
-files          saving whole or not at all; whether a folder can be written
 lock           one writer a folder
+files          saving whole or not at all, reading JSON and YAML; whether a folder can be written
+checksums      the SHA-256 of files of weights, kept beside them
+fields         whether the values of somebody's file are of the kind that they should be
 progress       what is done, how fast, how long it will take
 interruption   Ctrl-C and SIGTERM between two steps
 devices memory what the machine has

@@ -1,6 +1,7 @@
-"""Files that hold the old content or the new one, never a part, and folders that can be written."""
+"""Files: written whole or not at all, read in one way whoever made them, in folders that can be written."""
 
 import errno
+import json
 import os
 import re
 import secrets
@@ -13,6 +14,8 @@ from typing import Any, BinaryIO
 from dictionary_learning.command.rehearsal import about_to
 from dictionary_learning.errors import UserError
 
+MAX_BYTES = 2**28  # of a JSON or YAML file; the largest there are, results a latent, have some 10 MB
+MAX_DEPTH = 100
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 LEFTOVER = re.compile(r"\..+\.(\d+-[0-9a-f]{8}\.)?part")  # what a writer that was killed leaves of a file
 
@@ -60,6 +63,73 @@ def save_tensors(path: str | Path, content: Any) -> None:
 def save_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text, atomically."""
     save_atomically(path, lambda file: file.write(text.encode("utf-8")))
+
+
+def read_json(path: str | Path, expected: str = "JSON") -> Any:
+    """What a JSON file holds.
+
+    Args:
+        expected: what should be in it, for the message.
+
+    Raises:
+        UserError: there is no such file, or it is not JSON in UTF-8, too large or nested too deep.
+    """
+    return _read(Path(path), expected, json.loads)
+
+
+def read_yaml(path: str | Path, expected: str = "YAML") -> Any:
+    """What a YAML file holds; plain values alone are made of it.
+
+    Args:
+        expected: what should be in it, for the message.
+
+    Raises:
+        UserError: there is no such file, or it is not YAML in UTF-8, too large or nested too deep.
+    """
+    import yaml
+
+    def parse(text: str) -> Any:
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ValueError(str(error)) from error
+
+    return _read(Path(path), expected, parse)
+
+
+def _read(path: Path, expected: str, parse: Callable[[str], Any]) -> Any:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"more than {MAX_BYTES // 2**20} MB")
+        content = parse(path.read_text(encoding="utf-8-sig"))
+        if _is_deeper(content, MAX_DEPTH):
+            raise RecursionError
+        return content
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): check the path.") from error
+    except RecursionError as error:
+        reason: Exception | str = "nested too deep"
+        cause: Exception = error
+    except (ValueError, TypeError, OverflowError, AttributeError) as error:
+        reason, cause = error, error
+    sentence = " ".join(str(reason).split())[:200]
+    raise UserError(f"{path} is damaged or of another kind ({sentence}): {expected} was expected.") from cause
+
+
+def _is_deeper(content: Any, depth: int) -> bool:
+    """Whether containers stand in each other further than so; each is looked into once."""
+    seen: set[int] = set()
+    level = [content]
+    for _ in range(depth):
+        inside: list[Any] = []
+        for item in level:
+            if isinstance(item, dict | list) and id(item) not in seen:
+                seen.add(id(item))
+                inside += item.values() if isinstance(item, dict) else item
+        if not inside:
+            return False
+        level = inside
+    return True
 
 
 def _means_full_disk(error: BaseException, folder: Path) -> bool:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from dictionary_learning.command.checksums import CHECKSUMS
 from dictionary_learning.errors import UserError
 
 _NAME = re.compile(r"(?P<repository>[\w-][\w.-]*/[\w.-]+)(?P<inside>(/[\w.-]+)*)/?")
@@ -37,7 +38,7 @@ def download(
     assert match is not None
     repository, inside = match["repository"], match["inside"].strip("/")
     start = f"{inside}/" if inside else ""
-    root = _snapshot(repository, revision, [f"{start}*{config}" for config in CONFIGS])
+    root = _snapshot(repository, revision, [f"{start}*{name}" for name in (*CONFIGS, CHECKSUMS)])
     if not (root / inside).is_dir():
         raise UserError(
             f"{repository} on the hub has no folder {inside!r} with a {' or '.join(CONFIGS)}: check the name."

@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-from dictionary_learning.command.files import save_text
+from dictionary_learning.command.checksums import CHECKSUMS, record_checksum
+from dictionary_learning.command.files import read_json, save_text
 from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.errors import UserError
 from dictionary_learning.exchange import names, released_folder, run_folder, saelens
@@ -102,7 +103,7 @@ def push_to_hub(
                 revision=revision,
                 commit_message=f"Add a {type(dictionary).__name__} of {dictionary.dict_size:,} latents",
                 # of two formats in one place, a reader would take the wrong one
-                delete_patterns=list(taken) or None,
+                delete_patterns=[*taken, CHECKSUMS] if taken else None,
             )
     return f"{api.endpoint}/{repository}/tree/{revision or 'main'}/{folder}".rstrip("/")
 
@@ -133,6 +134,8 @@ def _stage(found: Path, dictionary: Dictionary, config: Mapping[str, Any], stage
         run_folder.write(dictionary, config, staged)
     for name in kept:
         shutil.copyfile(found / name, staged / name)
+    if kept:
+        record_checksum(staged / kept[-1])
     results = _read_results(found / RESULTS)
     if results is not None:
         save_text(staged / RESULTS, json.dumps(_public_results(results), indent=1) + "\n")
@@ -141,10 +144,7 @@ def _stage(found: Path, dictionary: Dictionary, config: Mapping[str, Any], stage
 def _read_results(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        results = None
+    results = read_json(path, "the result of an evaluation")
     if not isinstance(results, dict):
         raise UserError(f"{path} is damaged: evaluate again, or remove it.")
     return results

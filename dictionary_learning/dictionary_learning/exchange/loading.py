@@ -3,15 +3,14 @@
 `load_dictionary` is what users call (`dictionary_learning.utils`).
 """
 
-import hashlib
 import importlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
+from dictionary_learning.command.checksums import sha256_of
 from dictionary_learning.command.devices import find_device
 from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.dictionaries.weights_file import read_checkpoint
@@ -19,6 +18,7 @@ from dictionary_learning.errors import UserError
 from dictionary_learning.exchange import released_folder, saelens
 from dictionary_learning.exchange.download import download, is_hub_name
 from dictionary_learning.exchange.fidelity import Fidelity
+from dictionary_learning.exchange.run_config import read_run_config
 
 DICTIONARIES = {
     "AutoEncoder": "dictionary_learning.dictionaries.classics",
@@ -94,7 +94,7 @@ def load_dictionary(
 
         read = saelens.read(folder, fidelity)
         return read.dictionary.to(find_device(device)), read.config
-    config = _read_config(folder)
+    config = read_run_config(folder / "config.json")
     name = _dictionary_name(config["trainer"], folder)
     file = weights_path(folder, checkpoint_path)
     checkpoint = read_checkpoint(file)
@@ -183,8 +183,7 @@ def weights_sha256(folder: Path, checkpoint_path: str | Path | None = None) -> s
     Raises:
         UserError: as `weights_path`.
     """
-    with weights_path(folder, checkpoint_path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(weights_path(folder, checkpoint_path))
 
 
 def is_released(folder: Path) -> bool:
@@ -212,17 +211,6 @@ def _names_of_weights(folder: Path) -> Sequence[str]:
 def _no_checkpoint(folder: Path, checkpoint_path: str | Path | None) -> None:
     if checkpoint_path is not None:
         raise UserError(f"{folder} is no run's folder and has no checkpoints: leave {checkpoint_path} out.")
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        config = None
-    if not isinstance(config, dict) or not isinstance(config.get("trainer"), dict):
-        raise UserError(f'{path} is damaged or of another kind: JSON with a "trainer" in it was expected.')
-    return config
 
 
 def _dictionary_name(trainer: dict[str, Any], folder: Path) -> str:

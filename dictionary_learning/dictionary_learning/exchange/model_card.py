@@ -6,6 +6,7 @@ from typing import Any
 from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.exchange import names
+from dictionary_learning.language_model.places import Place
 
 # what the training of a dictionary decided, in the order of the page
 _SETTINGS = (
@@ -89,13 +90,15 @@ def model_card(
     """
     trainer, buffer = config["trainer"], config.get("buffer") or {}
     title, method = _METHODS[type(dictionary).__name__]
-    model, layer = names.model_name(trainer), trainer.get("layer")
-    place = f"layer {layer} of {model}" if model and layer is not None else str(model or "a language model")
+    model, read = names.model_name(trainer), Place.of_run(config)
+    place = str(model or "a language model")
+    if model and read is not None and read.layer is not None:
+        place = f"layer {read.layer} of {model}"
     sections = [
         _front_matter(model, licence),
         f"# {title} for {place}",
         f"{method[0].upper()}{method[1:]}.",
-        "## The dictionary\n\n" + _bullets(_sizes(dictionary, trainer)),
+        "## The dictionary\n\n" + _bullets(_sizes(dictionary, read)),
         "## The training\n\n" + _bullets(_training(trainer, buffer, model)),
         "## Figures\n\n" + _figures(name, results),
         "## How to load it\n\n" + _loading(name, dictionary, is_saelens, revision),
@@ -114,13 +117,12 @@ def _front_matter(model: str | None, licence: str) -> str:
     return f"---\n{data.to_yaml()}\n---"
 
 
-def _sizes(dictionary: Dictionary, trainer: Mapping[str, Any]) -> list[str]:
-    hook = names.hook_name(trainer)
+def _sizes(dictionary: Dictionary, place: Place | None) -> list[str]:
     lines = [f"{dictionary.dict_size:,} latents over activations of width {dictionary.activation_dim:,}"]
     if isinstance(dictionary, TemporalSAE):
         lines[0] += f": {dictionary.width:,} atoms, each in a predicted and in a novel role"
-    if hook:
-        lines.append(f"read from the residual stream, `{hook}` in TransformerLens' words")
+    if place is not None and place.hook_name:
+        lines.append(f"reads {place.description}, `{place.hook_name}` in TransformerLens' words")
     for part, latents in dictionary.splits().items():
         lines.append(f"{part}: latents {latents.start:,} to {latents.stop - 1:,}")
     lines.append("works on raw activations: no scaling by the caller")

@@ -1,12 +1,13 @@
-"""The place in a language model that a dictionary reads, as TransformerLens and our configs name it."""
+"""Model, place and texts of a dictionary under the names that others have for them."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dictionary_learning.errors import UserError
+from dictionary_learning.language_model.places import Place
+
 DEMO_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
-_RESIDUAL = re.compile(r"blocks\.(\d+)\.hook_resid_(pre|post)")
 
 
 def model_name(trainer: Mapping[str, Any]) -> str | None:
@@ -17,19 +18,10 @@ def model_name(trainer: Mapping[str, Any]) -> str | None:
     return Path(str(name)).name if _is_path(name) else name
 
 
-def hook_name(trainer: Mapping[str, Any]) -> str | None:
-    """The TransformerLens hook with the output of the decoder layer that was recorded."""
-    layer = trainer.get("layer")
-    return trainer.get("hook_name") or (None if layer is None else f"blocks.{layer}.hook_resid_post")
-
-
-def layer_of(hook: str | None) -> int | None:
-    """The decoder layer whose output a hook sees; None where it sees something else."""
-    match = _RESIDUAL.fullmatch(hook or "")
-    if match is None:
-        return None
-    layer = int(match[1]) - (match[2] == "pre")
-    return layer if layer >= 0 else None
+def hook_name(config: Mapping[str, Any]) -> str | None:
+    """The place that the dictionary of a run reads, as TransformerLens names it."""
+    place = Place.of_run(config)
+    return None if place is None else place.hook_name
 
 
 def context_length(config: Mapping[str, Any]) -> int | None:
@@ -38,10 +30,27 @@ def context_length(config: Mapping[str, Any]) -> int | None:
     return buffer.get("ctx_len") or buffer.get("context_length") or trainer.get("context_length")
 
 
-def prepends_bos(config: Mapping[str, Any]) -> bool:
-    """Whether a BOS stood in front of each context in training; the demo's model has none."""
+def prepends_bos(config: Mapping[str, Any]) -> bool | None:
+    """Whether a BOS stood in front of each context in training; None where that cannot be known.
+
+    A run records it. Of an older one the tokenizer tells, if it can be had: `add_bos` alone only allows a BOS
+    where the tokenizer puts one.
+    """
     trainer, buffer = config.get("trainer") or {}, config.get("buffer") or {}
-    return bool(buffer.get("add_bos", True)) and trainer.get("lm_name") != "demo"
+    if isinstance(buffer.get("bos"), bool):
+        return buffer["bos"]
+    model = trainer.get("lm_name") or buffer.get("model")
+    if not buffer.get("add_bos", True) or model in ("demo", DEMO_MODEL):  # whose tokenizer puts none
+        return False
+    if model is None:
+        return None
+    from dictionary_learning.language_model.source import read_tokenizer
+    from dictionary_learning.language_model.tokens import bos_id
+
+    try:
+        return bos_id(read_tokenizer(str(model))) is not None
+    except UserError:
+        return None
 
 
 def public_config(config: Mapping[str, Any]) -> dict[str, Any]:

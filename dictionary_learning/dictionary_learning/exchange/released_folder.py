@@ -17,10 +17,13 @@ import torch
 import yaml
 from torch import Tensor
 
-from dictionary_learning.command.files import save_atomically, save_text
+from dictionary_learning.command import fields
+from dictionary_learning.command.checksums import save_with_checksum
+from dictionary_learning.command.files import read_yaml, save_text
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
-from dictionary_learning.dictionaries.weights_file import load_safely
+from dictionary_learning.dictionaries.weights_file import read_safetensors, read_state_dict
 from dictionary_learning.errors import UserError
+from dictionary_learning.language_model.places import layer_to_read
 
 CONF = "conf.yaml"
 WEIGHTS = ("latest_ckpt.safetensors", "latest_ckpt.pt")  # the first that is there is taken
@@ -38,6 +41,13 @@ REQUIRED = {
     "scaling_factor": "sae",
 }
 OPTIONAL = {"context_length": "data"}
+KINDS = {
+    **dict.fromkeys(("dimin", "n_heads", "n_attn_layers", "bottleneck_factor", "kval_topk"), fields.whole(1)),
+    **dict.fromkeys(("exp_factor", "scaling_factor"), fields.above(0)),
+    "sae_diff_type": fields.TEXT,
+    "tied_weights": fields.FLAG,
+    "context_length": fields.whole(1),
+}
 _LAYER = re.compile(r"layer_(\d+)")
 _LM_DTYPES = ("float32", "bfloat16", "float16")
 
@@ -89,12 +99,13 @@ def read_conf(folder: Path) -> dict[str, Any]:
         raise UserError(
             f"{folder} has no {CONF}, which says what the weights mean: copy it from where they came."
         )
-    try:
-        conf = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        conf = None
-    if not isinstance(conf, dict) or not all(isinstance(conf.get(name), dict) for name in ("llm", "sae")):
-        raise UserError(f"{path} is damaged or of another kind: YAML with llm and sae in it was expected.")
+    expected = "YAML with llm and sae in it"
+    conf = read_yaml(path, expected)
+    sections = (
+        [conf.get("llm"), conf.get("sae"), conf.get("data") or {}] if isinstance(conf, dict) else [None]
+    )
+    if not all(isinstance(section, dict) for section in sections):
+        raise UserError(f"{path} is damaged or of another kind: {expected} was expected.")
     return conf
 
 
@@ -141,11 +152,13 @@ def save(dictionary: TemporalSAE, folder: str | Path, config: Mapping[str, Any] 
         config: what `load_dictionary` returned with the dictionary; it tells the language model.
 
     Raises:
-        UserError: the folder holds such a dictionary already, or the disk is full.
+        UserError: the folder holds such a dictionary already, the dictionary is of a place that the layout
+            cannot name, or the disk is full.
     """
     from safetensors.torch import save as to_bytes
 
     folder = Path(folder)
+    layer_to_read(config or {})  # a layer is all that the layout names
     for name in (CONF, *WEIGHTS):
         if (folder / name).exists():
             raise UserError(f"{folder / name} is there already: choose another folder, or remove it.")
@@ -154,7 +167,9 @@ def save(dictionary: TemporalSAE, folder: str | Path, config: Mapping[str, Any] 
         for name, tensor in dictionary.state_dict().items()
         if name != "scaling_factor"
     }
-    save_atomically(folder / WEIGHTS[0], lambda file: file.write(to_bytes(state, metadata={"format": "pt"})))
+    save_with_checksum(
+        folder / WEIGHTS[0], lambda file: file.write(to_bytes(state, metadata={"format": "pt"}))
+    )
     conf = yaml.safe_dump(_conf(dictionary, config or {}), sort_keys=False, allow_unicode=True)
     save_text(folder / CONF, conf)
 
@@ -206,32 +221,19 @@ def _options(path: Path, conf: Mapping[str, Any], overrides: Mapping[str, Any]) 
             raise UserError(
                 f"{path} lacks {section}.{name}: add it there, or give {name} to TemporalSAE.from_pretrained."
             )
-    for name in ("dimin", "exp_factor", "n_heads", "n_attn_layers", "bottleneck_factor", "scaling_factor"):
-        value = found[name]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-            raise UserError(f"{name} is {value!r} for {path}, and must be a positive number.")
+    fields.check_fields(path, found, KINDS)
     return found
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{path} is damaged or cut short ({error}): copy it again.") from error
-    content = load_safely(
+        return read_safetensors(path)
+    return read_state_dict(
         path,
+        under="sae",
         of_code="convert it where you trust it, with torch.load(path, weights_only=False)['sae'] and "
         f"safetensors.torch.save_file(..., '{WEIGHTS[0]}').",
     )
-    if isinstance(content, dict) and isinstance(content.get("sae"), dict):
-        content = content["sae"]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise UserError(f'{path} holds no weights: named tensors, bare or under "sae", were expected.')
-    return dict(content)
 
 
 def _compare(taken: Path, state: Mapping[str, Tensor]) -> None:

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dictionary_learning.command.files import save_tensors, save_text
+from dictionary_learning.command.files import save_text
 from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.dictionaries.classics import AutoEncoder, JumpReluAutoEncoder
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
+from dictionary_learning.dictionaries.weights_file import save_weights
 from dictionary_learning.errors import UserError
 from dictionary_learning.exchange import names
 from dictionary_learning.exchange.fidelity import Fidelity
@@ -87,5 +88,5 @@ def _save(
         trainer |= dictionary.architecture
     public = names.public_config({"trainer": trainer, "buffer": config.get("buffer") or {}})
     tensors = {key: tensor.detach().cpu().clone().contiguous() for key, tensor in state.items()}
-    save_tensors(Path(folder) / "ae.pt", tensors)
+    save_weights(Path(folder) / "ae.pt", tensors)
     save_text(Path(folder) / "config.json", json.dumps(public, indent=4) + "\n")

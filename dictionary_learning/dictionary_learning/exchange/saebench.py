@@ -14,6 +14,7 @@ what the context predicts is added to the reconstruction of the batch that was e
 Shapes: B texts or tokens, L positions, D model width, F latents, W atoms.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ from dictionary_learning.errors import UserError
 from dictionary_learning.exchange import names
 from dictionary_learning.exchange.fidelity import Fidelity
 from dictionary_learning.exchange.saelens import form_of
+from dictionary_learning.language_model.places import Place
 
 CODES = ("novel", "all")
 UNIT = 1e-5  # the distance from 1 at which SAEBench complains about a norm
@@ -51,7 +53,7 @@ class SAEBenchConfig:
     finetuning_scaling_factor: bool = False
     activation_fn_str: str = ""
     activation_fn_kwargs: dict[str, Any] = field(default_factory=dict)
-    prepend_bos: bool = True
+    prepend_bos: bool | None = True
     normalize_activations: str = "none"
     model_from_pretrained_kwargs: dict[str, Any] = field(default_factory=dict)
     dataset_path: str = ""
@@ -245,20 +247,26 @@ def _weights(dictionary: Dictionary, novel_only: bool) -> tuple[dict[str, Tensor
 
 def _cfg(dictionary: Dictionary, config: Mapping[str, Any], model_name: str | None) -> SAEBenchConfig:
     trainer, buffer = config.get("trainer") or {}, config.get("buffer") or {}
-    layer, hook = trainer.get("layer"), names.hook_name(trainer)
+    place = Place.of_run(config)
     model = model_name or names.model_name(trainer)
-    if model is None or layer is None:
+    if model is None or place is None or place.layer is None or place.hook_name is None:
         raise UserError(
-            "the config of this dictionary names no language model (trainer.lm_name) or no decoder layer "
-            "(trainer.layer), which SAEBench has to know: add them."
+            "the config of this dictionary names no language model (trainer.lm_name) or no place in it that "
+            "TransformerLens has (trainer.layer), which SAEBench has to know: add them."
+        )
+    bos = names.prepends_bos(config)
+    if bos is None:
+        warnings.warn(
+            "whether a BOS stood in front of the contexts in training is not recorded, and the tokenizer of "
+            f"{model} is not there to tell: set cfg.prepend_bos."
         )
     return SAEBenchConfig(
         model_name=str(model),
         d_in=dictionary.activation_dim,
         d_sae=dictionary.dict_size,
-        hook_layer=layer,
-        hook_name=str(hook),
+        hook_layer=place.layer,
+        hook_name=place.hook_name,
         context_size=names.context_length(config),
-        prepend_bos=names.prepends_bos(config),
+        prepend_bos=bos,
         dataset_path=str(buffer.get("dataset") or ""),
     )

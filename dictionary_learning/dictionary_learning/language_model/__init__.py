@@ -5,6 +5,7 @@ model's losses where a layer's output is replaced, and continuations.
 
 model            `LanguageModel`: load, tokenise, record, intervene, generate
 source           where weights come from: the hub, a folder, or `demo`
+places           where in the model a dictionary reads, under all the names that such a place has
 decoder_layers   finding the decoder layers of any architecture
 tokens           token ids, special tokens and padding
 generation       continuing prompts, with or without an intervention

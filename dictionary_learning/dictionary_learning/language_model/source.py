@@ -63,6 +63,20 @@ def read_model(
     return model.requires_grad_(False), tokenizer
 
 
+def read_tokenizer(name: str) -> Any:
+    """The tokenizer of the model of that name; its weights are not looked for.
+
+    Raises:
+        UserError: there is no such model, or its tokenizer cannot be read.
+    """
+    source, options = _locate(name)
+
+    from transformers import AutoTokenizer
+
+    with told_in_a_sentence(name, "its tokenizer"):
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
+
+
 def check_layer(name: str, layer: int, n_layers: int) -> int:
     """`layer` itself.
 

@@ -2,7 +2,7 @@
 
 config.yaml            every option with its final value, preset, versions, git revision, command
 metrics.jsonl          one line a log step
-trainer_0/  config.json  ae.pt  checkpoints/ae_<step>.pt
+trainer_0/  config.json  ae.pt  checksums.json  checkpoints/ae_<step>.pt
 resume/state.pt        the last full state: weights, optimiser, counters, RNG, position in the data
 """
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from dictionary_learning.command.files import FULL_DISK, check_writable, save_tensors, save_text
+from dictionary_learning.command.files import FULL_DISK, check_writable, read_yaml, save_tensors, save_text
 from dictionary_learning.errors import UserError
 
 if TYPE_CHECKING:
@@ -72,10 +72,7 @@ class RunFolder:
         """
         if not self.config_path.is_file():
             raise UserError(f"there is no run at {self.path} (no config.yaml): check --run_name.")
-        try:
-            config = yaml.safe_load(self.config_path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError):
-            config = None
+        config = read_yaml(self.config_path, "YAML with the options of a run")
         if not isinstance(config, dict):
             raise UserError(f"{self.config_path} is damaged: it cannot be read as YAML.")
         return config
@@ -115,8 +112,10 @@ class RunFolder:
 
     def save_weights(self, index: int, weights: "Mapping[str, Tensor]", step: int | None = None) -> None:
         """Write ae.pt, or with `step` checkpoints/ae_<step>.pt."""
+        from dictionary_learning.dictionaries.weights_file import save_weights
+
         name = "ae.pt" if step is None else f"checkpoints/ae_{step}.pt"
-        save_tensors(self.trainer(index) / name, dict(weights))
+        save_weights(self.trainer(index) / name, weights)
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         save_tensors(self.state_path, dict(state))

@@ -123,6 +123,7 @@ def resolve(options: ExperimentOptions, *, like: Subject | None = None) -> Subje
 
     from dictionary_learning.dictionaries.base import chunk_slice
     from dictionary_learning.exchange.loading import find_run
+    from dictionary_learning.language_model.places import layer_to_read
     from dictionary_learning.utils import load_dictionary
 
     trainer_folder, folder = find_run(options.run_name, options.checkpoints_path, options.trainer)
@@ -130,10 +131,11 @@ def resolve(options: ExperimentOptions, *, like: Subject | None = None) -> Subje
     chunk_slice(dictionary, options.chunk)
     trainer, buffer = config["trainer"], config.get("buffer") or {}
     model = options.model or trainer.get("lm_name") or buffer.get("model")
-    layer = _first(options.layer, trainer.get("layer"), buffer.get("layer"))
+    layer = layer_to_read(config, options.layer, trainer_folder)
     for value, flag, key in ((model, "--model", "lm_name"), (layer, "--layer", "layer")):
         if value is None:
             raise UserError(f"the config in {trainer_folder} does not name its {key}: give {flag}.")
+    assert layer is not None
     context_length = _first(
         options.context_length,
         buffer.get("context_length"),
@@ -149,7 +151,7 @@ def resolve(options: ExperimentOptions, *, like: Subject | None = None) -> Subje
         split=_split_name(dictionary, options.chunk),
         dict_class=type(dictionary).__name__,
         model=str(model),
-        layer=int(layer),
+        layer=layer,
         context_length=int(context_length),
         max_norm_ratio=buffer.get("max_norm_ratio", DEFAULT_MAX_NORM_RATIO),
         add_bos=bool(buffer.get("add_bos", True)),

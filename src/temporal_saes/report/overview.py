@@ -46,7 +46,7 @@ def overview(run: RunFiles) -> list[Html | None]:
     ]
     every = [(name, _shown(value)) for name, value in {**own, **trainer}.items()]
     return [
-        element("h1", f"{run.name}: a {run.method} on {_demo_name('model', run.model)}, layer {run.layer}"),
+        element("h1", f"{run.name}: a {run.method} on {_demo_name('model', run.model)}{_layer(run)}"),
         element(
             "p",
             "A sparse autoencoder rewrites each activation of a language model, the vector it holds at a "
@@ -78,9 +78,13 @@ def _demo_name(kind: str, name: object) -> str:
     return DEMO_NAMES[kind].get(str(name), str(name)) if name is not None else "unknown"
 
 
+def _layer(run: RunFiles) -> str:
+    return "" if run.place is None or run.place.layer is None else f", layer {run.place.layer}"
+
+
 def _activations(run: RunFiles) -> str:
     length = run.buffer.get("context_length") or run.buffer.get("ctx_len")
-    parts = [f"residual stream after layer {run.layer}"]
+    parts = [run.place.description] if run.place is not None else []
     parts += [f"width {run.trainer['activation_dim']:,}"] if run.trainer.get("activation_dim") else []
     parts += [f"contexts of {length} tokens"] if length else []
     return ", ".join(parts)

@@ -9,6 +9,7 @@ from typing import Any
 
 from dictionary_learning.command import figures
 from dictionary_learning.errors import UserError
+from dictionary_learning.language_model.places import Place
 from dictionary_learning.runs.folder import RunFolder
 from temporal_saes.experiment.options import BASELINE
 
@@ -87,9 +88,13 @@ class RunFiles:
 
     @property
     def layer(self) -> int | None:
-        """The decoder layer, from 0, whose output that is."""
-        layer = self.trainer.get("layer")
-        return self.buffer.get("layer") if layer is None else layer
+        """The decoder layer, from 0, whose output that is; None where it is another place."""
+        return None if self.place is None else self.place.output_layer
+
+    @property
+    def place(self) -> Place | None:
+        """Where in the language model its activations came from, if that is recorded."""
+        return Place.of_run({"trainer": self.trainer, "buffer": self.buffer})
 
     @property
     def flags(self) -> str:

@@ -1,23 +1,8 @@
-"""SAELens 6 folders, `cfg.json` and `sae_weights.safetensors`, read and written without SAELens.
-
-`write` and `read` undo each other: codes are equal, and what SAELens has no place for (k, the groups of
-latents, how it was trained) stands in the metadata of cfg.json, from which `read` takes it.
-
-    ours                           SAELens     f, with p = (x - b_dec) W_enc + b_enc
-    BatchTopK, Matryoshka, T-SAE   jumprelu    relu(p) where p > threshold
-    JumpReluAutoEncoder            jumprelu    the same without subtracting b_dec
-    AutoEncoderTopK                topk        the k largest of relu(p), a token
-    AutoEncoder, AutoEncoderNew    standard    relu(p), with and without subtracting b_dec
-    GatedAutoEncoder               gated
-    TemporalSAE                    temporal    there `encode` gives the novel codes alone
-
-`read` also takes `batchtopk` and `matryoshka_batchtopk`, which SAELens only trains: there it saves a jumprelu
-for inference, and so are its thresholds meant.
+"""A dictionary from a SAELens folder.
 
 Shapes: D model width, F latents, W atoms.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +10,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dictionary_learning.command.files import save_atomically, save_text
 from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.dictionaries.classics import (
     AutoEncoder,
@@ -34,19 +18,16 @@ from dictionary_learning.dictionaries.classics import (
     JumpReluAutoEncoder,
 )
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
+from dictionary_learning.dictionaries.weights_file import read_safetensors
 from dictionary_learning.errors import UserError
-from dictionary_learning.exchange import names
 from dictionary_learning.exchange.fidelity import Fidelity
+from dictionary_learning.exchange.saelens.cfg import CFG, OURS, WEIGHTS, check_fields, read_cfg, run_config
 from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
 from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
 from dictionary_learning.trainers.temporal_sequence_top_k import TemporalMatryoshkaBatchTopKSAE
-from dictionary_learning.trainers.threshold import ThresholdDictionary, group_ends
+from dictionary_learning.trainers.threshold import ThresholdDictionary
 from dictionary_learning.trainers.top_k import AutoEncoderTopK
 
-CFG = "cfg.json"
-WEIGHTS = "sae_weights.safetensors"
-FORMAT_VERSION = "6.54.12"  # of SAELens; below 6 it reads cfg.json in an older way
-OURS = "temporal_saes"  # our part of the metadata
 FLAT = ("W_enc", "b_enc", "W_dec", "b_dec")
 GATED = ("W_enc", "W_dec", "b_dec", "b_gate", "b_mag", "r_mag")
 TENSORS: dict[str, tuple[str, ...]] = {
@@ -58,7 +39,7 @@ TENSORS: dict[str, tuple[str, ...]] = {
     "gated": GATED,
     "temporal": ("W_dec", "b_dec"),
 }
-_UNIT_SCALINGS = ("scaling_factor", "finetuning_scaling_factor")
+_SCALINGS = ("finetuning_scaling_factor", "scaling_factor")  # of the latents before they are decoded
 
 
 class Read(NamedTuple):
@@ -66,162 +47,6 @@ class Read(NamedTuple):
 
     dictionary: Dictionary
     config: dict[str, Any]  # in the form of a run's config.json, with the content of cfg.json under "cfg"
-
-
-class Form(NamedTuple):
-    """A dictionary in SAELens' terms."""
-
-    architecture: str
-    tensors: dict[str, Tensor]
-    cfg: dict[str, Any]  # beside the fields that every architecture has
-    training_architecture: str
-
-
-# --- to SAELens ---
-
-
-def write(
-    dictionary: Dictionary,
-    config: Mapping[str, Any],
-    folder: str | Path,
-    fidelity: Fidelity | None = None,
-) -> None:
-    """Write a SAELens folder.
-
-    Args:
-        config: what `load_dictionary` returned with the dictionary.
-
-    Raises:
-        UserError: SAELens has no architecture that computes the same codes, and losses are not allowed.
-    """
-    from safetensors.torch import save as to_bytes
-
-    form = form_of(dictionary, fidelity or Fidelity())
-    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in form.tensors.items()}
-    cfg = _cfg(dictionary, config, form)
-    folder = Path(folder)
-    save_atomically(folder / WEIGHTS, lambda file: file.write(to_bytes(tensors, metadata={"format": "pt"})))
-    save_text(folder / CFG, json.dumps(cfg, indent=1) + "\n")
-
-
-def form_of(dictionary: Dictionary, fidelity: Fidelity) -> Form:
-    """The tensors and settings with which SAELens computes the same codes.
-
-    Raises:
-        UserError: none does.
-    """
-    if isinstance(dictionary, TemporalSAE):
-        return _temporal_form(dictionary, fidelity)
-    subtracts = {"apply_b_dec_to_input": True}
-    if isinstance(dictionary, ThresholdDictionary):
-        weights = dictionary.weights()
-        tensors = dict(zip(FLAT, weights, strict=True))
-        if isinstance(dictionary, AutoEncoderTopK):
-            return Form("topk", tensors, subtracts | {"k": int(dictionary.k)}, "topk")
-        # relu(p) > t and p > t are the same condition for t >= 0; for t < 0 both leave relu(p)
-        tensors["threshold"] = dictionary.threshold.expand(dictionary.dict_size)
-        if float(dictionary.threshold) < 0:
-            fidelity.remark("the threshold was never set, so that the code is a plain ReLU's, here as there")
-        grouped = isinstance(dictionary, MatryoshkaBatchTopKSAE)
-        return Form("jumprelu", tensors, subtracts, "matryoshka_batchtopk" if grouped else "batchtopk")
-    if isinstance(dictionary, JumpReluAutoEncoder):
-        tensors = dict(dictionary.named_parameters())
-        return Form(
-            "jumprelu", tensors, {"apply_b_dec_to_input": dictionary.apply_b_dec_to_input}, "jumprelu"
-        )
-    if isinstance(dictionary, GatedAutoEncoder):
-        tensors = {
-            "W_enc": dictionary.encoder.weight.T,
-            "W_dec": dictionary.decoder.weight.T,
-            "b_dec": dictionary.decoder_bias,
-            "b_gate": dictionary.gate_bias,
-            "b_mag": dictionary.mag_bias,
-            "r_mag": dictionary.r_mag,
-        }
-        return Form("gated", tensors, subtracts, "gated")
-    if isinstance(dictionary, AutoEncoder | AutoEncoderNew):
-        b_dec = dictionary.decoder.bias if isinstance(dictionary, AutoEncoderNew) else dictionary.bias
-        tensors = {
-            "W_enc": dictionary.encoder.weight.T,
-            "b_enc": dictionary.encoder.bias,
-            "W_dec": dictionary.decoder.weight.T,
-            "b_dec": b_dec,
-        }
-        return Form(
-            "standard", tensors, {"apply_b_dec_to_input": isinstance(dictionary, AutoEncoder)}, "standard"
-        )
-    raise UserError(f"SAELens has no architecture for a {type(dictionary).__name__}.")
-
-
-def _temporal_form(dictionary: TemporalSAE, fidelity: Fidelity) -> Form:
-    kind, k = dictionary.sae_diff_type, dictionary.kval_topk
-    if kind == "nullify":
-        raise UserError(
-            "SAELens has no TemporalSAE without novel codes (sae_diff_type nullify): train one with topk or "
-            "relu."
-        )
-    if kind == "batchtopk":
-        fidelity.lose(
-            f"SAELens has no TemporalSAE that selects over a batch; as topk its novel codes would have {k} "
-            "latents at every token instead of on average"
-        )
-        kind = "topk"
-    tensors = {"W_dec": dictionary.D, "b_dec": dictionary.b.squeeze(0)}
-    if not dictionary.tied_weights:
-        tensors["W_enc"] = dictionary.E
-    tensors |= {
-        name: tensor for name, tensor in dictionary.state_dict().items() if name.startswith("attn_layers.")
-    }
-    cfg = {
-        "apply_b_dec_to_input": True,
-        "normalize_activations": "constant_scalar_rescale",
-        "activation_normalization_factor": float(dictionary.scaling_factor),
-        **dictionary.architecture,
-        "sae_diff_type": kind,
-        "kval_topk": k if kind == "topk" else None,
-    }
-    fidelity.remark(
-        "in SAELens encode gives the novel codes and decode reconstructs from those alone; forward is "
-        "complete, and encode_with_predictions gives (novel, predicted)"
-    )
-    return Form("temporal", tensors, cfg, "temporal")
-
-
-def _cfg(dictionary: Dictionary, config: Mapping[str, Any], form: Form) -> dict[str, Any]:
-    trainer, buffer = config.get("trainer") or {}, config.get("buffer") or {}
-    public = names.public_config({"trainer": trainer, "buffer": buffer})
-    ours = {"dict_class": type(dictionary).__name__, **public}
-    metadata: dict[str, Any] = {
-        "sae_lens_version": FORMAT_VERSION,
-        "sae_lens_training_version": None,
-        "model_name": names.model_name(trainer),
-        "hook_name": names.hook_name(trainer),
-        "hook_head_index": None,
-        "context_size": names.context_length(config),
-        "prepend_bos": names.prepends_bos(config),
-        "seqpos_slice": [None],
-        "model_from_pretrained_kwargs": {},
-        "dataset_path": public["buffer"].get("dataset"),
-        "training_architecture": form.training_architecture,
-    }
-    if isinstance(dictionary, ThresholdDictionary):
-        metadata["k"] = int(dictionary.k)
-    if isinstance(dictionary, MatryoshkaBatchTopKSAE):
-        metadata["matryoshka_widths"] = group_ends(dictionary.group_sizes.tolist())
-    return {
-        "d_in": dictionary.activation_dim,
-        "d_sae": dictionary.width if isinstance(dictionary, TemporalSAE) else dictionary.dict_size,
-        "dtype": "float32",
-        "device": "cpu",
-        "normalize_activations": "none",
-        "reshape_activations": "none",
-        **form.cfg,
-        "metadata": metadata | {OURS: ours},
-        "architecture": form.architecture,
-    }
-
-
-# --- from SAELens ---
 
 
 def read(folder: str | Path, fidelity: Fidelity | None = None) -> Read:
@@ -240,9 +65,9 @@ def read(folder: str | Path, fidelity: Fidelity | None = None) -> Read:
             f"the architectures {', '.join(TENSORS)}."
         )
     state = _read_weights(folder / WEIGHTS, architecture, cfg)
-    _check_input(folder, cfg)
+    check_fields(folder, cfg)
     state = {name: _as_float32(name, tensor, fidelity) for name, tensor in state.items()}
-    config = _config(cfg)
+    config = run_config(cfg)
     try:
         dictionary = _dictionary(architecture, state, cfg, config["trainer"], fidelity)
     except UserError as error:
@@ -259,60 +84,20 @@ def read(folder: str | Path, fidelity: Fidelity | None = None) -> Read:
     return Read(dictionary.eval(), config)
 
 
-def read_cfg(folder: Path) -> dict[str, Any]:
-    """The content of cfg.json in the form of SAELens 6.
-
-    Before version 6 everything stood in one level, and a topk was a standard with another activation.
-
-    Raises:
-        UserError: it is missing or damaged.
-    """
-    path = folder / CFG
-    if not path.is_file():
-        raise UserError(
-            f"{folder} has no {CFG}, which says what the weights mean: copy it from where they came."
-        )
-    try:
-        cfg = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        cfg = None
-    sizes = [cfg.get(name) for name in ("d_in", "d_sae")] if isinstance(cfg, dict) else []
-    if not sizes or not all(isinstance(size, int) and size > 0 for size in sizes):
-        raise UserError(
-            f"{path} is damaged or of another kind: JSON with d_in, d_sae and architecture was expected."
-        )
-    assert cfg is not None
-    if "metadata" not in cfg:
-        keys = ("model_name", "hook_name", "context_size", "prepend_bos", "dataset_path", "sae_lens_version")
-        renamed = {"hook_point": "hook_name"}
-        flat = {renamed.get(key, key): value for key, value in cfg.items()}
-        cfg = cfg | {"metadata": {key: flat[key] for key in keys if key in flat}}
-        cfg.setdefault("architecture", "standard")
-        if (cfg.get("activation_fn_str") or cfg.get("activation_fn")) == "topk":
-            cfg |= {"architecture": "topk", **(cfg.get("activation_fn_kwargs") or {})}
-    if not isinstance(cfg.get("architecture"), str) or not isinstance(cfg["metadata"], dict):
-        raise UserError(f"{path} is damaged: it names no architecture.")
-    return cfg
-
-
 def _read_weights(path: Path, architecture: str, cfg: Mapping[str, Any]) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     if not path.is_file():
         there = ", ".join(sorted(file.name for file in path.parent.glob("*.safetensors"))) or "none"
         raise UserError(
             f"{path.parent} has a {CFG} and no {path.name} (its .safetensors: {there}): copy the weights "
             "beside it, under that name."
         )
-    try:
-        state = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is damaged or cut short ({error}): copy it again.") from error
-    for name in _UNIT_SCALINGS:
+    state = read_safetensors(path)
+    expected = set(TENSORS[architecture])
+    if cfg.get("finetuning_scaling_factor"):
+        expected.add(next((name for name in _SCALINGS if name in state), _SCALINGS[0]))
+    for name in set(_SCALINGS) - expected:
         if name in state and bool((state[name] == 1).all()):
             del state[name]
-    expected = set(TENSORS[architecture])
     if architecture == "temporal":
         if not cfg.get("tied_weights", True):
             expected.add("W_enc")
@@ -324,25 +109,6 @@ def _read_weights(path: Path, architecture: str, cfg: Mapping[str, Any]) -> dict
                 f"{', '.join(sorted(found))}. Take both files from the same folder."
             )
     return state
-
-
-def _check_input(folder: Path, cfg: Mapping[str, Any]) -> None:
-    """Refuse what is done to activations before the encoder, where ours cannot do it."""
-    kind = cfg.get("normalize_activations") or "none"
-    if kind is True:  # as older versions write it
-        kind = "expected_average_only_in"
-    allowed = ("none", "constant_scalar_rescale") if cfg["architecture"] == "temporal" else ("none",)
-    if kind == "expected_average_only_in":
-        raise UserError(
-            f"the SAE in {folder} works on activations scaled by a factor that the folder does not have "
-            "(normalize_activations expected_average_only_in): in SAELens, call "
-            "fold_activation_norm_scaling_factor with it and save_model, and convert that folder."
-        )
-    if kind not in allowed:
-        raise UserError(
-            f"the SAE in {folder} normalises its activations by {kind}, which the dictionaries here do not: "
-            "choose one with normalize_activations none."
-        )
 
 
 def _as_float32(name: str, tensor: Tensor, fidelity: Fidelity) -> Tensor:
@@ -359,28 +125,6 @@ def _fits_float32(tensor: Tensor) -> bool:
     return torch.equal(tensor.float().double(), tensor)
 
 
-def _config(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run's config.json would say."""
-    metadata = cfg["metadata"]
-    ours = metadata.get(OURS)
-    if isinstance(ours, dict) and isinstance(ours.get("trainer"), dict):
-        return {"trainer": dict(ours["trainer"]), "buffer": dict(ours.get("buffer") or {}), "cfg": dict(cfg)}
-    hook = metadata.get("hook_name")
-    trainer = {"lm_name": metadata.get("model_name"), "layer": names.layer_of(hook), "hook_name": hook}
-    trainer |= {key: metadata[key] for key in ("k",) if metadata.get(key) is not None}
-    buffer = {
-        "model": metadata.get("model_name"),
-        "layer": trainer["layer"],
-        "ctx_len": metadata.get("context_size"),
-        "dataset": metadata.get("dataset_path"),
-    }
-    return {
-        "trainer": trainer,
-        "buffer": {key: value for key, value in buffer.items() if value is not None},
-        "cfg": dict(cfg),
-    }
-
-
 def _dictionary(
     architecture: str,
     state: dict[str, Tensor],
@@ -392,6 +136,7 @@ def _dictionary(
         return _read_temporal(state, cfg, trainer)
     sizes = {"activation_dim": cfg["d_in"], "dict_size": cfg["d_sae"]}
     subtracts = cfg.get("apply_b_dec_to_input", True)
+    _fold_scaling(state, fidelity)
     if architecture == "standard":
         return _read_standard(state, sizes, subtracts)
     if architecture == "gated":
@@ -504,6 +249,20 @@ def _shift(state: Mapping[str, Tensor]) -> Tensor:
 def _fold_bias(state: dict[str, Tensor], fidelity: Fidelity) -> None:
     state["b_enc"] = (state["b_enc"] + _shift(state)).float()
     fidelity.remark(_FOLDED_BIAS)
+
+
+def _fold_scaling(state: dict[str, Tensor], fidelity: Fidelity) -> None:
+    """Let decoder rows be as long as what finetuning multiplies their latents by."""
+    for name in _SCALINGS:
+        if name in state:
+            scale_F = state.pop(name)
+            if scale_F.shape != state["W_dec"].shape[:1]:
+                raise UserError(f"{name} is {list(scale_F.shape)}, and must have a number for each latent.")
+            state["W_dec"] = state["W_dec"] * scale_F.unsqueeze(1)
+            fidelity.remark(
+                f"there latents are multiplied by {name} before they are decoded: it was folded into the "
+                "decoder, so that reconstructions are equal up to rounding"
+            )
 
 
 def _fold_decoder_norms(state: dict[str, Tensor], fidelity: Fidelity) -> None:
