@@ -7,11 +7,13 @@ model            `LanguageModel`: load, tokenise, record, intervene, generate
 source           where weights come from: the hub, a folder, or `demo`
 decoder_layers   finding the decoder layers of any architecture
 tokens           token ids, special tokens and padding
+decoding         token ids back to text
 generation       continuing prompts, with or without an intervention
 cross_entropy    the loss with the layer's output as it is, reconstructed, and ablated
 fingerprint      which weights and which tokenizer made some activations
 """
 
+from dictionary_learning.language_model.generation import Continuation
 from dictionary_learning.language_model.model import Edit, LanguageModel, add, only, replace, zero
 
-__all__ = ["Edit", "LanguageModel", "add", "only", "replace", "zero"]
+__all__ = ["Continuation", "Edit", "LanguageModel", "add", "only", "replace", "zero"]
