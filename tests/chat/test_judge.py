@@ -301,7 +301,8 @@ def test_a_local_model_continues_its_own_chat_template_in_batches(lm, monkeypatc
     assert given[0][0] == "<|im_start|>user\nb<|im_end|>\n<|im_start|>assistant\n"
     (alone,) = continuations(lm, given[1], max_new_tokens=3)
     assert answers[0].text == alone.text
-    assert local.budget.spent == sum(len(local.lm.tokenizer(one)["input_ids"]) + 3 for one in sum(given, []))
+    assert local.budget.answer == 3 * 3
+    assert local.budget.prompt == sum(len(lm.tokenizer(one)["input_ids"]) for batch in given for one in batch)
 
 
 def test_a_question_too_long_for_a_local_model_is_counted(lm):

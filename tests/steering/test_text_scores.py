@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-
 from tokenizer_kinds import tiny_lm
 
 from dictionary_learning.language_model import Continuation, LanguageModel

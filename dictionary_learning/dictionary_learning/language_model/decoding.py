@@ -3,10 +3,9 @@
     token_bytes(tokenizer, [278, 2030])                      # [b" the", b" old"]
     continuation_text(tokenizer, prompt_ids, generated_ids)  # " old bridge"
 
-Tokenizers decode whole texts. What they are given is a whole text to them: one that writes a blank in front of
-every text (`▁`, Llama-2) drops the first one, and one that falls back to bytes gives up a row of them for one
-unfinished character at its end. So a continuation is decoded behind its prompt, and bytes are put together
-here.
+Tokenizers take whatever they decode for a whole text: one that writes a blank in front of every text (`▁`,
+Llama-2) drops the first one, and one that falls back to bytes gives up a row of them for one unfinished
+character at its end. So a continuation is decoded behind its prompt, and bytes are put together here.
 """
 
 import re

@@ -4,8 +4,8 @@
     stretches(tokenizer, [464, 161, 227, 111])   # The, and three bytes of one character
 
 A tokenizer of bytes cuts characters of several bytes into tokens that are not UTF-8 by themselves; such
-bytes are written as ⟨E2⟩⟨82⟩, and whatever is whole as it is. U+FFFD, which elsewhere stands for bytes that are
-no text, is written as its bytes, too, where a token says it.
+bytes are written as ⟨E2⟩⟨82⟩, and whatever is whole as it is. A token that says U+FFFD, which elsewhere
+stands for bytes that are no text, is written as its bytes, too.
 """
 
 import re

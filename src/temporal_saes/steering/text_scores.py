@@ -7,8 +7,8 @@
     readings[0].latents_K    # the latents, as the unsteered model and the dictionary see them in the text
     readings[0].pooled_D     # the mean activation, for a probe
 
-Numbers are of the continuation alone, each of its tokens seen after the prompt and all before it. They are the
-tokens that the model wrote: a text that is read again may have others.
+Numbers are of the continuation alone, each of its tokens seen after the prompt and all before it. Its tokens
+are those that the model wrote: a text that is read again may have others.
 
 Shapes: B texts, L positions, T tokens of a continuation, D model width, K latents.
 """
