@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from chat_server import TEMPLATE, serving
+from tokenizer_kinds import FOREIGN, tokenizer_of
 from toy_runs import EXPERIMENTS, load_script, make_run
 
 from dictionary_learning.errors import UserError
@@ -36,17 +37,21 @@ from temporal_saes.autointerp.study import draw, in_turns
 from temporal_saes.chat import journal
 from temporal_saes.latents.examples import Example
 from temporal_saes.latents.explanations import read_explanations
+from temporal_saes.latents.token_text import Stretch, stretches
 
 script = load_script("autointerp")
 
 
-def decode(ids) -> str:
-    return "".join(f" w{i}" for i in ids)
+def words(ids) -> list[Stretch]:
+    """Every token a word of its own."""
+    return [Stretch(i, i + 1, f" w{number}") for i, number in enumerate(ids)]
 
 
 def window(values: list[float], context: int = 0) -> Window:
     n = len(values)
-    return Window(tuple(range(n)), tuple(values), tuple(v > 0 for v in values), context, None)
+    return Window(
+        tuple(f" w{i}" for i in range(n)), tuple(values), tuple(v > 0 for v in values), context, None
+    )
 
 
 # --- windows ---
@@ -54,18 +59,19 @@ def window(values: list[float], context: int = 0) -> Window:
 
 def test_a_cut_keeps_the_peak_anywhere_in_it_and_without_luck_in_the_middle():
     example = Example(0, 3, 50, list(range(100, 165)), [float(i == 32) for i in range(65)], 32, 2)
-    middle = cut(example, 8)
-    assert len(middle.tokens) == 8
-    assert middle.tokens.index(132) == 3
+    middle = cut(example, 8, words)
+    assert len(middle.texts) == 8
+    assert middle.texts.index(" w132") == 3
     assert middle.quantile == 2
-    places = {cut(example, 8, np.random.default_rng(i)).tokens.index(132) for i in range(60)}
+    places = {cut(example, 8, words, np.random.default_rng(i)).texts.index(" w132") for i in range(60)}
     assert places == set(range(8))
 
 
 def test_a_cut_at_the_end_of_a_text_is_within_it():
     example = Example(0, 0, 1, [5, 6, 7], [0.0, 2.0, 0.0], 1, None)
-    assert cut(example, 8).tokens == (5, 6, 7)
-    assert cut(example, 2, np.random.default_rng(0)).tokens in ((5, 6), (6, 7))
+    assert cut(example, 8, words).texts == (" w5", " w6", " w7")
+    found = cut(example, 2, words, np.random.default_rng(0)).texts
+    assert found in ((" w5", " w6"), (" w6", " w7"))
 
 
 def test_wrong_marks_are_the_true_ones_moved_where_none_is_right():
@@ -114,14 +120,14 @@ def test_latents_are_drawn_split_by_split_and_a_dead_one_changes_no_other():
 
 def test_marks_stand_around_runs_of_tokens_and_nothing_in_the_text_looks_like_one():
     one = window([0, 1.0, 1.0, 0, 2.0])
-    assert written(one, decode) == " w0<< w1 w2>> w3<< w4>>"
-    assert written(unmarked(one), decode) == " w0 w1 w2 w3 w4"
-    assert written(one, lambda ids: "<<a>>\n\nb").count("<<") == 2
-    assert "\n" not in written(one, lambda ids: "a\r\nb\u2028c")
+    assert written(one) == " w0<< w1 w2>> w3<< w4>>"
+    assert written(unmarked(one)) == " w0 w1 w2 w3 w4"
+    assert written(one._replace(texts=("<<a>>\n\nb",) * 5)).count("<<") == 2
+    assert "\n" not in written(one._replace(texts=("a\r\nb\u2028c",) * 5))
 
 
 def test_the_explainer_sees_how_active_each_marked_token_is():
-    (message,) = explain_question([window([0, 4.0, 2.0, 0.01]), window([1.0, 0])], decode)
+    (message,) = explain_question([window([0, 4.0, 2.0, 0.01]), window([1.0, 0])])
     assert "1.  w0<< w1 w2 w3>>" in message["content"]
     assert "active: 'w1' 10, 'w2' 5, 'w3' 1" in message["content"]
     assert "2. << w0>> w1" in message["content"]
@@ -129,7 +135,7 @@ def test_the_explainer_sees_how_active_each_marked_token_is():
 
 def test_a_trial_is_asked_about_in_parts_and_shows_only_what_is_judged():
     trial = Trial([unmarked(window([0, 1.0], i)) for i in range(7)], [True] * 7)
-    asked = trial_questions("detection", trial, "rivers & $n", 5, decode)
+    asked = trial_questions("detection", trial, "rivers & $n", 5)
     texts = [conversation[0]["content"] for conversation in asked]
     assert ["Answer: [N, N, N, N, N]" in text for text in texts] == [True, False]
     assert "Answer: [N, N]" in texts[1]
@@ -148,6 +154,49 @@ def test_a_trial_is_asked_about_in_parts_and_shows_only_what_is_judged():
 def test_the_shipped_questions_have_the_fields_that_are_filled(name, fields):
     assert set(template(name).get_identifiers()) == fields
     assert template(name).template.rstrip().endswith(("Explanation: TEXT", "Answer: [$blanks]"))
+
+
+@pytest.mark.parametrize("kind", ["byte_level", "dummy_prefix"])
+@pytest.mark.parametrize("text", FOREIGN)
+def test_no_question_shows_a_part_of_a_character_whatever_is_marked(kind, text):
+    tokenizer = tokenizer_of(kind)
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    generator = np.random.default_rng(0)
+
+    def around(position: int) -> Example:
+        values = [0.0] * len(ids)
+        values[position] = 3.0
+        return Example(0, 0, position, ids, values, position, None)
+
+    examples = [around(i) for i in range(len(ids))]
+    with_it = [cut(one, 6, lambda some: stretches(tokenizer, some), generator) for one in examples]
+    (shown,) = explain_question(with_it)
+    asked = trial_questions("fuzzing", fuzzing_trial(with_it, generator), "rivers", 5)
+    told = "".join([shown["content"], *(conversation[0]["content"] for conversation in asked)])
+    assert "\ufffd" not in told
+    assert "⟨" not in told
+    for one in with_it:
+        assert "".join(one.texts).strip() in text
+        (marked,) = re.findall("<<(.+?)>>", written(one))
+        assert f"{marked.strip()!r} 10" in told
+
+
+def test_bytes_at_the_edge_of_what_was_read_are_shown_as_bytes():
+    tokenizer = tokenizer_of("byte_level")
+    ids = tokenizer("北京", add_special_tokens=False)["input_ids"][:-1]
+    example = Example(0, 0, 4, ids, [0, 0, 0, 0, 2.0], 4, None)
+    one = cut(example, 3, lambda some: stretches(tokenizer, some))
+    assert written(one) == "北⟨E4⟩<<⟨BA⟩>>"
+
+
+def test_wrong_marks_are_moved_by_whole_characters():
+    tokenizer = tokenizer_of("byte_level")
+    ids = tokenizer("北京東", add_special_tokens=False)["input_ids"]
+    example = Example(0, 0, 3, ids, [0, 0, 0, 1.0, 0, 0, 0, 0, 0], 3, None)
+    one = cut(example, 9, lambda some: stretches(tokenizer, some))
+    assert written(one) == "北<<京>>東"
+    moved = {written(wrongly_marked(one, np.random.default_rng(seed))) for seed in range(20)}
+    assert moved == {"<<北>>京東", "北京<<東>>"}
 
 
 # --- answers ---

@@ -286,21 +286,23 @@ def lm(tiny_lm_folder) -> LanguageModel:
 
 def test_a_local_model_continues_its_own_chat_template_in_batches(lm, monkeypatch):
     given = []
-    generate = LanguageModel.generate
+    continuations = LanguageModel.continuations
 
     def watched(self, prompts, **options):
         given.append(prompts)
-        return generate(self, prompts, **options)
+        return continuations(self, prompts, **options)
 
-    monkeypatch.setattr(LanguageModel, "generate", watched)
+    monkeypatch.setattr(LanguageModel, "continuations", watched)
     monkeypatch.setattr(chat, "LOCAL_BATCH", 2)
     local = LocalChat(lm, max_tokens=3)
     answers = local.ask([question(text) for text in ("a much longer question", "b", "c")], str)
     assert [answer.failure for answer in answers] == [None] * 3
     assert [len(batch) for batch in given] == [2, 1]
     assert given[0][0] == "<|im_start|>user\nb<|im_end|>\n<|im_start|>assistant\n"
-    alone = generate(lm, given[1], max_new_tokens=3)
-    assert answers[0].text == alone[0]
+    (alone,) = continuations(lm, given[1], max_new_tokens=3)
+    assert answers[0].text == alone.text
+    assert local.budget.answer == 3 * 3
+    assert local.budget.prompt == sum(len(lm.tokenizer(one)["input_ids"]) for batch in given for one in batch)
 
 
 def test_a_question_too_long_for_a_local_model_is_counted(lm):

@@ -4,14 +4,21 @@ import numpy as np
 import pytest
 import torch
 from conftest import corpus_records, make_tokenizer
-from model_families import FAMILIES, tiny_model
+from model_families import COMMON, FAMILIES, MODERN, tiny_model
 
 from dictionary_learning.dictionaries.base import Dictionary
-from dictionary_learning.language_model import LanguageModel
+from dictionary_learning.language_model import LanguageModel, replace
 from temporal_saes.features import TextActivations, Tokens
 from temporal_saes.labelled.data import LabelledText
 from temporal_saes.latents import tables
-from temporal_saes.latents.tables import choose_latents, final_norm, tabulate, top_tokens
+from temporal_saes.latents.tables import (
+    choose_latents,
+    direct_logits,
+    final_norm,
+    logit_scale,
+    tabulate,
+    top_tokens,
+)
 
 
 class Itself(Dictionary):
@@ -170,3 +177,48 @@ def test_the_bias_of_a_layer_norm_does_not_make_tokens_likely(tokenizer):
     logits_V[sorted(lm.special_ids)] = -torch.inf
     expected = logits_V[: len(tokenizer)].topk(5).indices
     assert torch.equal(top_tokens(lm, direction_D[None], 5)[0], expected)
+
+
+OPT = {
+    **{"hidden_size": 32, "word_embed_proj_dim": 16, "ffn_dim": 64, "num_hidden_layers": 2},
+    **{"num_attention_heads": 4, "max_position_embeddings": 128, "init_std": 0.2},
+}
+SCALED = {
+    "opt-350m": ("OPTConfig", {**COMMON, **OPT, "do_layer_norm_before": False}, 1),
+    "opt": ("OPTConfig", {**COMMON, **OPT, "word_embed_proj_dim": 32}, 1),
+    "cohere": ("CohereConfig", MODERN, 1 / 16),
+    "granite": ("GraniteConfig", {**MODERN, "logits_scaling": 8.0}, 1 / 8),
+    # the same name as Granite's, and the other way round
+    "hyperclovax": ("HyperCLOVAXConfig", {**MODERN, "logits_scaling": 8.0}, 8),
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", [*FAMILIES, *SCALED])
+def test_direct_logits_are_those_of_the_model_that_reads_the_direction_alone(family, tokenizer):
+    import transformers
+
+    if family in SCALED:
+        name, arguments, scale = SCALED[family]
+        torch.manual_seed(0)
+        config = getattr(transformers, name)(**arguments)
+        lm = LanguageModel.wrap(transformers.AutoModelForCausalLM.from_config(config), tokenizer, name=family)
+        assert logit_scale(lm) == pytest.approx(scale, rel=1e-5)
+    else:
+        lm = LanguageModel.wrap(tiny_model(family), tokenizer, name=family)
+    torch.nn.init.normal_(lm.model.get_output_embeddings().weight, std=0.01)  # far below a soft cap
+    direction_KD = torch.randn(3, lm.d_model, generator=torch.Generator().manual_seed(0))
+    token_K1 = torch.zeros(3, 1, dtype=torch.long)
+
+    def read(x_KD):
+        return lm.logits(token_K1, token_K1 == 0, lm.n_layers - 1, replace(x_KD[:, None]))[:, 0]
+
+    logits_KV, counts_V = direct_logits(lm, direction_KD)
+    expected_KV = read(direction_KD) - read(torch.zeros_like(direction_KD))
+    torch.testing.assert_close(logits_KV[:, counts_V], expected_KV[:, counts_V], rtol=1e-3, atol=1e-5)
+
+
+def test_a_soft_cap_is_no_scale(tokenizer):
+    lm = LanguageModel.wrap(tiny_model("gemma2"), tokenizer, name="gemma2")
+    torch.nn.init.normal_(lm.model.get_output_embeddings().weight, std=5)
+    assert logit_scale(lm) == 1

@@ -1,10 +1,10 @@
 """What single tokens say, also where they are no text."""
 
-from types import SimpleNamespace
-
+import pytest
 from conftest import corpus_records, make_tokenizer
+from tokenizer_kinds import FOREIGN, KINDS, tokenizer_of
 
-from temporal_saes.latents.token_text import token_texts
+from temporal_saes.latents.token_text import stretches, token_texts
 
 
 def test_texts_of_tokens_join_to_the_text_and_bytes_are_written_out() -> None:
@@ -19,20 +19,39 @@ def test_texts_of_tokens_join_to_the_text_and_bytes_are_written_out() -> None:
     assert token_texts(tokenizer, []) == []
 
 
-class Sentencepiece(SimpleNamespace):
-    """The parts of such a tokenizer that are asked: spaces are ▁, decoding drops the first of them."""
-
-    pieces = ("▁The", "s", "▁▁", "<0xE2>", "<0x41>", "\ufffd")
-
-    def __len__(self) -> int:
-        return len(self.pieces)
-
-    def convert_ids_to_tokens(self, number: int) -> str:
-        return self.pieces[number]
-
-    def decode(self, ids: list[int], **options: bool) -> str:
-        return self.pieces[ids[0]].replace("▁", " ").removeprefix(" ")
+def test_bytes_and_blanks_of_every_kind_of_tokenizer_are_told() -> None:
+    tokenizer = tokenizer_of("dummy_prefix")
+    ids = tokenizer("The  judge 北", add_special_tokens=False)["input_ids"]
+    assert token_texts(tokenizer, ids) == [" The", " ", " judge", " ", "⟨E5⟩", "⟨8C⟩", "⟨97⟩"]
+    assert token_texts(tokenizer, tokenizer.convert_tokens_to_ids(["<0x41>", "<s>"])) == ["A", "<s>"]
 
 
-def test_spaces_and_bytes_of_sentencepiece_are_kept() -> None:
-    assert token_texts(Sentencepiece(), range(6)) == [" The", "s", "  ", "⟨E2⟩", "A", "\ufffd"]
+def test_the_sign_for_lost_bytes_is_told_by_its_own_bytes() -> None:
+    tokenizer = tokenizer_of("byte_level")
+    tokenizer.add_tokens(["\ufffd"])
+    assert token_texts(tokenizer, [len(tokenizer) - 1]) == ["⟨EF⟩⟨BF⟩⟨BD⟩"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("text", FOREIGN)
+def test_tokens_that_share_a_character_are_one_stretch(kind: str, text: str) -> None:
+    tokenizer = tokenizer_of(kind)
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    found = stretches(tokenizer, ids)
+    assert "".join(one.text for one in found).removeprefix(" ") == text
+    assert [one.start for one in found] == [0, *(one.stop for one in found[:-1])]
+    assert found[-1].stop == len(ids)
+    alone = token_texts(tokenizer, ids)
+    for one in found:
+        tokens = alone[one.start : one.stop]
+        # alone where it is whole, and together no more than the rest of one character
+        assert (len(tokens) == 1) == ("⟨" not in "".join(tokens))
+        assert len(one.text) <= max(len(tokens[0]), 2) + 1
+
+
+def test_bytes_of_a_torn_character_are_stretches_of_their_own() -> None:
+    tokenizer = tokenizer_of("dummy_prefix")
+    ids = tokenizer("北京", add_special_tokens=False)["input_ids"]
+    told = [one.text for one in stretches(tokenizer, ids[2:-1])]
+    assert told == ["⟨8C⟩", "⟨97⟩", "⟨E4⟩", "⟨BA⟩"]
+    assert stretches(tokenizer, []) == []

@@ -83,6 +83,53 @@ def test_split_with_balanced_classes_is_balanced_and_seeded():
     assert not np.array_equal(other.test, test)
 
 
+@pytest.mark.parametrize(
+    ("counts", "n_train", "n_test"),
+    [
+        ((990, 10), 80, 20),
+        ((980, 10, 10), 40, 10),
+        ((5000, 10), 300, 100),
+        ((10, 10, 10), 6, 3),
+        ((13, 11, 10), 6, 3),
+        ((30, 3), 4, 2),
+    ],
+)
+def test_every_class_is_in_both_parts_however_rare_it_is(counts, n_train, n_test):
+    y = np.repeat(np.array(list("abc")[: len(counts)]), counts)
+    for seed in range(30):
+        train, test = split(y, n_train, n_test, [seed, 0], least=(2, 1))
+        assert (len(train), len(test)) == (n_train, n_test)
+        assert len({*train, *test}) == n_train + n_test
+        for label in np.unique(y):
+            assert np.sum(y[train] == label) >= 2
+            assert np.sum(y[test] == label) >= 1
+
+
+def test_what_a_class_has_to_have_changes_nothing_where_it_has_it():
+    for counts in ((100, 100, 100, 100), (400, 90, 60, 40)):
+        y = np.repeat(["a", "b", "c", "d"], counts)
+        for seed in range(20):
+            asked, free = split(y, 120, 40, seed, least=(2, 1)), split(y, 120, 40, seed)
+            assert np.array_equal(asked.train, free.train)
+            assert np.array_equal(asked.test, free.test)
+    # the smallest parts of balanced classes: each has its least by its share
+    y = np.repeat(["a", "b", "c"], 50)
+    for seed in range(20):
+        asked, free = split(y, 6, 3, seed, least=(2, 1)), split(y, 6, 3, seed)
+        assert np.array_equal(asked.train, free.train)
+        assert np.array_equal(asked.test, free.test)
+
+
+@pytest.mark.parametrize(("counts", "n_train", "n_test"), [((990, 10), 80, 20), ((980, 10, 10), 40, 10)])
+def test_a_rare_class_is_probed_and_not_a_traceback(counts, n_train, n_test):
+    labels = [label for label, n in zip("abc", counts, strict=False) for _ in range(n)]
+    x = np.random.default_rng(0).random((len(labels), 30))
+    for seed in range(8):
+        found = probe(x, labels, ks=(1,), n_train=n_train, n_test=n_test, repeats=3, seed=seed)
+        assert len(found.accuracies[0].values) == 3
+        assert (found.n_train, found.n_test) == (n_train, n_test)
+
+
 def test_sizes_shrink_in_proportion_when_the_data_are_few():
     assert part_sizes(5000, 10, 3000, 1000) == (3000, 1000)
     assert part_sizes(4000, 10, 3000, 1000) == (3000, 1000)

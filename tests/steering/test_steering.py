@@ -22,12 +22,11 @@ from run_folders import save_run
 from dictionary_learning.command import cli
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.errors import UserError
-from dictionary_learning.language_model import LanguageModel, add
+from dictionary_learning.language_model import Continuation, LanguageModel, add
 from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
 from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
 from temporal_saes.steering.pushes import ShareRow, Steering, make_push, push_rows, token_shares, write_texts
 from temporal_saes.steering.study import read_prompts, topic
-from temporal_saes.steering.text_scores import Continuation
 
 SCRIPT = Path(__file__).parents[2] / "src" / "experiments" / "steering.py"
 LAYER, DEAD = 2, 7
@@ -171,12 +170,12 @@ def test_a_batch_of_pushes_writes_what_each_push_alone_writes(lm, generated_only
         batch_size=3,
         seed=0,
     )
-    for (prompt, push), text in zip(rows, texts, strict=True):
+    for (prompt, push), one in zip(rows, texts, strict=True):
         edit = None if push is None else add(push.direction_D, push.amount)
         layer = None if push is None else LAYER
         (alone,) = lm.generate([prompt], layer, edit, max_new_tokens=8, generated_only=generated_only)
-        assert text == alone
-    assert len(set(texts)) > 3
+        assert one.text == alone
+    assert len({one.text for one in texts}) > 3
 
 
 def test_sampled_texts_follow_the_seed(lm):
@@ -194,17 +193,21 @@ def test_token_shares_are_those_of_one_text_at_a_time(lm, generated_only):
     dictionary = orthonormal()
     push = make_push(dictionary, 3, 1.0, 20.0)
     ids_Kn = torch.tensor([[10, 20, 30], [40, 50, 60]])
-    text, other = Continuation("The judge", " near the oven."), Continuation("A", " comet")
+
+    def written(*texts: str) -> Continuation:
+        return Continuation(*(lm.tokenizer(some)["input_ids"] for some in texts), texts[1])
+
+    text, other = written("The judge", " near the oven."), written("A", " comet")
     rows = [
         ShareRow(text, push, ids_Kn),
         ShareRow(other, None, ids_Kn[:1]),
-        ShareRow(Continuation("A", ""), push, ids_Kn),
+        ShareRow(Continuation(other.prompt_ids, [], ""), push, ids_Kn),
     ]
     shares = token_shares(steering(lm, dictionary, generated_only=generated_only), rows, batch_size=2)
     assert shares[2] is None
     for one, pushed, share, ids in ((text, push, shares[0], ids_Kn), (other, None, shares[1], ids_Kn[:1])):
-        tokens_BL, mask_BL, _ = lm.tokenize([one.prompt + one.text], 100)
-        n_prompt = len(lm.tokenizer(one.prompt)["input_ids"])
+        tokens_BL = torch.tensor([one.prompt_ids + one.ids])
+        mask_BL, n_prompt = torch.ones_like(tokens_BL, dtype=torch.bool), len(one.prompt_ids)
 
         def edit(x_BLD, pushed=pushed, n_prompt=n_prompt):
             moved = x_BLD + (0 if pushed is None else pushed.amount * pushed.direction_D)

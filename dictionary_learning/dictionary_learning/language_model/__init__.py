@@ -8,6 +8,7 @@ source           where weights come from: the hub, a folder, or `demo`
 places           where in the model a dictionary reads, under all the names that such a place has
 decoder_layers   finding the decoder layers of any architecture
 tokens           token ids, special tokens and padding
+decoding         token ids back to text
 generation       continuing prompts, with or without an intervention
 cross_entropy    the loss with the layer's output as it is, reconstructed, and ablated
 fingerprint      which weights and which tokenizer made some activations
@@ -20,10 +21,15 @@ from typing import TYPE_CHECKING
 from dictionary_learning import lazy
 
 if TYPE_CHECKING:
+    from dictionary_learning.language_model.generation import Continuation
     from dictionary_learning.language_model.model import Edit, LanguageModel, add, only, replace, zero
 
-__all__ = ["Edit", "LanguageModel", "add", "only", "replace", "zero"]
+__all__ = ["Continuation", "Edit", "LanguageModel", "add", "only", "replace", "zero"]
 
 __getattr__, __dir__ = lazy.names(
-    __name__, {"model": ("Edit", "LanguageModel", "add", "only", "replace", "zero")}
+    __name__,
+    {
+        "generation": ("Continuation",),
+        "model": ("Edit", "LanguageModel", "add", "only", "replace", "zero"),
+    },
 )

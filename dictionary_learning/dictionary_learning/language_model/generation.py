@@ -6,12 +6,24 @@ Shapes: B prompts, L positions.
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from dictionary_learning.errors import UserError
-from dictionary_learning.language_model.tokens import pad
+from dictionary_learning.language_model.decoding import continuation_text
+from dictionary_learning.language_model.tokens import pad, prompt_ids
+
+
+class Continuation(NamedTuple):
+    """What a model wrote behind a prompt."""
+
+    prompt_ids: list[int]
+    """The prompt as it was read, a BOS included."""
+    ids: list[int]
+    """The tokens that were generated, without the EOS. Read again, the text may have others."""
+    text: str
+    """What they say behind the prompt, special tokens left out; bytes of no character are U+FFFD."""
 
 
 def continue_prompts(
@@ -23,9 +35,9 @@ def continue_prompts(
     max_positions: int | None,
     temperature: float,
     seed: int,
-) -> list[str]:
+) -> list[Continuation]:
     """What the model writes after each prompt; see `LanguageModel.generate`."""
-    rows = tokenizer(list(prompts))["input_ids"]
+    rows = prompt_ids(tokenizer, list(prompts))
     if not rows or not all(rows):
         raise UserError("a prompt is empty: generation needs at least one token to start from.")
     # On the left, so that every row's next token follows its last one; transformers then counts
@@ -52,7 +64,8 @@ def continue_prompts(
     # Rows that end early are filled up by transformers: cut them at their first EOS.
     ends = [next((i for i, token in enumerate(row) if token in eos_ids), len(row)) for row in made_BL]
     return [
-        tokenizer.decode(row[:end], skip_special_tokens=True) for row, end in zip(made_BL, ends, strict=True)
+        Continuation(prompt, row[:end], continuation_text(tokenizer, prompt, row[:end]))
+        for prompt, row, end in zip(rows, made_BL, ends, strict=True)
     ]
 
 

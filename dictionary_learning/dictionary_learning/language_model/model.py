@@ -31,7 +31,7 @@ from dictionary_learning.language_model.decoder_layers import (
     hidden_states,
     with_hidden_states,
 )
-from dictionary_learning.language_model.generation import continue_prompts
+from dictionary_learning.language_model.generation import Continuation, continue_prompts
 from dictionary_learning.language_model.source import (
     check_layer,
     hub_revision,
@@ -286,7 +286,6 @@ class LanguageModel:
         with self._intervention(layer, edit):
             return self.model(**self._inputs(tokens_BL, mask_BL), use_cache=False).logits
 
-    @torch.no_grad()
     def generate(
         self,
         prompts: list[str],
@@ -298,7 +297,26 @@ class LanguageModel:
         seed: int = 0,
         generated_only: bool = False,
     ) -> list[str]:
-        """Continuations of the prompts (without the prompts), up to EOS or `max_new_tokens`.
+        """The texts of `continuations`, whose arguments it takes."""
+        settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature}
+        settings |= {"seed": seed, "generated_only": generated_only}
+        return [one.text for one in self.continuations(prompts, layer, edit, **settings)]
+
+    @torch.no_grad()
+    def continuations(
+        self,
+        prompts: list[str],
+        layer: int | nn.Module | None = None,
+        edit: Edit | None = None,
+        *,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+        generated_only: bool = False,
+    ) -> list[Continuation]:
+        """What the model writes behind the prompts, up to EOS or `max_new_tokens`: ids and text.
+
+        An EOS that the tokenizer puts behind a text is left out of the prompts.
 
         The edit sees the prompts first, [B, L, D] padded on the left, then one new position a call,
         [B, 1, D]; padded positions have no influence. Sampling settings that come with a model

@@ -62,6 +62,22 @@ def token_ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
     return tokenizer(texts, truncation=False, verbose=False)["input_ids"]
 
 
+def prompt_ids(tokenizer: Any, prompts: list[str]) -> list[list[int]]:
+    """The tokens of texts that are to be continued: nothing that the tokenizer adds stands behind them.
+
+    A BOS in front stays; an EOS behind would say that the text is over.
+    """
+    n_behind = _added_behind(tokenizer)
+    return [row[: len(row) - n_behind] for row in token_ids(tokenizer, prompts)] if prompts else []
+
+
+def _added_behind(tokenizer: Any) -> int:
+    """How many special tokens the tokenizer puts behind a text."""
+    bare, full = (tokenizer("a", add_special_tokens=choice)["input_ids"] for choice in (False, True))
+    added = len(full) - len(bare)
+    return next((n for n in range(added + 1) if full[added - n : len(full) - n] == bare), 0)
+
+
 def token_offsets(tokenizer: Any, texts: list[str]) -> list[list[tuple[int, int]]]:
     """Characters [start, end) of each token of whole texts, however long; (0, 0) for an added special one."""
     return tokenizer(texts, truncation=False, verbose=False, return_offsets_mapping=True)["offset_mapping"]

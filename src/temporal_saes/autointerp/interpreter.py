@@ -1,9 +1,9 @@
 """Explaining latents in words and testing the words: explanation, detection and fuzzing.
 
-    explain_question(shown, decode)                         # a conversation for a chat model
+    explain_question(shown)                                 # a conversation for a chat model
     read_explanation("Explanation: names of rivers")
     trial = detection_trial(with_it, without_it, generator)
-    trial_questions("detection", trial, "names of rivers", per_question=5, decode=decode)
+    trial_questions("detection", trial, "names of rivers", per_question=5)
 
 Detection and fuzzing are the two scores of EleutherAI's delphi (Paulo et al., arXiv 2410.13928): told the
 explanation, a model is to say which whole windows contain the latent (detection), and in which windows
@@ -11,7 +11,8 @@ the marked tokens are those at which it is active (fuzzing). Half of the windows
 chance is .5; the score is the mean of the two shares of right answers (balanced accuracy), of the windows
 that were answered. Two things differ from delphi, so that marks cannot be judged by their looks: wrong ones
 are the pattern of the true ones moved along the window, not scattered tokens, and windows are cut so that
-the strongest token stands anywhere in them.
+the strongest token stands anywhere in them. Tokens that share a character are shown, marked and moved
+together: a model that is asked cannot read parts of a character.
 """
 
 import hashlib
@@ -25,6 +26,7 @@ import numpy as np
 
 from temporal_saes.chat.client import Conversation, question
 from temporal_saes.latents.examples import Example
+from temporal_saes.latents.token_text import Stretch
 
 TEMPLATES = Path(__file__).with_name("templates")
 LEVELS = 10  # of activation, as an explainer is told
@@ -34,13 +36,13 @@ KINDS = ("detection", "fuzzing")
 _EXPLANATION = re.compile(r"^[ \t*#]*Explanation[ \t*]*:[ \t*]*(\S.*?)[ \t*]*$", re.MULTILINE)
 _ANSWER = re.compile(r"^[ \t*]*Answer[ \t*]*:[ \t*]*\[([01 ,\t]*)\][ \t*.]*$", re.MULTILINE)
 
-Decode = Callable[[Sequence[int]], str]
+Stretches = Callable[[Sequence[int]], Sequence[Stretch]]
 
 
 class Window(NamedTuple):
-    """Some tokens in a row, and which of them are to be marked."""
+    """Some tokens in a row, and which of them are to be marked; those that share a character count as one."""
 
-    tokens: tuple[int, ...]
+    texts: tuple[str, ...]
     activations: tuple[float, ...]
     marked: tuple[bool, ...]
     context: int
@@ -61,16 +63,22 @@ class Trial(NamedTuple):
 # --- windows ---
 
 
-def cut(example: Example, length: int, generator: np.random.Generator | None = None) -> Window:
-    """`length` tokens of an example, its peak anywhere in them; in the middle without a generator."""
+def cut(
+    example: Example, length: int, stretches: Stretches, generator: np.random.Generator | None = None
+) -> Window:
+    """`length` tokens of an example, its peak anywhere in them; in the middle without a generator.
+
+    Args:
+        stretches: the example's tokens as text. One that begins or ends beyond the `length` tokens is whole.
+    """
     n = len(example.tokens)
     first = max(0, example.peak - length + 1)
     last = max(first, min(example.peak, n - length))
     start = (first + last + 1) // 2 if generator is None else int(generator.integers(first, last + 1))
-    inside = slice(start, start + length)
-    values = tuple(float(value) for value in example.activations[inside])
+    inside = [one for one in stretches(example.tokens) if one.stop > start and one.start < start + length]
+    values = tuple(float(max(example.activations[one.start : one.stop])) for one in inside)
     return Window(
-        tuple(example.tokens[inside]),
+        tuple(one.text for one in inside),
         values,
         tuple(value > 0 for value in values),
         example.context,
@@ -80,7 +88,7 @@ def cut(example: Example, length: int, generator: np.random.Generator | None = N
 
 def unmarked(window: Window) -> Window:
     """The window without marks."""
-    return window._replace(marked=(False,) * len(window.tokens))
+    return window._replace(marked=(False,) * len(window.texts))
 
 
 def wrongly_marked(window: Window, generator: np.random.Generator) -> Window | None:
@@ -135,14 +143,14 @@ def templates_hash() -> str:
     return hashlib.sha256(texts.encode()).hexdigest()
 
 
-def written(window: Window, decode: Decode) -> str:
+def written(window: Window) -> str:
     """The window as one line of text, marked tokens between << and >>; no other such signs are in it."""
     pieces = []
     start = 0
-    for stop in range(1, len(window.tokens) + 1):
-        if stop < len(window.tokens) and window.marked[stop] == window.marked[start]:
+    for stop in range(1, len(window.texts) + 1):
+        if stop < len(window.texts) and window.marked[stop] == window.marked[start]:
             continue
-        text = _one_line(decode(window.tokens[start:stop]))
+        text = _one_line("".join(window.texts[start:stop]))
         pieces.append(f"{OPEN}{text}{CLOSE}" if window.marked[start] else text)
         start = stop
     return "".join(pieces)
@@ -153,29 +161,27 @@ def _one_line(text: str) -> str:
     return re.sub(r"[\r\n\v\f\x85\u2028\u2029]+", " ⏎ ", text)
 
 
-def explain_question(windows: Sequence[Window], decode: Decode) -> Conversation:
+def explain_question(windows: Sequence[Window]) -> Conversation:
     """What these windows have in common where they are marked."""
     largest = max(max(window.activations) for window in windows)
     lines = []
     for number, window in enumerate(windows, start=1):
         listed = [
-            f"{_one_line(decode([token])).strip()!r} {max(1, round(LEVELS * value / largest))}"
-            for token, value in zip(window.tokens, window.activations, strict=True)
+            f"{_one_line(text).strip()!r} {max(1, round(LEVELS * value / largest))}"
+            for text, value in zip(window.texts, window.activations, strict=True)
             if value > 0
         ]
-        lines += [f"{number}. {written(window, decode)}", f"   active: {', '.join(listed)}"]
+        lines += [f"{number}. {written(window)}", f"   active: {', '.join(listed)}"]
     return question(template("explain").substitute(examples="\n".join(lines)))
 
 
-def trial_questions(
-    kind: str, trial: Trial, explanation: str, per_question: int, decode: Decode
-) -> list[Conversation]:
+def trial_questions(kind: str, trial: Trial, explanation: str, per_question: int) -> list[Conversation]:
     """The questions of a trial, each about at most `per_question` of its windows in a row."""
     made = template(kind)
     asked = []
     for first in range(0, len(trial.windows), per_question):
         some = trial.windows[first : first + per_question]
-        lines = [f"{number}. {written(window, decode)}" for number, window in enumerate(some, start=1)]
+        lines = [f"{number}. {written(window)}" for number, window in enumerate(some, start=1)]
         asked.append(
             question(
                 made.substitute(

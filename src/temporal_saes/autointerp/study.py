@@ -61,6 +61,7 @@ from temporal_saes.experiment.subjects import Subject
 from temporal_saes.features import read_activations
 from temporal_saes.latents.codes import CodesOfContexts, codes_of_texts
 from temporal_saes.latents.examples import Example, collect
+from temporal_saes.latents.token_text import Stretch, stretches
 
 TYPICAL_EXPLANATION = "word " * 25  # in estimates, where the explanation is not known yet
 TOKENS_OF_EXPLANATION, TOKENS_OF_LIST = 45, 25  # of typical answers
@@ -322,32 +323,29 @@ class Interpretation:
     # --- what is asked ---
 
     def _material(self, k: int) -> Material:
-        options, length = self.options, self.options.window
+        options = self.options
         generator = np.random.default_rng([options.seed, int(self.sample.latent_K[k])])
-        shown = [cut(example, length) for example in self._learn.top(k, options.n_top)]
-        shown += [cut(example, length) for example in self._learn.weighted(k, options.n_weighted)]
-        with_it = [cut(one, length, generator) for one in in_turns(self._test.quantiles(k))]
+        shape = options.window, self._stretches
+        shown = [cut(example, *shape) for example in self._learn.top(k, options.n_top)]
+        shown += [cut(example, *shape) for example in self._learn.weighted(k, options.n_weighted)]
+        with_it = [cut(one, *shape, generator) for one in in_turns(self._test.quantiles(k))]
         silent = self._test.silent(k, options.n_test, options.seed)
-        without_it = [cut(one, length, generator) for one in silent]
+        without_it = [cut(one, *shape, generator) for one in silent]
         trials = {
             "detection": detection_trial(with_it[: options.n_test], without_it, generator),
             "fuzzing": fuzzing_trial(with_it[: 2 * options.n_test], generator),
         }
         return Material(list(dict.fromkeys(shown)), trials)
 
-    def _decode(self, ids: Sequence[int]) -> str:
-        tokenizer, text_ids = self.lm.tokenizer, [i for i in ids if i not in self.lm.special_ids]
-        if not text_ids:
-            return ""
-        text = str(tokenizer.decode(text_ids, clean_up_tokenization_spaces=False))
-        # SentencePiece drops the space in front of what it takes for the first word
-        starts_word = str(tokenizer.convert_ids_to_tokens(text_ids[0])).startswith("▁")
-        return f" {text}" if starts_word and not text.startswith(" ") else text
+    def _stretches(self, ids: Sequence[int]) -> list[Stretch]:
+        """Tokens as text; special ones say nothing."""
+        return [
+            one._replace(text="") if ids[one.start] in self.lm.special_ids else one
+            for one in stretches(self.lm.tokenizer, ids)
+        ]
 
     def _questions(self, kind: str, material: Material, explanation: str) -> list[Conversation]:
-        return trial_questions(
-            kind, material.trials[kind], explanation, self.options.per_question, self._decode
-        )
+        return trial_questions(kind, material.trials[kind], explanation, self.options.per_question)
 
     # --- what it costs ---
 
@@ -356,7 +354,7 @@ class Interpretation:
         explanation = self.explained.get(int(self.sample.latent_K[k]))
         cost = 0
         if explanation is None and not self.explained and material.shown:
-            asked = explain_question(material.shown, self._decode)
+            asked = explain_question(material.shown)
             if self.chat.is_answered(asked):
                 explanation = read_explanation(self.chat.complete([asked])[0].text or "")
             else:
@@ -394,7 +392,7 @@ class Interpretation:
             if latent in self.explained:
                 self.records[k]["explanation"] = self.explained[latent]
             elif self.materials[k].shown:
-                asked[k] = explain_question(self.materials[k].shown, self._decode)
+                asked[k] = explain_question(self.materials[k].shown)
             else:
                 self.records[k]["explanation_failure"] = TOO_FEW
                 self._count("explanation", {TOO_FEW: 1})
@@ -459,7 +457,7 @@ class Interpretation:
     def log(self, k: int) -> str:
         """The windows a latent was explained from, as a person reads them."""
         shown = self.materials[k].shown
-        return explain_question(shown, self._decode)[0]["content"] if shown else ""
+        return explain_question(shown)[0]["content"] if shown else ""
 
 
 def in_turns(groups: Sequence[Sequence[Example]]) -> list[Example]:

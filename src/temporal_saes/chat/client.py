@@ -38,7 +38,7 @@ from urllib.parse import urlsplit
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
-from dictionary_learning.language_model.tokens import token_ids
+from dictionary_learning.language_model.tokens import prompt_ids
 from temporal_saes.chat.token_budget import TokenBudget, Usage, estimate_text, estimate_tokens
 
 Value = TypeVar("Value")
@@ -596,7 +596,7 @@ class LocalChat(Chat):
     ) -> list[Completion]:
         """What the model says to each, by greedy search."""
         prompts = [self._prompt(conversation) for conversation in conversations]
-        lengths = [len(ids) for ids in token_ids(self.lm.tokenizer, prompts)] if prompts else []
+        lengths = [len(ids) for ids in prompt_ids(self.lm.tokenizer, prompts)]
         room = (self.lm.max_positions or max(lengths, default=0) + self.max_tokens) - self.max_tokens
         completions = [Completion(None, TOO_LONG)] * len(prompts)
         fitting = sorted((i for i, length in enumerate(lengths) if length <= room), key=lambda i: lengths[i])
@@ -619,13 +619,13 @@ class LocalChat(Chat):
         if not self.budget.reserve(reserved):
             return [Completion(None, OVER_BUDGET)] * len(batch)
         self.budget.settle(reserved, None)  # nothing else runs, so it is there still when it is counted
-        texts = self.lm.generate([prompts[i] for i in batch], max_new_tokens=self.max_tokens)
-        # a text that was cut within a character has more tokens when it is read again
-        counts = [min(len(ids), self.max_tokens) for ids in token_ids(self.lm.tokenizer, texts)]
-        usages = [Usage(lengths[i], count) for i, count in zip(batch, counts, strict=True)]
-        for usage in usages:
+        written = self.lm.continuations([prompts[i] for i in batch], max_new_tokens=self.max_tokens)
+        completions = []
+        for one in written:
+            usage = Usage(len(one.prompt_ids), len(one.ids))
             self.budget.count(usage)
-        return [Completion(text, None, usage) for text, usage in zip(texts, usages, strict=True)]
+            completions.append(Completion(one.text, None, usage))
+        return completions
 
     def _prompt(self, conversation: Conversation) -> str:
         made = self.lm.tokenizer.apply_chat_template(

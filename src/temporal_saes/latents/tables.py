@@ -8,7 +8,7 @@
 Latents are numbered within the chunk here; `table.first` is the number of the first one in the dictionary.
 
 Shapes: N texts, u usable tokens of one text, D model width, F latents of the chunk, C classes,
-S strongest places, K directions, V vocabulary.
+S strongest places, K directions, V vocabulary, E width of the unembedding.
 """
 
 from collections.abc import Iterable, Sequence
@@ -192,16 +192,16 @@ def top_tokens(lm: LanguageModel, direction_KD: Tensor, n: int) -> Tensor:
 def direct_logits(lm: LanguageModel, direction_KD: Tensor) -> tuple[Tensor, Tensor]:
     """What a direction adds to the logits [K, V] when the layers above only pass it on, and what counts [V].
 
-    Those are the entries of unembedding · final norm of the direction: the direct path of the logit lens.
-    Special tokens and those without a text do not count; their logits are -inf.
+    Those are the entries of unembedding · final norm of the direction, times the model's logit scale: the
+    direct path of the logit lens. A soft cap of the logits is left out, as it is no sum of paths. Special
+    tokens and those without a text do not count; their logits are -inf.
     """
-    unembedding = lm.model.get_output_embeddings()
-    norm = final_norm(lm)
-    weight_VD = unembedding.weight
-    direction_KD = direction_KD.to(weight_VD.device, weight_VD.dtype)
+    weight_VE = lm.model.get_output_embeddings().weight
+    norm, project_out = final_norm(lm), _projection(lm)
+    direction_KD = direction_KD.to(weight_VE.device, weight_VE.dtype)
     # what the norm makes of nothing is its bias, which is the same for all directions
-    through_KD = norm(direction_KD) - norm(torch.zeros_like(direction_KD))
-    logits_KV = (through_KD @ weight_VD.T).float()
+    through_KE = project_out(norm(direction_KD) - norm(torch.zeros_like(direction_KD)))
+    logits_KV = (through_KE @ weight_VE.T).float() * logit_scale(lm)
     never = sorted(lm.special_ids | set(range(len(lm.tokenizer), logits_KV.shape[1])))
     logits_KV[:, never] = -torch.inf
     counts_V = torch.ones(logits_KV.shape[1], dtype=torch.bool, device=logits_KV.device)
@@ -211,6 +211,38 @@ def direct_logits(lm: LanguageModel, direction_KD: Tensor) -> tuple[Tensor, Tens
 
 def final_norm(lm: LanguageModel) -> Any:
     """The norm between the last decoder layer and the unembedding; the identity in a model without one."""
-    parent = lm.model.get_submodule(lm.layers_path.rpartition(".")[0])
-    norms = [module for module in parent.children() if "norm" in type(module).__name__.lower()]
+    norms = [module for module in _decoder(lm).children() if "norm" in type(module).__name__.lower()]
     return norms[-1] if norms else nn.Identity()
+
+
+def _projection(lm: LanguageModel) -> Any:
+    """What OPT-350m has between its last layer and an unembedding of another width; else the identity."""
+    return getattr(_decoder(lm), "project_out", None) or nn.Identity()
+
+
+def _decoder(lm: LanguageModel) -> Any:
+    """The module that holds the decoder layers and what follows them."""
+    return lm.model.get_submodule(lm.layers_path.rpartition(".")[0])
+
+
+@torch.no_grad()
+def logit_scale(lm: LanguageModel) -> float:
+    """The constant by which a model multiplies what its unembedding gives (Cohere 1/16, Granite 1/8, most 1).
+
+    It is read off the model, as one name of a config is a factor here and a divisor there. Where there is no
+    constant, but a soft cap, it is 1.
+    """
+    seen: list[Tensor] = []
+    head = lm.model.get_output_embeddings()
+    handle = head.register_forward_hook(lambda module, args, output: seen.append(output))
+    try:
+        logits_V = lm.logits(torch.zeros(1, 1, dtype=torch.long), torch.ones(1, 1, dtype=torch.bool))[0, 0]
+    finally:
+        handle.remove()
+    given_V = seen[0][0, 0].float()
+    large_V = given_V.abs() >= given_V.abs().median()  # the others are rounded too much
+    ratio_V = (logits_V.float() / given_V)[large_V & (given_V != 0)]
+    if not len(ratio_V):
+        return 1.0
+    scale = float(ratio_V.median())
+    return scale if bool(((ratio_V - scale).abs() <= 0.01 * abs(scale)).all()) else 1.0

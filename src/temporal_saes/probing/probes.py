@@ -22,6 +22,8 @@ from dictionary_learning.errors import UserError
 from temporal_saes.experiment.intervals import Interval, around
 
 MIN_EXAMPLES = 10  # of a class; a rarer one cannot be both learnt and tested
+# of each class in the training and in the test part, however rare it is
+MIN_TRAIN, MIN_TEST = 2, 1
 # C of scikit-learn, the inverse strength of the L2 penalty on standardised features: strong to weak
 STRENGTHS = (0.001, 0.01, 0.1, 1.0)
 MAX_ITERATIONS = 1000
@@ -108,7 +110,7 @@ def probe(
     fits: dict[int | str, list[Fit]] = {k: [] for k in ks}
     majorities = []
     for repeat in range(repeats):
-        train, test = split(y, n_train, n_test, seed=[seed, repeat])
+        train, test = split(y, n_train, n_test, seed=[seed, repeat], least=(MIN_TRAIN, MIN_TEST))
         most_frequent = Counter(y[train]).most_common(1)[0][0]
         majorities.append(float(np.mean(y[test] == most_frequent)))
         ranked = rank_features(x[train], y[train], by_magnitude=by_magnitude)
@@ -151,19 +153,26 @@ def part_sizes(n: int, n_classes: int, n_train: int, n_test: int) -> tuple[int, 
     if n < n_train + n_test:
         n_test = max(1, round(n * n_test / (n_train + n_test)))
         n_train = n - n_test
-    if n_train < 2 * n_classes or n_test < n_classes:
+    if n_train < MIN_TRAIN * n_classes or n_test < MIN_TEST * n_classes:
         raise UserError(
             f"{n_train} training and {n_test} test examples are too few for {n_classes} classes: give at "
-            f"least {2 * n_classes} and {n_classes} (--n_train, --n_test, --max_texts)."
+            f"least {MIN_TRAIN * n_classes} and {MIN_TEST * n_classes} (--n_train, --n_test, --max_texts)."
         )
     return n_train, n_test
 
 
-def split(y: np.ndarray, n_train: int, n_test: int, seed: int | Sequence[int]) -> Split:
+def split(
+    y: np.ndarray, n_train: int, n_test: int, seed: int | Sequence[int], least: tuple[int, int] = (0, 0)
+) -> Split:
     """Disjoint random parts in which every class has its share, up to rounding.
 
     The examples of each class are put in random order at even distances along one line, from a
     random start; the first n_test on the line are the test part, the next n_train the training part.
+
+    Args:
+        least: examples of every class in the training and in the test part. Where a rare class has fewer by
+            its share, it gets them in place of examples of the class with most; else nothing is changed.
+            There must be so many examples of each class, and room for them in the parts.
     """
     assert n_train + n_test <= len(y)
     generator = np.random.default_rng(seed)
@@ -172,7 +181,30 @@ def split(y: np.ndarray, n_train: int, n_test: int, seed: int | Sequence[int]) -
         members = generator.permutation(np.flatnonzero(y == label))
         place[members] = (np.arange(len(members)) + generator.random()) / len(members)
     order = np.argsort(place, kind="stable")
-    return Split(train=np.sort(order[n_test : n_test + n_train]), test=np.sort(order[:n_test]))
+    parts = slice(n_test, n_test + n_train), slice(0, n_test)
+    _give_rare_classes_their_least(order, y, parts, least)
+    train, test = (np.sort(order[part]) for part in parts)
+    return Split(train, test)
+
+
+def _give_rare_classes_their_least(
+    order: np.ndarray, y: np.ndarray, parts: Sequence[slice], least: Sequence[int]
+) -> None:
+    """Swap examples in `order` until every class is as often in each part as it has to be."""
+    in_part = np.full(len(order), len(parts))  # those that are in none come last
+    for number, part in enumerate(parts):
+        in_part[part] = number
+    needed = [*least, 0]
+    for number, part in enumerate(parts):
+        for label in np.unique(y):
+            while np.sum(y[order[part]] == label) < needed[number]:
+                count = np.bincount(in_part[y[order] == label], minlength=len(needed))
+                spare = [other for other, n in enumerate(count) if other != number and n > needed[other]]
+                assert spare, f"{label} is too rare"
+                giver = np.flatnonzero((in_part == spare[-1]) & (y[order] == label))[0]
+                most = Counter(y[order[part]].tolist()).most_common(1)[0][0]
+                taker = np.flatnonzero((in_part == number) & (y[order] == most))[-1]
+                order[[giver, taker]] = order[[taker, giver]]
 
 
 class Ranking(NamedTuple):

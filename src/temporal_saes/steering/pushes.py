@@ -25,8 +25,8 @@ from torch import Tensor
 
 from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.errors import UserError
-from dictionary_learning.language_model import Edit, LanguageModel, only
-from temporal_saes.steering.text_scores import Continuation, read_continuations
+from dictionary_learning.language_model import Continuation, Edit, LanguageModel, only
+from temporal_saes.steering.text_scores import read_continuations
 
 MODES = ("add", "clamp")
 
@@ -138,7 +138,7 @@ def write_texts(
     temperature: float,
     batch_size: int,
     seed: int,
-) -> list[str]:
+) -> list[Continuation]:
     """What the model writes after each prompt under each push.
 
     Args:
@@ -148,12 +148,12 @@ def write_texts(
     """
     from tqdm import tqdm
 
-    texts: list[str] = []
+    texts: list[Continuation] = []
     with tqdm(total=len(rows), desc="writing", unit=" texts", dynamic_ncols=True, disable=None) as bar:
         for first in range(0, len(rows), batch_size):
             batch = rows[first : first + batch_size]
             edit = steering.edit([push for _, push in batch])
-            texts += steering.lm.generate(
+            texts += steering.lm.continuations(
                 [prompt for prompt, _ in batch],
                 None if edit is None else steering.layer,
                 edit,
@@ -182,7 +182,7 @@ def token_shares(steering: Steering, rows: Sequence[ShareRow], batch_size: int) 
     for a text without a token.
     """
     shares: list[np.ndarray | None] = [None] * len(rows)
-    for batch in read_continuations(steering.lm, [row.text for row in rows], batch_size, "own tokens"):
+    for batch in read_continuations([row.text for row in rows], batch_size, "own tokens"):
         pushes = [rows[i].push for i in batch.rows]
         edit = steering.edit(pushes)
         if edit is not None and steering.generated_only:

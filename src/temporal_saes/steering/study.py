@@ -20,19 +20,20 @@ import torch
 from dictionary_learning.command.progress import say
 from dictionary_learning.dictionaries.base import Dictionary, check_width, chunk_slice
 from dictionary_learning.errors import UserError
-from dictionary_learning.language_model import LanguageModel
-from dictionary_learning.language_model.tokens import token_ids
+from dictionary_learning.language_model import Continuation, LanguageModel
+from dictionary_learning.language_model.tokens import prompt_ids
 from temporal_saes.chat.client import Chat
 from temporal_saes.experiment.subjects import LanguageModels, Subject
 from temporal_saes.features import TextActivations, read_activations
 from temporal_saes.labelled.data import LabelledText
 from temporal_saes.latents.tables import MIN_TOKENS, LatentTable, choose_latents, tabulate, top_tokens
+from temporal_saes.latents.token_text import token_texts
 from temporal_saes.probing.domain_probe import DomainProbe, train_domain_probe
 from temporal_saes.steering.frontier import summarise
 from temporal_saes.steering.judge import Judge, Steered
 from temporal_saes.steering.options import SteeringOptions
 from temporal_saes.steering.pushes import Push, ShareRow, Steering, make_push, token_shares, write_texts
-from temporal_saes.steering.text_scores import Continuation, Reading, score_texts
+from temporal_saes.steering.text_scores import Reading, score_texts
 
 DEFAULT_PROMPTS = Path(__file__).with_name("prompts.txt")
 N_TOP_TOKENS = 10
@@ -213,7 +214,7 @@ class Study:
             "target": table.target(latent),
             "selectivity": float(table.selectivity_CF()[:, latent].max()),
             "explanation": explanation,
-            "top_tokens": [lm.tokenizer.decode([token]) for token in ids_n.tolist()],
+            "top_tokens": token_texts(lm.tokenizer, ids_n.tolist()),
             "top_token_ids": ids_n.tolist(),
             "strongest": [found._asdict() for found in table.strongest(latent, self.texts)],
         }
@@ -256,7 +257,7 @@ class Study:
             steering.layer,
             steering.dictionary,
             [one["latent"] for one in latents],
-            [Continuation(prompt, text) for (prompt, _), text in zip(rows, written, strict=True)],
+            written,
             norm_limit=steering.norm_limit,
             batch_size=options.lm_batch_size,
         )
@@ -277,7 +278,7 @@ class Study:
                         "control": push is not None and push.is_control,
                         "length": None if push is None or options.mode != "add" else push.length,
                         "prompt": i % len(prompts),
-                        "text": written[i],
+                        "text": written[i].text,
                         "n_tokens": reading.n_tokens,
                         "nll": reading.nll,
                         "repetition": reading.repetition,
@@ -296,16 +297,16 @@ class Study:
         self,
         steering: Steering,
         rows: Sequence[tuple[str, Push | None]],
-        unsteered: Sequence[str],
+        unsteered: Sequence[Continuation],
         latents: Sequence[Mapping[str, Any]],
     ) -> list[np.ndarray | None]:
         """How likely each row's push makes its own tokens, where the text is what is written without one."""
         ids_Kn = torch.tensor([one["top_token_ids"] for one in latents])
         place = {one["latent"]: k for k, one in enumerate(latents)}
         asked_for = []
-        for i, (prompt, push) in enumerate(rows):
+        for i, (_, push) in enumerate(rows):
             own = ids_Kn if push is None else ids_Kn[[place[push.latent]]]
-            asked_for.append(ShareRow(Continuation(prompt, unsteered[i % len(self.prompts)]), push, own))
+            asked_for.append(ShareRow(unsteered[i % len(self.prompts)], push, own))
         return token_shares(steering, asked_for, self.options.lm_batch_size)
 
     # --- the judge ---
@@ -330,7 +331,7 @@ class Study:
 
 def check_lengths(lm: LanguageModel, prompts: Sequence[str], max_new_tokens: int) -> None:
     """Raise a UserError if the model cannot continue a prompt by so many tokens."""
-    for prompt, ids in zip(prompts, token_ids(lm.tokenizer, list(prompts)), strict=True):
+    for prompt, ids in zip(prompts, prompt_ids(lm.tokenizer, list(prompts)), strict=True):
         if lm.max_positions is not None and len(ids) + max_new_tokens > lm.max_positions:
             raise UserError(
                 f"the prompt {prompt[:40]!r} has {len(ids)} tokens, and {lm.name} has no room for "

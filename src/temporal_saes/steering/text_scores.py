@@ -1,12 +1,14 @@
 """Numbers about a text that a steered model wrote, from the model as it is without steering.
 
-    readings = score_texts(lm, layer, dictionary, [5, 9], [Continuation("I think that", " it is so.")])
+    written = lm.continuations(["I think that"], max_new_tokens=40)
+    readings = score_texts(lm, layer, dictionary, [5, 9], written, norm_limit=1800, batch_size=8)
     readings[0].nll          # surprise of the unsteered model, nats a token
     readings[0].repetition   # share of three tokens in a row that were there before
     readings[0].latents_K    # the latents, as the unsteered model and the dictionary see them in the text
     readings[0].pooled_D     # the mean activation, for a probe
 
-Numbers are of the continuation alone, each of its tokens seen after the prompt and all before it.
+Numbers are of the continuation alone, each of its tokens seen after the prompt and all before it. Its tokens
+are those that the model wrote: a text that is read again may have others.
 
 Shapes: B texts, L positions, T tokens of a continuation, D model width, K latents.
 """
@@ -19,18 +21,11 @@ import torch
 from torch import Tensor
 
 from dictionary_learning.dictionaries.base import Dictionary
-from dictionary_learning.language_model import LanguageModel
+from dictionary_learning.language_model import Continuation, LanguageModel
+from dictionary_learning.language_model.tokens import pad
 from temporal_saes.features import encode_text
 
 N_GRAM = 3
-NO_LIMIT = 1_000_000  # tokens, of a model without a longest input
-
-
-class Continuation(NamedTuple):
-    """A text and what it follows."""
-
-    prompt: str
-    text: str
 
 
 class Batch(NamedTuple):
@@ -59,31 +54,19 @@ class Reading(NamedTuple):
     """Mean activation over its usable tokens."""
 
 
-def read_continuations(
-    lm: LanguageModel, texts: Sequence[Continuation], batch_size: int, what: str
-) -> Iterator[Batch]:
-    """The texts as tokens, in batches of like length."""
+def read_continuations(texts: Sequence[Continuation], batch_size: int, what: str) -> Iterator[Batch]:
+    """The tokens of prompts and continuations, in batches of like length."""
     from tqdm import tqdm
 
-    encoding = lm.tokenize(
-        [prompt + text for prompt, text in texts], lm.max_positions or NO_LIMIT, offsets=True
-    )
-    assert encoding.offsets is not None
-    continues_BL = torch.zeros_like(encoding.mask_BL)
-    for row, (offsets, one) in enumerate(zip(encoding.offsets, texts, strict=True)):
-        for position, (_, end) in enumerate(offsets):
-            continues_BL[row, position] = end > len(one.prompt)
-    lengths = encoding.mask_BL.sum(1)
-    order = lengths.argsort(stable=True)
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i].prompt_ids) + len(texts[i].ids))
     with tqdm(total=len(texts), desc=what, unit=" texts", dynamic_ncols=True, disable=None) as bar:
-        for rows in order.split(batch_size) if len(order) else ():
-            length = max(1, int(lengths[rows].max()))
-            yield Batch(
-                rows.tolist(),
-                encoding.tokens_BL[rows, :length],
-                encoding.mask_BL[rows, :length],
-                continues_BL[rows, :length],
-            )
+        for first in range(0, len(order), batch_size):
+            rows = order[first : first + batch_size]
+            some = [texts[i] for i in rows]
+            tokens_BL, mask_BL = pad([[*one.prompt_ids, *one.ids] for one in some], side="right")
+            n_prompt_B1 = torch.tensor([[len(one.prompt_ids)] for one in some])
+            continues_BL = mask_BL & (torch.arange(tokens_BL.shape[1]) >= n_prompt_B1)
+            yield Batch(rows, tokens_BL, mask_BL, continues_BL)
             bar.update(len(rows))
 
 
@@ -111,7 +94,7 @@ def score_texts(
         seen.append(x_BLD)
         return x_BLD
 
-    for batch in read_continuations(lm, texts, batch_size, "reading"):
+    for batch in read_continuations(texts, batch_size, "reading"):
         seen.clear()
         logits_BLV = lm.logits(batch.tokens_BL, batch.mask_BL, layer, look)
         x_BLD = seen[0].cpu()
