@@ -6,26 +6,34 @@ The names here are imported when they are first used, so that `import dictionary
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from dictionary_learning import lazy
 from dictionary_learning.dictionaries import loader
 
 if TYPE_CHECKING:
+    from dictionary_learning.activations.cache import ActivationCache
     from dictionary_learning.activations.live_store import ActivationStore
     from dictionary_learning.buffer import ActivationBuffer
-    from dictionary_learning.dictionaries.base import Dictionary
-    from dictionary_learning.dictionaries.classics import (
+    from dictionary_learning.dictionary import (
         AutoEncoder,
         AutoEncoderNew,
+        Dictionary,
         GatedAutoEncoder,
         JumpReluAutoEncoder,
     )
-    from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
     from dictionary_learning.errors import UserError
+    from dictionary_learning.evaluation import evaluate
     from dictionary_learning.language_model import LanguageModel
+    from dictionary_learning.temporal_sae import TemporalSAE
+    from dictionary_learning.trainers import (
+        TemporalMatryoshkaBatchTopKSAE,
+        TemporalMatryoshkaBatchTopKTrainer,
+    )
     from dictionary_learning.training import trainSAE
     from dictionary_learning.utils import load_dictionary
 
 __all__ = [
     "ActivationBuffer",
+    "ActivationCache",
     "ActivationStore",
     "AutoEncoder",
     "AutoEncoderNew",
@@ -33,21 +41,37 @@ __all__ = [
     "GatedAutoEncoder",
     "JumpReluAutoEncoder",
     "LanguageModel",
+    "TemporalMatryoshkaBatchTopKSAE",
+    "TemporalMatryoshkaBatchTopKTrainer",
     "TemporalSAE",
     "UserError",
+    "evaluate",
     "load_dictionary",
     "trainSAE",
 ]
 
-_MODULES = {
-    "ActivationBuffer": "buffer",
-    "ActivationStore": "activations.live_store",
-    "LanguageModel": "language_model",
-    "TemporalSAE": "temporal_sae",
-    "UserError": "errors",
-    "load_dictionary": "utils",
-    "trainSAE": "training",
-}
+__getattr__, __dir__ = lazy.names(
+    __name__,
+    {
+        "activations.cache": ("ActivationCache",),
+        "activations.live_store": ("ActivationStore",),
+        "buffer": ("ActivationBuffer",),
+        "dictionary": (
+            "AutoEncoder",
+            "AutoEncoderNew",
+            "Dictionary",
+            "GatedAutoEncoder",
+            "JumpReluAutoEncoder",
+        ),
+        "errors": ("UserError",),
+        "evaluation": ("evaluate",),
+        "language_model": ("LanguageModel",),
+        "temporal_sae": ("TemporalSAE",),
+        "trainers": ("TemporalMatryoshkaBatchTopKSAE", "TemporalMatryoshkaBatchTopKTrainer"),
+        "training": ("trainSAE",),
+        "utils": ("load_dictionary",),
+    },
+)
 
 
 def _load(*arguments: Any, **named: Any) -> Any:
@@ -55,14 +79,3 @@ def _load(*arguments: Any, **named: Any) -> Any:
 
 
 loader.load = _load
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f"{__name__}.{_MODULES.get(name, 'dictionary')}")
-    return getattr(module, name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

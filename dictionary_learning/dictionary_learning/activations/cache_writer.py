@@ -26,7 +26,7 @@ _BYTES_BESIDE = 4096
 def write(cache: ActivationCache, stores: Mapping[str, ActivationStore]) -> None:
     """Write every shard that is not there; the size is told, and has to be there, before the first.
 
-    The caller holds the folder by `cache.locked`.
+    The caller holds the folder by `command.lock.locked`.
 
     Args:
         cache: new, begun, or with shards that are to be written again.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from dictionary_learning.command.memory import parse_bytes
 from dictionary_learning.command.options import Checked, option
 from dictionary_learning.texts.data_sets import TEXTS
+from dictionary_learning.texts.documents import PARTS
 
 if TYPE_CHECKING:
     import torch
@@ -110,6 +111,35 @@ class DataOptions(Checked):
         import torch
 
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[self.store_dtype]
+
+
+@dataclass(frozen=True)
+class CacheOptions(DataOptions):
+    """Which activations are written, and where.
+
+    Raises:
+        UserError: a value that cannot work, with the remedy.
+    """
+
+    activations: str | None = option(
+        None, "folder of the cache: a new one, or one to go on with", group="cache"
+    )
+    parts: tuple[str, ...] = option(
+        ("train",),
+        "parts of the documents: train, eval (those that training does not see), all",
+        group="cache",
+        choices=PARTS,
+    )
+    eval_tokens: int = option(
+        100_000, "text tokens of the part eval, at most; --max_tokens is for the others", group="cache"
+    )
+    verify: bool = option(False, "only compare every shard with its checksum", group="cache")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require(self.eval_tokens > 0, "eval_tokens", "must be at least 1")
+        self._require(self.max_tokens is None or self.max_tokens > 0, "max_tokens", "must be at least 1")
+        self._require(len(set(self.parts)) == len(self.parts), "parts", "must differ from each other")
 
 
 def from_anywhere(name: str) -> str:

@@ -5,8 +5,6 @@ import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from tqdm import tqdm
-
 SHOWN = {"loss": "loss", "fve": "FVE", "l0": "L0", "dead_share": "dead"}
 SECONDS_BETWEEN_LINES = 30.0
 
@@ -49,6 +47,8 @@ class Progress:
     """Loss, FVE, L0, share of dead latents, tokens/s and the time left, on stderr."""
 
     def __init__(self, steps: int, start: int) -> None:
+        from tqdm import tqdm
+
         self.steps = steps
         self._bar = tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True, disable=None)
         self._last_line = time.monotonic()
@@ -75,6 +75,8 @@ class TokenProgress:
     """Tokens done, tokens/s and the time left: a bar in a terminal, a line now and then in a log file."""
 
     def __init__(self, total: int, done: int, what: str) -> None:
+        from tqdm import tqdm
+
         self.done = done
         self.total = total
         self._what = what
@@ -119,4 +121,6 @@ class TokenProgress:
 
 def say(sentence: str) -> None:
     """One line on stderr that does not tear the bar."""
+    from tqdm import tqdm  # here and above: a --help need not wait for it
+
     tqdm.write(sentence, file=sys.stderr)

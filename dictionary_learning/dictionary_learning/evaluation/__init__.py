@@ -3,8 +3,12 @@
 In come contexts of activations and a dictionary; out come sums over all of them, divided once, with the
 number of tokens, the formulas and the masks beside every value; and their table and figure.
 
+options    every option of an evaluation
+setting    what a run is evaluated on: as it was trained, unless an option says otherwise
+study      several dictionaries, on activations that are made once for each setting
 measures   the measures
 report     table and figure
+results    the files that they go to
 
 The names here are imported when they are first used.
 """

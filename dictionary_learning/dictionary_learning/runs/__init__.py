@@ -8,6 +8,7 @@ presets         what a preset gives an architecture
 request         the options that a command line asks for, of a new run or of one that goes on
 data            the activations that a run is trained on
 train_command   what the three training commands do
+cache_command   what cache_activations.py does
 plan            a run in one frozen object
 loop            the steps
 state           how far a run has come

@@ -1,8 +1,6 @@
 """What a preset gives an architecture, and whether this machine can do what the default one asks."""
 
 import os
-import urllib.error
-import urllib.request
 from dataclasses import fields
 from typing import Any
 
@@ -63,6 +61,9 @@ def require_gpu_and_hub(config: str) -> None:
 def _hub_answers() -> bool:
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return False
+    import urllib.error
+    import urllib.request
+
     endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
     try:
         with urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=HUB_SECONDS):

@@ -1,0 +1,73 @@
+"""What a run is evaluated on: as it was trained, unless a flag says otherwise."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dictionary_learning.errors import UserError
+from dictionary_learning.evaluation.options import EvalOptions
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the activations are made from, after the run's config and the flags."""
+
+    model: str
+    layer: int
+    lm_dtype: str
+    dataset: str
+    subset: str | None
+    split: str
+    text_field: str
+    part: str
+    eval_share: float
+    context_length: int
+    document_tokens: int | None
+    max_norm_ratio: float | None
+    drop_special: bool
+    add_bos: bool
+
+
+def resolve(options: EvalOptions, config: dict[str, Any], folder: Path) -> Setting:
+    """What to evaluate on: the flags, else what the run's config.json says, else the usual.
+
+    Raises:
+        UserError: the config does not say, and no flag does; the dictionary is of another place than the
+            output of a decoder layer; the run kept no documents for evaluation.
+    """
+    from dictionary_learning.language_model.places import layer_to_read
+
+    trainer, buffer = config["trainer"], config.get("buffer") or {}
+    texts = buffer if options.dataset in (None, buffer.get("dataset")) else {}
+    given = {
+        "model": _first(options.model, buffer.get("model"), trainer.get("lm_name")),
+        "layer": layer_to_read(config, options.layer, folder),
+        "dataset": _first(options.dataset, buffer.get("dataset")),
+        "context_length": _first(options.context_length, buffer.get("context_length"), buffer.get("ctx_len")),
+    }
+    for flag, value in given.items():
+        if value is None:
+            raise UserError(f"the config in {folder} does not say which {flag} to use: give --{flag}.")
+    eval_share = buffer.get("eval_share", 0.1)
+    if options.part == "eval" and not eval_share:
+        raise UserError(
+            f"{folder} was trained on all documents (eval_share 0), so none are left to evaluate on: give "
+            "another --dataset, with --part all."
+        )
+    return Setting(
+        **given,
+        lm_dtype=_first(options.lm_dtype, buffer.get("lm_dtype"), "float32"),
+        subset=_first(options.subset, texts.get("subset")),
+        split=_first(options.split, texts.get("split"), "train"),
+        text_field=_first(options.text_field, texts.get("text_field"), "text"),
+        part=options.part,
+        eval_share=eval_share,
+        document_tokens=_first(options.document_tokens, buffer.get("document_tokens")),
+        max_norm_ratio=_first(options.max_norm_ratio, buffer.get("max_norm_ratio", 10.0)),
+        drop_special=buffer.get("drop_special", True),
+        add_bos=buffer.get("add_bos", True),
+    )
+
+
+def _first(*values: Any) -> Any:
+    return next((value for value in values if value is not None), None)

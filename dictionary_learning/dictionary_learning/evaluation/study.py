@@ -1,0 +1,159 @@
+"""Several dictionaries evaluated one after the other, on activations that are made once for each setting."""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+from tqdm import tqdm
+
+from dictionary_learning.activations.block import Contexts
+from dictionary_learning.activations.cache import ActivationCache
+from dictionary_learning.activations.live_store import ActivationStore
+from dictionary_learning.activations.store import Store
+from dictionary_learning.command.memory import parse_bytes
+from dictionary_learning.command.progress import say
+from dictionary_learning.dictionaries.base import Dictionary, check_width
+from dictionary_learning.errors import UserError
+from dictionary_learning.evaluation.measures import evaluate
+from dictionary_learning.evaluation.options import EvalOptions
+from dictionary_learning.evaluation.setting import Setting
+from dictionary_learning.language_model import LanguageModel
+from dictionary_learning.language_model.fingerprint import fingerprints
+from dictionary_learning.texts.documents import DocumentStream, is_eval
+
+
+class Study:
+    """The language model and the contexts of the setting that was evaluated in last."""
+
+    def __init__(self, options: EvalOptions) -> None:
+        """Raises UserError where `--activations` is no cache."""
+        self.options = options
+        self.cache = None if options.activations is None else ActivationCache.open(options.activations)
+        self.lm: LanguageModel | None = None
+        self.store: Store | None = None
+        self.setting: Setting | None = None
+
+    def check(self, setting: Setting, buffer: dict[str, Any]) -> None:
+        """Raise a UserError where the cache, if there is one, does not hold what the setting asks for.
+
+        Args:
+            buffer: what the run recorded of its activations; with fingerprints if they were cached, too.
+        """
+        if self.cache is None:
+            return
+        known = {name: buffer[name] for name in ("tokenizer_sha256", "weights_sha256") if name in buffer}
+        remedy = "leave out --activations, or give a cache that fits the run"
+        self.cache.check(dataclasses.asdict(setting) | known, remedy)
+        self.cache.check_complete(setting.part)
+
+    def evaluate(self, dictionary: Dictionary, setting: Setting) -> dict[str, Any]:
+        """What `measures.evaluate` says of the dictionary, and what it was measured on.
+
+        Raises:
+            UserError: no such texts, model or layer, or of another width than the dictionary.
+        """
+        began = time.monotonic()
+        store = self._prepare(setting)
+        check_width(dictionary, SimpleNamespace(name=setting.model, d_model=store.d_model))
+        results = evaluate(
+            dictionary,
+            self._contexts(store),
+            lm=self.lm if self.options.lm_loss else None,
+            layer=setting.layer if self.options.lm_loss else None,
+            loss_tokens=self.options.loss_tokens,
+        )
+        statistics = store.statistics
+        return results | {
+            "texts": statistics._asdict() | {"dropped": statistics.dropped},
+            "seconds": round(time.monotonic() - began, 1),
+        }
+
+    def _prepare(self, setting: Setting) -> Store:
+        """The store of the setting, with the language model in memory where it is needed."""
+        if self.store is not None and setting == self.setting:
+            return self.store
+        self.store = None  # free the old one first
+        if self.cache is None:
+            _check_documents(setting)  # before the model is loaded
+            self.store = self._live_store(self._load(setting), setting)
+        else:
+            # the store first: a damaged shard is told before the model is loaded
+            self.store = self.cache.store(
+                setting.part,
+                max_tokens=self._max_tokens(setting),
+                max_norm_ratio=setting.max_norm_ratio,
+                log=say,
+            )
+            if self.options.lm_loss:
+                self.cache.check_model(fingerprints(self._load(setting), setting.layer))
+        self.setting = setting
+        return self.store
+
+    def _load(self, setting: Setting) -> LanguageModel:
+        """The language model of the setting."""
+        of_lm = (setting.model, setting.lm_dtype)
+        if self.lm is None or self.setting is None or of_lm != (self.setting.model, self.setting.lm_dtype):
+            self.lm = None  # free the old one first
+            self.lm = LanguageModel.load(
+                setting.model, device=self.options.device, dtype=setting.lm_dtype, layer=setting.layer
+            )
+        return self.lm
+
+    def _live_store(self, lm: LanguageModel, setting: Setting) -> ActivationStore:
+        return ActivationStore(
+            lm,
+            setting.layer,
+            lambda start: _documents(setting, start),
+            context_length=setting.context_length,
+            lm_batch_size=self.options.batch_size,
+            memory_bytes=parse_bytes(self.options.memory),
+            max_norm_ratio=setting.max_norm_ratio,
+            max_tokens=self._max_tokens(setting),
+            document_tokens=setting.document_tokens,
+            drop_special=setting.drop_special,
+            add_bos=setting.add_bos,
+            log=say,
+        )
+
+    def _max_tokens(self, setting: Setting) -> int:
+        if self.options.n_contexts is None:
+            return self.options.max_tokens
+        return min(self.options.max_tokens, self.options.n_contexts * setting.context_length)
+
+    def _contexts(self, store: Store) -> Iterator[Contexts]:
+        """The contexts, as many as were asked for, under a bar of tokens."""
+        left = self.options.n_contexts or sys.maxsize
+        with tqdm(unit="token", unit_scale=True, desc="evaluating", disable=None, leave=False) as bar:
+            for batch in store.contexts(self.options.batch_size):
+                kept = Contexts(*(tensor[:left] for tensor in batch))
+                left -= len(kept.x_NLD)
+                bar.total = store.statistics.n_tokens
+                yield kept
+                bar.update(int(kept.mask_NL.sum()))
+                if left == 0:
+                    return
+
+
+def _check_documents(setting: Setting) -> None:
+    documents = _documents(dataclasses.replace(setting, part="all"), 0)
+    if not any(setting.part == "all" or is_eval(document.id, setting.eval_share) for document in documents):
+        raise UserError(
+            f"{setting.dataset} has no document left to evaluate on (the share kept out of training is "
+            f"{setting.eval_share:g}): give more text with --dataset, or --part all for texts that the run "
+            "was not trained on."
+        )
+
+
+def _documents(setting: Setting, start: int) -> DocumentStream:
+    return DocumentStream.open(
+        setting.dataset,
+        text_field=setting.text_field,
+        split=setting.split,
+        subset=setting.subset,
+        part=setting.part,
+        eval_share=setting.eval_share,
+        start=start,
+    )
