@@ -10,8 +10,7 @@ cd "$(dirname "$0")/.."
 
 runs=runs/demo
 cache=$runs/activations
-train=dictionary_learning/dictionary_learning
-source scripts/steps.sh
+source scripts/experiments.sh
 [ -e "$runs/matryoshka/trainer_0/ae.pt" ] || {
   echo "error: there is no $runs/matryoshka: run bash scripts/demo.sh first." >&2
   exit 2
@@ -31,21 +30,19 @@ step "evaluate" "$runs/compare_tsae_matryoshka_batch_top_k_tfa.json" "$(weights 
   "$train/eval_temporal.py" --checkpoints_path "$runs" --compare "${names[@]}" --max_tokens 20000 --loss_tokens 4000
 
 # every experiment keeps results that were computed with the same options by itself
-experiment() {
-  step "$1" "$runs/comparisons/$1/*.png" "$(weights "${names[@]}")" \
-    "src/experiments/$1.py" --checkpoints_path "$runs" --dataset demo "${@:2}"
-}
-experiment probing --n_train 1000 --n_test 400 --repeats 3 --k 1 10 --compare "${subjects[@]}"
-experiment sequence_interpretability --compare "${subjects[@]}"
-experiment similarity --compare "${subjects[@]}"
-experiment temporal_geometry --compare "${subjects[@]}"
-experiment tsne --compare "${subjects[@]}"
-experiment alignment_study --compare "${subjects[@]}"
+experiment 0 probing demo --n_train 1000 --n_test 400 --repeats 3 --k 1 10
+experiment 0 sequence_interpretability demo
+experiment 0 similarity demo
+experiment 0 temporal_geometry demo
+experiment 0 tsne demo
+experiment 0 alignment_study demo
+everything=("${subjects[@]}")
 # directions to steer along: predicted codes have those of the novel ones
-experiment steering --n_latents 6 --compare tsae:0 tsae:1 matryoshka:0 batch_top_k:2 tfa:1
+subjects=(tsae:0 tsae:1 matryoshka:0 batch_top_k:2 tfa:1)
+experiment 0 steering demo --n_latents 6
 
 step "the table of all methods" "$runs/methods.md" "$(compgen -G "$runs/comparisons/*/*.png")" \
-  -m temporal_saes.method_table --checkpoints_path "$runs" --compare "${subjects[@]}" --output "$runs/methods.md"
+  -m temporal_saes.method_table --checkpoints_path "$runs" --compare "${everything[@]}" --output "$runs/methods.md"
 
 echo
 echo "done in $((SECONDS / 60)) min $((SECONDS % 60)) s; open $runs/methods.md"

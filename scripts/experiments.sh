@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # What reproduce_pythia.sh and reproduce_gemma.sh share: their flags, and the papers' experiments as steps.
+# all_methods.sh takes the steps alone.
 #
 # Hours and gigabytes are estimates; no GPU was at hand. Hours are reckoned for one GPU that sustains 10 TFLOP/s in
 # float32 and 100 TFLOP/s in bfloat16 (about half and a third of what an A100 can do at most):
@@ -14,6 +15,7 @@
 source scripts/steps.sh
 
 train=dictionary_learning/dictionary_learning
+copies=''
 
 usage() { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; }
 fail() {

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Steps that are done once. Sourced by demo.sh and, through experiments.sh, by reproduce_*.sh, with $runs set.
+# Steps that are done once. Sourced by demo.sh and, through experiments.sh, by all_methods.sh and reproduce_*.sh,
+# with $runs set.
 #
 # Where $plan names a file, nothing is done: every step is written there, for check_arguments.py to check and print.
 python=${STEPS_PYTHON:-.venv/bin/python}

@@ -5,13 +5,7 @@
     check_places(subjects, options, EXPERIMENT)                 # all that can be seen before anything is slow
     texts, models = labelled_texts(options), LanguageModels(options.device)
     cases = [case_of(EXPERIMENT, subject, options, identities(texts)) for subject in subjects]
-    results = []
-    for case in cases:
-        result = answered(case, options)                        # what --compare finds on the disk
-        if result is None:
-            result = save_answer(case, study(case.subject, options, texts, models.get(case.subject)))
-        results.append(result)
-        print(table(result))
+    results = results_of(cases, options, lambda subject: study(subject, texts, models.get(subject)), table)
     print_files(draw(results, shared_path(cases, options)))
 
 docs/adding-an-experiment.md goes through an example.
@@ -111,6 +105,29 @@ def save_answer(case: Case, found: Mapping[str, Any], **style: Any) -> dict[str,
     }
     save_json(case.path, result, **style)
     return result
+
+
+def results_of(
+    cases: Iterable[Case],
+    options: ComparedOptions,
+    study: Callable[[Subject], Mapping[str, Any]],
+    table: Callable[[Mapping[str, Any]], str],
+    **style: Any,
+) -> list[dict[str, Any]]:
+    """The result of each case, as it comes: `answered` already, or what `study` finds, written down.
+
+    Args:
+        table: what is printed of a result.
+        style: as `json.dumps` takes it.
+    """
+    results = []
+    for case in cases:
+        result = answered(case, options)
+        if result is None:
+            result = save_answer(case, study(case.subject), **style)
+        results.append(result)
+        print(table(result))
+    return results
 
 
 def shared_path(cases: Sequence[Case], options: ComparedOptions, rename: Rename = as_it_is) -> Path:

@@ -1,7 +1,7 @@
 """The flags that experiments share.
 
 An experiment's options are a frozen dataclass that extends `ExperimentOptions`, or those of the blocks below
-it that the experiment asks: `ComparedOptions`, `JoinedTextOptions`.
+it that the experiment asks: `ComparedOptions`, `ExplainedOptions`, `JoinedTextOptions`.
 """
 
 from dataclasses import dataclass
@@ -98,6 +98,15 @@ class ComparedOptions(ExperimentOptions):
 
     compare: tuple[str, ...] | None = option(
         None, "several runs side by side: run, run:chunk or baseline_model", group="result"
+    )
+
+
+@dataclass(frozen=True)
+class ExplainedOptions(ExperimentOptions):
+    """For an experiment that says what latents mean."""
+
+    explanation_path: str | None = option(
+        None, "explanations.json of the dictionary; the one beside its weights if not given", group="latents"
     )
 
 

@@ -29,17 +29,16 @@ from typing import Any
 from dictionary_learning.command.files import save_text
 from dictionary_learning.command.options import Parser
 from temporal_saes.experiment.command import (
-    answered,
     case_of,
     check_places,
     command_line,
     print_files,
     read_options,
-    save_answer,
+    results_of,
     shared_path,
 )
 from temporal_saes.experiment.names import beside
-from temporal_saes.experiment.subjects import LanguageModels, check_one_model, cut_alike, subjects_of
+from temporal_saes.experiment.subjects import LanguageModels, Subject, check_one_model, cut_alike, subjects_of
 from temporal_saes.experiment.texts import identities
 from temporal_saes.labelled.parts_of_speech import check_tagger
 from temporal_saes.maps.options import MapOptions
@@ -74,13 +73,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     models = LanguageModels(options.device)
     texts = choose_texts(options, models.get(subjects[0]), subjects[0].context_length)
     cases = [case_of(EXPERIMENT, subject, options, identities(texts), _rename) for subject in subjects]
-    results = []
-    for case in cases:
-        result = answered(case, options)
-        if result is None:
-            result = save_answer(case, study(case.subject, options, texts, models.get(case.subject)))
-        results.append(result)
-        print(table(result))
+
+    def draw_map(subject: Subject) -> dict[str, Any]:
+        return study(subject, options, texts, models.get(subject))
+
+    results = results_of(cases, options, draw_map, table)
     path = shared_path(cases, options, _rename)
     page = beside(path, ".html")
     drawn = draw(results, path)

@@ -20,19 +20,19 @@ several runs in one figure; results that were computed with the same options are
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from dictionary_learning.command.options import Parser
 from temporal_saes.experiment.command import (
-    answered,
     case_of,
     check_places,
     command_line,
     print_files,
     read_options,
-    save_answer,
+    results_of,
     shared_path,
 )
-from temporal_saes.experiment.subjects import LanguageModels, subjects_of
+from temporal_saes.experiment.subjects import LanguageModels, Subject, subjects_of
 from temporal_saes.experiment.texts import identities, labelled_texts
 from temporal_saes.labelled.parts_of_speech import check_tagger
 from temporal_saes.probing.options import ProbingOptions
@@ -65,12 +65,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     texts = labelled_texts(options, options.n_texts)
     models = LanguageModels(options.device)
     cases = [case_of(EXPERIMENT, subject, options, identities(texts)) for subject in subjects]
-    results = []
-    for case in cases:
-        result = answered(case, options)
-        if result is None:
-            found = study(case.subject, options, texts, models.get(case.subject))
-            result = save_answer(case, found, indent=2)
-        results.append(result)
-        print(table(result))
+
+    def probe(subject: Subject) -> dict[str, Any]:
+        return study(subject, options, texts, models.get(subject))
+
+    results = results_of(cases, options, probe, table, indent=2)
     print_files(draw(results, shared_path(cases, options)))

@@ -39,13 +39,12 @@ from dictionary_learning.command.files import save_text
 from dictionary_learning.command.options import Parser
 from dictionary_learning.errors import UserError
 from temporal_saes.experiment.command import (
-    answered,
     case_of,
     check_places,
     command_line,
     print_files,
     read_options,
-    save_answer,
+    results_of,
     shared_path,
 )
 from temporal_saes.experiment.names import beside
@@ -100,15 +99,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         case_of(EXPERIMENT, subject, options, [*read, json.dumps(said)], _rename)
         for subject, said in explanations.items()
     ]
-    results = []
-    for case in cases:
-        result = answered(case, options)
-        if result is None:
-            lm = models.get(case.subject)
-            found = study(case.subject, options, texts, explanations[case.subject], lm)
-            result = save_answer(case, found, ensure_ascii=False)
-        results.append(result)
-        print(table(result))
+
+    def score(subject: Subject) -> dict[str, Any]:
+        return study(subject, options, texts, explanations[subject], models.get(subject))
+
+    results = results_of(cases, options, score, table, ensure_ascii=False)
     path = shared_path(cases, options, _rename)
     if options.compare:
         differ = differences(results, "minus_first", minus_first)

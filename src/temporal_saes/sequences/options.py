@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from dictionary_learning.command.options import option
 from dictionary_learning.errors import UserError
-from temporal_saes.experiment.options import ComparedOptions, JoinedTextOptions
+from temporal_saes.experiment.options import ComparedOptions, ExplainedOptions, JoinedTextOptions
 from temporal_saes.labelled.passages import MIN_TOKENS
 
 ACTIVITIES = ("firing", "half")
@@ -14,7 +14,7 @@ SETS = ("chosen", "all")
 
 
 @dataclass(frozen=True)
-class SequenceOptions(ComparedOptions, JoinedTextOptions):
+class SequenceOptions(ComparedOptions, ExplainedOptions, JoinedTextOptions):
     """What latents along joined passages can be asked."""
 
     passage_tokens: int | None = option(
@@ -39,11 +39,6 @@ class SequenceOptions(ComparedOptions, JoinedTextOptions):
         "when a latent counts as on: firing (above zero) or half (above half of its range in the text)",
         group="latents",
         choices=ACTIVITIES,
-    )
-    explanation_path: str | None = option(
-        None,
-        "explanations.json of the dictionary; the one beside its weights if not given",
-        group="latents",
     )
 
     def __post_init__(self) -> None:
