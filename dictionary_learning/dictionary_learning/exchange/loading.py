@@ -85,9 +85,8 @@ def load_dictionary(
         _no_checkpoint(folder, checkpoint_path)
 
         released = released_folder.load(folder, overrides)
-        return released.dictionary.to(find_device(device)).requires_grad_(
-            trainable
-        ), released_folder.describe(released)
+        dictionary = released.dictionary.to(find_device(device)).requires_grad_(trainable)
+        return dictionary, released_folder.describe(released)
     if overrides:
         raise UserError(
             f"{folder} says by itself what its dictionary is: leave {', '.join(overrides)} out (only the "
