@@ -25,6 +25,7 @@ from dictionary_learning.command.progress import say
 from dictionary_learning.dictionaries.base import Dictionary, check_width, chunk_slice
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
+from dictionary_learning.language_model.text_codes import encode_tokens, norm_limit
 from temporal_saes.reading import Reading
 from temporal_saes.recorded_activations import RecordedActivations
 
@@ -189,7 +190,7 @@ def _read_shards(
                 f"{some.start + len(shard) - 1}: load the model in float32 or choose another layer."
             )
         if limit is None:
-            limit = _norm_limit(norm_T.numpy()[is_text_T], reading.max_norm_ratio)
+            limit = norm_limit(norm_T.numpy()[is_text_T], reading.max_norm_ratio)
         usable_T = is_text_T & (norm_T.numpy() <= limit)
         ends = np.cumsum([len(ids_L) for ids_L, _, _ in shard])
         tokens = [
@@ -197,12 +198,6 @@ def _read_shards(
             for (ids_L, offsets, _), usable_L in zip(shard, np.split(usable_T, ends[:-1]), strict=True)
         ]
         yield _Shard(tokens, x_TD, int(is_text_T.sum()))
-
-
-def _norm_limit(norm_T: np.ndarray, max_norm_ratio: float | None) -> float:
-    if max_norm_ratio is None or norm_T.size == 0:
-        return np.inf
-    return max_norm_ratio * float(np.median(norm_T))
 
 
 def _tokenize(
@@ -271,9 +266,7 @@ def encode_text(dictionary: Dictionary, x_LD: Tensor, usable_L: np.ndarray) -> T
     A dictionary that reads sequences sees the usable positions one behind another, as in training
     (`dictionary_learning.activations.sequences`): an attention sink is no context.
     """
-    weight = next(dictionary.parameters())
-    x_uD = x_LD[torch.from_numpy(usable_L)].to(weight.device, weight.dtype)
-    return dictionary.encode(x_uD[None])[0] if dictionary.reads_sequences else dictionary.encode(x_uD)
+    return encode_tokens(dictionary, x_LD[torch.from_numpy(usable_L)])
 
 
 def _to_csr(f_nF: Tensor) -> sparse.csr_array:

@@ -20,10 +20,11 @@ from torch import Tensor
 from dictionary_learning.command.files import save_atomically
 from dictionary_learning.command.progress import say
 from dictionary_learning.language_model import LanguageModel
+from dictionary_learning.language_model.text_codes import MEDIAN_TEXTS
 from dictionary_learning.texts.demo_assets import cache_folder
 from temporal_saes.reading import Reading
 
-SHARD_TEXTS = 128  # texts in one cache file, and in memory at a time
+SHARD_TEXTS = MEDIAN_TEXTS  # texts in one cache file, and in memory at a time
 
 
 class RecordedActivations:

@@ -327,26 +327,68 @@ def test_a_local_model_without_a_chat_template_is_refused(lm):
 # --- the judge ---
 
 
-@pytest.mark.parametrize(
-    ("said", "score"),
-    [
-        ("Score: 2", 2),
-        ("  **Score: 0**  ", 0),
-        ("It is about rivers.\nScore: 3.", 3),
-        ("2", None),
-        ("Score: 4", None),
-        ("Score: -1", None),
-        ("Score: 2.5", None),
-        ("Score: 02", None),
-        ("Score: 2 of 3", None),
-        ("Score: N", None),
-        ("Score: 1\nScore: 2", None),
-        ("score 2", None),
-        ("", None),
+CLEAR = {
+    0: ["Score: 0", "  **Score: 0**  ", "Score: 0/3", "score = 0", "0"],
+    1: ["Score: 1\nScore: 1", "Score 1 would be a trace, and it is more than 0.\nScore: 1"],
+    2: [
+        *(
+            "Score: 2",
+            "**Score:** 2",
+            "**Score**: 2",
+            "Score: **2**",
+            "Score: 2.",
+            "Score: `2`",
+            "### Score: 2",
+        ),
+        *(
+            "Score: 2/3",
+            "Score: 2 / 3",
+            "Score: 2 out of 3",
+            "Score: 2 of 3",
+            "Score: 2 (out of 3)",
+            "Score: 2.0",
+        ),
+        *("score = 2", "Score 2", "Score - 2", "score:2", "SCORE: 2", "Score\uff1a2", "Score (0-3): 2"),
+        *(
+            "Rating: 2",
+            "Final score: 2",
+            "Overall rating: 2",
+            "My score is 2.",
+            "The score is: 2",
+            "- Score: 2",
+        ),
+        *("2", " 2\n", "2.", "**2**", "2/3", "[[2]]", "[2]", "Score: [[2]]", "I would say [[2]] here."),
+        *('{"score": 2}', '```json\n{"score": 2}\n```', "<score>2</score>", 'Score: "2"', "Score: 2 points"),
+        "Score: 2 (clearly there, beside other things)",
+        "Score: 2 - clearly there",
+        "Score: 2. It speaks of rivers.",
+        "It is about rivers, in 3 of its 4 sentences.\n\n2",
+        "2\n\nIt is about rivers.",
+        "It is about rivers.\n\n**Final Score: 2/3**",
+        "Score: N\nScore: 2",
     ],
-)
-def test_only_one_line_with_a_score_counts(said, score):
+    3: ["It is about rivers.\nScore: 3.", "Score: 3", "Score: 3!"],
+}
+UNCLEAR = [
+    *("", "who knows", "Score:", "Score: N", "Score: two", "Score", "rivers"),
+    *("Score: 4", "Score: -1", "Score -1", "Score: 2.5", "Score: 02", "Score: 23", "4", "-1", "[[4]]", "2.5"),
+    *("Score: 2/10", "2/5", "Score: 2 out of 10", "Score: 20 %"),
+    *("Score: 1\nScore: 2", "Score: 2 or 3", "Score: 2-3", "Score: 2 - 3", "Score: 1/2", "[[1]] or [[2]]"),
+    *("Score: 2 (maybe 3)", "Score: 2, though 3 would do", "1\n2", "1, 2", "0\n1\n2\n3"),
+    *("Score: 2\nScore: 4", "Score: 2\nFinal score: 3", "I would give it a 2", "It has 2 rivers."),
+    *("1. It names rivers.", "1 - rivers", "Why:\n1. It names rivers.", "3 rivers"),
+    *("It names\n2\nrivers.", "The 3 rivers\nare long.", "Score: between 1 and 2"),
+]
+
+
+@pytest.mark.parametrize(("score", "said"), [(score, one) for score, some in CLEAR.items() for one in some])
+def test_a_score_counts_however_it_is_dressed(score, said):
     assert read_score(said) == score
+
+
+@pytest.mark.parametrize("said", UNCLEAR)
+def test_an_answer_that_may_mean_another_score_or_none_does_not_count(said):
+    assert read_score(said) is None
 
 
 def test_the_questions_hold_what_is_judged_word_for_word():

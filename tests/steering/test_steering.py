@@ -612,6 +612,7 @@ def test_pushing_a_real_model_towards_a_word_makes_it_write_about_it(demo, tmp_p
         ("Yesterday evening we talked about", make_push(dictionary, latent, 1.5, maximum=1.0))
         for latent in (0, 1)
     ]
-    music, food = write_texts(real, rows, max_new_tokens=24, temperature=0.0, batch_size=2, seed=0)
+    written = write_texts(real, rows, max_new_tokens=24, temperature=0.0, batch_size=2, seed=0)
+    music, food = (one.text for one in written)
     assert re.search("music|song|sing|album|band|guitar|orchestra|concert|symphon", music.lower()), music
     assert re.search("cook|food|bak|recipe|oven|butter|flour|garlic|onion|salt|dough", food.lower()), food

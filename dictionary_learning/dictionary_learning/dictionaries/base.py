@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dictionary_learning.dictionaries import loader
 from dictionary_learning.dictionaries.weights_file import read_checkpoint
 from dictionary_learning.errors import UserError
+from dictionary_learning.language_model.text_codes import check_width as check_width
 
 WEIGHTS_SUFFIXES = (".pt", ".pth", ".bin")
 
@@ -67,6 +68,7 @@ class Dictionary(nn.Module, ABC):
         device: str | torch.device | None = None,
         *,
         revision: str | None = None,
+        trainable: bool = False,
         **config: Any,
     ) -> Self:
         """Load a dictionary of this class, without running pickled code; it works on raw activations.
@@ -76,6 +78,7 @@ class Dictionary(nn.Module, ABC):
                 hub, as `user/repository` or `user/repository/folder`.
             device: the CPU when None.
             revision: branch, tag or commit on the hub.
+            trainable: let its parameters take gradients.
             config: what an `ae.pt` alone does not say, such as `k`; a folder says it itself.
 
         Raises:
@@ -86,8 +89,10 @@ class Dictionary(nn.Module, ABC):
             dictionary = cls.from_state_dict(checkpoint.weights, config)
             if checkpoint.norm_factor is not None:
                 dictionary.scale_biases(checkpoint.norm_factor)
-            return dictionary.to(device or "cpu")
-        dictionary, _ = loader.load(path, device or "cpu", revision=revision, overrides=config)
+            return dictionary.to(device or "cpu").requires_grad_(trainable)
+        dictionary, _ = loader.load(
+            path, device or "cpu", revision=revision, trainable=trainable, overrides=config
+        )
         if not isinstance(dictionary, cls):
             raise UserError(
                 f"{path} holds a {type(dictionary).__name__}, not a {cls.__name__}: load it with "
@@ -149,16 +154,3 @@ def state_sizes(
                 f"ask for {expected}: the weights and the config.json beside them do not belong together."
             )
     return sizes
-
-
-def check_width(dictionary: Dictionary, lm: Any) -> None:
-    """Raise a UserError unless the dictionary is as wide as the activations of the language model.
-
-    Args:
-        lm: anything with `name` and `d_model`, such as a `LanguageModel`.
-    """
-    if dictionary.activation_dim != lm.d_model:
-        raise UserError(
-            f"the dictionary takes activations of width {dictionary.activation_dim}, and {lm.name} has "
-            f"width {lm.d_model}: choose the --model that it was trained on."
-        )

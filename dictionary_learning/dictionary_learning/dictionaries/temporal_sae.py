@@ -383,6 +383,7 @@ class TemporalSAE(Dictionary):
         *,
         raw_activations: bool = False,
         revision: str | None = None,
+        trainable: bool = False,
         **overrides: Any,
     ) -> Self:
         """Load a released folder (`conf.yaml`, `latest_ckpt.safetensors` or `.pt`), or a run's.
@@ -395,12 +396,15 @@ class TemporalSAE(Dictionary):
                 raw activations, as after `load_dictionary`. False: as released, the caller multiplies
                 activations by `scaling_factor`.
             revision: branch, tag or commit on the hub.
+            trainable: let its parameters take gradients.
             overrides: values in place of those of conf.yaml, such as `kval_topk=64`.
 
         Raises:
             UserError: a file or a value is missing or damaged, or the sizes do not fit the weights.
         """
-        dictionary = super().from_pretrained(folder, "cpu", revision=revision, **overrides)
+        dictionary = super().from_pretrained(
+            folder, "cpu", revision=revision, trainable=trainable, **overrides
+        )
         dictionary.takes_raw = raw_activations
         return dictionary.to(device or "cpu", dtype or torch.float32)
 

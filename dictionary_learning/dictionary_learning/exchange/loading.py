@@ -56,8 +56,9 @@ def load_dictionary(
     revision: str | None = None,
     fidelity: Fidelity | None = None,
     overrides: Mapping[str, Any] | None = None,
+    trainable: bool = False,
 ) -> tuple[Dictionary, dict[str, Any]]:
-    """Load a trained dictionary, in evaluation mode, with the content of its config.json.
+    """Load a trained dictionary, in evaluation mode and for use, with the content of its config.json.
 
     The class comes from the config; weights of another class or size are an error, never another
     architecture. The dictionary works on raw activations. Of a released TemporalSAE (`conf.yaml`) the
@@ -74,6 +75,7 @@ def load_dictionary(
         revision: branch, tag or commit on the hub.
         fidelity: takes what reading a SAELens folder rounds or loses, which is refused otherwise.
         overrides: values in place of those in the conf.yaml of a released TemporalSAE.
+        trainable: let its parameters take gradients, to train it on.
 
     Raises:
         UserError: nothing is there, the format is another one, or weights and config disagree.
@@ -83,7 +85,8 @@ def load_dictionary(
         _no_checkpoint(folder, checkpoint_path)
 
         released = released_folder.load(folder, overrides)
-        return released.dictionary.to(find_device(device)), released_folder.describe(released)
+        dictionary = released.dictionary.to(find_device(device)).requires_grad_(trainable)
+        return dictionary, released_folder.describe(released)
     if overrides:
         raise UserError(
             f"{folder} says by itself what its dictionary is: leave {', '.join(overrides)} out (only the "
@@ -93,7 +96,7 @@ def load_dictionary(
         _no_checkpoint(folder, checkpoint_path)
 
         read = saelens.read(folder, fidelity)
-        return read.dictionary.to(find_device(device)), read.config
+        return read.dictionary.to(find_device(device)).requires_grad_(trainable), read.config
     config = read_run_config(folder / "config.json")
     name = _dictionary_name(config["trainer"], folder)
     file = weights_path(folder, checkpoint_path)
@@ -105,7 +108,7 @@ def load_dictionary(
         raise UserError(f"{file} does not fit {folder / 'config.json'}: {error}") from error
     if checkpoint.norm_factor is not None:
         dictionary.scale_biases(checkpoint.norm_factor)
-    return dictionary.to(find_device(device)).eval(), config
+    return dictionary.to(find_device(device)).eval().requires_grad_(trainable), config
 
 
 def trainer_folder(path: str | Path, revision: str | None = None) -> Path:

@@ -10,6 +10,7 @@ interventions of one's own.
     lm = LanguageModel.load("demo")
     tokens_BL, mask_BL, _ = lm.tokenize(["The capital of France is"], max_length=128)
     x_BLD = lm.record(tokens_BL, mask_BL, layer=15)
+    lm.encode(["The capital of France is"], dictionary, layer=15).codes_BLF
     lm.generate(["The capital of France is"], 15, add(direction_D, 8.0), max_new_tokens=20)
 
 Shapes: B texts, L positions, D model width, V vocabulary.
@@ -17,7 +18,7 @@ Shapes: B texts, L positions, D model width, V vocabulary.
 
 import copy
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Self
 
@@ -38,6 +39,7 @@ from dictionary_learning.language_model.source import (
     read_model,
     told_in_a_sentence,
 )
+from dictionary_learning.language_model.text_codes import Encoder, TextCodes, encode_texts
 from dictionary_learning.language_model.tokens import Encoding, bos_id, pad, special_ids
 
 Edit = Callable[[Tensor], Tensor]
@@ -249,6 +251,42 @@ class LanguageModel:
             handle.remove()
         assert found, "the module did not run"
         return found[0]
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        dictionary: Encoder,
+        layer: int,
+        *,
+        context_length: int = 128,
+        max_norm_ratio: float | None = 10.0,
+        add_bos: bool = True,
+        batch_size: int = 16,
+    ) -> TextCodes:
+        """Codes of texts: tokenise, record the layer, leave out what training leaves out, encode.
+
+        Args:
+            dictionary: a `Dictionary` that takes raw activations, as loaded.
+            context_length: tokens of a text that are read, special ones included.
+            max_norm_ratio: tokens with a norm above this multiple of the median of all text tokens (of the
+                first 128 texts) are not usable; None keeps all.
+            add_bos: read the BOS that the tokenizer puts in front of a text.
+            batch_size: texts that the model reads at a time.
+
+        Raises:
+            UserError: the layer or the dictionary does not fit, the tokenizer tells no characters, or an
+                activation is not finite.
+        """
+        return encode_texts(
+            self,
+            texts,
+            dictionary,
+            layer,
+            context_length=context_length,
+            max_norm_ratio=max_norm_ratio,
+            add_bos=add_bos,
+            batch_size=batch_size,
+        )
 
     @contextmanager
     def intervene(self, layer: int | nn.Module, edit: Edit) -> Iterator[None]:

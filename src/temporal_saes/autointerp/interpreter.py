@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from temporal_saes.chat.answers import read_texts
 from temporal_saes.chat.client import Conversation, question
 from temporal_saes.latents.examples import Example
 from temporal_saes.latents.token_text import Stretch
@@ -33,8 +34,7 @@ LEVELS = 10  # of activation, as an explainer is told
 MAX_EXPLANATION = 512  # characters: what Neuronpedia takes
 OPEN, CLOSE = "<<", ">>"
 KINDS = ("detection", "fuzzing")
-_EXPLANATION = re.compile(r"^[ \t*#]*Explanation[ \t*]*:[ \t*]*(\S.*?)[ \t*]*$", re.MULTILINE)
-_ANSWER = re.compile(r"^[ \t*]*Answer[ \t*]*:[ \t*]*\[([01 ,\t]*)\][ \t*.]*$", re.MULTILINE)
+_LIST = re.compile(r"\[?\s*([01](?:\s*,\s*[01])*)\s*\]?[ \t*.]*")
 
 Stretches = Callable[[Sequence[int]], Sequence[Stretch]]
 
@@ -200,18 +200,20 @@ def trial_questions(kind: str, trial: Trial, explanation: str, per_question: int
 
 def read_explanation(answer: str) -> str | None:
     """What stands in the only line `Explanation: ...`; None without one, with several, or a blank."""
-    found = _EXPLANATION.findall(answer)
-    if len(found) != 1 or found[0] == "TEXT" or len(found[0]) > MAX_EXPLANATION:
-        return None
-    return str(found[0])
+    found = [text for text in read_texts(answer, "Explanation") if text != "TEXT"]
+    return found[0] if len(found) == 1 and len(found[0]) <= MAX_EXPLANATION else None
 
 
 def read_list(answer: str) -> list[bool] | None:
-    """The zeros and ones in the only line `Answer: [...]`; None without one or with several."""
-    found = _ANSWER.findall(answer)
-    if len(found) != 1 or not re.fullmatch(r"\s*[01](\s*,\s*[01])*\s*", found[0]):
-        return None
-    return [number.strip() == "1" for number in found[0].split(",")]
+    """The zeros and ones in the only line `Answer: [...]`, or in an answer that is nothing but such a list.
+
+    None without one or with several.
+    """
+    found = read_texts(answer, "Answer")
+    if not found and re.fullmatch(r"[\s*`]*\[[^\]]*\][\s*`.]*", answer):
+        found = [answer.strip("*` \t\r\n")]
+    numbers = _LIST.fullmatch(found[0]) if len(found) == 1 else None
+    return None if numbers is None else [number.strip() == "1" for number in numbers[1].split(",")]
 
 
 def score_trial(trial: Trial, predicted: Sequence[bool | None]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 In come questions; out come answers, or the reason why there are none; each answer is paid for once.
 
 client         the server and the local model
+answers        what an answer says, however it is dressed
 journal        the answers that are there already
 token_budget   what may be spent
 """

@@ -4,22 +4,22 @@
     judge.success([Steered("names of rivers", "I think that", " the Rhine is long.")])
     judge.coherence([Steered("names of rivers", "I think that", " the Rhine is long.")])
 
-The questions stand in `templates/*.txt`. An answer counts when exactly one line of it is
-`Score: N`; anything else is asked for once more and then counted as a failure, never as a number.
+The questions stand in `templates/*.txt`. An answer counts when it clearly gives one score
+(`temporal_saes.chat.answers`); anything else is asked for once more and then counted as a failure, never as a
+number.
 """
 
 import hashlib
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 from typing import Any, NamedTuple
 
+from temporal_saes.chat.answers import read_number
 from temporal_saes.chat.client import NOT_ASKED, Answer, Chat, question, tally
 
 TEMPLATES = Path(__file__).with_name("templates")
 BEST = 3  # of both scales
-_SCORE = re.compile(r"^[ \t*]*Score:[ \t*]*(\d+)[ \t*.]*$", re.MULTILINE)
 
 
 class Steered(NamedTuple):
@@ -36,9 +36,8 @@ def template(name: str) -> Template:
 
 
 def read_score(answer: str) -> int | None:
-    """The number of the only line `Score: N`; None without one, with several, or beyond 0 to `BEST`."""
-    found = _SCORE.findall(answer)
-    return int(found[0]) if len(found) == 1 and len(found[0]) == 1 and int(found[0]) <= BEST else None
+    """The score that an answer clearly gives; None without one, with several, or beyond 0 to `BEST`."""
+    return read_number(answer, BEST)
 
 
 class Judge:
