@@ -8,6 +8,7 @@ train_command   what the three training commands do
 loop            the steps, and what is saved and logged between them
 source          the batches, and a position among them
 folder          the files of a run
+config_file     the config.json of a trainer in it, whoever wrote it
 provenance      where a run came from, without secrets
 random_state    every global random generator, saved and set again
 tracker         Weights & Biases

@@ -1,4 +1,19 @@
-"""One file an architecture: its dictionary where that is not a classic, and its trainer."""
+"""One file an architecture: its dictionary where that is not a classic, and its trainer.
+
+In come batches of activations; out come trained weights and an inference threshold.
+
+trainer                   what every trainer is, and the pieces that several use
+threshold                 what the dictionaries of the BatchTopK family are
+batch_top_k               BatchTopK, on which its variants build
+top_k                     the same with as many latents for every token
+matryoshka_batch_top_k    groups of latents that reconstruct one after another
+temporal_sequence_top_k   the T-SAE: Matryoshka with a term that holds the first group steady
+losses                    the losses of these, as the papers write them
+dense                     the step of the trainers whose sparsity comes from a penalty
+standard gdm jumprelu     an L1 penalty, gates, and learned thresholds
+temporal_attention        the TemporalSAE of predicted and novel codes
+recall_start              weights to start one from
+"""
 
 from dictionary_learning.trainers.batch_top_k import BatchTopKSAE, BatchTopKTrainer
 from dictionary_learning.trainers.gdm import GatedSAETrainer
