@@ -29,6 +29,7 @@ KINDS = {
 METADATA = {
     "context_size": fields.whole(1),
     **dict.fromkeys(("hook_name", "model_name", "dataset_path"), fields.TEXT),
+    OURS: fields.OBJECT,
 }
 RESCALABLE = ("jumprelu", "topk", "batchtopk", "matryoshka_batchtopk")  # by the norms of the decoder
 
