@@ -16,6 +16,7 @@ from dictionary_learning.runs.folder import RunFolder
 from dictionary_learning.runs.loop import Loop, TrainingResult
 from dictionary_learning.runs.source import Batch, Source
 from dictionary_learning.runs.tracker import Tracker
+from dictionary_learning.trainers.make import make_trainer
 
 
 def trainSAE(
@@ -70,7 +71,8 @@ def trainSAE(
         resume_hint: how to go on, printed when the run is interrupted.
 
     Raises:
-        UserError: the run folder is taken, activations or the loss are not finite, the disk is full.
+        UserError: the run folder is taken, a trainer has no such option, activations or the loss are not
+            finite, the disk is full.
         SystemExit: interrupted by Ctrl-C (130) or SIGTERM (143), after saving.
     """
     if transcoder:
@@ -80,14 +82,7 @@ def trainSAE(
     run = RunFolder(save_dir) if save_dir is not None else None
     if run is not None and not resume:
         run.check_new()
-    trainers = []
-    for config in trainer_configs:
-        arguments = dict(config)
-        dead_feature_threshold = arguments.pop("dead_feature_threshold", None)
-        trainer = arguments.pop("trainer")(**arguments)
-        if dead_feature_threshold is not None:
-            trainer.dead_feature_threshold = dead_feature_threshold
-        trainers.append(trainer)
+    trainers = [make_trainer(config) for config in trainer_configs]
     if not trainers:
         raise UserError("trainer_configs is empty: give at least one trainer.")
     if data_config is None:

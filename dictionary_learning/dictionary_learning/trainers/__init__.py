@@ -2,6 +2,7 @@
 
 In come batches of activations; out come trained weights and an inference threshold.
 
+make                      a trainer from its options, with unknown ones told
 trainer                   what every trainer is, and the pieces that several use
 threshold                 what the dictionaries of the BatchTopK family are
 batch_top_k               BatchTopK, on which its variants build
