@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from dictionary_learning.command import cli
-from dictionary_learning.command.files import check_writable, save_text
+from dictionary_learning.command.files import check_writable, read_json, save_text
 from dictionary_learning.command.options import Parser, add_options, build
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
@@ -134,7 +134,7 @@ def _folder(subject: Subject, options: AutointerpOptions, question: Mapping[str,
     check_writable(folder, "--output_dir")
     if folder.is_dir() and any(folder.iterdir()):
         try:
-            found = json.loads((folder / QUESTION).read_text(encoding="utf-8"))
+            found = read_json(folder / QUESTION)
         except (OSError, ValueError):
             found = None
         if found != json.loads(json.dumps(question)):

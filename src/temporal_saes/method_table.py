@@ -18,7 +18,7 @@ from statistics import mean, stdev
 from typing import Any, NamedTuple
 
 from dictionary_learning.command import cli, figures
-from dictionary_learning.command.files import check_writable, save_text
+from dictionary_learning.command.files import check_writable, read_json, save_text
 from dictionary_learning.command.options import Parser, add_options, build, option
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
@@ -110,7 +110,7 @@ def read_results(folder: str | Path) -> list[Result]:
     results: list[Result] = []
     for path in sorted(Path(folder).rglob("*.json")):
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
         except (OSError, ValueError):
             continue  # another file that happens to be here
         if not isinstance(content, dict):

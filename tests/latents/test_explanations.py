@@ -71,9 +71,9 @@ def test_explanations_beside_the_weights_are_found_and_a_given_file_wins(tmp_pat
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("not JSON", "is not JSON"),
-        ("", "is not JSON"),
-        ("[" * 100_000, "is not JSON"),
+        ("not JSON", "is damaged or of another kind .*JSON was expected"),
+        ("", "is damaged or of another kind .*JSON was expected"),
+        ("[" * 100_000, "is damaged or of another kind .*JSON was expected"),
         (["a"], "holds no explanations"),
         ({"1": 5}, "holds no explanations"),
         ({"one": "a"}, "the key 'one'"),
@@ -93,7 +93,7 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path):
     with pytest.raises(UserError, match=r"nothing\.json cannot be read"):
         read_explanations(tmp_path / "nothing.json")
     (tmp_path / "latin.json").write_bytes(b'{"1": "caf\xe9"}')
-    with pytest.raises(UserError, match="is not JSON"):
+    with pytest.raises(UserError, match=r"is damaged or of another kind .*JSON was expected"):
         read_explanations(tmp_path / "latin.json")
 
 
@@ -157,7 +157,7 @@ def test_a_result_that_does_not_tell_the_size_takes_it_from_the_flag(tmp_path, c
         ({"eval_result_unstructured": ["a"]}, "no result of SAEBench's autointerp"),
         ({"eval_result_unstructured": {"a": {}}}, "the key 'a'"),
         (sae_bench({8: "beyond"}), "latent 8, and the dictionary has the latents 0 to 7"),
-        ("{", "is not JSON"),
+        ("{", "is damaged or of another kind .*JSON was expected"),
     ],
 )
 def test_another_file_is_refused_and_nothing_written(tmp_path, result, sentence):

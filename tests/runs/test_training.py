@@ -100,7 +100,8 @@ def test_upstreams_call_trains_and_fills_a_run_folder(tmp_path: Path) -> None:
     )
     expected = {"config.yaml", "metrics.jsonl", "resume/state.pt"}
     for i in (0, 1):
-        names = ("config.json", "ae.pt", "checkpoints/ae_4.pt", "checkpoints/ae_8.pt")
+        names = ["config.json", "ae.pt", "checkpoints/ae_4.pt", "checkpoints/ae_8.pt"]
+        names += ["checksums.json", "checkpoints/checksums.json"]
         expected |= {f"trainer_{i}/{name}" for name in names}
     assert files(tmp_path / "run") == expected
 

@@ -27,7 +27,7 @@ from dictionary_learning.activations.block import BEGINNING, Block, BlockStart, 
 from dictionary_learning.activations.options import DataOptions, from_anywhere
 from dictionary_learning.activations.shard import Shard, file_sha256, read_shard
 from dictionary_learning.activations.store import Store
-from dictionary_learning.command.files import save_text
+from dictionary_learning.command.files import read_json, save_text
 from dictionary_learning.command.memory import parse_bytes
 from dictionary_learning.command.options import shown
 from dictionary_learning.errors import UserError
@@ -111,7 +111,7 @@ class ActivationCache:
                 f"{path} is no activation cache (it has no {INDEX}): give another folder with --activations."
             )
         try:
-            index = json.loads((path / INDEX).read_text(encoding="utf-8"))
+            index = read_json(path / INDEX)
             if index["format"] != FORMAT:
                 raise ValueError("another index")
             if index["version"] != VERSION:

@@ -35,6 +35,7 @@ def above(bound: float) -> Kind:
 
 SHARE = Kind("a number from 0 to below 1", lambda value: _is_number(value) and 0 <= value < 1)
 TEXT = Kind("text", lambda value: isinstance(value, str))
+OBJECT = Kind("an object", lambda value: isinstance(value, dict))
 FLAG = Kind("true or false", lambda value: isinstance(value, bool))
 
 

@@ -93,6 +93,18 @@ class AutoEncoder(_LinearPair):
         for bias in (self.encoder.bias, self.bias):
             bias.mul_(scale)
 
+    @torch.no_grad()
+    def normalize_decoder(self) -> None:
+        """Give each decoder row norm 1 and its latent the norm that it had; reconstructions stay.
+
+        A row of zeros stays as it is.
+        """
+        norm_F = self.decoder.weight.norm(dim=0)
+        norm_F = norm_F.where(norm_F > 0, 1)
+        self.decoder.weight.div_(norm_F)
+        self.encoder.weight.mul_(norm_F.unsqueeze(1))
+        self.encoder.bias.mul_(norm_F)
+
 
 class AutoEncoderNew(_LinearPair):
     """ReLU dictionary with a free decoder norm (Anthropic, Circuits Updates, April 2024).

@@ -5,7 +5,6 @@ the form of a run's. Or the other way round, with what a format rounds or loses 
 
 loading              finding and loading whatever lies at a path
 run_folder           a dictionary as a run of the dictionary_learning library
-run_config           the config.json in it
 released_folder      the layout in which TemporalSAEs are released
 export_temporal_sae  that layout from a run, as a command
 saelens/             SAELens folders

@@ -18,7 +18,7 @@ from dictionary_learning.errors import UserError
 from dictionary_learning.exchange import released_folder, saelens
 from dictionary_learning.exchange.download import download, is_hub_name
 from dictionary_learning.exchange.fidelity import Fidelity
-from dictionary_learning.exchange.run_config import read_run_config
+from dictionary_learning.runs.config_file import read_run_config
 
 DICTIONARIES = {
     "AutoEncoder": "dictionary_learning.dictionaries.classics",

@@ -91,15 +91,25 @@ class RunFolder:
             ) from error
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The records of metrics.jsonl; a line that a crash cut short is left out."""
+        """The records of metrics.jsonl; a line that a crash cut short is left out.
+
+        Raises:
+            UserError: it is no file of text.
+        """
         if not self.metrics_path.exists():
             return []
+        try:
+            lines = self.metrics_path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{self.metrics_path} cannot be read ({error}): move it away.") from error
         records = []
-        for line in self.metrics_path.read_text(encoding="utf-8").splitlines():
+        for line in lines:
             try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
                 continue
+            if isinstance(record, dict) and isinstance(record.get("step"), int):
+                records.append(record)
         return records
 
     def cut_metrics(self, step: int) -> None:

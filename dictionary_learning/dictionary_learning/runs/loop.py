@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from dictionary_learning.runs.plan import Plan
 from dictionary_learning.runs.scaling import Scaling, activations, is_finite
 from dictionary_learning.runs.source import Batch, Source
 from dictionary_learning.runs.state import State
+from dictionary_learning.trainers.make import make_trainer
 
 
 class TrainingResult(NamedTuple):
@@ -39,21 +39,10 @@ def train(plan: Plan) -> TrainingResult:
     run = RunFolder(plan.folder) if plan.folder is not None else None
     if run is not None and not plan.resume:
         run.check_new()
-    return _Loop(plan, run, _make_trainers(plan.trainers)).go()
-
-
-def _make_trainers(configs: Sequence[Mapping[str, Any]]) -> list[Any]:
-    trainers = []
-    for config in configs:
-        arguments = dict(config)
-        dead_feature_threshold = arguments.pop("dead_feature_threshold", None)
-        trainer = arguments.pop("trainer")(**arguments)
-        if dead_feature_threshold is not None:
-            trainer.dead_feature_threshold = dead_feature_threshold
-        trainers.append(trainer)
+    trainers = [make_trainer(config) for config in plan.trainers]
     if not trainers:
         raise UserError("trainer_configs is empty: give at least one trainer.")
-    return trainers
+    return _Loop(plan, run, trainers).go()
 
 
 class _Loop:

@@ -1,7 +1,6 @@
 """What the training scripts share: from a command line to a trained run folder."""
 
 import argparse
-import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from dictionary_learning.command.files import check_writable
 from dictionary_learning.command.options import Parser, add_options, preset_names
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
+from dictionary_learning.runs.config_file import read_run_config
 from dictionary_learning.runs.data import batches, buffer_config, open_activations
 from dictionary_learning.runs.folder import RunFolder
 from dictionary_learning.runs.options import TrainOptions
@@ -156,7 +156,7 @@ def _check_same_cache(run: RunFolder, data_config: Mapping[str, Any]) -> None:
     path = run.trainer(0) / "config.json"
     if not path.is_file():
         return
-    before = json.loads(path.read_text(encoding="utf-8"))["buffer"].get("cache_sha256")
+    before = (read_run_config(path).get("buffer") or {}).get("cache_sha256")
     if before != data_config.get("cache_sha256"):
         raise UserError(
             f"the activations that {run.path} was started on have been written anew since then: restore them,"
@@ -169,7 +169,7 @@ def _is_finished(trainer: Path) -> bool:
     path = trainer / "config.json"
     if not path.is_file() or not (trainer / "ae.pt").is_file():
         return False
-    return bool(json.loads(path.read_text(encoding="utf-8"))["trainer"].get("finished"))
+    return bool(read_run_config(path)["trainer"].get("finished"))
 
 
 def _resume_command(options: TrainOptions) -> str:

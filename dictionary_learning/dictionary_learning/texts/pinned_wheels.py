@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dictionary_learning.command import extras
+from dictionary_learning.command.files import read_json
 from dictionary_learning.errors import UserError
 
 MANIFEST = "ASSET.json"
@@ -71,9 +72,9 @@ def ensure(assets: Mapping[str, Asset], cache: Path, log: Callable[[str], None])
 def _is_complete(folder: Path) -> bool:
     """Whether every file that the manifest lists is there in its size."""
     try:
-        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        files = read_json(folder / MANIFEST)["files"]
         return all((folder / name).stat().st_size == size for name, size in files.items())
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 

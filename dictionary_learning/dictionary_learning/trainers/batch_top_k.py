@@ -8,7 +8,7 @@ Shapes: B tokens, D model width, F latents, G groups, N non-zero entries.
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +37,7 @@ from dictionary_learning.trainers.trainer import (
     learning_rate_factor,
     remove_parallel_gradient,
     unit_norm_rows_,
+    whole_number,
 )
 
 
@@ -83,6 +84,8 @@ class BatchTopKTrainer(Trainer):
         lr: learning rate; `default_learning_rate(dict_size)` when None.
         auxk_alpha: strength of the AuxK term.
         warmup_steps: steps of linear warm-up; `decay_start`: first step of the decay to 0, or None.
+        k_anneal_steps: steps over which k falls linearly from the width of the activations to `k`; None
+            for never. Files and the inference threshold are those of `k`.
         threshold_beta: decay of the moving average of the smallest kept activation, which is the
             inference threshold; it starts after `threshold_start_step`.
         encoder_dtype: of the dense encoder product, "float32" or "bfloat16"; values that are
@@ -90,10 +93,11 @@ class BatchTopKTrainer(Trainer):
         form: `code` or `paper`, see `losses.matryoshka_loss`.
 
     Raises:
-        UserError: `k` outside 1..dict_size.
+        UserError: `k` outside 1..dict_size, or no end of its fall within the run.
     """
 
     ae: ThresholdDictionary
+    dictionary_class: ClassVar[type[ThresholdDictionary]] = BatchTopKSAE
 
     def __init__(
         self,
@@ -115,12 +119,17 @@ class BatchTopKTrainer(Trainer):
         submodule_name: str | None = None,
         encoder_dtype: str = "float32",
         form: str = "code",
+        dict_class: type | None = None,
+        k_anneal_steps: int | None = None,
     ) -> None:
-        super().__init__(steps, layer, lm_name, seed, device, wandb_name, submodule_name)
+        super().__init__(steps, layer, lm_name, seed, device, wandb_name, submodule_name, dict_class)
+        k, activation_dim = whole_number("k", k), whole_number("activation_dim", activation_dim)
+        dict_size = whole_number("dict_size", dict_size)
         if not 0 < k <= dict_size:
             raise UserError(f"k is {k}, and must be between 1 and the {dict_size} latents.")
         check_decay_start(decay_start, warmup_steps, steps)
-        self.k = k
+        self.k = self.current_k = k
+        self.k_anneal_steps = _checked_anneal(k_anneal_steps, self.steps, k, activation_dim)
         self.lr = default_learning_rate(dict_size) if lr is None else lr
         self.auxk_alpha = auxk_alpha
         self.warmup_steps = warmup_steps
@@ -149,7 +158,7 @@ class BatchTopKTrainer(Trainer):
     def config(self) -> dict[str, Any]:
         names = (
             "k lr auxk_alpha warmup_steps decay_start threshold_beta threshold_start_step top_k_aux "
-            "dead_feature_threshold encoder_dtype form"
+            "k_anneal_steps dead_feature_threshold encoder_dtype form"
         )
         return super().config | {name: getattr(self, name) for name in names.split()}
 
@@ -169,12 +178,20 @@ class BatchTopKTrainer(Trainer):
         if step == 0:
             with torch.no_grad():
                 self.ae.weights().b_dec_D.copy_(geometric_median(x_BD))
+        self.current_k = self.k_at(step)
         loss = self._loss(x_BD, earlier_BD)
         value = check_loss(float(loss.detach()), step)
         loss.backward()
         self._descend(step)
         self._update_threshold(step)
         return value
+
+    def k_at(self, step: int) -> int:
+        """Latents kept a token at a step, which are more at the beginning where k is annealed."""
+        if self.k_anneal_steps is None or step >= self.k_anneal_steps:
+            return self.k
+        share = step / self.k_anneal_steps
+        return min(int(self.ae.activation_dim * (1 - share) + self.k * share), self.ae.dict_size)
 
     def _split_input(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         if x.ndim != 2 or x.shape[1] != self.ae.activation_dim:
@@ -212,7 +229,7 @@ class BatchTopKTrainer(Trainer):
         W_enc_DF, b_enc_F, _, b_dec_D = self.ae.weights()
         B = len(x_BD)
         both = x_BD if earlier_BD is None else torch.cat([x_BD, earlier_BD])
-        code = self._encoder(both, W_enc_DF, b_enc_F, b_dec_D, self.k * B, parts=len(both) // B)
+        code = self._encoder(both, W_enc_DF, b_enc_F, b_dec_D, self.current_k * B, parts=len(both) // B)
         if earlier_BD is None:
             return code, None
         return code.rows(0, B), code.rows(B, 2 * B)
@@ -332,3 +349,17 @@ class LastBatch(NamedTuple):
     col_N: Tensor
     values_N: Tensor
     terms: dict[str, Tensor]
+
+
+def _checked_anneal(k_anneal_steps: int | None, steps: int, k: int, activation_dim: int) -> int | None:
+    if k_anneal_steps is None:
+        return None
+    n_steps = whole_number("k_anneal_steps", k_anneal_steps)
+    if not 0 <= n_steps < steps:
+        raise UserError(f"k_anneal_steps is {n_steps}, and must be less than the {steps} steps.")
+    if n_steps and k >= activation_dim:
+        raise UserError(
+            f"k is {k}, and cannot fall to that from the width of the activations, {activation_dim}: leave "
+            "k_anneal_steps out."
+        )
+    return n_steps or None

@@ -10,7 +10,6 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.errors import UserError
 from dictionary_learning.trainers.trainer import (
     DeadLatents,
@@ -23,6 +22,7 @@ from dictionary_learning.trainers.trainer import (
     learning_rate_factor,
     remove_parallel_gradient,
     unit_norm_rows_,
+    whole_number,
 )
 
 
@@ -51,7 +51,6 @@ class DenseTrainer(Trainer):
         UserError: a decay that does not lie between the warm-up and the end.
     """
 
-    dictionary_class: ClassVar[type[Dictionary]]
     betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
     max_grad_norm: ClassVar[float] = math.inf
     unit_norm_decoder: ClassVar[bool] = True
@@ -74,9 +73,12 @@ class DenseTrainer(Trainer):
         device: str | torch.device | None = None,
         wandb_name: str | None = None,
         submodule_name: str | None = None,
+        dict_class: type | None = None,
     ) -> None:
         name = wandb_name or type(self).__name__
-        super().__init__(steps, layer, lm_name, seed, device, name, submodule_name)
+        super().__init__(steps, layer, lm_name, seed, device, name, submodule_name, dict_class)
+        activation_dim = whole_number("activation_dim", activation_dim)
+        dict_size = whole_number("dict_size", dict_size)
         check_decay_start(decay_start, warmup_steps, steps)
         self.lr = lr
         self.warmup_steps = warmup_steps
@@ -85,7 +87,8 @@ class DenseTrainer(Trainer):
         self.dead_feature_threshold = 10_000_000
 
         # Every one-layer dictionary takes its seed as the third argument.
-        self.ae = self.dictionary_class(activation_dim, dict_size, self.seed).to(self.device)
+        make: Any = self.dictionary_class
+        self.ae = make(activation_dim, dict_size, self.seed).to(self.device)
         self.optimizer = adam(self.ae.parameters(), lr, self.betas)
         self.dead_latents = DeadLatents(dict_size, self.device)
 

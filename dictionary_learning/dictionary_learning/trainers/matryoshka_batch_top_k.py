@@ -20,6 +20,7 @@ from dictionary_learning.trainers.threshold import (
     initial_decoder,
     with_defaults,
 )
+from dictionary_learning.trainers.trainer import whole_number
 
 
 class MatryoshkaBatchTopKSAE(ThresholdDictionary):
@@ -101,6 +102,7 @@ class MatryoshkaBatchTopKTrainer(BatchTopKTrainer):
     """
 
     ae: MatryoshkaBatchTopKSAE
+    dictionary_class = MatryoshkaBatchTopKSAE
 
     def __init__(
         self,
@@ -113,6 +115,7 @@ class MatryoshkaBatchTopKTrainer(BatchTopKTrainer):
         **options: Any,
     ) -> None:
         self.group_fractions = list(group_fractions)
+        dict_size = whole_number("dict_size", dict_size)
         self.group_sizes = sizes_of_groups(self.group_fractions, dict_size)
         n_groups = len(self.group_sizes)
         self._group_weights = list(group_weights) if group_weights is not None else [1 / n_groups] * n_groups

@@ -22,7 +22,7 @@ from dictionary_learning.errors import UserError
 from dictionary_learning.trainers.options import STARTS
 from dictionary_learning.trainers.recall_start import start_at_recall
 from dictionary_learning.trainers.top_k import TokenTopKEncoder
-from dictionary_learning.trainers.trainer import DeadLatents, Trainer, check_finite, check_loss
+from dictionary_learning.trainers.trainer import DeadLatents, Trainer, check_finite, check_loss, whole_number
 
 
 class TemporalAttentionTrainer(Trainer):
@@ -54,6 +54,7 @@ class TemporalAttentionTrainer(Trainer):
     """
 
     ae: TemporalSAE
+    dictionary_class = TemporalSAE
     betas = (0.9, 0.95)
 
     def __init__(
@@ -85,11 +86,12 @@ class TemporalAttentionTrainer(Trainer):
         device: str | torch.device | None = None,
         wandb_name: str = "TemporalSAE",
         submodule_name: str | None = None,
+        dict_class: type | None = None,
     ) -> None:
-        super().__init__(steps, layer, lm_name, seed, device, wandb_name, submodule_name)
+        super().__init__(steps, layer, lm_name, seed, device, wandb_name, submodule_name, dict_class)
         if start not in STARTS:
             raise UserError(f"start is {start!r}: choose one of {', '.join(STARTS)}.")
-        self.k = k
+        self.k = whole_number("k", k)
         self.gamma_reg = gamma_reg
         self.lr = lr
         self.atom_lr = lr if atom_lr is None else atom_lr
@@ -107,7 +109,7 @@ class TemporalAttentionTrainer(Trainer):
             width,
             n_heads,
             sae_diff_type=sae_diff_type,
-            kval_topk=k,
+            kval_topk=self.k,
             tied_weights=tied_weights,
             n_attn_layers=n_attn_layers,
             bottleneck_factor=bottleneck_factor,

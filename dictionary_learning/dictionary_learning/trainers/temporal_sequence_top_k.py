@@ -37,6 +37,8 @@ class TemporalMatryoshkaBatchTopKTrainer(MatryoshkaBatchTopKTrainer):
         UserError: as the base class, and x that is not [B, 2, D].
     """
 
+    dictionary_class = TemporalMatryoshkaBatchTopKSAE
+
     def __init__(
         self,
         *,

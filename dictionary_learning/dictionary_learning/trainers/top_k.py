@@ -65,6 +65,8 @@ class TopKTrainer(BatchTopKTrainer):
     mean over tokens of the smallest latent kept.
     """
 
+    dictionary_class = AutoEncoderTopK
+
     def __init__(self, *, wandb_name: str = "AutoEncoderTopK", **options: Any) -> None:
         super().__init__(wandb_name=wandb_name, **options)
         self._encoder = TokenTopKEncoder(self._encoder.product_dtype)
@@ -74,5 +76,6 @@ class TopKTrainer(BatchTopKTrainer):
 
     def _smallest_kept(self, values_N: Tensor) -> Tensor:
         """The mean over tokens of the smallest positive value of each token's code."""
-        smallest_B = values_N.view(-1, self.k).where(values_N.view(-1, self.k) > 0, math.inf).amin(1)
+        values_BK = values_N.view(-1, self.current_k)
+        smallest_B = values_BK.where(values_BK > 0, math.inf).amin(1)
         return smallest_B[smallest_B.isfinite()].mean()

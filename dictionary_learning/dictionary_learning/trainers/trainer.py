@@ -6,7 +6,7 @@ Shapes: B tokens, D model width, F latents.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,8 @@ class Trainer(ABC):
     """
 
     ae: Dictionary
+    dictionary_class: ClassVar[type[Dictionary]]
+    """What it trains."""
     optimizer: torch.optim.Optimizer
 
     def __init__(
@@ -35,12 +37,25 @@ class Trainer(ABC):
         device: str | torch.device | None,
         wandb_name: str,
         submodule_name: str | None,
+        dict_class: type[Dictionary] | None = None,
     ) -> None:
-        self.steps = steps
+        """
+        Args:
+            dict_class: the trainer's own dictionary, as the dictionary_learning library's calls name it.
+
+        Raises:
+            UserError: it is another class, or a count is no whole number.
+        """
+        if dict_class not in (None, self.dictionary_class):
+            raise UserError(
+                f"dict_class is {getattr(dict_class, '__name__', dict_class)}, and a {type(self).__name__} "
+                f"trains a {self.dictionary_class.__name__}: leave it out."
+            )
+        self.steps = whole_number("steps", steps)
         self.layer = layer
         self.lm_name = lm_name
         # A run without a recorded seed cannot be repeated, so "none" is drawn, not left open.
-        self.seed = torch.seed() % 2**31 if seed is None else seed
+        self.seed = torch.seed() % 2**31 if seed is None else whole_number("seed", seed)
         self.device = find_device(device)
         self.wandb_name = wandb_name
         self.submodule_name = submodule_name
@@ -86,6 +101,22 @@ class Trainer(ABC):
     def _set_learning_rate(self, lr: float, factor: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = lr * factor
+
+
+def whole_number(name: str, value: Any) -> int:
+    """A count as an int, also where it is written as a float, such as 4.0.
+
+    Raises:
+        UserError: it is no whole number.
+    """
+    try:
+        number = int(value)
+        is_whole = number == value and not isinstance(value, bool)
+    except (TypeError, ValueError, OverflowError):
+        number, is_whole = 0, False
+    if not is_whole:
+        raise UserError(f"{name} is {value!r}, and must be a whole number.")
+    return number
 
 
 class DeadLatents:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dictionary_learning.command import figures
-from dictionary_learning.command.files import save_text
+from dictionary_learning.command.files import read_json, save_text
 from temporal_saes.experiment.intervals import INTERVAL
 from temporal_saes.experiment.names import beside, dataset_name, slug
 from temporal_saes.experiment.options import ExperimentOptions
@@ -53,7 +53,7 @@ def asked(subject: Subject, options: ExperimentOptions, texts: Iterable[str]) ->
 def finished(path: Path, question: Mapping[str, Any]) -> dict[str, Any] | None:
     """The result at `<path>.json` if it answers the same question, what `asked` says of it; None if not."""
     try:
-        result = json.loads(beside(path, ".json").read_text(encoding="utf-8"))
+        result = read_json(beside(path, ".json"))
     except (OSError, ValueError):
         return None
     same = isinstance(result, dict) and all(result.get(key) == value for key, value in question.items())

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dictionary_learning.command.files import save_text
+from dictionary_learning.command.files import read_json, save_text
 from dictionary_learning.errors import UserError
 
 FILE_NAME = "explanations.json"
@@ -83,27 +83,13 @@ def save_explanations(path: str | Path, explanations: Mapping[int, str]) -> None
     save_text(Path(path), json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """What a JSON file holds.
-
-    Raises:
-        UserError: there is no such file, or it is not JSON in UTF-8.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): check the path.") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not JSON ({error}): give a file that is.") from None
-
-
 def latent_number(key: str, path: Path) -> int:
     """The latent that a key of the file at `path` names.
 
     Raises:
         UserError: it is no number.
     """
-    if not (key.isascii() and key.isdecimal()):
+    if not (key.isascii() and key.isdecimal() and len(key) < 19):
         raise UserError(f"{path} has the key {key!r}, which is no latent: keys are numbers from 0 on.")
     return int(key)
 

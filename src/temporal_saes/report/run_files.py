@@ -1,13 +1,13 @@
 """What a run left on disk: its options, its log, its evaluation and its probes, for whoever shows them."""
 
 import hashlib
-import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dictionary_learning.command import figures
+from dictionary_learning.command.files import read_json
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model.places import Place
 from dictionary_learning.runs.folder import RunFolder
@@ -55,12 +55,12 @@ class RunFiles:
             raise UserError(
                 f"the run {folder} holds no {trainer_folder.name}: check --run_name and --trainer."
             )
-        config = read_json(config_path)
+        config = read_object(config_path)
         if config is None or not isinstance(config.get("trainer"), dict):
             raise UserError(f'{config_path} is damaged: JSON with a "trainer" in it was expected.')
         run = RunFolder(folder)
         weights = _sha256(trainer_folder / "ae.pt")
-        evaluation = read_json(trainer_folder / "eval_results.json") or {}
+        evaluation = read_object(trainer_folder / "eval_results.json") or {}
         is_current = evaluation.get("weights_sha256") == weights and isinstance(
             evaluation.get("measures"), dict
         )
@@ -128,18 +128,18 @@ def _sha256(path: Path) -> str | None:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
+def read_object(path: Path) -> dict[str, Any] | None:
     """A JSON object; None if the file is missing, damaged or something else."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = read_json(path)
+    except UserError:
         return None
     return content if isinstance(content, dict) else None
 
 
 def read_probing(folder: Path) -> list[dict[str, Any]]:
     """The results of the probing experiment in a run's folder, by file name."""
-    results = [read_json(path) for path in sorted((folder / "probing").glob("*.json"))]
+    results = [read_object(path) for path in sorted((folder / "probing").glob("*.json"))]
     return [
         result
         for result in results

@@ -11,6 +11,7 @@ from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.errors import UserError
 from dictionary_learning.exchange import names
 from dictionary_learning.language_model.places import Place
+from dictionary_learning.runs.config_file import check_run_config
 from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
 from dictionary_learning.trainers.threshold import ThresholdDictionary, group_ends
 
@@ -28,6 +29,7 @@ KINDS = {
 METADATA = {
     "context_size": fields.whole(1),
     **dict.fromkeys(("hook_name", "model_name", "dataset_path"), fields.TEXT),
+    OURS: fields.OBJECT,
 }
 RESCALABLE = ("jumprelu", "topk", "batchtopk", "matryoshka_batchtopk")  # by the norms of the decoder
 
@@ -137,11 +139,16 @@ def _kwargs(cfg: Mapping[str, Any]) -> Mapping[str, Any]:
     return kwargs if isinstance(kwargs, Mapping) else {"activation_fn_kwargs": kwargs}
 
 
-def run_config(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run's config.json would say."""
+def run_config(folder: Path, cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run's config.json would say.
+
+    Raises:
+        UserError: cfg.json has a part of ours that is damaged.
+    """
     metadata = cfg["metadata"]
     ours = metadata.get(OURS)
     if isinstance(ours, dict) and isinstance(ours.get("trainer"), dict):
+        check_run_config(folder / CFG, ours)
         return {"trainer": dict(ours["trainer"]), "buffer": dict(ours.get("buffer") or {}), "cfg": dict(cfg)}
     hook = metadata.get("hook_name")
     layer = None if hook is None else Place.of_hook(str(hook)).output_layer

@@ -67,7 +67,7 @@ def read(folder: str | Path, fidelity: Fidelity | None = None) -> Read:
     state = _read_weights(folder / WEIGHTS, architecture, cfg)
     check_fields(folder, cfg)
     state = {name: _as_float32(name, tensor, fidelity) for name, tensor in state.items()}
-    config = run_config(cfg)
+    config = run_config(folder, cfg)
     try:
         dictionary = _dictionary(architecture, state, cfg, config["trainer"], fidelity)
     except UserError as error:

@@ -28,17 +28,31 @@ BUFFER = {
 }
 
 
+EXPECTED = 'JSON with a "trainer" in it'
+
+
 def read_run_config(path: Path) -> dict[str, Any]:
     """The content of a config.json, `{"trainer": {...}, "buffer": {...}}`, the second where it is there.
 
     Raises:
         UserError: it is missing or damaged, or a value is of another kind than its name says.
     """
-    expected = 'JSON with a "trainer" in it'
-    config = read_json(path, expected)
+    config = read_json(path, EXPECTED)
+    check_run_config(path, config)
+    return config
+
+
+def check_run_config(path: Path, config: Any) -> None:
+    """Refuse what is no config of a run, or has a value of another kind than its name says.
+
+    Args:
+        path: where it was read, for the message.
+
+    Raises:
+        UserError: names the file, the field and the value.
+    """
     parts = (config.get("trainer"), config.get("buffer") or {}) if isinstance(config, dict) else (None,)
     if not all(isinstance(part, dict) for part in parts):
-        raise UserError(f"{path} is damaged or of another kind: {expected} was expected.")
+        raise UserError(f"{path} is damaged or of another kind: {EXPECTED} was expected.")
     check_fields(path, config["trainer"], TRAINER)
     check_fields(path, config.get("buffer") or {}, BUFFER)
-    return config
