@@ -17,7 +17,7 @@ mapfile -t packages < <("$python" -c '
 import tomllib
 with open("pyproject.toml", "rb") as file:
     print(*tomllib.load(file)["project"]["optional-dependencies"]["docs"], sep="\n")')
-make_environment .venv-docs "poetry.lock scripts/docs.sh" -c "$constraints" "${packages[@]}"
+make_environment .venv-docs poetry.lock -c "$constraints" "${packages[@]}"
 environment_is_ready .venv-docs
 
 export NO_MKDOCS_2_WARNING=1 PATH="$PWD/.venv-docs/bin:$PATH" # ruff formats the signatures

@@ -156,8 +156,8 @@ def test_a_notebook_is_shown_cell_by_cell(tmp_path: Path) -> None:
 def test_docstrings_are_spelled_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "griffe", SimpleNamespace(Extension=object, Object=object, Class=object))
     spelled_out = load("docstrings").spelled_out
-    short = "Sum.\n\nArgs (beside those of `Base`):\n    a, b: what is\n        added.\n\nReturns:\n    x, y: both."
-    assert spelled_out(short) == (
-        "Sum.\n\nArguments beside those of `Base`:\n\nArgs:\n    a: see `b`.\n    b: what is\n        added.\n"
-        "\nReturns:\n    x, y: both."
-    )
+    short = "Sum.\n\nArgs (beside those of `Base`):\n    a, b: what is\n        added.\n\n"
+    short += "Returns:\n    x, y: two."
+    beside = "Sum.\n\nArguments beside those of `Base`:\n\n"
+    each = "Args:\n    a: see `b`.\n    b: what is\n        added.\n\n"
+    assert spelled_out(short) == f"{beside}{each}Returns:\n    x, y: two."
