@@ -22,7 +22,7 @@ environment_is_ready .venv-docs
 
 export NO_MKDOCS_2_WARNING=1 PATH="$PWD/.venv-docs/bin:$PATH" # ruff formats the signatures
 if [ "${1:-}" = --serve ]; then
-  mkdocs serve --strict --watch dictionary_learning --watch src --watch README.md
+  mkdocs serve --watch dictionary_learning --watch src --watch README.md
   exit
 fi
 mkdocs build --strict # not --quiet: a warning that is not told does not count

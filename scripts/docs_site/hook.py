@@ -15,7 +15,10 @@ from rooms import ROOT, find_rooms, navigation, overview, page_of, places
 log = logging.getLogger("mkdocs.docs_site")
 ROOMS = find_rooms()
 PLACES = Places(ROOT, places(ROOMS))
-FOREIGN = re.compile(r"<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)=[\"']?(?:https?:)?//[^>]*>")
+# rel="canonical" says where a page is, and loads nothing
+FOREIGN = re.compile(
+    r"<(?:script|link(?! rel=.canonical)|img|iframe)\b[^>]*\b(?:src|href)=[\"']?(?:https?:)?//[^>]*>"
+)
 OVERVIEW = "api/index.md"
 FOUND_LATER = "---\nsearch:\n  boost: 0.3\n---\n\n"  # than the pages that a person wrote
 NOT_FOUND = "---\nsearch:\n  exclude: true\n---\n\n"

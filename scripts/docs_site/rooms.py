@@ -1,7 +1,7 @@
 """A page of the documentation for each room of the code, made from its docstrings.
 
-The pages follow the tree: a file that is added, split or renamed is in the next build. Nothing is imported, so
-that torch need not be there. The docstring of the room's `__init__.py` comes first, its list of files as a
+The pages follow the tree: a file that is added, split or renamed is in the next build. Nothing is imported:
+torch need not be there. The docstring of the room's `__init__.py` comes first, its list of files as a
 table of links; then each file with its public classes and functions.
 """
 
