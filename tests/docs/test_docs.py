@@ -8,6 +8,7 @@ import io
 import re
 import shlex
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,7 +54,8 @@ def test_a_link_leads_to_a_file_and_a_heading_that_are_there(document: Path) -> 
 @of_every_document
 def test_a_block_of_python_imports_what_is_there(document: Path) -> None:
     for block in blocks(document, "python"):
-        for node in ast.walk(ast.parse(block)):
+        lines = [line for line in block.splitlines() if not line.startswith("#")]
+        for node in ast.walk(ast.parse(textwrap.dedent("\n".join(lines)))):  # an excerpt may be indented
             if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] in OURS:
                 module = importlib.import_module(str(node.module))
                 for name in node.names:

@@ -2,11 +2,13 @@
 
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 
@@ -99,6 +101,14 @@ def test_every_room_is_in_the_menu_and_the_overview_once() -> None:
     for room in found:
         assert menu.count(f"'{room.page}'") == 1
         assert overview.count(f"({room.page.removeprefix('api/')}) |") == 1
+
+
+def test_every_document_is_in_the_menu() -> None:
+    """A strict build says so, too, but only where the site's own packages are."""
+    menu = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    assert {path.name for path in (ROOT / "docs").glob("*.md")} == set(
+        re.findall(r"[\w-]+\.md", str(menu))
+    ) | {"index.md"}
 
 
 # --- links ---
