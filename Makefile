@@ -1,4 +1,4 @@
-.PHONY: help setup format check test demo
+.PHONY: help setup format check test demo docs
 
 help: ## what each target does
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
@@ -20,3 +20,6 @@ test: ## everything that has to pass: check and tests
 
 demo: ## train, evaluate and probe on a real language model, without a GPU
 	@bash scripts/demo.sh
+
+docs: ## the documents as a site, in site/
+	@bash scripts/docs.sh

@@ -26,7 +26,9 @@ def constraints(lock: dict[str, Any]) -> list[str]:
         if isinstance(marker, dict):  # one marker a dependency group
             marker = marker.get("main", "")
         marker = re.sub(r'\(?extra == "[^"]+"( or extra == "[^"]+")*\)?', EXTRA, marker)
-        marker = re.sub(f"^{EXTRA}( and )?| and {EXTRA}", "", marker)
+        marker = re.sub(f"{EXTRA} and | and {EXTRA}", "", marker)
+        if EXTRA in marker:  # it stands alone, or in an `or`
+            marker = ""
         pin = f"{package['name']}=={package['version']}"
         lines.append(f"{pin} ; {marker}" if marker else pin)
     return sorted(lines)

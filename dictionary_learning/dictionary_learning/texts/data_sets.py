@@ -106,7 +106,7 @@ PREFERENCES = {
     "demo": DataSet(
         hub_id=None,
         fields={"chosen": "chosen", "rejected": "rejected"},
-        size="100 pairs written for this repository, see src/temporal_saes/data/README.md",
+        size="100 pairs written for this repository, see src/temporal_saes/alignment/README.md",
         licence="MIT",
         split=None,
     ),

@@ -30,7 +30,6 @@ class TemporalMatryoshkaBatchTopKTrainer(MatryoshkaBatchTopKTrainer):
             batches decide); False trains on x [B, D] without the temporal term.
         contrastive: InfoNCE (True) or the L1 similarity loss.
         temp_alpha: strength of the temporal term.
-        form: `code` as the released implementation computes the losses, or `paper`.
         temperature: of the contrastive loss.
 
     Raises:
