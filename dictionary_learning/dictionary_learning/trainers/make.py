@@ -48,7 +48,8 @@ def arguments(cls: type) -> dict[str, bool]:
     for base in cls.__mro__:
         if "__init__" not in vars(base):
             continue
-        parameters = list(inspect.signature(base.__init__).parameters.values())[1:]  # without self
+        of_base = inspect.signature(vars(base)["__init__"])
+        parameters = list(of_base.parameters.values())[1:]  # without self
         for parameter in parameters:
             if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
                 found.setdefault(parameter.name, parameter.default is parameter.empty)
