@@ -26,7 +26,8 @@ from torch import Tensor
 from dictionary_learning.command import cli
 from dictionary_learning.command.options import Parser
 from dictionary_learning.dictionaries.inference import analyse
-from dictionary_learning.dictionaries.temporal_sae import EPS, TemporalSAE
+from dictionary_learning.dictionaries.prediction import EPS
+from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 
 ROOT = Path(__file__).parent.parent
 MEMORY_BYTES = 2**26  # at work at a time: one of the texts

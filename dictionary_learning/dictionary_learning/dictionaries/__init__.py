@@ -6,7 +6,10 @@ reconstructions. Nothing here trains, and nothing here knows where weights lie.
 base             what every dictionary is; the parts that `--chunk` asks for
 classics         ReLU, gated and JumpReLU dictionaries of one layer
 temporal_sae     predicted and novel codes of whole texts
+prediction       what the context says about each token, layer by layer
 attention        the causal attention in it
+novel_code       what is kept of what the context left
+temporal_tensors the sizes of one from its tensors
 temporal_sizes   which of its sizes go together
 inference        its codes for texts of any length and number, in bounded memory
 sparse           codes as (row, column, value): selection, products and their gradients

@@ -19,6 +19,9 @@ A code depends on its own token and the earlier ones alone. Texts of a batch are
 right, with anything: no padding mask is needed, and what comes out at the padding means nothing. Give the
 usable tokens only, one behind another: a BOS or an attention sink in front would be context for all others.
 
+How each part is computed stands in `prediction`, `attention` and `novel_code`. What is left here is one class
+and what its users have to know of it, which is most of the lines.
+
 Shapes: B texts, L positions, T tokens of all texts, D model width, W atoms, F = 2 W latents, H attention
 heads, K atoms kept, P entries of a sparse code.
 """
@@ -26,38 +29,22 @@ heads, K atoms kept, P entries of a sparse code.
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dictionary_learning.dictionaries.attention import ContextAttention
-from dictionary_learning.dictionaries.base import Dictionary, state_sizes
-from dictionary_learning.dictionaries.sparse import SparseCode, batch_topk, sparse_matmul
+from dictionary_learning.dictionaries.base import Dictionary
+from dictionary_learning.dictionaries.novel_code import check_k, entries, select, top_entries
+from dictionary_learning.dictionaries.prediction import Prediction, predict
+from dictionary_learning.dictionaries.sparse import SparseCode, sparse_matmul
 from dictionary_learning.dictionaries.temporal_sizes import check_sizes
+from dictionary_learning.dictionaries.temporal_tensors import UNSET_THRESHOLD, rebuild
 from dictionary_learning.errors import UserError
 
-EPS = 1e-6
-UNSET_THRESHOLD = -1.0
 FLOAT32_BUFFERS = ("scaling_factor", "expected_min_act")
-
-
-class Prediction(NamedTuple):
-    """What the context says about activations, in the units of the weights."""
-
-    recons_BLD: Tensor  # codes D, without b
-    residual_BLD: Tensor  # what is left of the centred activations
-    parts: list[tuple[Tensor, Tensor]]  # z_p [B, L, W] and s [B, L, 1] of each layer; empty unless asked for
-    graphs: list[Tensor]  # attention map [B, H, L, L] of each layer; empty unless asked for
-
-    def codes(self) -> Tensor:
-        """Predicted codes [B, L, W], of a prediction that kept its parts."""
-        z_BLW, strength_BL1 = self.parts[0]
-        codes_BLW = z_BLW * strength_BL1.to(z_BLW.dtype)
-        for z_BLW, strength_BL1 in self.parts[1:]:
-            codes_BLW = codes_BLW + z_BLW * strength_BL1.to(z_BLW.dtype)
-        return codes_BLW
 
 
 class TemporalSAE(Dictionary):
@@ -258,23 +245,7 @@ class TemporalSAE(Dictionary):
             codes: keep what `Prediction.codes` needs.
             graphs: make the attention maps, too.
         """
-        residual_BLD = centred_BLD
-        recons_BLD = None
-        parts, maps = [], []
-        for layer in self.layers:
-            z_BLW = self.activations(residual_BLD)
-            if graphs:
-                maps.append(layer.graph(z_BLW))
-            z_BLW = F.relu(layer(z_BLW))
-            direction_BLD = z_BLW @ self.D
-            strength_BL1 = _projection(direction_BLD, residual_BLD)
-            if codes:
-                parts.append((z_BLW, strength_BL1))
-            part_BLD = (direction_BLD * strength_BL1).to(residual_BLD.dtype)
-            recons_BLD = part_BLD if recons_BLD is None else recons_BLD + part_BLD
-            residual_BLD = residual_BLD - part_BLD
-        assert recons_BLD is not None
-        return Prediction(recons_BLD, residual_BLD, parts, maps)
+        return predict(centred_BLD, self.layers, self.activations, self.D, codes=codes, graphs=graphs)
 
     def activations(self, centred: Tensor) -> Tensor:
         """relu(lam x E) [..., W]."""
@@ -286,31 +257,16 @@ class TemporalSAE(Dictionary):
         k = self._k(inf_k)
         if self.sae_diff_type == "nullify":
             return residual_BLD.new_zeros(*residual_BLD.shape[:-1], self.width)
-        pre_BLW = self.activations(residual_BLD)
-        if self.sae_diff_type == "relu":
-            return pre_BLW
-        if self.sae_diff_type == "topk":
-            top = pre_BLW.topk(k, dim=-1, sorted=False)
-            return torch.zeros_like(pre_BLW).scatter(-1, top.indices, top.values)
-        if inf_k is None and not self.training and self.has_threshold:
-            return pre_BLW * (pre_BLW > self.expected_min_act.to(pre_BLW.dtype))
-        flat = pre_BLW.flatten()
-        kept = batch_topk(flat.detach(), k * (flat.numel() // self.width))
-        return torch.zeros_like(flat).index_put((kept,), flat[kept]).view_as(pre_BLW)
+        by_threshold = inf_k is None and not self.training and self.has_threshold
+        threshold = self.expected_min_act if by_threshold else None
+        return select(self.activations(residual_BLD), self.sae_diff_type, k, threshold)
 
     def novel_entries(self, residual_TD: Tensor, inf_k: int | None = None) -> SparseCode:
         """The same, of tokens [T, D] and sparse: never a dense tensor after the selection."""
         k = self._k(inf_k)
         if self.sae_diff_type != "topk":
-            code_TW = self.novel(residual_TD, inf_k)
-            row_P, col_P = code_TW.nonzero(as_tuple=True)
-            return SparseCode(code_TW[row_P, col_P], row_P, col_P, *code_TW.shape)
-        pre_TW = self.activations(residual_TD)
-        col_TK = pre_TW.detach().topk(k, dim=1, sorted=False).indices.sort(dim=1).values
-        value_TK = pre_TW.gather(1, col_TK)
-        row_TK = torch.arange(len(pre_TW), device=pre_TW.device).unsqueeze(1).expand_as(col_TK)
-        is_on_TK = value_TK > 0
-        return SparseCode(value_TK[is_on_TK], row_TK[is_on_TK], col_TK[is_on_TK], *pre_TW.shape)
+            return entries(self.novel(residual_TD, inf_k))
+        return top_entries(self.activations(residual_TD), k)
 
     def novel_recons(self, residual_BLD: Tensor, inf_k: int | None = None) -> Tensor:
         """What the novel code says, [B, L, D]."""
@@ -333,12 +289,7 @@ class TemporalSAE(Dictionary):
 
     def _k(self, inf_k: int | None) -> int:
         if inf_k is not None:
-            if self.sae_diff_type not in ("topk", "batchtopk"):
-                raise UserError(
-                    f"inf_k {inf_k} means nothing where sae_diff_type is {self.sae_diff_type}: leave it out."
-                )
-            if not 0 < inf_k <= self.width:
-                raise UserError(f"inf_k is {inf_k}, and must be between 1 and the {self.width} atoms.")
+            check_k(inf_k, self.sae_diff_type, self.width)
         return inf_k or self.kval_topk or 0
 
     def _check_length(self, length: int) -> None:
@@ -419,62 +370,7 @@ class TemporalSAE(Dictionary):
         Raises:
             UserError: a key is missing or unexpected, or the sizes do not fit each other or `config`.
         """
-        state = dict(state)
-        for key in ("n_heads", "sae_diff_type"):
-            if config.get(key) is None:
-                raise UserError(f"the config of this TemporalSAE lacks {key}, which its weights do not tell.")
-        # without any, the keys that are missing are told below
-        n_layers = len({key.split(".")[1] for key in state if key.startswith("attn_layers.")}) or 1
-        tied = "E" not in state
-        for key, found in (("tied_weights", tied), ("n_attn_layers", n_layers)):
-            if config.get(key) not in (None, found):
-                raise UserError(
-                    f"{key} is {config[key]} in the config of this TemporalSAE, and {found} in its weights: "
-                    "the two do not belong together."
-                )
-        if "b" in state and state["b"].ndim == 1:
-            state["b"] = state["b"].unsqueeze(0)
-        state.setdefault("scaling_factor", torch.tensor(1.0))
-        shapes = {"D": "WD", "b": "1D", "scaling_factor": ""} | ({} if tied else {"E": "DW"})
-        for i in range(n_layers):
-            for name, axes in (("k_ctx", "NW"), ("q_target", "NW"), ("v_ctx", "WW"), ("c_proj", "WW")):
-                shapes |= {f"attn_layers.{i}.{name}.weight": axes, f"attn_layers.{i}.{name}.bias": axes[0]}
-        if config["sae_diff_type"] == "batchtopk":
-            state.setdefault("expected_min_act", torch.full((1,), UNSET_THRESHOLD))
-            shapes["expected_min_act"] = "1"
-        else:
-            state.pop("expected_min_act", None)
-        sizes = state_sizes(cls.__name__, state, shapes, {"activation_dim": config.get("activation_dim")})
-        for key, found in (("width", sizes["W"]), ("dict_size", 2 * sizes["W"])):
-            if config.get(key) not in (None, found):
-                raise UserError(
-                    f"{key} is {config[key]} in the config of this TemporalSAE, and {found} in its weights "
-                    f"({sizes['W']} atoms): the two do not belong together."
-                )
-        bottleneck = sizes["W"] // sizes["N"]
-        if config.get("bottleneck_factor") not in (None, bottleneck):
-            raise UserError(
-                f"bottleneck_factor is {config['bottleneck_factor']} in the config of this TemporalSAE, and "
-                f"{bottleneck} in its weights: the two do not belong together."
-            )
-        dictionary = cls(
-            sizes["D"],
-            sizes["W"],
-            int(config["n_heads"]),
-            sae_diff_type=config["sae_diff_type"],
-            kval_topk=config.get("kval_topk"),
-            tied_weights=tied,
-            n_attn_layers=n_layers,
-            bottleneck_factor=bottleneck,
-            context_length=config.get("context_length"),
-        )
-        dictionary.load_state_dict(state)
+        rebuilt = rebuild(state, config)
+        dictionary = cls(**rebuilt.arguments)
+        dictionary.load_state_dict(rebuilt.state)
         return dictionary
-
-
-def _projection(direction_BLD: Tensor, x_BLD: Tensor) -> Tensor:
-    """<direction, x> / (|direction| + eps)^2, [B, L, 1], in float32."""
-    direction_BLD, x_BLD = direction_BLD.float(), x_BLD.float()
-    dot_BL1 = (direction_BLD * x_BLD).sum(-1, keepdim=True)
-    norm_BL1 = torch.linalg.vector_norm(direction_BLD, dim=-1, keepdim=True)
-    return dot_BL1 / (norm_BL1 + EPS).square()

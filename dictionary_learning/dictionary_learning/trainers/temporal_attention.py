@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from dictionary_learning.activations.block import Contexts
 from dictionary_learning.activations.sequences import Sequences
+from dictionary_learning.dictionaries.prediction import Prediction
 from dictionary_learning.dictionaries.sparse import Encoder, SparseCode, sparse_matmul
-from dictionary_learning.dictionaries.temporal_sae import Prediction, TemporalSAE
+from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.errors import UserError
 from dictionary_learning.trainers.options import STARTS
 from dictionary_learning.trainers.recall_start import start_at_recall
