@@ -11,7 +11,7 @@ Shapes: B texts, L positions, u usable positions of one text, T positions of all
 """
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -19,9 +19,6 @@ from torch import Tensor, nn
 
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model.tokens import pad
-
-if TYPE_CHECKING:
-    from dictionary_learning.language_model.model import LanguageModel
 
 MEDIAN_TEXTS = 128  # of which the median norm is taken
 
@@ -36,6 +33,25 @@ class Encoder(Protocol):
     def encode(self, x: Tensor) -> Tensor: ...
 
     def parameters(self) -> Iterator[nn.Parameter]: ...
+
+
+class Reader(Protocol):
+    """What is asked of a `LanguageModel`, which knows this module."""
+
+    name: str
+    d_model: int
+    bos_id: int | None
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    def check_layer(self, layer: int) -> int: ...
+
+    def text_mask(self, tokens_BL: Tensor, mask_BL: Tensor) -> Tensor: ...
+
+    def tokenize(self, texts: list[str], max_length: int, offsets: bool = False) -> Any: ...
+
+    def record(self, tokens_BL: Tensor, mask_BL: Tensor, layer: int) -> Tensor: ...
 
 
 class TextCodes(NamedTuple):
@@ -56,7 +72,7 @@ class TextCodes(NamedTuple):
 
 @torch.no_grad()
 def encode_texts(
-    lm: "LanguageModel",
+    lm: Reader,
     texts: Sequence[str],
     dictionary: Encoder,
     layer: int,
@@ -123,7 +139,7 @@ def check_width(dictionary: Encoder, lm: Any) -> None:
 
 
 def _tokenize(
-    lm: "LanguageModel", texts: list[str], context_length: int, add_bos: bool
+    lm: Reader, texts: list[str], context_length: int, add_bos: bool
 ) -> tuple[Tensor, Tensor, list[list[tuple[int, int]]]]:
     encoding = lm.tokenize(texts, context_length, offsets=True)
     assert encoding.offsets is not None
@@ -135,7 +151,7 @@ def _tokenize(
     return tokens_BL, mask_BL, [row[begin:] for row, begin in zip(encoding.offsets, begins, strict=True)]
 
 
-def _record(lm: "LanguageModel", tokens_BL: Tensor, mask_BL: Tensor, layer: int, batch_size: int) -> Tensor:
+def _record(lm: Reader, tokens_BL: Tensor, mask_BL: Tensor, layer: int, batch_size: int) -> Tensor:
     """Activations [B, L, D] on the CPU, texts of like length at a time; 0 where padded."""
     x_BLD = torch.zeros(*tokens_BL.shape, lm.d_model, dtype=lm.dtype)
     lengths_B = mask_BL.sum(1)
