@@ -10,8 +10,8 @@ import pytest
 from dictionary_learning.command import files
 from dictionary_learning.command.fields import FLAG, SHARE, TEXT, above, check_fields, whole
 from dictionary_learning.command.files import read_json, read_yaml
+from dictionary_learning.dictionaries.config_file import read_run_config
 from dictionary_learning.errors import UserError
-from dictionary_learning.runs.config_file import read_run_config
 
 READERS = {"json": read_json, "yaml": read_yaml}
 

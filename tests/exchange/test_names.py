@@ -18,7 +18,8 @@ from dictionary_learning.exchange import released_folder, run_folder, saelens
 from dictionary_learning.exchange.fidelity import Fidelity
 from dictionary_learning.exchange.saebench import SAEBenchSAE
 from dictionary_learning.utils import load_dictionary
-from temporal_saes.experiment.options import ExperimentOptions, resolve
+from temporal_saes.experiment.options import ExperimentOptions
+from temporal_saes.experiment.subjects import resolve
 
 MODEL = CONFIG["trainer"]["lm_name"]
 

@@ -14,6 +14,7 @@ temporal_sizes   which of its sizes go together
 inference        its codes for texts of any length and number, in bounded memory
 sparse           codes as (row, column, value): selection, products and their gradients
 loader           how a class reaches what loads any of them
+config_file      the config.json beside the weights, whoever wrote it
 weights_file     files of weights, read without running code and checked
 
 Those with a BatchTopK selection stand beside their trainers, whose threshold they carry.

@@ -13,12 +13,12 @@ import torch
 from dictionary_learning.command.checksums import sha256_of
 from dictionary_learning.command.devices import find_device
 from dictionary_learning.dictionaries.base import Dictionary
+from dictionary_learning.dictionaries.config_file import read_run_config
 from dictionary_learning.dictionaries.weights_file import read_checkpoint
 from dictionary_learning.errors import UserError
 from dictionary_learning.exchange import released_folder, saelens
 from dictionary_learning.exchange.download import download, is_hub_name
 from dictionary_learning.exchange.fidelity import Fidelity
-from dictionary_learning.runs.config_file import read_run_config
 
 DICTIONARIES = {
     "AutoEncoder": "dictionary_learning.dictionaries.classics",

@@ -17,7 +17,6 @@ keeper          what is saved, and restored
 log             what is recorded and told
 source          the batches, and a position among them
 folder          the files of a run
-config_file     the config.json of a trainer in it, whoever wrote it
 provenance      where a run came from, without secrets
 random_state    every global random generator, saved and set again
 tracker         Weights & Biases

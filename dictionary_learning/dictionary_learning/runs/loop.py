@@ -33,7 +33,8 @@ def train(plan: Plan) -> TrainingResult:
     """Do what the plan says.
 
     Raises:
-        UserError: the run folder is taken, activations or the loss are not finite, the disk is full.
+        UserError: the run folder is taken, a trainer has no such option, activations or the loss are not
+            finite, the disk is full.
         SystemExit: interrupted by Ctrl-C (130) or SIGTERM (143), after saving.
     """
     run = RunFolder(plan.folder) if plan.folder is not None else None

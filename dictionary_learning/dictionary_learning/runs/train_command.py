@@ -12,8 +12,8 @@ from dictionary_learning.command.devices import find_device
 from dictionary_learning.command.files import check_writable
 from dictionary_learning.command.options import Parser, add_options, preset_names
 from dictionary_learning.command.progress import say
+from dictionary_learning.dictionaries.config_file import read_run_config
 from dictionary_learning.errors import UserError
-from dictionary_learning.runs.config_file import read_run_config
 from dictionary_learning.runs.data import batches, buffer_config, open_activations
 from dictionary_learning.runs.folder import RunFolder
 from dictionary_learning.runs.options import TrainOptions

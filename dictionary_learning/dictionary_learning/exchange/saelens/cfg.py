@@ -7,11 +7,11 @@ from typing import Any
 from dictionary_learning.command import fields
 from dictionary_learning.command.files import read_json
 from dictionary_learning.dictionaries.base import Dictionary
+from dictionary_learning.dictionaries.config_file import check_run_config
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.errors import UserError
 from dictionary_learning.exchange import names
 from dictionary_learning.language_model.places import Place
-from dictionary_learning.runs.config_file import check_run_config
 from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
 from dictionary_learning.trainers.threshold import ThresholdDictionary, group_ends
 
