@@ -29,6 +29,26 @@ BOS, MARK, SINK, NAN = "\x01", "\x02", "\x03", "\x04"
 WIDTH = 3
 
 
+class CharacterTokenizer:
+    """A character is a token, its code point the id."""
+
+    def __init__(self, bos_id: int | None) -> None:
+        self.bos_id = bos_id
+
+    def __call__(self, texts: list[str], **kwargs: Any) -> dict[str, list[list[int]]]:
+        bos = [] if self.bos_id is None else [self.bos_id]
+        return {"input_ids": [bos + [ord(character) for character in text] for text in texts]}
+
+    def __len__(self) -> int:
+        return 0x110000
+
+    def convert_ids_to_tokens(self, number: int) -> str:
+        return chr(number)
+
+    def decode(self, numbers: list[int], **kwargs: Any) -> str:
+        return "".join(map(chr, numbers))
+
+
 class TellingLM:
     """A character is a token; its activation is (character, position in the context, 100)."""
 
@@ -39,12 +59,9 @@ class TellingLM:
 
     def __init__(self, adds_bos: bool = False, max_positions: int | None = None) -> None:
         self.bos_id = ord(BOS) if adds_bos else None
+        self.tokenizer = CharacterTokenizer(self.bos_id)
         self.max_positions = max_positions
         self.batches: list[tuple[int, int]] = []  # shapes of the batches seen
-
-    def tokenizer(self, texts: list[str], **kwargs: Any) -> dict[str, list[list[int]]]:
-        bos = [] if self.bos_id is None else [self.bos_id]
-        return {"input_ids": [bos + [ord(character) for character in text] for text in texts]}
 
     def text_mask(self, tokens: Tensor, mask: Tensor) -> Tensor:
         return mask & ~torch.isin(tokens, torch.tensor(sorted(self.special_ids)))

@@ -153,8 +153,9 @@ def _fill(
     entry.sha256 = shard.finish()
     entry.n_bytes, entry.mtime_ns = path.stat().st_size, path.stat().st_mtime_ns
     entry.n_tokens = statistics.n_tokens
+    entry.high_norm_tokens = statistics.high_norm_tokens(store.lm.tokenizer)
     cache.save_index()
-    say(f"written: {path}, {statistics}")
+    say(f"written: {path}, {statistics.describe(store.lm.tokenizer)}")
     interruption.check()
 
 
