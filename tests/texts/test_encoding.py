@@ -147,9 +147,15 @@ def test_texts_are_read_as_their_byte_order_mark_says(
 @pytest.mark.parametrize(
     ("encode", "sentence"),
     [
-        (lambda text: b"caf\xe9 " + text.encode(), r"(txt|json|gz|zst|csv|jsonl) is not UTF-8 \(byte 3\): .*iconv"),
+        (
+            lambda text: b"caf\xe9 " + text.encode(),
+            r"(txt|json|gz|zst|csv|jsonl) is not UTF-8 \(byte 3\): .*iconv",
+        ),
         (lambda text: text.encode("utf-16-le"), "NUL .byte 1.*iconv -f utf-16le|is not UTF-8"),
-        (lambda text: codecs.BOM_UTF16_LE + text.encode("utf-16-le") + b"\x00\xd8", "UTF-16-LE that its byte order"),
+        (
+            lambda text: codecs.BOM_UTF16_LE + text.encode("utf-16-le") + b"\x00\xd8",
+            "UTF-16-LE that its byte order",
+        ),
     ],
 )
 def test_other_texts_are_refused_in_the_same_sentence_everywhere(

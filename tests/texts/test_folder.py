@@ -155,14 +155,19 @@ def test_the_split_that_is_asked_for_is_read(tmp_path: Path) -> None:
     fill(tmp_path, {f"{split}.jsonl": lines([split]) for split in ("train", "validation", "test")})
     assert documents(tmp_path) == ["train"]
     assert documents(tmp_path, split="validation") == ["validation"]
-    with pytest.raises(UserError, match="no split 'dev': .* test and train and validation; .*--split"):
+    with pytest.raises(UserError, match=r"no split 'dev': .* test and train and validation; .*--split"):
         documents(tmp_path, split="dev")
 
 
 def test_text_files_have_the_split_of_a_folder_and_not_of_their_titles(tmp_path: Path) -> None:
     essays = fill(tmp_path / "essays", {"test of time.txt": "a", "train.txt": "b", "c.txt": "c"})
     assert sorted(documents(essays)) == ["a", "b", "c"]
-    reviews = {"train/pos/1.txt": "good", "train/neg/1.txt": "bad", "test/pos/1.txt": "unseen", "about.txt": "x"}
+    reviews = {
+        "train/pos/1.txt": "good",
+        "train/neg/1.txt": "bad",
+        "test/pos/1.txt": "unseen",
+        "about.txt": "x",
+    }
     fill(tmp_path / "reviews", reviews)
     assert sorted(documents(tmp_path / "reviews")) == ["bad", "good"]
     assert documents(tmp_path / "reviews", split="test") == ["unseen"]
@@ -187,7 +192,7 @@ def test_a_card_says_which_files_a_split_and_a_subset_have(tmp_path: Path) -> No
     assert documents(tmp_path) == ["one"]
     assert documents(tmp_path, split="test") == ["held out"]
     assert documents(tmp_path, subset="two") == ["two"]
-    with pytest.raises(UserError, match="three.*one.*two"):
+    with pytest.raises(UserError, match=r"three.*one.*two"):
         documents(tmp_path, subset="three")
 
 

@@ -5,6 +5,7 @@ import gzip
 import json
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from dictionary_learning.errors import UserError
 from dictionary_learning.texts import documents, hub_stream
 from dictionary_learning.texts.documents import Document, DocumentStream, document_id, is_eval
 from dictionary_learning.texts.hub_stream import hub_records
-from dictionary_learning.texts.records import read_records
+from dictionary_learning.texts.records import is_damage, read_records
 
 ROWS = [{"text": f"Text number {i}, with a comma\nand a second line.", "domain": "ä"} for i in range(5)]
 
@@ -130,6 +131,65 @@ def test_a_file_that_breaks_off_gives_what_comes_before(tmp_path: Path) -> None:
         read = list(read_records(path))
     assert read == rows[: len(read)]
     assert 5 < len(read) < 30
+
+
+def write_parquet(path: Path, n: int, with_checksums: bool, **options: Any) -> list[dict[str, str]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    rows = [{"text": f"Page {i}: ein schöner Hafen."} for i in range(n)]
+    table = pyarrow.Table.from_pylist(rows)
+    pyarrow.parquet.write_table(table, path, write_page_checksum=with_checksums, **options)
+    return rows
+
+
+@pytest.mark.parametrize("with_checksums", [False, True])
+def test_a_flipped_bit_of_a_parquet_file_is_told_as_far_as_it_can_be(
+    tmp_path: Path, with_checksums: bool
+) -> None:
+    path = tmp_path / "pages.parquet"
+    rows = write_parquet(path, 30, with_checksums)
+    whole = path.read_bytes()
+    outcomes: Counter[str] = Counter()
+    for byte in range(0, len(whole), 23):
+        flipped = bytearray(whole)
+        flipped[byte] ^= 1 << byte % 8
+        path.write_bytes(flipped)
+        try:
+            outcomes["same" if list(read_records(path)) == rows else "silent"] += 1
+        except UserError as error:
+            outcomes["refused" if str(path) in str(error) else "no name"] += 1
+    assert outcomes["refused"] > 5
+    assert outcomes["no name"] == 0
+    # without checksums a letter may become another one
+    assert (outcomes["silent"] == 0) is with_checksums
+
+
+def test_damage_far_into_a_parquet_file_leaves_what_comes_before(tmp_path: Path) -> None:
+    path = tmp_path / "pages.parquet"
+    plain = {"compression": "none", "use_dictionary": False, "row_group_size": 1000}
+    rows = write_parquet(path, 3000, with_checksums=True, **plain)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"Page 2500")] ^= 1  # in the third group of rows
+    path.write_bytes(data)
+    with pytest.warns(UserWarning, match=f"{path.name}.*damaged behind record"):
+        read = list(read_records(path))
+    assert 1000 <= len(read) <= 2000
+    assert read == rows[: len(read)]
+
+
+def test_a_file_of_the_system_that_cannot_be_read_is_no_damage() -> None:
+    assert is_damage(OSError("Corrupt snappy compressed data."))
+    assert not is_damage(PermissionError(13, "Permission denied"))
+
+
+def test_a_damaged_file_of_a_streamed_data_set_is_told(
+    hub: str, monkeypatch: pytest.MonkeyPatch, waits: list[float]
+) -> None:
+    drop_at(monkeypatch, [30], OSError("Corrupt snappy compressed data."))
+    with pytest.raises(UserError, match=r"is damaged behind record 30 \(Corrupt snappy"):
+        list(hub_records(hub))
+    assert waits == []
 
 
 @pytest.mark.parametrize("suffix", [*SUFFIXES, ".txt"])

@@ -95,9 +95,9 @@ class Statistics(NamedTuple):
         counts = {"special": self.n_special, "high_norm": self.n_high_norm, "alone": self.n_alone}
         return {reason: n / self.n_positions for reason, n in counts.items()}
 
-    def high_norm_tokens(self, tokenizer: Any) -> dict[str, int]:
-        """The tokens that the norm filter leaves out most often, as text, and how often it does."""
-        ids = list(self.high_norm_ids)[:N_TOLD]
+    def high_norm_tokens(self, tokenizer: Any, n: int = N_TOLD) -> dict[str, int]:
+        """The `n` tokens that the norm filter leaves out most often, as text, and how often it does."""
+        ids = list(self.high_norm_ids)[:n]
         counts: Counter[str] = Counter()
         for token, text in zip(ids, token_texts(tokenizer, ids) if ids else [], strict=True):
             counts[text] += self.high_norm_ids[token]

@@ -132,9 +132,9 @@ def load_labelled(
         title, source = record.get("title") or "", record.get("source") or record.get("url") or name
         class_ = str(label) if has_label else ""
         is_new = sample.add(LabelledText(str(text), class_, str(title), str(source), document_id(str(text))))
-        left_out[DUPLICATE] += not is_new
+        if not is_new:
+            left_out[DUPLICATE] += 1
         n_odd += is_new and is_odd(str(text))
-    left_out = +left_out
     _check(name, n_read, sample, text_field, label_field, needs_label)
     if left_out:
         log(told_left_out(name, n_read, left_out) + ".")
