@@ -14,10 +14,10 @@ from dictionary_learning.errors import UserError
 from dictionary_learning.texts import encoding
 from dictionary_learning.texts.documents import DocumentStream
 from dictionary_learning.texts.encoding import read_text
-from temporal_saes.geometry.sentences import read_sentences
 from temporal_saes.labelled.data import load_labelled
 from temporal_saes.labelled.passages import passages_of_files
 from temporal_saes.report.command import ReportOptions, given_text
+from temporal_saes.similarity.sentences import read_sentences
 from temporal_saes.steering.study import read_prompts
 
 TEXTS = ["Page one: a café by the harbour.", "你好 and 🚣, 'twice'."]
