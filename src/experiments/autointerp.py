@@ -80,7 +80,7 @@ def main(argv: list[str] | None = None) -> None:
     if options.explanation_path is not None:
         explained = read_explanations(options.explanation_path, dictionary.dict_size)
     check_latents(subject, dictionary, options, explained)
-    texts = labelled_texts(options, options.max_texts or MAX_TEXTS)
+    texts = labelled_texts(options, options.max_texts or MAX_TEXTS, needs_label=False)
     question = _question(
         subject, options, [*(f"{text.id:016x}" for text in texts), json.dumps(explained), templates_hash()]
     )

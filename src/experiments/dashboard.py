@@ -208,7 +208,7 @@ class _Source:
         if options.activations is None:
             most = max(1, options.max_tokens // SHORT_TEXT)
             n_texts = most if options.max_texts is None else min(most, options.max_texts)
-            self.texts = [text.text for text in labelled_texts(options, n_texts)]
+            self.texts = [text.text for text in labelled_texts(options, n_texts, needs_label=False)]
             self.name = options.dataset
             return
         from dictionary_learning.activations.cache import ActivationCache

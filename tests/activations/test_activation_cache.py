@@ -34,6 +34,8 @@ from safetensors import safe_open
 
 from dictionary_learning import eval_temporal, train_baseline, train_temporal
 from dictionary_learning.activations.batches import PairView
+from dictionary_learning.activations.block import told_tokens
+from dictionary_learning.activations.cache import ActivationCache
 from dictionary_learning.activations.store import Store
 from dictionary_learning.dictionaries.weights_file import load_weights
 from dictionary_learning.errors import UserError
@@ -97,6 +99,32 @@ def test_an_ordered_pass_and_its_statistics_are_those_of_the_language_model(
     assert live.statistics.n_special > 0
     assert live.statistics.n_high_norm > 0
     assert live.config == {name: cached.config[name] for name in live.config}
+
+
+def test_a_cache_tells_which_tokens_its_norm_filter_drops_and_an_older_one_does_not(
+    written_cache: Path, lm: LanguageModel, marked_corpus: Path, tmp_path: Path
+) -> None:
+    statistics = live_store(lm, marked_corpus)
+    list(statistics.contexts(8))
+    counts = statistics.statistics.high_norm_tokens(lm.tokenizer)
+    often, n = next(iter(counts.items()))
+    lines: list[str] = []
+    cache = ActivationCache.open(written_cache)
+    cache.store("train", log=lines.append)
+    assert lines[-1].endswith(told_tokens(counts))
+    assert f"{often!r} {n:,}" in lines[-1]
+    cache.store("train", max_norm_ratio=None, log=lines.append)
+    assert lines[-1].endswith("of the part 'train'")
+    old = tmp_path / "old"
+    shutil.copytree(written_cache, old)
+    content = index(old)
+    for part in content["parts"].values():
+        for entry in part["shards"]:
+            del entry["high_norm_tokens"]
+    (old / "index.json").write_text(json.dumps(content))
+    store = ActivationCache.open(old).store("train", log=lines.append)
+    assert lines[-1].endswith("of the part 'train'")
+    assert len(next(store.tokens(50))) == 50
 
 
 def test_bfloat16_activations_take_half_and_are_the_same_batches(

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from dictionary_learning.activations import block as block_module
 from dictionary_learning.activations import contexts as contexts_module
 from dictionary_learning.activations.live_store import ActivationStore, bytes_per_token
 from dictionary_learning.command import memory as memory_module
@@ -29,6 +30,26 @@ BOS, MARK, SINK, NAN = "\x01", "\x02", "\x03", "\x04"
 WIDTH = 3
 
 
+class CharacterTokenizer:
+    """A character is a token, its code point the id."""
+
+    def __init__(self, bos_id: int | None) -> None:
+        self.bos_id = bos_id
+
+    def __call__(self, texts: list[str], **kwargs: Any) -> dict[str, list[list[int]]]:
+        bos = [] if self.bos_id is None else [self.bos_id]
+        return {"input_ids": [bos + [ord(character) for character in text] for text in texts]}
+
+    def __len__(self) -> int:
+        return 0x110000
+
+    def convert_ids_to_tokens(self, number: int) -> str:
+        return chr(number)
+
+    def decode(self, numbers: list[int], **kwargs: Any) -> str:
+        return "".join(map(chr, numbers))
+
+
 class TellingLM:
     """A character is a token; its activation is (character, position in the context, 100)."""
 
@@ -39,12 +60,9 @@ class TellingLM:
 
     def __init__(self, adds_bos: bool = False, max_positions: int | None = None) -> None:
         self.bos_id = ord(BOS) if adds_bos else None
+        self.tokenizer = CharacterTokenizer(self.bos_id)
         self.max_positions = max_positions
         self.batches: list[tuple[int, int]] = []  # shapes of the batches seen
-
-    def tokenizer(self, texts: list[str], **kwargs: Any) -> dict[str, list[list[int]]]:
-        bos = [] if self.bos_id is None else [self.bos_id]
-        return {"input_ids": [bos + [ord(character) for character in text] for text in texts]}
 
     def text_mask(self, tokens: Tensor, mask: Tensor) -> Tensor:
         return mask & ~torch.isin(tokens, torch.tensor(sorted(self.special_ids)))
@@ -59,6 +77,19 @@ class TellingLM:
         x_BLD[~mask_BL] = 1e9  # whoever reads padding is found out
         x_BLD[tokens_BL == ord(SINK)] *= 1e4
         x_BLD[tokens_BL == ord(NAN)] = float("nan")
+        return x_BLD
+
+
+class LoudLM(TellingLM):
+    """Some characters have activations of a high norm."""
+
+    def __init__(self, *loud: str) -> None:
+        super().__init__()
+        self.loud = torch.tensor([ord(character) for character in loud])
+
+    def record(self, tokens_BL: Tensor, mask_BL: Tensor, layer: int) -> Tensor:
+        x_BLD = super().record(tokens_BL, mask_BL, layer)
+        x_BLD[torch.isin(tokens_BL, self.loud)] *= 1e4
         return x_BLD
 
 
@@ -162,6 +193,44 @@ def test_an_attention_sink_is_dropped_and_its_share_is_told() -> None:
     assert "high norm 12.50%" in lines[-1]
     kept = make_store(texts, max_norm_ratio=None)
     assert kept.statistics.n_tokens == 32
+
+
+def test_the_tokens_that_the_norm_filter_drops_are_told_by_name() -> None:
+    lines: list[str] = []
+    texts = [SINK + document(number, 7) for number in range(4)]
+    store = make_store([*texts, "\t" + document(5, 7)], LoudLM(SINK, "\t"), log=lines.append)
+    statistics = store.statistics
+    assert statistics.high_norm_ids == {ord(SINK): 4, ord("\t"): 1}
+    assert "high norm most often '\\x03' 4, '\\t' 1; median norm" in lines[-1]
+    assert statistics.record(store.lm.tokenizer)["high_norm_tokens"] == {SINK: 4, "\t": 1}
+    assert statistics.record()["high_norm_tokens"] == {"[3]": 4, "[9]": 1}
+    assert json.loads(json.dumps(statistics.record())) == statistics.record()
+
+
+def test_the_counts_of_dropped_tokens_are_of_all_blocks_and_stay_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    letters = "ABCDEFGH"
+    # A once, B twice and so on, each in front of a document of its own
+    texts = [letter + document(0, 7) for n, letter in enumerate(letters, 1) for _ in range(n)]
+    whole, cut = make_store(texts, LoudLM(*letters)), make_store(texts, LoudLM(*letters), rows=40)
+    list(cut.contexts(9))
+    right = {ord(letter): n for n, letter in reversed(list(enumerate(letters, 1)))}
+    assert list(whole.statistics.high_norm_ids.items()) == list(right.items())
+    assert cut.statistics.high_norm_ids == right
+    monkeypatch.setattr(block_module, "N_COUNTED", 3)
+    some = make_store(texts, LoudLM(*letters)).statistics
+    assert some.high_norm_ids == {ord("H"): 8, ord("G"): 7, ord("F"): 6}
+    assert some.n_high_norm == 36
+
+
+def test_without_a_dropped_token_nothing_is_said_of_them() -> None:
+    lines: list[str] = []
+    assert make_store(TEXTS, log=lines.append).statistics.high_norm_ids == {}
+    assert "most often" not in lines[-1]
+
+
+def test_documents_too_short_for_a_pair_are_counted() -> None:
+    with pytest.warns(UserWarning, match="2 documents have fewer than 2 tokens of text"):
+        list(make_store([*TEXTS, MARK + "a" + MARK]).contexts(9))
 
 
 def test_a_token_left_alone_in_its_context_is_dropped() -> None:

@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from chat_server import TEMPLATE, serving
+from conftest import corpus_records
 from tokenizer_kinds import FOREIGN, tokenizer_of
 from toy_runs import EXPERIMENTS, load_script, make_run
 
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
+from dictionary_learning.language_model.token_text import Stretch, stretches
 from temporal_saes.autointerp.interpreter import (
     Trial,
     Window,
@@ -37,7 +39,6 @@ from temporal_saes.autointerp.study import draw, in_turns
 from temporal_saes.chat import journal
 from temporal_saes.latents.examples import Example
 from temporal_saes.latents.explanations import read_explanations
-from temporal_saes.latents.token_text import Stretch, stretches
 
 script = load_script("autointerp")
 
@@ -375,6 +376,14 @@ def test_the_script_scores_without_a_model_from_another_folder(flags, tmp_path):
     assert result["summary"]["splits"]["high"]["token_auc"]["n"] > 0
     assert result["options"]["window"] == 16
     assert result["provenance"]["command"]
+
+
+def test_texts_without_a_class_will_do(flags, tmp_path):
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text("".join(json.dumps({"text": one["text"]}) + "\n" for one in corpus_records()))
+    place = flags.index("--label_field")
+    result = scores_of(run_main(flags[:place] + flags[place + 2 :], "--dataset", str(corpus)))
+    assert result["n_texts"] == 60
 
 
 def test_predicted_and_novel_codes_are_scored_alike(flags):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from chromium import MISSING, Browser, find_chromium
+from conftest import corpus_records
 from toy_runs import load_script, make_run
 
 from dictionary_learning.activations.cache import ActivationCache
@@ -68,6 +69,15 @@ def data(site: Path, name: str) -> Any:
     assert found is not None
     assert found[1] == name
     return json.loads(found[2])
+
+
+def test_texts_without_a_class_will_do(dashboard, runs: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text("".join(json.dumps({"text": one["text"]}) + "\n" for one in corpus_records(20)))
+    words = ["--run_name", "grouped", "--dataset", str(corpus), "--max_tokens", "500", "--latents", "3"]
+    words += ["--checkpoints_path", str(runs), "--device", "cpu", "--no_cache"]
+    dashboard.main([*words, "--output_dir", str(tmp_path / "site")])
+    assert (tmp_path / "site" / "index.html").is_file()
 
 
 def test_the_files_say_what_the_codes_say(sites: dict[str, Path]) -> None:

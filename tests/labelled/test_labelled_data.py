@@ -59,12 +59,66 @@ def test_a_text_that_is_there_twice_is_taken_once(tmp_path):
     assert len(load_labelled(str(path))) == 6
 
 
-def test_records_without_text_or_class_are_left_out_and_counted(tmp_path):
+def test_what_is_left_out_is_counted_by_reason(tmp_path):
     records = [*many({"a": 3, "b": 3}), {"text": "none", "label": None}, {"text": " ", "label": "a"}]
+    records += [*many({"a": 2}), {"text": "a number 0", "label": "b"}, {"label": "a"}]
     lines: list[str] = []
-    path = write(tmp_path / "x.jsonl", [*records, {"label": "a"}])
+    path = write(tmp_path / "x.jsonl", records)
     assert len(load_labelled(str(path), log=lines.append)) == 6
-    assert "3 of 9 records" in lines[0]
+    reasons = "1 without a class, 1 empty, 3 there already, 1 without a text"
+    assert lines == [f"{path}: 6 of 12 records were left out ({reasons})."]
+
+
+def test_nothing_is_said_where_nothing_is_left_out(tmp_path):
+    lines: list[str] = []
+    load_labelled(str(write(tmp_path / "x.jsonl", many({"a": 3, "b": 3}))), log=lines.append)
+    assert lines == []
+
+
+def test_articles_without_a_category_are_counted(tmp_path):
+    path = write(tmp_path / "w.jsonl", [{"title": t, "text": t} for t in ("Anarchism", "Jazz", "Zzz")])
+    lines: list[str] = []
+    load_labelled("wikipedia", data_path=path, log=lines.append)
+    assert lines[-1].endswith("1 of 3 records were left out (1 not in the list of categories).")
+
+
+# --- texts without a class ---
+
+
+def test_texts_without_a_class_are_read_where_none_is_needed(tmp_path):
+    path = write(tmp_path / "x.jsonl", [{"text": f"t{i}"} for i in range(5)])
+    texts = load_labelled(str(path), needs_label=False, max_texts=3)
+    assert [text.label for text in texts] == [""] * 3
+    assert len({text.text for text in texts}) == 3
+    with pytest.raises(UserError, match=r"no field 'label'.*--label_field"):
+        load_labelled(str(path))
+
+
+def test_one_class_and_a_missing_class_will_do_where_none_is_needed(tmp_path):
+    path = write(tmp_path / "x.jsonl", [*many({"a": 2}), {"text": "t", "label": None}])
+    assert Counter(text.label for text in load_labelled(str(path), needs_label=False)) == {"a": 2, "": 1}
+    path = write(tmp_path / "y.jsonl", many({"a": 2}))
+    assert len(load_labelled(str(path), needs_label=False)) == 2
+
+
+def test_a_class_that_is_asked_for_has_to_be_there(tmp_path):
+    path = write(tmp_path / "x.jsonl", [{"text": "t"}])
+    with pytest.raises(UserError, match="no field 'topic'"):
+        load_labelled(str(path), needs_label=False, label_field="topic")
+
+
+def test_a_data_set_that_has_classes_gives_the_same_texts_where_none_is_needed(tmp_path):
+    records = [{"text": f"t{i}", "domain": ("law", "music", None)[i % 3]} for i in range(30)]
+    path = write(tmp_path / "f.jsonl", records)
+    with_class = load_labelled("finefineweb", data_path=path, max_texts=8)
+    assert load_labelled("finefineweb", data_path=path, max_texts=8, needs_label=False) == with_class
+
+
+def test_a_data_set_of_the_hub_needs_no_field_for_a_class_that_is_not_needed(monkeypatch):
+    monkeypatch.setattr(data, "hub_records", lambda name, **options: iter([{"body": "a"}, {"body": "b"}]))
+    assert len(load_labelled("some/thing", text_field="body", needs_label=False)) == 2
+    with pytest.raises(UserError, match="--text_field and --label_field"):
+        load_labelled("some/thing", text_field="body")
 
 
 @pytest.mark.parametrize(

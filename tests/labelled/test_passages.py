@@ -97,11 +97,11 @@ def test_files_are_passages_in_the_order_given(tmp_path):
 
 def test_a_file_that_gives_no_passage_is_told(tmp_path):
     (tmp_path / "empty.txt").write_text(" \n")
-    (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "bytes.txt").write_bytes(b"\x89PNG")
     for name, sentence in (
-        ("none.txt", "there is no file"),
+        ("none.txt", "none.txt cannot be read .*: check the path"),
         ("empty.txt", "is empty"),
-        ("bytes.txt", "no text in UTF-8"),
+        ("bytes.txt", "bytes.txt is not UTF-8"),
     ):
         with pytest.raises(UserError, match=sentence):
             passages_of_files([tmp_path / name])

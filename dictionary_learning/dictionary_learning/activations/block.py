@@ -10,19 +10,25 @@ is one or two row numbers here, which one `index_select` gathers. Padding comes 
 contexts.
 """
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from dictionary_learning.activations.contexts import MIN_TEXT_TOKENS, PackedTokens
+from dictionary_learning.language_model.token_text import token_texts
 
 # Beside its activation a position has a token id, a mask and a norm, its row and context number, and a place
 # in the order of a pair view, which takes nine more numbers while it is drawn.
 _EXTRA_BYTES = 4 + 1 + 4 + 2 * 8 + 2 * 8 + 9 * 8
+
+
+# Of the tokens that the norm filter leaves out so many are counted a block, and so many told.
+N_COUNTED, N_TOLD = 100, 5
 
 
 def bytes_per_token(d_model: int, dtype: torch.dtype = torch.float32) -> int:
@@ -62,16 +68,22 @@ class Statistics(NamedTuple):
     n_alone: int  # not usable: the only one left in its context
     median_norm: float  # of the text tokens, before the norm filter
     mean_square_norm: float  # of the usable tokens
+    high_norm_ids: Mapping[int, int] = {}  # how often a token is among n_high_norm, the most frequent first
 
     @classmethod
     def sum(cls, parts: Iterable[Self]) -> Self:
         """Of several blocks together; norms are averaged over their tokens."""
         parts = list(parts)
         n_tokens = sum(part.n_tokens for part in parts)
-        values = {}
+        values: dict[str, Any] = {}
         for name in cls._fields:
             if name.startswith("n_"):
                 values[name] = sum(getattr(part, name) for part in parts)
+            elif name == "high_norm_ids":
+                counts: Counter[int] = Counter()
+                for part in parts:
+                    counts.update(part.high_norm_ids)
+                values[name] = _most_frequent(counts)
             else:
                 total = sum(getattr(part, name) * part.n_tokens for part in parts)
                 values[name] = total / max(n_tokens, 1)
@@ -83,14 +95,45 @@ class Statistics(NamedTuple):
         counts = {"special": self.n_special, "high_norm": self.n_high_norm, "alone": self.n_alone}
         return {reason: n / self.n_positions for reason, n in counts.items()}
 
-    def __str__(self) -> str:
+    def high_norm_tokens(self, tokenizer: Any, n: int = N_TOLD) -> dict[str, int]:
+        """The `n` tokens that the norm filter leaves out most often, as text, and how often it does."""
+        ids = list(self.high_norm_ids)[:n]
+        counts: Counter[str] = Counter()
+        for token, text in zip(ids, token_texts(tokenizer, ids) if ids else [], strict=True):
+            counts[text] += self.high_norm_ids[token]
+        return dict(counts)
+
+    def record(self, tokenizer: Any = None) -> dict[str, Any]:
+        """All of it for a file of results; tokens are told by their ids where there is no tokenizer."""
+        values = self._asdict()
+        counts = values.pop("high_norm_ids")
+        told = {f"[{token}]": counts[token] for token in list(counts)[:N_TOLD]}
+        if tokenizer is not None:
+            told = self.high_norm_tokens(tokenizer)
+        return values | {"dropped": self.dropped, "high_norm_tokens": told}
+
+    def describe(self, tokenizer: Any) -> str:
+        """One line for a person."""
         shares = ", ".join(
             f"{reason.replace('_', ' ')} {share:.2%}" for reason, share in self.dropped.items()
         )
+        sinks = told_tokens(self.high_norm_tokens(tokenizer))
         return (
             f"{self.n_tokens:,} tokens in {self.n_contexts:,} contexts of {self.n_documents:,} documents"
-            f" (dropped: {shares}; median norm {self.median_norm:.4g})"
+            f" (dropped: {shares}{sinks}; median norm {self.median_norm:.4g})"
         )
+
+
+def told_tokens(counts: Mapping[str, int]) -> str:
+    """`; high norm most often '\\n' 12, ' the' 3`; nothing where there are none."""
+    often = [f"{text!r} {n:,}" for text, n in counts.items()]
+    return f"; high norm most often {', '.join(often)}" if often else ""
+
+
+def _most_frequent(counts: Counter[int]) -> dict[int, int]:
+    """The most frequent tokens; the smaller id first where two are as frequent."""
+    ranked = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    return dict(ranked[:N_COUNTED])
 
 
 @dataclass(frozen=True)
@@ -177,6 +220,7 @@ def _select(packed: PackedTokens, norm_T: Tensor, max_norm_ratio: float | None) 
     usable_T = packed.text_T.clone()
     if max_norm_ratio is not None:
         usable_T &= norm_T <= max_norm_ratio * median
+    high_norm = packed.tokens_T[packed.text_T & ~usable_T].unique(return_counts=True)
     n_normal = int(usable_T.sum())
     # A context needs two tokens; what the filter left of a shorter one goes, too.
     context_T = torch.repeat_interleave(torch.arange(n_contexts), packed.start_C.diff())
@@ -194,6 +238,7 @@ def _select(packed: PackedTokens, norm_T: Tensor, max_norm_ratio: float | None) 
         n_alone=n_normal - n_tokens,
         median_norm=float(median),
         mean_square_norm=float(norm_T[usable_T].double().square().sum()) / max(n_tokens, 1),
+        high_norm_ids=_most_frequent(Counter(dict(zip(*(part.tolist() for part in high_norm), strict=True)))),
     )
 
 

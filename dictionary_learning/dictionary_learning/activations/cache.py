@@ -16,6 +16,7 @@ system could not take back.
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -23,7 +24,14 @@ from typing import Any, Literal, Self
 
 import torch
 
-from dictionary_learning.activations.block import BEGINNING, Block, BlockStart, bytes_per_token
+from dictionary_learning.activations.block import (
+    BEGINNING,
+    N_TOLD,
+    Block,
+    BlockStart,
+    bytes_per_token,
+    told_tokens,
+)
 from dictionary_learning.activations.options import DataOptions, from_anywhere
 from dictionary_learning.activations.shard import Shard, file_sha256, read_shard
 from dictionary_learning.activations.store import Store
@@ -44,7 +52,7 @@ FACTS = {"d_model", "drop_special", "add_bos", "tokenizer_sha256", "weights_sha2
 
 @dataclass
 class ShardEntry:
-    """What the index says of a shard; the last four are None until it is written."""
+    """What the index says of a shard; the last five are None until it is written."""
 
     file: str
     start: BlockStart
@@ -57,6 +65,8 @@ class ShardEntry:
     n_bytes: int | None = None
     sha256: str | None = None
     mtime_ns: int | None = None
+    high_norm_tokens: dict[str, int] | None = None
+    """What the cache's own norm filter leaves out most often; older caches do not know."""
 
 
 @dataclass
@@ -312,8 +322,17 @@ class CachedStore(Store):
         log(
             f"activations of layer {options['layer']} of {options['model']} in contexts of"
             f" {options['context_length']} tokens from {cache.path}: {len(self._entries)}"
-            f" shard{'s' * (len(self._entries) != 1)} of the part {part!r}"
+            f" shard{'s' * (len(self._entries) != 1)} of the part {part!r}{self._told_tokens()}"
         )
+
+    def _told_tokens(self) -> str:
+        """What the norm filter leaves out most often, where it is the one that the cache was written with."""
+        if self._max_norm_ratio != self._cache.options["max_norm_ratio"]:
+            return ""
+        counts: Counter[str] = Counter()
+        for entry in self._entries.values():
+            counts.update(entry.high_norm_tokens or {})
+        return told_tokens(dict(counts.most_common(N_TOLD)))
 
     def _within_max_tokens(self) -> dict[BlockStart, ShardEntry]:
         """The shards of which at least one context is used."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from dictionary_learning.activations.block import Block
+from dictionary_learning.activations.block import N_COUNTED, Block
 from dictionary_learning.activations.cache import ActivationCache, Part, ShardEntry
 from dictionary_learning.activations.contexts import PackedTokens
 from dictionary_learning.activations.live_store import ActivationStore
@@ -153,8 +153,9 @@ def _fill(
     entry.sha256 = shard.finish()
     entry.n_bytes, entry.mtime_ns = path.stat().st_size, path.stat().st_mtime_ns
     entry.n_tokens = statistics.n_tokens
+    entry.high_norm_tokens = statistics.high_norm_tokens(store.lm.tokenizer, N_COUNTED)
     cache.save_index()
-    say(f"written: {path}, {statistics}")
+    say(f"written: {path}, {statistics.describe(store.lm.tokenizer)}")
     interruption.check()
 
 

@@ -6,6 +6,7 @@ A document longer than a context gives several, each with the BOS in front if th
 context holds tokens of two documents.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -90,7 +91,8 @@ def read_contexts(
 ) -> Iterator[TokenContext]:
     """Contexts of at most `context_length` tokens, in the order of the documents.
 
-    Those with fewer than two text tokens are left out: nothing can be learnt from them about time.
+    Those with fewer than two text tokens are left out: nothing can be learnt from them about time. Documents
+    without any other are counted, and a warning tells it at the end.
 
     Args:
         drop_special: special tokens are no text.
@@ -100,12 +102,13 @@ def read_contexts(
     """
     bos = [lm.bos_id] if add_bos and lm.bos_id is not None else []
     room = context_length - len(bos)
-    n_contexts = 0
+    n_contexts = n_short = 0
     position = -1
     for group in _groups(stream):
         tokens = token_ids(lm.tokenizer, [piece.text for piece in group])
         for piece, row in zip(group, tokens, strict=True):
             if piece.position != position:
+                n_short += position >= 0 and n_contexts == 0
                 position, n_contexts = piece.position, 0
             starts: Sequence[int] = range(int(row[:1] == [lm.bos_id]), len(row), room)
             if document_tokens is not None:
@@ -116,6 +119,12 @@ def read_contexts(
                 if n_text >= MIN_TEXT_TOKENS:
                     yield TokenContext(tokens_L, n_text, piece.document, position, n_contexts)
                     n_contexts += 1
+    n_short += position >= 0 and n_contexts == 0
+    if n_short:
+        warnings.warn(
+            f"{stream.name}: {n_short:,} document{'s have' if n_short != 1 else ' has'} fewer than"
+            f" {MIN_TEXT_TOKENS} tokens of text and gave no context"
+        )
 
 
 def _spread(items: Sequence[int], n: int) -> Sequence[int]:

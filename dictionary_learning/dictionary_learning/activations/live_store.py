@@ -164,7 +164,8 @@ class ActivationStore(Store):
                 bar.update(n_done)
         speed = n_rows / (time.monotonic() - began)
         block = Block.of(packed, x_TD, norm_T, self._max_norm_ratio, start=start, next=following)
-        self.log(f"activation store: {block.statistics}, {speed:,.0f} tokens/s")
+        content = block.statistics.describe(self.lm.tokenizer)
+        self.log(f"activation store: {content}, {speed:,.0f} tokens/s")
         return block
 
     # --- the two halves of reading a block, for whoever keeps it elsewhere ---

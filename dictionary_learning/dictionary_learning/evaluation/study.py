@@ -65,9 +65,8 @@ class Study:
             layer=setting.layer if self.options.lm_loss else None,
             loss_tokens=self.options.loss_tokens,
         )
-        statistics = store.statistics
         return results | {
-            "texts": statistics._asdict() | {"dropped": statistics.dropped},
+            "texts": store.statistics.record(None if self.lm is None else self.lm.tokenizer),
             "seconds": round(time.monotonic() - began, 1),
         }
 

@@ -10,6 +10,7 @@ decoder_layers   finding the decoder layers of any architecture
 tokens           token ids, special tokens and padding
 decoding         token ids back to text
 text_codes       texts to the codes of a dictionary, in one call
+token_text       tokens as text a person can read
 generation       continuing prompts, with or without an intervention
 cross_entropy    the loss with the layer's output as it is, reconstructed, and ablated
 fingerprint      which weights and which tokenizer made some activations

@@ -40,7 +40,7 @@ from dictionary_learning.language_model.source import (
     told_in_a_sentence,
 )
 from dictionary_learning.language_model.text_codes import Encoder, TextCodes, encode_texts
-from dictionary_learning.language_model.tokens import Encoding, bos_id, pad, special_ids
+from dictionary_learning.language_model.tokens import Encoding, bos_id, encode, pad, special_ids
 
 Edit = Callable[[Tensor], Tensor]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -195,7 +195,7 @@ class LanguageModel:
         )
 
     def tokenize(self, texts: list[str], max_length: int, offsets: bool = False) -> Encoding:
-        """Texts to tokens: cut to `max_length`, padded on the right, with the BOS the tokenizer adds.
+        """Texts to tokens: cut to `max_length`, padded on the right, with the one BOS of `tokens.encode`.
 
         Args:
             max_length: tokens a text, special ones included.
@@ -215,11 +215,8 @@ class LanguageModel:
             )
         if not texts:
             return Encoding(*pad([], side="right"), [] if offsets else None)
-        encoded = self.tokenizer(
-            list(texts), truncation=True, max_length=max_length, return_offsets_mapping=offsets
-        )
-        tokens_BL, mask_BL = pad(encoded["input_ids"], side="right")
-        return Encoding(tokens_BL, mask_BL, encoded["offset_mapping"] if offsets else None)
+        rows, spans = encode(self.tokenizer, list(texts), max_length, offsets)
+        return Encoding(*pad(rows, side="right"), spans)
 
     def text_mask(self, tokens_BL: Tensor, mask_BL: Tensor) -> Tensor:
         """True [B, L] where a token is text: neither padding nor special."""

@@ -57,9 +57,8 @@ def bos_id(tokenizer: Any) -> int | None:
 
 
 def token_ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
-    """The tokens of whole texts, however long, with the BOS that the tokenizer adds."""
-    # Not a word about texts longer than the model reads at once: they are cut into contexts.
-    return tokenizer(texts, truncation=False, verbose=False)["input_ids"]
+    """The tokens of whole texts, however long, with one BOS if the tokenizer adds it."""
+    return encode(tokenizer, texts)[0]
 
 
 def prompt_ids(tokenizer: Any, prompts: list[str]) -> list[list[int]]:
@@ -80,4 +79,42 @@ def _added_behind(tokenizer: Any) -> int:
 
 def token_offsets(tokenizer: Any, texts: list[str]) -> list[list[tuple[int, int]]]:
     """Characters [start, end) of each token of whole texts, however long; (0, 0) for an added special one."""
-    return tokenizer(texts, truncation=False, verbose=False, return_offsets_mapping=True)["offset_mapping"]
+    offsets = encode(tokenizer, texts, offsets=True)[1]
+    assert offsets is not None
+    return offsets
+
+
+def encode(
+    tokenizer: Any, texts: list[str], max_length: int | None = None, offsets: bool = False
+) -> tuple[list[list[int]], list[list[tuple[int, int]]] | None]:
+    """The tokens of texts with the special ones that the tokenizer adds, and their characters if asked for.
+
+    A text that was written out with its BOS, as a chat template does, has one and not two.
+
+    Args:
+        max_length: tokens a text, special ones included; None cuts nothing.
+    """
+    # Not a word about texts longer than the model reads at once: they are cut into contexts.
+    wanted: dict[str, Any] = {"truncation": max_length is not None, "verbose": False}
+    if max_length is not None:
+        wanted["max_length"] = max_length
+    if offsets:
+        wanted["return_offsets_mapping"] = True
+    encoded = tokenizer(texts, **wanted)
+    rows: list[list[int]] = list(encoded["input_ids"])
+    spans = list(encoded["offset_mapping"]) if offsets else None
+    # A repeated first token is rare, and only then it is worth asking which one the tokenizer adds.
+    repeated = [i for i, row in enumerate(rows) if row[1:2] == row[:1] != []]
+    bos = bos_id(tokenizer) if repeated else None
+    for i in repeated if bos is not None else []:
+        whole = tokenizer([texts[i]], truncation=False, verbose=False)["input_ids"][0]
+        n_bos = next((n for n, token in enumerate(whole) if token != bos), len(whole))
+        if n_bos < 2:
+            continue
+        if max_length is not None:  # what the others pushed out comes back
+            wanted["max_length"] = max_length + n_bos - 1
+        one = tokenizer([texts[i]], **wanted)
+        rows[i] = one["input_ids"][0][:1] + one["input_ids"][0][n_bos:]
+        if spans is not None:
+            spans[i] = one["offset_mapping"][0][:1] + one["offset_mapping"][0][n_bos:]
+    return rows, spans

@@ -4,7 +4,10 @@ In comes a name, a path or `demo`; out comes a stream of documents with stable i
 an evaluation part by the hash of each document.
 
 documents       the stream of documents, and the split
-records         records of local files and of data sets on the hub
+folder          what a folder is read as
+records         records of local files
+encoding        the text of a file, or a sentence where it is none
+hub_stream      records of data sets on the hub
 data_sets       the data sets known by name, and the fields that hold their texts and labels
 demo_assets     the demo's language model and texts, from pinned wheels
 pinned_wheels   a wheel from PyPI, its SHA-256 checked, unpacked once

@@ -7,14 +7,17 @@ for document in DocumentStream.open("demo", part="eval"):
 
 import hashlib
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dictionary_learning.errors import UserError
 from dictionary_learning.texts.data_sets import TEXTS
-from dictionary_learning.texts.records import Record, hub_records, is_local, is_unicode, read_records
+from dictionary_learning.texts.folder import local_records
+from dictionary_learning.texts.hub_stream import hub_records
+from dictionary_learning.texts.records import Record, is_local, is_unicode, read_records
 
 # Names for --dataset that need neither a file nor the hub, each with the corpora that it mixes.
 DEMO_CORPORA = {name: entry.corpora for name, entry in TEXTS.items() if entry.corpora}
@@ -44,7 +47,7 @@ class DocumentStream:
     Attributes:
         name: the data set, as the user named it.
         position: raw records consumed, those of the other part included.
-        n_skipped: records consumed that had no text, or one that is not valid Unicode.
+        left_out: records consumed that are no documents, counted by reason.
     """
 
     def __init__(
@@ -69,7 +72,8 @@ class DocumentStream:
             )
         self.name = name
         self.position = start
-        self.n_skipped = 0
+        self.left_out: Counter[str] = Counter()
+        self._n_odd = 0
         self._records = records
         self._text_field = text_field
         self._part = part
@@ -94,10 +98,10 @@ class DocumentStream:
         """Open a data set.
 
         Args:
-            dataset: one of `data_sets.TEXTS`, a local file (see `records.read_records`), a folder of .txt
-                files (one document each) or in hub layout, or the name of a data set on the hub.
+            dataset: one of `data_sets.TEXTS`, a local file (see `records.read_records`), a folder (see
+                `folder`), or the name of a data set on the hub.
             text_field: the field of a record that holds its text.
-            split, subset: of a hub data set.
+            split, subset: of a hub data set, or of a folder like one.
             part: "train", "eval" (the share `eval_share` of all documents) or "all". A text is always in the
                 same part, wherever it stands, so the two are disjoint.
             start: raw records to pass over; `position` of an earlier stream.
@@ -146,14 +150,16 @@ class DocumentStream:
             self._check_given()
             raise
         self.position += 1
-        text = record.get(self._text_field)
-        if not isinstance(text, str) or not text.strip() or not is_unicode(text):
-            self.n_skipped += 1
+        text: Any = record.get(self._text_field)
+        fault = text_fault(text)
+        if fault is not None:
+            self.left_out[fault] += 1
             return None
         document = Document(text, document_id(text))
         if self._part != "all" and is_eval(document.id, self._eval_share) != (self._part == "eval"):
             return None
         self._n_given += 1
+        self._n_odd += is_odd(text)
         if self._n_left is not None:
             self._n_left -= 1
         return document
@@ -169,21 +175,54 @@ class DocumentStream:
         """At the end of the records: say what was skipped, and refuse a whole pass that gave nothing."""
         n_read = self.position - self._start
         if self._start == 0 and self._n_given == 0:
-            if n_read == self.n_skipped:
+            if n_read == self.left_out.total():
                 raise UserError(
                     f"none of the {n_read:,} records of {self.name} has a text in the field"
                     f" {self._text_field!r}: choose another with --text_field, or another data set."
                 )
             raise UserError(
-                f"none of the {n_read - self.n_skipped:,} documents of {self.name} falls into the part"
+                f"none of the {n_read - self.left_out.total():,} documents of {self.name} falls into the part"
                 f" {self._part!r} at --eval_share {self._eval_share}: choose another share, or give more"
                 " documents."
             )
-        if self.n_skipped:
-            warnings.warn(
-                f"{self.name}: {self.n_skipped:,} of {n_read:,} records had no text in the field"
-                f" {self._text_field!r} and were skipped"
-            )
+        if self.left_out:
+            warnings.warn(told_left_out(self.name, n_read, self.left_out))
+        if self._n_odd:
+            warnings.warn(told_odd(self.name, self._n_odd))
+
+
+# --- what is no document, and what looks wrong ---
+
+NO_TEXT, EMPTY, NO_UNICODE = "without a text", "empty", "not valid Unicode"
+_ODD = ("\ufffd", "\ufeff", "\0")
+
+
+def text_fault(text: object) -> str | None:
+    """Why what stands in a text's field is no document; None if it is one."""
+    if not isinstance(text, str):
+        return NO_TEXT
+    if not text.strip():
+        return EMPTY
+    return None if is_unicode(text) else NO_UNICODE
+
+
+def is_odd(text: str) -> bool:
+    """Whether a text has a character that a wrong encoding leaves behind."""
+    return any(character in text for character in _ODD)
+
+
+def told_left_out(name: str, n_read: int, left_out: Mapping[str, int]) -> str:
+    """`mine: 5 of 60 records were left out (3 empty, 2 there already)`."""
+    reasons = ", ".join(f"{n:,} {reason}" for reason, n in left_out.items())
+    return f"{name}: {sum(left_out.values()):,} of {n_read:,} records were left out ({reasons})"
+
+
+def told_odd(name: str, n: int) -> str:
+    """`mine: 3 documents hold ...`."""
+    return (
+        f"{name}: {n:,} document{'s hold' if n != 1 else ' holds'} U+FFFD, U+FEFF or a NUL, as a wrong"
+        " encoding leaves behind"
+    )
 
 
 def _hash(data: bytes, purpose: bytes = b"") -> int:
@@ -195,21 +234,12 @@ def open_records(dataset: str, split: str, subset: str | None, start: int) -> It
     """The records of a data set, named as for `DocumentStream.open`, from number `start` on."""
     if dataset in DEMO_CORPORA:
         return islice(_demo_records(dataset), start, None)
-    if is_local(dataset):
-        return islice(read_records(dataset), start, None)
-    text_files = sorted(Path(dataset).glob("*.txt"))
-    if text_files:
-        return islice(_text_folder(text_files), start, None)
     entry = TEXTS.get(dataset)
     if entry is not None and entry.hub_id is not None:
         return hub_records(entry.hub_id, subset=subset or entry.subset, split=split, start=start)
+    if is_local(dataset) or Path(dataset).is_dir():
+        return islice(local_records(dataset, split=split, subset=subset), start, None)
     return hub_records(dataset, subset=subset, split=split, start=start)
-
-
-def _text_folder(files: list[Path]) -> Iterator[Record]:
-    """One record a file; an empty one has an empty text and is skipped like any other."""
-    for file in files:
-        yield {"text": file.read_text(encoding="utf-8", errors="replace"), "title": file.stem}
 
 
 def _demo_records(dataset: str) -> Iterator[Record]:

@@ -18,7 +18,9 @@ from typing import NamedTuple
 from dictionary_learning.errors import UserError
 from dictionary_learning.texts.data_sets import PREFERENCES
 from dictionary_learning.texts.documents import document_id
-from dictionary_learning.texts.records import Record, hub_records, is_local, is_unicode, read_records
+from dictionary_learning.texts.folder import local_records
+from dictionary_learning.texts.hub_stream import hub_records
+from dictionary_learning.texts.records import Record, is_local, is_unicode, read_records
 
 HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
 MIN_PAIRS = 10  # fewer say nothing about a mean
@@ -114,19 +116,19 @@ def _open(
         raise UserError(f"there is no file or folder {data_path}: check --data_path.")
     if dataset == "demo" and data_path is None:
         return read_records(DEMO_PAIRS)
-    path = str(data_path if data_path is not None else dataset)
+    path = Path(data_path if data_path is not None else dataset)
     entry = PREFERENCES.get(dataset)
-    if Path(path).is_file() or (entry is None and is_local(path)):
-        return read_records(path)
-    if entry is None or entry.hub_id is None:
-        return hub_records(path, subset=subset, split=split or "train")
+    if entry is None and not path.is_dir() and not is_local(dataset):
+        return hub_records(str(path), subset=subset, split=split or "train")
+    if entry is None or entry.hub_id is None or path.is_file():
+        return local_records(path, split=split, subset=subset)
     folder = subset or entry.folder
-    split = split or entry.split or "train"
+    usual = entry.split or "train"
     if data_path is None:
-        return hub_records(entry.hub_id, data_dir=folder, split=split)
+        return hub_records(entry.hub_id, data_dir=folder, split=split or usual)
     # a copy of the whole repository, or of the one folder
-    inside = folder if folder and (Path(path) / folder).is_dir() else None
-    return hub_records(path, data_dir=inside, split=split)
+    inside = path / folder if folder and (path / folder).is_dir() else path
+    return local_records(inside, split=split, usual_split=usual)
 
 
 # --- records to pairs ---

@@ -24,10 +24,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dictionary_learning.language_model.token_text import Stretch
 from temporal_saes.chat.answers import read_texts
 from temporal_saes.chat.client import Conversation, question
 from temporal_saes.latents.examples import Example
-from temporal_saes.latents.token_text import Stretch
 
 TEMPLATES = Path(__file__).with_name("templates")
 LEVELS = 10  # of activation, as an explainer is told

@@ -22,6 +22,7 @@ from dictionary_learning.command.progress import SECONDS_BETWEEN_LINES, say
 from dictionary_learning.dictionaries.base import Dictionary, check_width, chunk_slice
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
+from dictionary_learning.language_model.token_text import Stretch, stretches
 from temporal_saes.autointerp.interpreter import (
     KINDS,
     Trial,
@@ -61,7 +62,6 @@ from temporal_saes.experiment.subjects import Subject
 from temporal_saes.features import read_activations
 from temporal_saes.latents.codes import CodesOfContexts, codes_of_texts
 from temporal_saes.latents.examples import Example, collect
-from temporal_saes.latents.token_text import Stretch, stretches
 
 TYPICAL_EXPLANATION = "word " * 25  # in estimates, where the explanation is not known yet
 TOKENS_OF_EXPLANATION, TOKENS_OF_LIST = 45, 25  # of typical answers

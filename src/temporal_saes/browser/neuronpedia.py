@@ -23,9 +23,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dictionary_learning.command.files import save_text
+from dictionary_learning.language_model.token_text import token_texts
 from temporal_saes.latents.examples import Example
 from temporal_saes.latents.facts import LatentFacts, Ranked
-from temporal_saes.latents.token_text import token_texts
 
 PER_BATCH = 128  # latents of one file; the most that the server takes at a time
 MAX_LOGITS, MAX_EXPLANATION, MAX_TOKENS = 20, 512, 1024

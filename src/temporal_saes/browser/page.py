@@ -24,9 +24,9 @@ import numpy as np
 
 from dictionary_learning.command.files import save_text
 from dictionary_learning.command.progress import say
+from dictionary_learning.language_model.token_text import token_texts
 from temporal_saes.latents.examples import Example
 from temporal_saes.latents.facts import LatentFacts, Ranked
-from temporal_saes.latents.token_text import token_texts
 from temporal_saes.pages.page import Html, element, page, script_json
 from temporal_saes.similarity.sentences import Sentence
 

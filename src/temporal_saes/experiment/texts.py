@@ -12,8 +12,13 @@ if TYPE_CHECKING:
     from dictionary_learning.language_model import LanguageModel
 
 
-def labelled_texts(options: ExperimentOptions, max_texts: int | None = None) -> list[LabelledText]:
+def labelled_texts(
+    options: ExperimentOptions, max_texts: int | None = None, *, needs_label: bool = True
+) -> list[LabelledText]:
     """The data set that the flags describe, `max_texts` of it at most.
+
+    Args:
+        needs_label: False for experiments that do not tell classes apart, see `load_labelled`.
 
     Raises:
         UserError: as `load_labelled`.
@@ -28,6 +33,7 @@ def labelled_texts(options: ExperimentOptions, max_texts: int | None = None) -> 
         max_texts=max_texts,
         max_records=options.max_records,
         seed=options.seed,
+        needs_label=needs_label,
     )
 
 

@@ -11,7 +11,7 @@ with the smaller one.
 import dataclasses
 import hashlib
 import heapq
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, islice
 from pathlib import Path
@@ -20,10 +20,19 @@ from typing import NamedTuple
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
 from dictionary_learning.texts.data_sets import LABELLED, DataSet
-from dictionary_learning.texts.documents import document_id
-from dictionary_learning.texts.records import Record, hub_records, is_local, is_unicode, read_records
+from dictionary_learning.texts.documents import (
+    document_id,
+    is_odd,
+    text_fault,
+    told_left_out,
+    told_odd,
+)
+from dictionary_learning.texts.folder import CARD, local_records
+from dictionary_learning.texts.hub_stream import hub_records
+from dictionary_learning.texts.records import Record, is_local, read_records
 
 DEMO_TOPICS = "demo"  # for --categories: the topics of the demo's extracts
+DUPLICATE, NO_LABEL, NOT_LISTED = "there already", "without a class", "not in the list of categories"
 CATEGORIES = Path(__file__).with_name("wikipedia_categories.yaml")
 
 
@@ -31,7 +40,7 @@ class LabelledText(NamedTuple):
     """One text and its class."""
 
     text: str
-    label: str
+    label: str  # empty where the data set has none
     title: str  # empty where the data set has none
     source: str  # where the text is from: its address, or the data set's name
     id: int  # of the text alone, see `dictionary_learning.texts.documents.document_id`
@@ -58,6 +67,7 @@ def load_labelled(
     max_texts: int | None = None,
     max_records: int | None = None,
     seed: int = 0,
+    needs_label: bool = True,
     log: Callable[[str], None] = say,
 ) -> list[LabelledText]:
     """A balanced random sample of texts with their classes.
@@ -74,7 +84,9 @@ def load_labelled(
             all. None takes every text.
         max_records: read so many records at most.
         seed: which texts are drawn.
-        log: gets a line when records had to be skipped.
+        needs_label: False reads texts without a class as well (`label` is empty then), and lets all have
+            the same; but of a data set in `data_sets.LABELLED` those with a class, as ever.
+        log: gets a line that counts what was left out, by reason.
 
     Returns:
         Distinct texts; the classes take turns, so that the first n are balanced for any n.
@@ -85,12 +97,16 @@ def load_labelled(
     """
     if max_texts is not None and max_texts < 2:
         raise UserError(f"--max_texts {max_texts} is too few to compare classes: ask for at least 2.")
-    entry, name = _find(dataset, data_path, text_field, label_field)
-    text_field, label_field = entry.fields["text"], entry.fields.get("class")
-    titles = _read_categories(categories) if label_field is None else None
+    entry, name = _find(dataset, data_path, text_field, label_field, needs_label)
     records = _open(entry, dataset, data_path, split)
     records = islice(records, max_records or entry.max_records)
     head = list(islice(records, 1))
+    # a text of a data set that is known by name is one with a class
+    may_lack_label = not needs_label and dataset not in LABELLED
+    if may_lack_label and label_field is None and head and entry.fields["class"] not in head[0]:
+        entry = dataclasses.replace(entry, fields={"text": entry.fields["text"]})
+    text_field, label_field = entry.fields["text"], entry.fields.get("class")
+    titles = _read_categories(categories) if label_field is None and not may_lack_label else None
     for field, flag in ((text_field, "--text_field"), (label_field, "--label_field")):
         if head and field is not None and field not in head[0]:
             raise UserError(
@@ -98,78 +114,88 @@ def load_labelled(
                 f"({', '.join(map(str, head[0]))})."
             )
     sample = _Sample(max_texts, seed)
-    n_read = n_used = 0
+    left_out: Counter[str] = Counter()
+    n_read = n_odd = 0
     for record in chain(head, records):
         n_read += 1
         label = record.get(label_field) if label_field is not None else None
         if titles is not None:
             label = titles.get(str(record.get("title")))
         text = _text(record, entry.fields)
-        if not _is_text(text) or label is None or not str(label).strip():
+        has_label = label is not None and bool(str(label).strip())
+        fault = text_fault(text)
+        if fault is None and not has_label and not may_lack_label:
+            fault = NO_LABEL if titles is None else NOT_LISTED
+        if fault is not None:
+            left_out[fault] += 1
             continue
-        n_used += 1
         title, source = record.get("title") or "", record.get("source") or record.get("url") or name
-        sample.add(LabelledText(str(text), str(label), str(title), str(source), document_id(str(text))))
-    _check(name, n_read, n_used, sample, text_field, label_field)
-    if n_used < n_read and titles is None:
-        log(f"{name}: {n_read - n_used:,} of {n_read:,} records have no text or no class and were left out.")
+        class_ = str(label) if has_label else ""
+        is_new = sample.add(LabelledText(str(text), class_, str(title), str(source), document_id(str(text))))
+        if not is_new:
+            left_out[DUPLICATE] += 1
+        n_odd += is_new and is_odd(str(text))
+    _check(name, n_read, sample, text_field, label_field, needs_label)
+    if left_out:
+        log(told_left_out(name, n_read, left_out) + ".")
+    if n_odd:
+        log(told_odd(name, n_odd) + ".")
     return sample.texts()
 
 
 def _find(
-    dataset: str, data_path: str | Path | None, text_field: str | None, label_field: str | None
+    dataset: str,
+    data_path: str | Path | None,
+    text_field: str | None,
+    label_field: str | None,
+    needs_label: bool,
 ) -> tuple[DataSet, str]:
     """The data set of that name, or one described by the two fields; and what to call it."""
     name = f"{dataset} ({data_path})" if data_path is not None else dataset
     local = is_local(dataset) or Path(dataset).is_dir()
-    if dataset not in LABELLED and not local and not (text_field and label_field):
+    if dataset not in LABELLED and not local and not (text_field and (label_field or not needs_label)):
+        fields = "--text_field and --label_field" if needs_label else "--text_field"
         raise UserError(
             f"there is no labelled data set {dataset!r}: choose {', '.join(LABELLED)}, a local file, or a "
-            f"data set on the hub with its --text_field and --label_field."
+            f"data set on the hub with its {fields}."
         )
     entry = LABELLED.get(dataset) or DataSet(
         hub_id=dataset, fields={"text": "text", "class": "label"}, size="", licence=""
     )
     asked = {"text": text_field, "class": label_field}
-    fields = {**entry.fields, **{what: given for what, given in asked.items() if given}}
-    return dataclasses.replace(entry, fields=fields), name
+    named = {**entry.fields, **{what: given for what, given in asked.items() if given}}
+    return dataclasses.replace(entry, fields=named), name
 
 
 def _open(entry: DataSet, dataset: str, data_path: str | Path | None, split: str | None) -> Iterator[Record]:
-    split = split or entry.split or "train"
+    usual = entry.split or "train"
     if data_path is None and dataset in LABELLED:
         if entry.corpora:
             from dictionary_learning.texts.demo_assets import corpus_path
 
             return chain.from_iterable(read_records(corpus_path(corpus)) for corpus in entry.corpora)
         assert entry.hub_id is not None
-        records = hub_records(entry.hub_id, subset=entry.subset, split=split)
+        records = hub_records(entry.hub_id, subset=entry.subset, split=split or usual)
         return _with_progress(records, entry.hub_id)
     path = Path(data_path if data_path is not None else dataset)
     if data_path is not None and not path.exists():
         raise UserError(f"there is no file or folder {data_path}: check --data_path.")
+    if path.is_dir():
+        subset = entry.subset
+        # a copy of the whole repository, or of the one folder
+        if subset is not None and not (path / subset).is_dir() and not (path / CARD).is_file():
+            subset = None
+        records = local_records(path, split=split, usual_split=usual, subset=subset)
+        return _with_progress(records, str(path))
     if path.is_file() or (data_path is None and is_local(dataset)):
         return read_records(path)
-    subset = entry.subset
-    if subset is not None and (path / subset).is_dir():  # in a copy of the whole repository
-        path, subset = path / subset, None
-    if path.is_dir():
-        files = [file for file in sorted(path.iterdir()) if is_local(str(file)) and file.is_file()]
-        files = [file for file in files if file.suffix not in (".txt", ".md")]
-        if files:
-            of_split = [file for file in files if file.name.startswith(split)]
-            return chain.from_iterable(read_records(file) for file in of_split or files)
-    return _with_progress(hub_records(str(path), subset=subset, split=split), str(path))
+    return _with_progress(hub_records(dataset, subset=entry.subset, split=split or usual), dataset)
 
 
 def _with_progress(records: Iterable[Record], name: str) -> Iterator[Record]:
     from tqdm import tqdm
 
     yield from tqdm(records, desc=f"reading {name}", unit=" records", dynamic_ncols=True, disable=None)
-
-
-def _is_text(text: object) -> bool:
-    return isinstance(text, str) and bool(text.strip()) and is_unicode(text)
 
 
 def _read_categories(asked: str | Path | None) -> Mapping[str, str]:
@@ -201,19 +227,26 @@ def built_in_categories() -> dict[str, str]:
 
 
 def _check(
-    name: str, n_read: int, n_used: int, sample: "_Sample", text_field: str, label_field: str | None
+    name: str,
+    n_read: int,
+    sample: "_Sample",
+    text_field: str,
+    label_field: str | None,
+    needs_label: bool,
 ) -> None:
-    if n_used == 0:
-        wanted = (
-            "with a title in the list of categories (--categories)"
-            if label_field is None
-            else f"and a class in {label_field!r}"
-        )
+    if not sample.labels:
+        wanted = ""
+        if needs_label:
+            wanted = (
+                " with a title in the list of categories (--categories)"
+                if label_field is None
+                else f" and a class in {label_field!r}"
+            )
         raise UserError(
-            f"none of the {n_read:,} records of {name} has a text in {text_field!r} {wanted}: check the "
+            f"none of the {n_read:,} records of {name} has a text in {text_field!r}{wanted}: check the "
             f"fields and the file."
         )
-    if len(sample.labels) < 2:
+    if needs_label and len(sample.labels) < 2:
         field, flag = (label_field, "--label_field") if label_field else ("category", "--categories")
         raise UserError(
             f"all texts of {name} have the one class {sample.labels[0]!r} in {field!r}: classes can only be "
@@ -239,14 +272,16 @@ class _Sample:
     def labels(self) -> list[str]:
         return sorted(self._kept)
 
-    def add(self, text: LabelledText) -> None:
+    def add(self, text: LabelledText) -> bool:
+        """Whether the text had not been seen before."""
         if text.id in self._seen:
-            return
+            return False
         self._seen.add(text.id)
         heapq.heappush(self._kept[text.label], (-self._priority(text), text))
         share = self._share()
         while share is not None and len(self._kept[text.label]) > share:
             heapq.heappop(self._kept[text.label])
+        return True
 
     def texts(self) -> list[LabelledText]:
         share = self._share()

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from dictionary_learning.errors import UserError
+from dictionary_learning.texts.encoding import read_text
 from temporal_saes.labelled.data import LabelledText
 
 if TYPE_CHECKING:
@@ -110,16 +111,11 @@ def passages_of_files(paths: Sequence[str | Path]) -> list[Passage]:
     """Each file's text as one passage, in the order given.
 
     Raises:
-        UserError: a file is not there, is not UTF-8 text, or is empty.
+        UserError: a file cannot be read, is no text in UTF-8, or is empty.
     """
     passages = []
     for path in map(Path, paths):
-        try:
-            text = path.read_text(encoding="utf-8-sig").strip()
-        except FileNotFoundError:
-            raise UserError(f"there is no file {path}: check the path.") from None
-        except (UnicodeDecodeError, IsADirectoryError):
-            raise UserError(f"{path} is no text in UTF-8: give plain text files, one passage each.") from None
+        text = read_text(path).strip()
         if not text:
             raise UserError(f"{path} is empty: give a file with the text of a passage.")
         passages.append(Passage(text, "", path.stem, str(path)))

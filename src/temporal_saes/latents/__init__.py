@@ -9,6 +9,5 @@ smoothness     how steady a latent is
 coactivation   which latents are active together
 tables         latents of a class, of the unembedding
 places         spreading chosen places over a range
-token_text     tokens as text a person can read
 explanations   what latents are said to mean, from files
 """

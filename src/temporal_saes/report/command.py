@@ -14,6 +14,7 @@ from dictionary_learning.command.options import Parser, add_options, build, opti
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
 from dictionary_learning.runs.provenance import provenance, scrub
+from dictionary_learning.texts.encoding import read_text
 from temporal_saes.experiment.options import ExperimentOptions
 from temporal_saes.experiment.subjects import resolve
 from temporal_saes.pages import page
@@ -107,13 +108,7 @@ def given_text(options: ReportOptions) -> str | None:
     """
     text = options.text
     if options.text_file is not None:
-        try:
-            text = Path(options.text_file).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not UTF-8"
-            raise UserError(
-                f"--text_file {options.text_file} cannot be read ({reason}): check the path."
-            ) from None
+        text = read_text(options.text_file, f"--text_file {options.text_file}")
     if text is not None and not text.strip():
         raise UserError("the text to colour is empty: give one with words in it.")
     return text

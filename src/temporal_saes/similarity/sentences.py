@@ -13,6 +13,7 @@ import torch
 
 from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.errors import UserError
+from dictionary_learning.texts.encoding import read_text
 from temporal_saes.features import TextActivations, encode_text
 from temporal_saes.similarity.kernel import similarity_kernel
 
@@ -38,12 +39,7 @@ def read_sentences(path: str | Path) -> list[str]:
     Raises:
         UserError: the file is not there, is not UTF-8, or has no text.
     """
-    try:
-        content = Path(path).read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"--texts {path} cannot be read ({error.strerror}): check the path.") from None
-    except UnicodeDecodeError:
-        raise UserError(f"--texts {path} is not UTF-8: save it as UTF-8.") from None
+    content = read_text(path, f"--texts {path}")
     texts = [line.strip() for line in content.splitlines() if line.strip()]
     if not texts:
         raise UserError(f"--texts {path} has no text in it: write one text a line.")

@@ -21,13 +21,14 @@ from dictionary_learning.command.progress import say
 from dictionary_learning.dictionaries.base import Dictionary, check_width, chunk_slice
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import Continuation, LanguageModel
+from dictionary_learning.language_model.token_text import token_texts
 from dictionary_learning.language_model.tokens import prompt_ids
+from dictionary_learning.texts.encoding import read_text
 from temporal_saes.chat.client import Chat
 from temporal_saes.experiment.subjects import LanguageModels, Subject
 from temporal_saes.features import TextActivations, read_activations
 from temporal_saes.labelled.data import LabelledText
 from temporal_saes.latents.tables import MIN_TOKENS, LatentTable, choose_latents, tabulate, top_tokens
-from temporal_saes.latents.token_text import token_texts
 from temporal_saes.probing.domain_probe import DomainProbe, train_domain_probe
 from temporal_saes.steering.frontier import summarise
 from temporal_saes.steering.judge import Judge, Steered
@@ -45,13 +46,7 @@ def read_prompts(path: str | Path) -> list[str]:
     Raises:
         UserError: the file is not there, is not UTF-8, has no prompt, or one twice.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise UserError(
-            f"--prompts {path} cannot be read ({reason}): give a file with a prompt a line."
-        ) from None
+    lines = read_text(path, f"--prompts {path}").splitlines()
     prompts = [line.strip() for line in lines if line.strip()]
     if not prompts:
         raise UserError(f"--prompts {path} is empty: give a file with a prompt a line.")

@@ -4,7 +4,7 @@ import pytest
 from conftest import corpus_records, make_tokenizer
 from tokenizer_kinds import FOREIGN, KINDS, tokenizer_of
 
-from temporal_saes.latents.token_text import stretches, token_texts
+from dictionary_learning.language_model.token_text import stretches, token_texts
 
 
 def test_texts_of_tokens_join_to_the_text_and_bytes_are_written_out() -> None:
