@@ -16,6 +16,7 @@ for inference, and so are its thresholds meant.
 
 cfg        cfg.json: what it says of an SAE, read and written
 reading    a dictionary from a folder
+folding    what SAELens does beside the weights, folded into them
 writing    a folder from a dictionary
 """
 

@@ -22,6 +22,14 @@ from dictionary_learning.dictionaries.weights_file import read_safetensors
 from dictionary_learning.errors import UserError
 from dictionary_learning.exchange.fidelity import Fidelity
 from dictionary_learning.exchange.saelens.cfg import CFG, OURS, WEIGHTS, check_fields, read_cfg, run_config
+from dictionary_learning.exchange.saelens.folding import (
+    FOLDED_BIAS,
+    SCALINGS,
+    fold_bias,
+    fold_decoder_norms,
+    fold_scaling,
+    shift,
+)
 from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
 from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
 from dictionary_learning.trainers.temporal_sequence_top_k import TemporalMatryoshkaBatchTopKSAE
@@ -39,7 +47,6 @@ TENSORS: dict[str, tuple[str, ...]] = {
     "gated": GATED,
     "temporal": ("W_dec", "b_dec"),
 }
-_SCALINGS = ("finetuning_scaling_factor", "scaling_factor")  # of the latents before they are decoded
 
 
 class Read(NamedTuple):
@@ -94,8 +101,8 @@ def _read_weights(path: Path, architecture: str, cfg: Mapping[str, Any]) -> dict
     state = read_safetensors(path)
     expected = set(TENSORS[architecture])
     if cfg.get("finetuning_scaling_factor"):
-        expected.add(next((name for name in _SCALINGS if name in state), _SCALINGS[0]))
-    for name in set(_SCALINGS) - expected:
+        expected.add(next((name for name in SCALINGS if name in state), SCALINGS[0]))
+    for name in set(SCALINGS) - expected:
         if name in state and bool((state[name] == 1).all()):
             del state[name]
     if architecture == "temporal":
@@ -136,17 +143,17 @@ def _dictionary(
         return _read_temporal(state, cfg, trainer)
     sizes = {"activation_dim": cfg["d_in"], "dict_size": cfg["d_sae"]}
     subtracts = cfg.get("apply_b_dec_to_input", True)
-    _fold_scaling(state, fidelity)
+    fold_scaling(state, fidelity)
     if architecture == "standard":
         return _read_standard(state, sizes, subtracts)
     if architecture == "gated":
         return _read_gated(state, sizes, subtracts, fidelity)
     if cfg.get("rescale_acts_by_decoder_norm", False):
-        _fold_decoder_norms(state, fidelity)
+        fold_decoder_norms(state, fidelity)
     if architecture == "jumprelu":
         return _read_jumprelu(state, cfg, sizes, subtracts)
     if not subtracts:
-        _fold_bias(state, fidelity)
+        fold_bias(state, fidelity)
     threshold = state.pop("topk_threshold", torch.tensor(-1.0))
     k = cfg.get("k")
     if not isinstance(k, int | float) or k < 1:
@@ -226,71 +233,12 @@ def _read_gated(
     state: dict[str, Tensor], sizes: dict[str, int], subtracts: bool, fidelity: Fidelity
 ) -> Dictionary:
     if not subtracts:
-        shift_F = _shift(state)
+        shift_F = shift(state)
         state["b_gate"] = (state["b_gate"] + shift_F).float()
         state["b_mag"] = (state["b_mag"] + state["r_mag"].double().exp() * shift_F).float()
-        fidelity.remark(_FOLDED_BIAS)
+        fidelity.remark(FOLDED_BIAS)
     names_of = {"b_dec": "decoder_bias", "b_gate": "gate_bias", "b_mag": "mag_bias"}
     return GatedAutoEncoder.from_state_dict(_as_linear(state, names_of=names_of), sizes)
-
-
-_FOLDED_BIAS = (
-    "there the decoder's bias is not subtracted from the input, here it is: what that takes away was added "
-    "to the encoder's bias, so that codes are equal up to rounding"
-)
-
-
-def _shift(state: Mapping[str, Tensor]) -> Tensor:
-    """What subtracting b_dec from the input takes from the pre-activations, [F] in float64."""
-    _check_shapes(state)
-    return state["b_dec"].double() @ state["W_enc"].double()
-
-
-def _fold_bias(state: dict[str, Tensor], fidelity: Fidelity) -> None:
-    state["b_enc"] = (state["b_enc"] + _shift(state)).float()
-    fidelity.remark(_FOLDED_BIAS)
-
-
-def _fold_scaling(state: dict[str, Tensor], fidelity: Fidelity) -> None:
-    """Let decoder rows be as long as what finetuning multiplies their latents by."""
-    for name in _SCALINGS:
-        if name in state:
-            scale_F = state.pop(name)
-            if scale_F.shape != state["W_dec"].shape[:1]:
-                raise UserError(f"{name} is {list(scale_F.shape)}, and must have a number for each latent.")
-            state["W_dec"] = state["W_dec"] * scale_F.unsqueeze(1)
-            fidelity.remark(
-                f"there latents are multiplied by {name} before they are decoded: it was folded into the "
-                "decoder, so that reconstructions are equal up to rounding"
-            )
-
-
-def _fold_decoder_norms(state: dict[str, Tensor], fidelity: Fidelity) -> None:
-    """Let codes be in units of the decoder's norms, as `rescale_acts_by_decoder_norm` has them.
-
-    In float32, as SAELens folds when it saves a training checkpoint for inference, so that the weights are
-    the same to the last bit: other rounding takes latents at their very threshold to the other side.
-    """
-    _check_shapes(state)
-    norm_F = state["W_dec"].norm(dim=1).clamp_min(1e-8)
-    if bool((norm_F == 1).all()):
-        return
-    state["W_enc"] = state["W_enc"] * norm_F
-    state["b_enc"] = state["b_enc"] * norm_F
-    state["W_dec"] = state["W_dec"] / norm_F.unsqueeze(1)
-    fidelity.remark(
-        "there codes are multiplied by the decoder's norms: these were folded into the encoder, so that "
-        "codes are equal up to rounding"
-    )
-
-
-def _check_shapes(state: Mapping[str, Tensor]) -> None:
-    W_enc, W_dec = state["W_enc"], state["W_dec"]
-    if W_enc.ndim != 2 or W_dec.shape != W_enc.T.shape or state["b_dec"].shape != W_enc.shape[:1]:
-        raise UserError(
-            f"W_enc {list(W_enc.shape)}, W_dec {list(W_dec.shape)} and b_dec {list(state['b_dec'].shape)} do "
-            "not go together."
-        )
 
 
 def _read_temporal(
