@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from dictionary_learning.command import program
 from dictionary_learning.errors import UserError
 
 Options = TypeVar("Options")
@@ -60,6 +61,8 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        # the same parser is a script's and a sub-command's
+        kwargs["prog"] = program.sub_command() or kwargs.get("prog")
         super().__init__(allow_abbrev=False, **kwargs)
 
     def error(self, message: str) -> typing.NoReturn:

@@ -11,6 +11,11 @@ def start_as(*words: str) -> None:
     _started_as[:] = words
 
 
+def sub_command() -> str | None:
+    """The sub-command of `temporal-saes` that is running, with that in front; None for a script."""
+    return " ".join(_started_as) or None
+
+
 def words() -> list[str]:
     """What is typed to start this command, without its flags."""
     return list(_started_as) or [Path(sys.executable).name, sys.argv[0]]

@@ -20,13 +20,7 @@ from typing import NamedTuple
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
 from dictionary_learning.texts.data_sets import LABELLED, DataSet
-from dictionary_learning.texts.documents import (
-    document_id,
-    is_odd,
-    text_fault,
-    told_left_out,
-    told_odd,
-)
+from dictionary_learning.texts.documents import document_id, is_odd, text_fault, told_left_out, told_odd
 from dictionary_learning.texts.folder import CARD, local_records
 from dictionary_learning.texts.hub_stream import hub_records
 from dictionary_learning.texts.records import Record, is_local, read_records
