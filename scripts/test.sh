@@ -2,7 +2,7 @@
 # Set up, then check format, lint, types and tests; every check runs, and the last lines say which failed.
 #
 #   bash scripts/test.sh                      # all, with as many processes as there are cores
-#   bash scripts/test.sh tests/test_sparse.py # arguments go to pytest
+#   bash scripts/test.sh tests/dictionaries/test_sparse.py # arguments go to pytest
 #   bash scripts/test.sh -n 0 -x --pdb        # in one process, to look into a failure
 #
 # The pages of the feature browser are tested in a real Chromium; without one those tests are skipped and say

@@ -12,10 +12,10 @@ from dictionary_learning.command import program
 from temporal_saes.__main__ import ALL, COMMANDS, main, usage
 
 ROOT = Path(__file__).parents[1]
-ISSUED = (
-    "train train-baseline train-attention eval cache probe tsne align steer sequence similarity geometry autointerp "
-    "browse convert report table"
-).split()
+ISSUED = [
+    *("train", "train-baseline", "train-attention", "eval", "cache", "probe", "tsne", "align", "steer"),
+    *("sequence", "similarity", "geometry", "autointerp", "browse", "convert", "report", "table"),
+]
 
 
 @pytest.fixture(autouse=True)
