@@ -153,7 +153,7 @@ def test_a_dictionary_that_is_nowhere_on_has_no_scores_and_a_page(runs, tiny_cor
         (["--run_name", "plain", "--n_passages", "1"], "no boundary"),
         (["--run_name", "plain", "--n_passages", "9"], "shorter than 8 tokens"),
         (["--run_name", "plain", "--passages", "one.txt"], "one.txt is one passage"),
-        (["--run_name", "plain", "--passages", "nowhere.txt", "b.txt"], "no file nowhere.txt"),
+        (["--run_name", "plain", "--passages", "nowhere.txt", "b.txt"], "nowhere.txt cannot be read"),
         (["--run_name", "plain", "--passage_tokens", "4"], "--passage_tokens 4 is too small"),
         (["--run_name", "plain", "--passage_tokens", "10"], "shorter than 8 tokens"),
         (["--run_name", "plain", "--passage_tokens", "60"], "give at most 30"),

@@ -154,7 +154,7 @@ def test_results_for_other_files_do_not_overwrite_each_other(runs, tiny_corpus, 
         (["--run_name", "plain", "--half_width", "16"], "shortest passage, 15 tokens"),
         (["--run_name", "plain", "--n_passages", "1"], "no boundary"),
         (["--run_name", "plain", "--n_passages", "9"], "shorter than 8 tokens"),
-        (["--run_name", "plain", "--passages", "nowhere.txt"], "no file nowhere.txt"),
+        (["--run_name", "plain", "--passages", "nowhere.txt"], "nowhere.txt cannot be read"),
         (["--run_name", "plain", "--tolerance", "-1"], "--tolerance -1"),
     ],
 )

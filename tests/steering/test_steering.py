@@ -232,7 +232,7 @@ def test_prompts_are_the_lines_with_something_on_them(tmp_path):
     [
         (b"", "is empty"),
         (b" \n\t\n", "is empty"),
-        (b"\xff\xfe", "not UTF-8"),
+        (b"caf\xe9", "not UTF-8"),
         (b"a\nb\na\n", "the line 'a' twice"),
         (None, "No such file"),
     ],

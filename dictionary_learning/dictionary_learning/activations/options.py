@@ -55,8 +55,8 @@ class DataOptions(Checked):
         group="text",
         spellings=("dataset_name", "data_path"),
     )
-    subset: str | None = option(None, "subset of a hub data set", group="text")
-    split: str = option("train", "split of a hub data set", group="text")
+    subset: str | None = option(None, "subset of a hub data set or of a folder like one", group="text")
+    split: str = option("train", "split of a hub data set or of a folder like one", group="text")
     text_field: str = option("text", "field that holds the text", group="text", spellings=("text_column",))
     eval_share: float = option(
         0.1, "share of the documents kept for evaluation, chosen by a hash of their text", group="text"

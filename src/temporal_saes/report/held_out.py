@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from itertools import chain, islice, zip_longest
 from typing import Any
 
-from dictionary_learning.texts.documents import document_id, is_eval, open_records
-from dictionary_learning.texts.records import Record, is_unicode
+from dictionary_learning.texts.documents import document_id, is_eval, open_records, text_fault
+from dictionary_learning.texts.records import Record
 from temporal_saes.pages.text_latents import paragraphs
 
 MAX_RECORDS, MAX_DOCUMENTS = 5000, 50
@@ -30,9 +30,7 @@ def held_out_records(buffer: Mapping[str, Any], text_field: str) -> list[Record]
 
 def _is_held_out(record: Record, buffer: Mapping[str, Any], text_field: str) -> bool:
     text = record.get(text_field)
-    if not isinstance(text, str) or not text.strip() or not is_unicode(text):
-        return False
-    return is_eval(document_id(text), buffer.get("eval_share", 0.1))
+    return text_fault(text) is None and is_eval(document_id(str(text)), buffer.get("eval_share", 0.1))
 
 
 def some_paragraphs(records: Sequence[Record], text_field: str, n: int) -> list[str]:
