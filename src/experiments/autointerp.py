@@ -43,8 +43,10 @@ from temporal_saes.autointerp.interpreter import templates_hash
 from temporal_saes.autointerp.options import LIMITS, AutointerpOptions
 from temporal_saes.autointerp.result import sae_bench_result, summarise, table
 from temporal_saes.autointerp.study import Interpretation, check_latents, draw_sample, offline_records
-from temporal_saes.chat.client import Chat, ChatServer, LocalChat
 from temporal_saes.chat.journal import RecordedChat
+from temporal_saes.chat.local import LocalChat
+from temporal_saes.chat.model import Chat
+from temporal_saes.chat.server import ChatServer
 from temporal_saes.chat.token_budget import TokenBudget
 from temporal_saes.experiment.names import slug
 from temporal_saes.experiment.results import asked, told_apart

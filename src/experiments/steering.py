@@ -43,7 +43,9 @@ from dictionary_learning.dictionaries.base import chunk_slice
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.runs.provenance import provenance
-from temporal_saes.chat.client import Chat, ChatServer, LocalChat
+from temporal_saes.chat.local import LocalChat
+from temporal_saes.chat.model import Chat
+from temporal_saes.chat.server import ChatServer
 from temporal_saes.experiment.results import asked, comparison_path, finished, told_apart
 from temporal_saes.experiment.subjects import (
     LanguageModels,

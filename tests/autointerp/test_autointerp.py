@@ -289,7 +289,7 @@ def runs(tmp_path_factory, tiny_lm_folder):
 @pytest.fixture(autouse=True)
 def environment(tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-of-the-tests")
-    monkeypatch.setattr("temporal_saes.chat.client.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("temporal_saes.chat.server.time.sleep", lambda seconds: None)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -575,7 +575,7 @@ def test_a_server_that_dies_on_the_way_is_left_and_gone_on_with(flags):
 
 def test_a_busy_server_is_met_by_waiting_as_long_as_it_asks(flags, monkeypatch):
     slept = []
-    monkeypatch.setattr("temporal_saes.chat.client.time.sleep", slept.append)
+    monkeypatch.setattr("temporal_saes.chat.server.time.sleep", slept.append)
     said = (429, {"Retry-After": "3"}, b"")
     with serving(lambda i, body: said if i % 3 == 1 else obliging(i, body)) as server:
         result = scores_of(run_main(flags, *served(server, "--concurrency", "1")))

@@ -457,7 +457,7 @@ def test_a_judge_of_nothing_but_nonsense_leaves_the_numbers(flags, tmp_path):
 
 
 def test_a_judge_that_dies_on_the_way_costs_its_scores_and_nothing_else(flags, monkeypatch):
-    monkeypatch.setattr("temporal_saes.chat.client.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("temporal_saes.chat.server.time.sleep", lambda seconds: None)
     with serving(lambda i, body: "Score: 1" if i < 5 else (500, {}, b"")) as server:
         more = ["--judge_url", server.url, "--judge_model", "m", "--judge_workers", "1"]
         result = run_main(flags, "--run_name", "plain", *more)
@@ -469,7 +469,7 @@ def test_a_judge_that_dies_on_the_way_costs_its_scores_and_nothing_else(flags, m
 
 
 def test_a_result_whose_judge_gave_up_is_made_again(flags, monkeypatch):
-    monkeypatch.setattr("temporal_saes.chat.client.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("temporal_saes.chat.server.time.sleep", lambda seconds: None)
     alive = {"yes": False}
     with serving(lambda i, body: "Score: 1" if i == 0 or alive["yes"] else (500, {}, b"")) as server:
         more = ["--judge_url", server.url, "--judge_model", "m", "--compare", "plain"]
@@ -481,7 +481,7 @@ def test_a_result_whose_judge_gave_up_is_made_again(flags, monkeypatch):
 
 
 def test_a_judge_that_falls_silent_on_the_way_is_given_up_and_counted(flags, monkeypatch):
-    monkeypatch.setattr("temporal_saes.chat.client.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("temporal_saes.chat.server.time.sleep", lambda seconds: None)
     never = threading.Event()
     with serving(lambda i, body: "Score: 1" if i == 0 else never.wait(60)) as server:
         more = ["--judge_url", server.url, "--judge_model", "m", "--judge_timeout", "0.3"]

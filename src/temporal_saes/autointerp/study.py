@@ -46,8 +46,9 @@ from temporal_saes.autointerp.scores import (
     select,
     split_contexts,
 )
-from temporal_saes.chat.client import (
-    LOCAL_BATCH,
+from temporal_saes.chat.journal import RecordedChat
+from temporal_saes.chat.local import LOCAL_BATCH
+from temporal_saes.chat.model import (
     NOT_ASKED,
     OUT_OF_TIME,
     OVER_BUDGET,
@@ -56,7 +57,6 @@ from temporal_saes.chat.client import (
     Conversation,
     tally,
 )
-from temporal_saes.chat.journal import RecordedChat
 from temporal_saes.chat.token_budget import estimate_tokens
 from temporal_saes.experiment.subjects import Subject
 from temporal_saes.features import read_activations

@@ -24,7 +24,7 @@ from dictionary_learning.language_model import Continuation, LanguageModel
 from dictionary_learning.language_model.token_text import token_texts
 from dictionary_learning.language_model.tokens import prompt_ids
 from dictionary_learning.texts.encoding import read_text
-from temporal_saes.chat.client import Chat
+from temporal_saes.chat.model import Chat
 from temporal_saes.experiment.subjects import LanguageModels, Subject
 from temporal_saes.features import TextActivations, read_activations
 from temporal_saes.labelled.data import LabelledText
