@@ -61,7 +61,8 @@ from temporal_saes.chat.token_budget import estimate_tokens
 from temporal_saes.experiment.subjects import Subject
 from temporal_saes.features import read_activations
 from temporal_saes.latents.codes import CodesOfContexts, codes_of_texts
-from temporal_saes.latents.examples import Example, collect
+from temporal_saes.latents.collector import collect
+from temporal_saes.latents.examples import Example
 
 TYPICAL_EXPLANATION = "word " * 25  # in estimates, where the explanation is not known yet
 TOKENS_OF_EXPLANATION, TOKENS_OF_LIST = 45, 25  # of typical answers

@@ -21,7 +21,8 @@ from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.language_model import LanguageModel
 from temporal_saes.latents.coactivation import Coactivation
 from temporal_saes.latents.codes import CodesOfContexts
-from temporal_saes.latents.examples import LatentExamples, collect
+from temporal_saes.latents.collector import collect
+from temporal_saes.latents.examples import LatentExamples
 from temporal_saes.latents.smoothness import LatentSmoothness
 from temporal_saes.latents.tables import direct_logits
 
