@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dictionary_learning.command.options import option
 from dictionary_learning.errors import UserError
-from temporal_saes.experiment.options import ComparedOptions
+from temporal_saes.experiment.options import ComparedOptions, ExplainedOptions
 
 RULES = {
     "domain": "for each class of the data set in turn, the most selective one",
@@ -22,7 +22,7 @@ STRENGTHS = {
 
 
 @dataclass(frozen=True)
-class SteeringOptions(ComparedOptions):
+class SteeringOptions(ComparedOptions, ExplainedOptions):
     """What steering can be asked."""
 
     latents: tuple[int, ...] | None = option(
@@ -32,9 +32,6 @@ class SteeringOptions(ComparedOptions):
     )
     choose: str = option("domain", "rule by which latents are chosen", group="latents", choices=tuple(RULES))
     n_latents: int = option(10, "latents that the rule chooses", group="latents")
-    explanation_path: str | None = option(
-        None, "explanations.json of the dictionary; the one beside its weights if not given", group="latents"
-    )
     mode: str = option(
         "add", "add the decoder direction, or clamp the latent to a value", group="steering", choices=MODES
     )
