@@ -1,4 +1,4 @@
-"""Alignment study: which latents tell preferred answers from rejected ones, and which only tell their length?
+"""Alignment study: which latents tell preferred answers from rejected ones, and which only their length?
 
     python src/experiments/alignment_study.py --run_name demo --chunk 2
     python src/experiments/alignment_study.py --run_name gemma --dataset hh-rlhf --explanation_path gemma.json
