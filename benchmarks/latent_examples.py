@@ -23,7 +23,7 @@ from dictionary_learning.command.files import save_text
 from dictionary_learning.command.options import Parser, add_options, build, option
 from temporal_saes.latents.coactivation import Coactivation
 from temporal_saes.latents.codes import CHUNK_TOKENS, CodesOfContexts
-from temporal_saes.latents.examples import collect
+from temporal_saes.latents.collector import collect
 
 CONTEXT = 128
 

@@ -53,7 +53,7 @@ COMMANDS: dict[str, dict[str, Command]] = {
     "look and share": {
         "browse": Command("temporal_saes.browser.command", "a folder of pages on which latents are searched"),
         "report": Command("temporal_saes.report.command", "one page about a run"),
-        "table": Command("temporal_saes.method_table", "all results in one table"),
+        "table": Command("temporal_saes.method_table.command", "all results in one table"),
         "convert": Command("dictionary_learning.convert", "to and from SAELens, the hub, and others"),
     },
 }

@@ -14,22 +14,26 @@ import numpy as np
 import pytest
 from conftest import VOCABULARY
 from scipy import sparse
-from toy_runs import EXPERIMENTS, LAYER, load_script, make_run
+from toy_runs import EXPERIMENTS, LAYER, make_run
 
 from dictionary_learning.command import cli
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
+from temporal_saes import alignment
+from temporal_saes.alignment.command import main
+from temporal_saes.alignment.differences import Settings, differences_of, smallest_effect
+from temporal_saes.alignment.names import named
+from temporal_saes.alignment.options import RANKINGS, AlignmentOptions
 from temporal_saes.alignment.page import study_page
 from temporal_saes.alignment.pairs import PreferencePair
 from temporal_saes.alignment.responses import ResponseMeans
 from temporal_saes.alignment.result import summary, top_latents
-from temporal_saes.alignment.study import Settings, smallest_effect, study
+from temporal_saes.experiment.options import ExperimentOptions
 
 SCRIPT = EXPERIMENTS / "alignment_study.py"
+ROOM = Path(alignment.__file__).parent
 WICKED = "</span><script>alert(1)</script>&"
 PNG = bytes.fromhex("89504e470d0a1a0a")
-
-alignment_study = load_script("alignment_study")
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +50,7 @@ def undrawn(monkeypatch):
         png.write_bytes(PNG)
         return [png]
 
-    monkeypatch.setattr(alignment_study, "draw_study", draw)
+    monkeypatch.setattr("temporal_saes.alignment.figure.draw_study", draw)
 
 
 @pytest.fixture
@@ -100,7 +104,7 @@ def read(path: Path) -> dict:
 def run_main(runs: Path, pairs: Path, *more: str) -> dict:
     """The result of the one run asked for."""
     before = set(runs.glob("*/alignment_study/*.json"))
-    alignment_study.main(flags(runs, pairs, *more))
+    main(flags(runs, pairs, *more))
     (made,) = set(runs.glob("*/alignment_study/*.json")) - before
     return read(made)
 
@@ -223,9 +227,9 @@ def test_compare_draws_one_figure_and_page_and_takes_what_is_finished(
     # a result with explanations is good enough for a comparison that has none
     explained = write(runs.parent / "explanations.json", [{"40": "comets"}])
     single = ["--run_name", "grouped", "--chunk", "1", "--explanation_path", str(explained)]
-    alignment_study.main(flags(runs, pairs, *single))
+    main(flags(runs, pairs, *single))
     compare = ["--compare", "grouped:0", "grouped:1", "plain:2", "baseline_model"]
-    alignment_study.main(flags(runs, pairs, *compare))
+    main(flags(runs, pairs, *compare))
     assert "grouped:1: taken from" in capsys.readouterr().err
     folder = runs / "comparisons" / "alignment_study"
     assert {path.suffix for path in folder.iterdir()} == {".html", ".png", ".pdf"}
@@ -236,23 +240,25 @@ def test_compare_draws_one_figure_and_page_and_takes_what_is_finished(
         raise AssertionError("loaded although everything is there")
 
     monkeypatch.setattr(LanguageModel, "load", refuse)
-    monkeypatch.setattr(alignment_study, "draw_comparison", lambda results, path: list(folder.glob("*.png")))
-    alignment_study.main(flags(runs, pairs, *compare))
+    monkeypatch.setattr(
+        "temporal_saes.alignment.figure.draw_comparison", lambda results, path: list(folder.glob("*.png"))
+    )
+    main(flags(runs, pairs, *compare))
     with pytest.raises(AssertionError, match="although"):
-        alignment_study.main(flags(runs, pairs, *compare, "--fdr", "0.1"))
+        main(flags(runs, pairs, *compare, "--fdr", "0.1"))
 
 
 def test_every_option_that_makes_another_result_makes_another_name():
-    names = {alignment_study._path(Path("demo"), alignment_study.AlignmentOptions()).name}
-    shared = {field.name for field in dataclasses.fields(alignment_study.ExperimentOptions)}
+    names = {named(Path("demo"), AlignmentOptions()).name}
+    shared = {field.name for field in dataclasses.fields(ExperimentOptions)}
     changed = [
         field
-        for field in dataclasses.fields(alignment_study.AlignmentOptions)
+        for field in dataclasses.fields(AlignmentOptions)
         if field.name not in shared - {"split", "max_records"} and field.name != "compare"
     ]
     for field in changed:
-        options = dataclasses.replace(alignment_study.AlignmentOptions(), **{field.name: other(field)})
-        names.add(alignment_study._path(Path("demo"), options).name)
+        options = dataclasses.replace(AlignmentOptions(), **{field.name: other(field)})
+        names.add(named(Path("demo"), options).name)
     # explanations change what stands beside the numbers, not the numbers
     assert len(names) == len(changed)
 
@@ -308,7 +314,7 @@ def test_no_examples_and_another_ranking_can_be_asked_for(undrawn, runs, pairs):
 def test_a_mistake_is_one_sentence_and_exit_code_2(runs, tmp_path, capsys):
     path = write(tmp_path / "texts.jsonl", [{"text": "a"}] * 20)
     with pytest.raises(SystemExit) as stopped:
-        cli.run(lambda: alignment_study.main(flags(runs, path, "--run_name", "plain")))
+        cli.run(lambda: main(flags(runs, path, "--run_name", "plain")))
     assert stopped.value.code == 2
     said = capsys.readouterr()
     assert said.out == ""
@@ -340,22 +346,22 @@ def test_mistakes_are_told_before_the_language_model_is_loaded(runs, pairs, monk
 
     monkeypatch.setattr(LanguageModel, "load", refuse)
     with pytest.raises(UserError, match=sentence):
-        alignment_study.main(flags(runs, pairs, *more))
+        main(flags(runs, pairs, *more))
     assert not list(runs.glob("*/alignment_study"))
 
 
 def test_explanations_of_a_larger_dictionary_or_of_dense_activations_are_refused(runs, pairs, tmp_path):
     path = str(write(tmp_path / "explanations.json", [{"96": "too far"}]))
     with pytest.raises(UserError, match=r"latent 96.*0 to 95"):
-        alignment_study.main(flags(runs, pairs, "--run_name", "plain", "--explanation_path", path))
+        main(flags(runs, pairs, "--run_name", "plain", "--explanation_path", path))
     dense = ["--run_name", "baseline_model", "--model", "demo", "--layer", "1", "--explanation_path", path]
     with pytest.raises(UserError, match="dense activations have none"):
-        alignment_study.main(flags(runs, pairs, *dense))
+        main(flags(runs, pairs, *dense))
 
 
 def test_a_threshold_that_no_latent_reaches_is_told(runs, pairs):
     with pytest.raises(UserError, match="--min_active"):
-        alignment_study.main(flags(runs, pairs, "--run_name", "plain", "--min_active", "31"))
+        main(flags(runs, pairs, "--run_name", "plain", "--min_active", "31"))
 
 
 # --- the study itself ---
@@ -369,7 +375,7 @@ def made_up(
     pairs = [PreferencePair("", f"A word{i}.", f"Word {i}, a word.", i) for i in range(len(chosen_PF))]
     sides = [x if dense else sparse.csr_array(x) for x in (chosen_PF, rejected_PF)]
     means = ResponseMeans(np.arange(len(pairs)), sides[0], sides[1], 0)
-    return study(pairs, n_tokens_P2, means, 100, SETTINGS)
+    return differences_of(pairs, n_tokens_P2, means, 100, SETTINGS)
 
 
 def tokens(difference_P: np.ndarray) -> np.ndarray:
@@ -426,7 +432,7 @@ def test_top_latents_are_on_the_side_they_are_shown_for():
     chosen_PF = generator.random((20, 6)) + np.array([0.5, -0.5, 0.1, 0, 0.3, -0.1])
     found = made_up(chosen_PF, generator.random((20, 6)), tokens(generator.integers(-9, 9, 20)))
     raw = found.views["raw"]
-    for rank_by in alignment_study.RANKINGS:
+    for rank_by in RANKINGS:
         chosen, rejected = top_latents(found, rank_by, 10)
         assert sorted(chosen + rejected) == list(range(6))
         value_F = {"effect": raw.effect_F, "difference": raw.mean_F}.get(
@@ -445,9 +451,9 @@ def test_the_smallest_effect_is_the_one_whose_p_just_passes():
 
 
 def test_every_option_is_read():
-    source = SCRIPT.read_text(encoding="utf-8")
-    own = {field.name for field in dataclasses.fields(alignment_study.AlignmentOptions)}
-    shared = {field.name for field in dataclasses.fields(alignment_study.ExperimentOptions)}
+    source = "".join(path.read_text(encoding="utf-8") for path in ROOM.glob("*.py"))
+    own = {field.name for field in dataclasses.fields(AlignmentOptions)}
+    shared = {field.name for field in dataclasses.fields(ExperimentOptions)}
     for name in own - shared:
         assert f"options.{name}" in source, name
 

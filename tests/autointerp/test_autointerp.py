@@ -14,11 +14,12 @@ import pytest
 from chat_server import TEMPLATE, serving
 from conftest import corpus_records
 from tokenizer_kinds import FOREIGN, tokenizer_of
-from toy_runs import EXPERIMENTS, load_script, make_run
+from toy_runs import EXPERIMENTS, make_run
 
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.language_model.token_text import Stretch, stretches
+from temporal_saes.autointerp.command import main
 from temporal_saes.autointerp.interpreter import (
     Trial,
     Window,
@@ -35,12 +36,11 @@ from temporal_saes.autointerp.interpreter import (
     written,
     wrongly_marked,
 )
-from temporal_saes.autointerp.study import draw, in_turns
+from temporal_saes.autointerp.sample import draw
+from temporal_saes.autointerp.study import in_turns
 from temporal_saes.chat import journal
 from temporal_saes.latents.examples import Example
 from temporal_saes.latents.explanations import read_explanations
-
-script = load_script("autointerp")
 
 
 def words(ids) -> list[Stretch]:
@@ -289,7 +289,7 @@ def runs(tmp_path_factory, tiny_lm_folder):
 @pytest.fixture(autouse=True)
 def environment(tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-of-the-tests")
-    monkeypatch.setattr("temporal_saes.chat.client.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("temporal_saes.chat.server.time.sleep", lambda seconds: None)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -307,7 +307,7 @@ def figures_wanted():
 @pytest.fixture(autouse=True)
 def figures_left_out(request, monkeypatch):
     if "figures_wanted" not in request.fixturenames:
-        monkeypatch.setattr(script, "draw", lambda result, path: [])
+        monkeypatch.setattr("temporal_saes.autointerp.figure.draw", lambda result, path: [])
 
 
 @pytest.fixture
@@ -321,7 +321,7 @@ def flags(runs, tiny_corpus, tmp_path):
 
 def run_main(flags: list[str], *more: str) -> Path:
     """Where the result went."""
-    script.main([*flags, *more])
+    main([*flags, *more])
     out = Path(flags[flags.index("--output_dir") + 1])
     return max(out.iterdir(), key=lambda path: (path / "scores.json").stat().st_mtime_ns)
 
@@ -575,7 +575,7 @@ def test_a_server_that_dies_on_the_way_is_left_and_gone_on_with(flags):
 
 def test_a_busy_server_is_met_by_waiting_as_long_as_it_asks(flags, monkeypatch):
     slept = []
-    monkeypatch.setattr("temporal_saes.chat.client.time.sleep", slept.append)
+    monkeypatch.setattr("temporal_saes.chat.server.time.sleep", slept.append)
     said = (429, {"Retry-After": "3"}, b"")
     with serving(lambda i, body: said if i % 3 == 1 else obliging(i, body)) as server:
         result = scores_of(run_main(flags, *served(server, "--concurrency", "1")))
@@ -640,13 +640,13 @@ def test_a_server_that_is_not_there_or_refuses_is_told_before_the_model_is_loade
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
     more = ["--explainer_model", "m", "--explainer_url"]
     with pytest.raises(UserError, match=r"the explainer at .* cannot be reached .*--explainer_url"):
-        script.main([*flags, *more, url])
+        main([*flags, *more, url])
     said = (401, {}, b'{"error": "bad key sk-secret-of-the-tests"}')
     with (
         serving(lambda i, body: said) as server,
         pytest.raises(UserError, match=r"status 401.*bad key \*\*\*.*OPENAI_API_KEY"),
     ):
-        script.main([*flags, *more, server.url])
+        main([*flags, *more, server.url])
     assert not Path(flags[flags.index("--output_dir") + 1]).exists()
 
 
@@ -660,7 +660,7 @@ def explanations_file(tmp_path: Path, content: dict) -> str:
     ("more", "sentence"),
     [
         (["--latents", "96"], "--latents 96 is out of range"),
-        (["--latents", "40", "--chunk", "0"], "--latents 40 is out of range: chunk 0"),
+        (["--latents", "40", "--chunk", "0"], "--latents 40 is not in chunk 0"),
         (["--latents", "1", "1"], "names a latent twice"),
         (["--run_name", "baseline_model", "--model", "x", "--layer", "1"], "has no latents"),
         (["--run_name", "plain", "--chunk", "1"], "--chunk 1 needs groups"),
@@ -680,7 +680,7 @@ def test_mistakes_are_told_before_the_language_model_is_loaded(flags, tmp_path, 
     monkeypatch.setattr(LanguageModel, "load", lambda *args, **options: pytest.fail("loaded"))
     more = [explanations_file(tmp_path, one) if isinstance(one, dict) else one for one in more]
     with pytest.raises(UserError, match=sentence):
-        script.main([*flags, *more])
+        main([*flags, *more])
     assert not (tmp_path / "out").exists()
 
 
@@ -691,10 +691,10 @@ def test_a_folder_of_something_else_is_left_as_it_is(flags):
     question["weights_sha256"] = "0" * 64  # as if the run had been trained anew
     (folder / "question.json").write_text(json.dumps(question))
     with pytest.raises(UserError, match="results of other weights, texts or questions"):
-        script.main(flags)
+        main(flags)
     (folder / "question.json").unlink()
     with pytest.raises(UserError, match="files of something else"):
-        script.main(flags)
+        main(flags)
     assert (folder / "scores.json").read_bytes() == before
 
 
@@ -708,6 +708,6 @@ def test_a_latent_that_is_never_active_is_told(flags):
     }
     if dead:
         with pytest.raises(UserError, match=f"--latents {dead[0]} is dead"):
-            script.main([*flags, "--latents", str(dead[0])])
+            main([*flags, "--latents", str(dead[0])])
     with pytest.raises(UserError, match="no latent of chunk 2 is active at 1000000"):
-        script.main([*flags, "--min_active", "1000000"])
+        main([*flags, "--min_active", "1000000"])

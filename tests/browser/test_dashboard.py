@@ -10,19 +10,15 @@ import numpy as np
 import pytest
 from chromium import MISSING, Browser, find_chromium
 from conftest import corpus_records
-from toy_runs import load_script, make_run
+from toy_runs import make_run
 
 from dictionary_learning.activations.cache import ActivationCache
 from dictionary_learning.errors import UserError
+from temporal_saes.browser.command import main
 from temporal_saes.latents.explanations import save_explanations
 
 NASTY = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>"
 READY = "document.querySelector('#view').children.length > 0"
-
-
-@pytest.fixture(scope="module")
-def dashboard():  # type: ignore[no-untyped-def]
-    return load_script("dashboard")
 
 
 @pytest.fixture(scope="module")
@@ -49,16 +45,14 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def sites(
-    dashboard, flags: list[str], texts: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Path]:  # type: ignore[no-untyped-def]
+def sites(flags: list[str], texts: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:  # type: ignore[no-untyped-def]
     """A browser of a dictionary with high and low latents, and one of predicted and novel codes."""
     folder = tmp_path_factory.mktemp("sites")
     scores = folder / "result.json"
     scores.write_text(json.dumps({"eval_result_unstructured": {"3": {"score": 0.75}, "5": {"score": 0.5}}}))
     for run in ("grouped", "attention"):
         words = ["--run_name", run, "--texts", str(texts), "--scores", str(scores), "--max_tokens", "3000"]
-        dashboard.main([*flags, *words, "--output_dir", str(folder / run)])
+        main([*flags, *words, "--output_dir", str(folder / run)])
     return {run: folder / run for run in ("grouped", "attention")}
 
 
@@ -71,12 +65,12 @@ def data(site: Path, name: str) -> Any:
     return json.loads(found[2])
 
 
-def test_texts_without_a_class_will_do(dashboard, runs: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_texts_without_a_class_will_do(runs: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     corpus = tmp_path / "corpus.jsonl"
     corpus.write_text("".join(json.dumps({"text": one["text"]}) + "\n" for one in corpus_records(20)))
     words = ["--run_name", "grouped", "--dataset", str(corpus), "--max_tokens", "500", "--latents", "3"]
     words += ["--checkpoints_path", str(runs), "--device", "cpu", "--no_cache"]
-    dashboard.main([*words, "--output_dir", str(tmp_path / "site")])
+    main([*words, "--output_dir", str(tmp_path / "site")])
     assert (tmp_path / "site" / "index.html").is_file()
 
 
@@ -260,12 +254,12 @@ def test_a_sentence_is_read_token_by_token(page: Browser, sites: dict[str, Path]
         assert corner == [213, 94, 0, 255]  # a token is like itself
 
 
-def test_no_text_is_run(page: Browser, dashboard, flags: list[str], tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_no_text_is_run(page: Browser, flags: list[str], tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     import temporal_saes.browser.page as written
 
     monkeypatch.setattr(written, "token_texts", lambda tokenizer, ids: [f"{NASTY}{i}" for i in ids])
     words = ["--run_name", "grouped", "--latents", "3", "2", "--max_tokens", "500"]
-    dashboard.main([*flags, *words, "--output_dir", str(tmp_path / "site")])
+    main([*flags, *words, "--output_dir", str(tmp_path / "site")])
     page.open(tmp_path / "site" / "index.html", READY)
     assert rows(page) == [2, 3]
     page.run("location.hash = '#latent=3'")
@@ -311,28 +305,28 @@ def test_a_folder_that_is_not_whole_says_so(window: Browser, sites: dict[str, Pa
 # --- mistakes ---
 
 
-def refused(dashboard, words: list[str]) -> str:  # type: ignore[no-untyped-def]
+def refused(words: list[str]) -> str:
     with pytest.raises(UserError) as error:
-        dashboard.main(words)
+        main(words)
     return str(error.value)
 
 
-def test_a_folder_with_something_in_it_is_left_alone(dashboard, flags, sites, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_folder_with_something_in_it_is_left_alone(flags, sites, tmp_path) -> None:  # type: ignore[no-untyped-def]
     words = [*flags, "--run_name", "grouped", "--output_dir"]
-    assert "--overwrite" in refused(dashboard, [*words, str(sites["grouped"])])
+    assert "--overwrite" in refused([*words, str(sites["grouped"])])
     (tmp_path / "notes.txt").write_text("mine")
-    assert "is not empty" in refused(dashboard, [*words, str(tmp_path)])
-    assert "something else than a browser" in refused(dashboard, [*words, str(tmp_path), "--overwrite"])
+    assert "is not empty" in refused([*words, str(tmp_path)])
+    assert "something else than a browser" in refused([*words, str(tmp_path), "--overwrite"])
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
-    assert "is a file" in refused(dashboard, [*words, str(tmp_path / "notes.txt")])
+    assert "is a file" in refused([*words, str(tmp_path / "notes.txt")])
 
 
-def test_overwrite_replaces_a_browser_whole(dashboard, flags, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_overwrite_replaces_a_browser_whole(flags, tmp_path) -> None:  # type: ignore[no-untyped-def]
     site = tmp_path / "site"
     words = [*flags, "--run_name", "grouped", "--output_dir", str(site), "--max_tokens", "300"]
-    dashboard.main(words)
+    main(words)
     (site / "data" / "old.js").write_text("")
-    dashboard.main([*words, "--overwrite", "--latents", "95"])
+    main([*words, "--overwrite", "--latents", "95"])
     assert not (site / "data" / "old.js").exists()
     assert data(site, "index")["latents"] == [95]
     assert [path.name for path in tmp_path.iterdir()] == ["site"]
@@ -341,8 +335,8 @@ def test_overwrite_replaces_a_browser_whole(dashboard, flags, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--latents", "3", "96"], "--latents 96 is not among the latents 0 to 95"),
-        (["--latents", "40", "--chunk", "0"], "--latents 40 is not among the latents 0 to 31"),
+        (["--latents", "3", "96"], "--latents 96 is out of range: grouped:2 has the latents 0 to 95"),
+        (["--latents", "40", "--chunk", "0"], "--latents 40 is not in chunk 0, which is 0 to 31"),
         (["--run_name", "baseline_model", "--model", "demo", "--layer", "1"], "has no latents"),
         (["--max_tokens", "0"], "--max_tokens 0 is too small"),
         (["--texts", "nowhere.txt"], "--texts nowhere.txt cannot be read"),
@@ -350,32 +344,30 @@ def test_overwrite_replaces_a_browser_whole(dashboard, flags, tmp_path) -> None:
         (["--part", "test"], "--part test does not exist"),
     ],
 )
-def test_a_mistake_is_told_in_a_sentence(dashboard, flags, tmp_path, words, told) -> None:  # type: ignore[no-untyped-def]
+def test_a_mistake_is_told_in_a_sentence(flags, tmp_path, words, told) -> None:  # type: ignore[no-untyped-def]
     site = tmp_path / "site"
-    assert told in refused(dashboard, [*flags, "--run_name", "grouped", "--output_dir", str(site), *words])
+    assert told in refused([*flags, "--run_name", "grouped", "--output_dir", str(site), *words])
     assert not site.exists()
 
 
-def test_explanations_and_scores_of_another_dictionary_are_refused(dashboard, flags, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_explanations_and_scores_of_another_dictionary_are_refused(flags, tmp_path) -> None:  # type: ignore[no-untyped-def]
     words = [*flags, "--run_name", "grouped", "--output_dir", str(tmp_path / "site")]
     other = tmp_path / "other.json"
     save_explanations(other, {5000: "a latent of another dictionary"})
-    assert "explains latent 5000" in refused(dashboard, [*words, "--explanation_path", str(other)])
-    assert "holds no scores" in refused(dashboard, [*words, "--scores", str(other)])
+    assert "explains latent 5000" in refused([*words, "--explanation_path", str(other)])
+    assert "holds no scores" in refused([*words, "--scores", str(other)])
     other.write_text(json.dumps({"eval_result_unstructured": {"96": {"score": 1}}}))
-    assert "latent 96" in refused(dashboard, [*words, "--scores", str(other)])
+    assert "latent 96" in refused([*words, "--scores", str(other)])
 
 
-def test_recorded_activations_take_the_place_of_texts(
-    dashboard, written_cache, tiny_lm_folder, tmp_path
-) -> None:  # type: ignore[no-untyped-def]
+def test_recorded_activations_take_the_place_of_texts(written_cache, tiny_lm_folder, tmp_path) -> None:  # type: ignore[no-untyped-def]
     run = make_run(tmp_path / "run", tiny_lm_folder)
     words = ["--run_name", str(run), "--activations", str(written_cache), "--device", "cpu"]
-    told = refused(dashboard, [*words, "--output_dir", str(tmp_path / "site"), "--layer", "1"])
+    told = refused([*words, "--output_dir", str(tmp_path / "site"), "--layer", "1"])
     assert "layer" in told
     index = json.loads((written_cache / "index.json").read_text())
     layer = str(index["options"]["layer"])
-    dashboard.main([*words, "--output_dir", str(tmp_path / "site"), "--layer", layer])
+    main([*words, "--output_dir", str(tmp_path / "site"), "--layer", layer])
     record = json.loads((tmp_path / "site" / "browser.json").read_text())
     store = ActivationCache.open(written_cache).store("eval", max_norm_ratio=10.0)  # the filter of the run
     n_tokens = sum(int(contexts.mask_NL.sum()) for contexts in store.contexts(8))

@@ -6,9 +6,10 @@ from typing import Annotated, Any
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from toy_runs import load_script, make_run
+from toy_runs import make_run
 
 from dictionary_learning.errors import UserError
+from temporal_saes.browser.command import main
 from temporal_saes.latents.explanations import save_explanations
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -136,7 +137,7 @@ def written(tiny_lm_folder: Path, tiny_corpus: Path, tmp_path_factory: pytest.Te
     words = ["--run_name", str(run), "--device", "cpu", "--no_cache", "--dataset", str(tiny_corpus)]
     words += ["--text_field", "text", "--label_field", "domain", "--max_tokens", "2000"]
     words += ["--neuronpedia", "toy-set", "--neuronpedia_model", "tiny", "--explained_by", "a model"]
-    load_script("dashboard").main([*words, "--output_dir", str(folder / "site")])
+    main([*words, "--output_dir", str(folder / "site")])
     return folder / "site"
 
 
@@ -224,4 +225,4 @@ def test_a_long_explanation_is_cut_to_what_the_server_takes(upload) -> None:  # 
 )
 def test_a_mistake_is_told_in_a_sentence(words: list[str], told: str) -> None:
     with pytest.raises(UserError, match=told):
-        load_script("dashboard").main(["--run_name", "x", *words])
+        main(["--run_name", "x", *words])

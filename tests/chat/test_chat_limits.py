@@ -14,9 +14,12 @@ from chat_server import TEMPLATE, client, number, serving
 
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
-from temporal_saes.chat import client as chat
-from temporal_saes.chat.client import ChatServer, Completion, LocalChat, question
+from temporal_saes.chat import model as chat
+from temporal_saes.chat import server as remote
 from temporal_saes.chat.journal import RecordedChat, read_journal
+from temporal_saes.chat.local import LocalChat
+from temporal_saes.chat.model import Completion, question
+from temporal_saes.chat.server import ChatServer
 from temporal_saes.chat.token_budget import TokenBudget, Usage, estimate_tokens
 
 
@@ -158,7 +161,7 @@ def test_a_server_whose_answer_never_ends_is_left_and_its_connection_closed():
 
 def test_a_retry_after_may_be_a_date(monkeypatch):
     slept = []
-    monkeypatch.setattr(chat, "time", SimpleNamespace(**vars(time) | {"sleep": slept.append}))
+    monkeypatch.setattr(remote, "time", SimpleNamespace(**vars(time) | {"sleep": slept.append}))
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
     answers = [(429, {"Retry-After": date}, b""), (429, {"Retry-After": "soon"}, b""), "2"]
     with serving(lambda i, body: answers[i]) as server:

@@ -11,8 +11,12 @@ from chat_server import TEMPLATE, client, number, serving
 
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
-from temporal_saes.chat import client as chat
-from temporal_saes.chat.client import ChatServer, LocalChat, question
+from temporal_saes.chat import model as chat
+from temporal_saes.chat import server as remote
+from temporal_saes.chat.local import LocalChat
+from temporal_saes.chat.model import question
+from temporal_saes.chat.server import ChatServer
+from temporal_saes.chat.transport import MAX_BYTES
 from temporal_saes.steering.judge import Judge, Steered, read_score, template
 
 
@@ -90,7 +94,7 @@ def test_what_a_model_thinks_aloud_is_not_its_answer(said, value):
 
 def test_a_busy_server_is_asked_again_after_the_time_it_names(monkeypatch):
     slept = []
-    monkeypatch.setattr(chat, "time", SimpleNamespace(**vars(time) | {"sleep": slept.append}))
+    monkeypatch.setattr(remote, "time", SimpleNamespace(**vars(time) | {"sleep": slept.append}))
     answers = [(429, {"Retry-After": "7"}, b"slow down"), (503, {}, b""), "2"]
     with serving(lambda i, body: answers[i]) as server:
         (answer,) = client(server).ask([question("?")], number)
@@ -102,7 +106,7 @@ def test_a_busy_server_is_asked_again_after_the_time_it_names(monkeypatch):
 
 def test_a_server_cannot_make_us_wait_for_long(monkeypatch):
     slept = []
-    monkeypatch.setattr(chat, "time", SimpleNamespace(**vars(time) | {"sleep": slept.append}))
+    monkeypatch.setattr(remote, "time", SimpleNamespace(**vars(time) | {"sleep": slept.append}))
     with serving(lambda i, body: (429, {"Retry-After": "86400"}, b"")) as server:
         (answer,) = client(server).ask([question("?")], number)
         assert answer.failure == chat.RATE_LIMIT
@@ -117,7 +121,7 @@ def test_a_server_cannot_make_us_wait_for_long(monkeypatch):
         (b"[" * 100_000, chat.SERVER_ERROR),
         ({"choices": []}, chat.SERVER_ERROR),
         ({"choices": ["a"]}, chat.SERVER_ERROR),
-        (b"x" * (chat.MAX_BYTES + 1), chat.SERVER_ERROR),
+        (b"x" * (MAX_BYTES + 1), chat.SERVER_ERROR),
     ],
 )
 def test_a_broken_answer_is_retried_and_then_counted(said, failure):
@@ -293,7 +297,7 @@ def test_a_local_model_continues_its_own_chat_template_in_batches(lm, monkeypatc
         return continuations(self, prompts, **options)
 
     monkeypatch.setattr(LanguageModel, "continuations", watched)
-    monkeypatch.setattr(chat, "LOCAL_BATCH", 2)
+    monkeypatch.setattr("temporal_saes.chat.local.LOCAL_BATCH", 2)
     local = LocalChat(lm, max_tokens=3)
     answers = local.ask([question(text) for text in ("a much longer question", "b", "c")], str)
     assert [answer.failure for answer in answers] == [None] * 3

@@ -8,7 +8,9 @@ import pytest
 from scipy import sparse
 
 from temporal_saes.latents.codes import CodesOfContexts
-from temporal_saes.latents.examples import N_BINS, N_STRATA, LatentExamples, collect
+from temporal_saes.latents.collector import collect
+from temporal_saes.latents.examples import LatentExamples
+from temporal_saes.latents.histogram import N_BINS, N_STRATA
 
 F = 12
 DEAD = 5

@@ -1,6 +1,5 @@
 """Steering: the pushes themselves, and the script over a tiny model, a judge on this machine and the demo."""
 
-import importlib.util
 import json
 import math
 import re
@@ -25,22 +24,13 @@ from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import Continuation, LanguageModel, add
 from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
 from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
+from temporal_saes.steering.chosen_latents import topic
+from temporal_saes.steering.command import main
+from temporal_saes.steering.prompts import DEFAULT_PROMPTS, read_prompts
 from temporal_saes.steering.pushes import ShareRow, Steering, make_push, push_rows, token_shares, write_texts
-from temporal_saes.steering.study import read_prompts, topic
 
 SCRIPT = Path(__file__).parents[2] / "src" / "experiments" / "steering.py"
 LAYER, DEAD = 2, 7
-
-
-def load_script():
-    spec = importlib.util.spec_from_file_location("steering_script", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-script = load_script()
 
 
 @pytest.fixture(scope="module")
@@ -246,7 +236,7 @@ def test_a_file_without_prompts_is_told(tmp_path, content, sentence):
 
 
 def test_the_shipped_prompts_are_there():
-    assert len(read_prompts(script.DEFAULT_PROMPTS)) >= 5
+    assert len(read_prompts(DEFAULT_PROMPTS)) >= 5
 
 
 def test_a_topic_is_the_explanation_or_the_places_where_the_latent_is_strongest():
@@ -297,7 +287,7 @@ def run_main(flags: list[str], *more: str) -> dict:
     """The one result that is made."""
     folder = Path(flags[flags.index("--output_dir") + 1])
     before = set(folder.glob("*.json"))
-    script.main([*flags, *more])
+    main([*flags, *more])
     (made,) = set(folder.glob("*.json")) - before
     return json.loads(made.read_text(encoding="utf-8"))
 
@@ -379,7 +369,7 @@ def test_novel_directions_of_a_temporal_sae_are_pushed_in_the_same_way(flags):
 
 def test_compare_takes_what_is_finished_and_draws_one_figure(flags, tmp_path, monkeypatch, capsys):
     compare = ["--compare", "grouped:0", "plain:2", "--choose", "random"]
-    script.main([*flags, *compare])
+    main([*flags, *compare])
     assert len(list((tmp_path / "out").glob("*.json"))) == 2
     (figure,) = (tmp_path / "out").glob("*grouped-0_plain-2_add-*.png")
     assert figure.with_suffix(".pdf").is_file()
@@ -388,12 +378,12 @@ def test_compare_takes_what_is_finished_and_draws_one_figure(flags, tmp_path, mo
         raise AssertionError("written again")
 
     monkeypatch.setattr("temporal_saes.steering.study.write_texts", refuse)
-    script.main([*flags, *compare])
+    main([*flags, *compare])
     with pytest.raises(AssertionError, match="written again"):
-        script.main([*flags, *compare, "--seed", "1"])
+        main([*flags, *compare, "--seed", "1"])
     Path(flags[flags.index("--prompts") + 1]).write_text("Another\n")
     with pytest.raises(AssertionError, match="written again"):
-        script.main([*flags, *compare])
+        main([*flags, *compare])
 
 
 def test_the_page_shows_what_a_model_wrote_as_text(flags, runs, tmp_path):
@@ -457,7 +447,7 @@ def test_a_judge_of_nothing_but_nonsense_leaves_the_numbers(flags, tmp_path):
 
 
 def test_a_judge_that_dies_on_the_way_costs_its_scores_and_nothing_else(flags, monkeypatch):
-    monkeypatch.setattr("temporal_saes.chat.client.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("temporal_saes.chat.server.time.sleep", lambda seconds: None)
     with serving(lambda i, body: "Score: 1" if i < 5 else (500, {}, b"")) as server:
         more = ["--judge_url", server.url, "--judge_model", "m", "--judge_workers", "1"]
         result = run_main(flags, "--run_name", "plain", *more)
@@ -469,19 +459,19 @@ def test_a_judge_that_dies_on_the_way_costs_its_scores_and_nothing_else(flags, m
 
 
 def test_a_result_whose_judge_gave_up_is_made_again(flags, monkeypatch):
-    monkeypatch.setattr("temporal_saes.chat.client.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("temporal_saes.chat.server.time.sleep", lambda seconds: None)
     alive = {"yes": False}
     with serving(lambda i, body: "Score: 1" if i == 0 or alive["yes"] else (500, {}, b"")) as server:
         more = ["--judge_url", server.url, "--judge_model", "m", "--compare", "plain"]
-        script.main([*flags, *more])
+        main([*flags, *more])
         alive["yes"] = True
-        script.main([*flags, *more])
+        main([*flags, *more])
     (path,) = Path(flags[flags.index("--output_dir") + 1]).glob("*.json")
     assert json.loads(path.read_text(encoding="utf-8"))["judge"]["failures"] == {}
 
 
 def test_a_judge_that_falls_silent_on_the_way_is_given_up_and_counted(flags, monkeypatch):
-    monkeypatch.setattr("temporal_saes.chat.client.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("temporal_saes.chat.server.time.sleep", lambda seconds: None)
     never = threading.Event()
     with serving(lambda i, body: "Score: 1" if i == 0 else never.wait(60)) as server:
         more = ["--judge_url", server.url, "--judge_model", "m", "--judge_timeout", "0.3"]
@@ -513,7 +503,7 @@ def test_a_judge_that_is_not_there_is_told_before_the_model_is_loaded(flags, mon
     monkeypatch.setattr(LanguageModel, "load", refuse)
     more = ["--run_name", "plain", "--judge_model", "m", "--judge_timeout", "0.2" if respond else "20"]
     with serving(respond) if respond else nobody() as server, pytest.raises(UserError, match=sentence):
-        script.main([*flags, *more, "--judge_url", server.url])
+        main([*flags, *more, "--judge_url", server.url])
 
 
 @contextmanager
@@ -556,7 +546,7 @@ def test_mistakes_are_told_before_the_language_model_is_loaded(flags, tmp_path, 
 
     monkeypatch.setattr(LanguageModel, "load", refuse)
     with pytest.raises(UserError, match=sentence):
-        script.main([*flags, *more])
+        main([*flags, *more])
     assert not (tmp_path / "out").exists()
 
 
@@ -575,12 +565,12 @@ def test_what_only_the_model_shows_is_told_before_anything_is_written(flags, mon
 
     monkeypatch.setattr(LanguageModel, "generate", refuse)
     with pytest.raises(UserError, match=sentence):
-        script.main([*flags, *more])
+        main([*flags, *more])
 
 
 def test_a_mistake_is_one_sentence_and_exit_code_2(flags, capsys):
     with pytest.raises(SystemExit) as stopped:
-        cli.run(lambda: script.main([*flags, "--run_name", "grouped", "--latents", "96"]))
+        cli.run(lambda: main([*flags, "--run_name", "grouped", "--latents", "96"]))
     assert stopped.value.code == 2
     said = capsys.readouterr()
     assert said.out == ""

@@ -1,22 +1,18 @@
 """The pages of the alignment study: one subject with its latents on examples, and several side by side."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-from temporal_saes.alignment.examples import Answer, Example, Shown
+from temporal_saes.alignment.differences import VIEWS
+from temporal_saes.alignment.examples import Shown
+from temporal_saes.alignment.findings import sentences, surface_table
+from temporal_saes.alignment.latent_panels import cells_told, examples_section, top_table, top_tables
 from temporal_saes.alignment.result import VIEW_NAMES, units
-from temporal_saes.alignment.study import VIEWS
+from temporal_saes.alignment.wording import SIDES, Result, is_demo
 from temporal_saes.experiment.results import label
 from temporal_saes.pages import page
-from temporal_saes.pages.page import Html, element, join
-from temporal_saes.pages.text_latents import text_pieces
-from temporal_saes.pages.token_colours import token, visible
+from temporal_saes.pages.page import Html, element
 
-SIDES = ("chosen", "rejected")
-MAX_PIECES = 160  # of an answer; more is too long to take in
-PROMPT_CHARACTERS = 300
 N_COMPARED = 5  # top latents of each run in a comparison
-Result = Mapping[str, Any]
 
 
 def study_page(result: Result, shown: Mapping[int, Shown], figure: bytes) -> str:
@@ -24,7 +20,7 @@ def study_page(result: Result, shown: Mapping[int, Shown], figure: bytes) -> str
 
     Args:
         shown: examples of the top latents, by number; empty for dense activations.
-        figure: the PNG of `alignment_figures.draw_study`.
+        figure: the PNG of `figure.draw_study`.
     """
     body = [
         element("h1", f"Chosen against rejected answers: {label(result)}"),
@@ -32,12 +28,12 @@ def study_page(result: Result, shown: Mapping[int, Shown], figure: bytes) -> str
         _warning(result),
         *_findings(result),
         element("h2", "Length and other surface features"),
-        *_surface(result),
+        *surface_table(result),
         element("h2", "All latents at a glance"),
         *_figure(figure),
         element("h2", "Latents that differ most"),
-        *_top_tables(result),
-        *_examples(result, shown),
+        *top_tables(result),
+        *examples_section(result, shown),
         *_method(result),
         *_foot([result]),
     ]
@@ -48,7 +44,7 @@ def comparison_page(results: Sequence[Result], figure: bytes) -> str:
     """The page about several subjects on the same pairs.
 
     Args:
-        figure: the PNG of `alignment_figures.draw_comparison`.
+        figure: the PNG of `figure.draw_comparison`.
     """
     first = results[0]
     body = [
@@ -56,7 +52,7 @@ def comparison_page(results: Sequence[Result], figure: bytes) -> str:
         page.facts(_data_facts(first)),
         _warning(first),
         element("h2", "Length and other surface features"),
-        *_surface(first),
+        *surface_table(first),
         element("h2", "Latents that differ"),
         page.image(
             figure,
@@ -73,7 +69,7 @@ def comparison_page(results: Sequence[Result], figure: bytes) -> str:
             [_compared(result) for result in results],
             f"Latents with q ≤ {first['options']['fdr']:g}; in brackets how many of them are length latents.",
         ),
-        _cells_told(first),
+        cells_told(first),
         *(part for result in results for part in _compared_latents(result)),
         *_method(first),
         *_foot(results),
@@ -111,7 +107,7 @@ def _data_facts(result: Result) -> list[tuple[str, object]]:
 
 def _warning(result: Result) -> Html | None:
     """What a reader of the demo's pairs must not conclude."""
-    if not _is_demo(result):
+    if not is_demo(result):
         return None
     return element(
         "p",
@@ -131,82 +127,7 @@ def _latents_told(result: Result) -> str:
 
 
 def _findings(result: Result) -> list[Html]:
-    return [element("ul", *(element("li", sentence) for sentence in _sentences(result)))]
-
-
-def _sentences(result: Result) -> Iterator[str]:
-    yield _length_sentence(result["surface"][0], result["pairs"]["used"])
-    raw, n_tested, fdr = result["views"]["raw"], result["n_tested"], result["options"]["fdr"]
-    told = f"{raw['significant']:,} of {units(result, n_tested)} differ between chosen and rejected answers"
-    told += f" (false discovery rate {fdr:g})"
-    if raw["significant"]:
-        told += (
-            f": {raw['higher_in_chosen']:,} are higher in chosen and {raw['higher_in_rejected']:,} in "
-            f"rejected ones. {raw['length_latents']:,} follow length"
-        )
-    by_flips = result["n_significant_by_sign_flips"]
-    yield f"{told}. By sign flips, with p corrected for all of them, it is {by_flips:,} (p ≤ {fdr:g})."
-    if not raw["significant"] and not by_flips:
-        yield (
-            "What the tables list are the largest of many differences that chance can make: leads at best, "
-            "no findings."
-        )
-    length = result["views"]["equal_length"]
-    if "missing" in length:
-        yield f"Length could not be held equal: {length['missing']}."
-    else:
-        yield (
-            f"At equal length {length['significant']:,} differ; {_still(result)} of the "
-            f"{raw['significant']:,} from above are among them."
-        )
-    predicted = result["predicted_by_length"]
-    if predicted is not None and predicted > 0:
-        yield f"Length alone predicts {predicted:.0%} of all squared effect sizes."
-    yield (
-        f"With {result['pairs']['used']:,} pairs and {n_tested:,} tests an effect that stands alone must be "
-        f"|d_z| ≥ {result['smallest_effect']:.2f} to be seen; smaller ones are not ruled out."
-    )
-
-
-def _length_sentence(length: Mapping[str, Any], n: int) -> str:
-    told = (
-        f"Chosen answers have {length['chosen']:.2f} tokens on average, rejected ones "
-        f"{length['rejected']:.2f} (paired t, p = {_p(length['p'])}); the chosen one is longer in "
-        f"{length['n_more']:,} and shorter in {length['n_less']:,} of {n:,} pairs."
-    )
-    if length["p"] >= 0.05:
-        return told
-    longer = SIDES[length["rejected"] > length["chosen"]]
-    return f"{told} Length sets them apart: a latent for long answers looks like one for {longer} answers."
-
-
-def _still(result: Result) -> int:
-    latents, fdr = result["latents"], result["options"]["fdr"]
-    both = zip(latents["raw_q"], latents["equal_length_q"], strict=True)
-    return sum(raw <= fdr and length <= fdr for raw, length in both)
-
-
-def _surface(result: Result) -> list[Html]:
-    headers = ["", "chosen", "rejected", "difference, 95 %", "d_z", "p, t", "p, ranks", "q", "more / less"]
-    rows = []
-    for row in result["surface"]:
-        difference = row["difference"]
-        interval = (
-            f"{difference['mean']:+.3g} [{difference['low']:+.3g}, {difference['high']:+.3g}]"
-            if difference["low"] is not None
-            else f"{difference['mean']:+.3g}"
-        )
-        name = join([row["name"], element("span", row["rule"], class_="aid")])
-        numbers = [f"{row['chosen']:.3g}", f"{row['rejected']:.3g}", interval, _signed(row["effect"])]
-        q = _strong(_p(row["q"]), row["q"] <= result["options"]["fdr"])
-        more = f"{row['n_more']:,} / {row['n_less']:,}"
-        rows.append([name, *numbers, _p(row["p"]), _p(row["p_wilcoxon"]), q, more])
-    caption = (
-        "Chosen minus rejected, paired. p of a t test and of Wilcoxon's signed ranks; q is Benjamini and "
-        "Hochberg's over these rows, bold where it counts; more / less: pairs in which the chosen answer has "
-        "more, less."
-    )
-    return [page.table(headers, rows, caption)]
+    return [element("ul", *(element("li", sentence) for sentence in sentences(result)))]
 
 
 def _figure(figure: bytes) -> list[Html]:
@@ -223,153 +144,6 @@ def _figure(figure: bytes) -> list[Html]:
     ]
 
 
-# --- the latents ---
-
-
-def _top_tables(result: Result) -> list[Html]:
-    tables = [_top_table(result, side, len(result["top"][side])) for side in SIDES]
-    return [_cells_told(result), *tables]
-
-
-def _cells_told(result: Result) -> Html:
-    ranked = {
-        "effect": "d_z",
-        "difference": "mean difference",
-        "equal_length": "d_z at equal length",
-    }[result["options"]["rank_by"]]
-    return element(
-        "p",
-        f"The latents of the tables are ranked by {ranked}. A cell of a view has d_z and q, bold where q ≤ "
-        f"{result['options']['fdr']:g}. “by flips” is the p corrected for all latents by flipping the signs "
-        "of whole pairs. r is the correlation with the difference in length.",
-    )
-
-
-def _top_table(result: Result, side: str, n: int) -> Html:
-    latents = result["top"][side][:n]
-    if not latents:
-        return element("p", f"No tested latent is higher in {side} answers.", class_="quiet")
-    views = [view for view in VIEWS if latents[0][view] is not None]
-    headers = [f"higher in {side}", "chosen", "rejected", "difference", *(VIEW_NAMES[view] for view in views)]
-    rows = []
-    for latent in latents:
-        means = [f"{latent[one]:.3g}" for one in SIDES]
-        cells = [_view_cell(latent[view]) for view in views]
-        r = f"{latent['length_r']:+.2f}" + (" length" if latent["is_length_latent"] else "")
-        difference = f"{latent['raw']['difference']:+.3g}"
-        flips = _p(latent["p_sign_flips"])
-        rows.append(
-            [_named(latent), *means, difference, *cells, flips, _strong(r, latent["is_length_latent"])]
-        )
-    return page.table([*headers, "by flips", "r"], rows, f"Latents that are higher in {side} answers.")
-
-
-def _named(latent: Mapping[str, Any]) -> Html:
-    aid = latent["explanation"]
-    if aid is None and latent["strongest"]:
-        aid = "strongest at " + ", ".join(visible(text.strip() or text) for text in latent["strongest"])
-    return join([latent["latent"], element("span", aid, class_="aid") if aid else None])
-
-
-def _view_cell(effect: Mapping[str, Any]) -> Html:
-    return _strong(f"{_signed(effect['effect'])}, {_p(effect['q'])}", effect["significant"])
-
-
-def _examples(result: Result, shown: Mapping[int, Shown]) -> list[Html]:
-    title = element("h2", "On examples")
-    if not shown:
-        note = (
-            "Dense activations are never off, so that colours would show nothing."
-            if _is_dense(result)
-            else ""
-        )
-        return [title, element("p", note or "No examples were asked for.", class_="quiet")]
-    parts = [
-        title,
-        element(
-            "p",
-            "The pairs in which each latent differs most in its direction: chosen to show what it does, not "
-            "how often. Only the answer is coloured, the stronger the larger the activation (its value shows "
-            "under the pointer), on one scale for all examples of a latent.",
-        ),
-    ]
-    if not _is_demo(result):
-        parts.append(
-            element("p", "Quoted from the data set as it is; it may hold offensive text.", class_="quiet")
-        )
-    for side in SIDES:
-        parts += [element("h3", f"Higher in {side} answers"), _panels(result, side, shown)]
-    return parts
-
-
-def _panels(result: Result, side: str, shown: Mapping[int, Shown]) -> Html:
-    panels = [_panel(latent, side, shown[latent["latent"]]) for latent in result["top"][side]]
-    return element("div", *panels, class_="panels")
-
-
-def _panel(latent: Mapping[str, Any], side: str, shown: Shown) -> Html:
-    raw, length = latent["raw"], latent["equal_length"]
-    numbers = (
-        f"On in {latent['active_chosen']:.0%} of chosen and {latent['active_rejected']:.0%} of rejected "
-        f"answers; mean {latent['chosen']:.3g} and {latent['rejected']:.3g}; d_z {_signed(raw['effect'])} "
-        f"(q = {_p(raw['q'])})"
-    )
-    if length is not None:
-        numbers += f", at equal length {_signed(length['effect'])} (q = {_p(length['q'])})"
-    flag = f"A length latent: r = {latent['length_r']:+.2f}." if latent["is_length_latent"] else None
-    peak = max(
-        (float(answer.value_T.max()) for one in shown.examples for answer in _answers(one)), default=0.0
-    )
-    examples = [_example(one, peak, number) for number, one in enumerate(shown.examples)]
-    return element(
-        "section",
-        element("h4", f"Latent {latent['latent']}"),
-        element("p", latent["explanation"]) if latent["explanation"] else None,
-        element("p", f"{numbers}.", class_="quiet"),
-        element("p", element("strong", flag)) if flag else None,
-        element("p", "Strongest at ", *_codes(latent["strongest"]), class_="quiet"),
-        *examples,
-        class_=f"panel {side}",
-    )
-
-
-def _codes(texts: Sequence[str]) -> Iterator[object]:
-    for number, text in enumerate(texts):
-        yield ", " if number else None
-        yield element("code", visible(text))
-
-
-def _example(example: Example, peak: float, number: int) -> Html:
-    inside: list[object] = [element("p", _prompt_end(example.pair.prompt), class_="quiet")]
-    for side, answer in zip(SIDES, _answers(example), strict=True):
-        told = f"{side}: mean {answer.mean:.3g} over {len(answer.value_T):,} tokens"
-        inside.append(
-            element("p", element("span", told, class_="part"), *_coloured(answer, peak), class_="tokens")
-        )
-    if number == 0:
-        return element("div", *inside)
-    means = " against ".join(f"{answer.mean:.3g}" for answer in _answers(example))
-    return element("details", element("summary", f"another pair: {means}"), *inside)
-
-
-def _answers(example: Example) -> tuple[Answer, Answer]:
-    return example.chosen, example.rejected
-
-
-def _prompt_end(prompt: str) -> str:
-    end = prompt.strip()
-    return visible(end if len(end) <= PROMPT_CHARACTERS else "…" + end[-PROMPT_CHARACTERS:])
-
-
-def _coloured(answer: Answer, peak: float) -> Iterator[object]:
-    text, start = answer.text.text, answer.text.start
-    pieces = text_pieces(text, answer.tokens, answer.position_T, answer.value_T)
-    of_answer = [piece for piece in pieces if piece.start + len(piece.text) > start]
-    yield from (token(piece, peak or 1.0) for piece in of_answer[:MAX_PIECES])
-    if len(of_answer) > MAX_PIECES or of_answer[-1].start + len(of_answer[-1].text) < len(text):
-        yield "…"
-
-
 def _compared(result: Result) -> list[object]:
     cells: list[object] = [label(result), f"{result['n_tested']:,}"]
     for view in VIEWS:
@@ -382,7 +156,7 @@ def _compared(result: Result) -> list[object]:
 def _compared_latents(result: Result) -> list[Html]:
     return [
         element("h2", f"{label(result)}: latents that differ most"),
-        *(_top_table(result, side, N_COMPARED) for side in SIDES),
+        *(top_table(result, side, N_COMPARED) for side in SIDES),
     ]
 
 
@@ -430,27 +204,3 @@ def _foot(results: Sequence[Result]) -> list[Html]:
         told = "The demo's language model is SmolLM2-135M-Instruct by Hugging Face (Apache License 2.0)."
         parts.append(element("p", told, class_="quiet"))
     return parts
-
-
-# --- numbers ---
-
-
-def _is_demo(result: Result) -> bool:
-    return result["options"]["dataset"] == "demo" and result["options"]["data_path"] is None
-
-
-def _is_dense(result: Result) -> bool:
-    return result["subject"]["trainer_folder"] is None
-
-
-def _strong(text: str, is_strong: bool) -> Html:
-    return element("strong", text) if is_strong else page.markup(text)
-
-
-def _signed(value: float | None) -> str:
-    return "∞" if value is None else f"{value:+.2f}"
-
-
-def _p(value: float) -> str:
-    """A p or q with two digits."""
-    return f"{value:.2g}" if value >= 1e-3 else f"{value:.0e}".replace("e-0", "e-")

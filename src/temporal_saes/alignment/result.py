@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from temporal_saes.alignment.differences import LENGTH, VIEWS, Differences, smallest_effect
 from temporal_saes.alignment.examples import Answer, Shown
 from temporal_saes.alignment.pairs import PreferenceData
 from temporal_saes.alignment.responses import ResponseMeans
 from temporal_saes.alignment.statistics import Effects
-from temporal_saes.alignment.study import LENGTH, VIEWS, Study, smallest_effect
 
-RANKINGS = ("effect", "difference", "equal_length")
 N_TOKENS = 8  # of a latent's strongest tokens
 VIEW_NAMES = {
     "raw": "all pairs",
@@ -26,16 +25,16 @@ VIEW_NAMES = {
 _DIGITS = 6
 
 
-def top_latents(study: Study, rank_by: str, n: int) -> tuple[list[int], list[int]]:
+def top_latents(found: Differences, rank_by: str, n: int) -> tuple[list[int], list[int]]:
     """The tested latents that are higher in chosen answers, and in rejected ones, the most different first.
 
     Args:
         rank_by: raw d_z (`effect`), raw mean difference (`difference`), or d_z at `equal_length` (raw where
             there is no such view).
     """
-    raw = study.views["raw"]
+    raw = found.views["raw"]
     assert raw is not None
-    view = study.views["equal_length"] or raw if rank_by == "equal_length" else raw
+    view = found.views["equal_length"] or raw if rank_by == "equal_length" else raw
     value_F = view.mean_F if rank_by == "difference" else view.effect_F
     order = np.argsort(-value_F, kind="stable")
     chosen = [int(f) for f in order[:n] if value_F[f] > 0]
@@ -44,7 +43,7 @@ def top_latents(study: Study, rank_by: str, n: int) -> tuple[list[int], list[int
 
 
 def result_of(
-    study: Study,
+    found: Differences,
     top: tuple[Sequence[int], Sequence[int]],
     means: ResponseMeans,
     data: PreferenceData,
@@ -57,13 +56,13 @@ def result_of(
     Args:
         top: tested latents that are higher in chosen and in rejected answers.
     """
-    raw = study.views["raw"]
+    raw = found.views["raw"]
     assert raw is not None
     pairs = [data.pairs[p] for p in means.pair_P]
     skipped = dict(data.skipped)
     if len(pairs) < len(data.pairs):
         skipped["without a usable token"] = len(data.pairs) - len(pairs)
-    length = study.surface[0]
+    length = found.surface[0]
     assert length.name == LENGTH
     return {
         "pairs": {
@@ -73,61 +72,61 @@ def result_of(
             "prompts": len({pair.prompt for pair in pairs}),
             "answers_cut": means.n_cut,
         },
-        "n_latents": study.n_latents,
-        "n_active": study.n_active,
-        "n_tested": len(study.latent_F),
-        "n_length_latents": int(study.is_length_F.sum()),
-        "smallest_effect": _number(smallest_effect(len(pairs), len(study.latent_F), fdr)),
-        "n_significant_by_sign_flips": int((study.p_flips_F <= fdr).sum()),
+        "n_latents": found.n_latents,
+        "n_active": found.n_active,
+        "n_tested": len(found.latent_F),
+        "n_length_latents": int(found.is_length_F.sum()),
+        "smallest_effect": _number(smallest_effect(len(pairs), len(found.latent_F), fdr)),
+        "n_significant_by_sign_flips": int((found.p_flips_F <= fdr).sum()),
         "effect_of_length": _number(length.effect),
-        "predicted_by_length": _number(_predicted_share(raw.effect_F, study.length.r_F, length.effect)),
+        "predicted_by_length": _number(_predicted_share(raw.effect_F, found.length.r_F, length.effect)),
         "surface": [
             {**row._asdict(), "difference": row.difference._asdict(), "effect": _number(row.effect)}
-            for row in study.surface
+            for row in found.surface
         ],
-        "views": {view: _view(study, view, fdr) for view in VIEWS},
-        "surface_view_holds_equal": study.surface_names,
+        "views": {view: _view(found, view, fdr) for view in VIEWS},
+        "surface_view_holds_equal": found.surface_names,
         "top": {
-            side: [_latent(study, f, fdr, explanations, shown) for f in latents]
+            side: [_latent(found, f, fdr, explanations, shown) for f in latents]
             for side, latents in zip(("chosen", "rejected"), top, strict=True)
         },
-        "latents": _columns(study),
+        "latents": _columns(found),
     }
 
 
-def _view(study: Study, view: str, fdr: float) -> dict[str, Any]:
-    effects = study.views[view]
+def _view(found: Differences, view: str, fdr: float) -> dict[str, Any]:
+    effects = found.views[view]
     if effects is None:
-        return {"missing": study.missing[view]}
+        return {"missing": found.missing[view]}
     significant_F = effects.q_F <= fdr
     return {
         "n_pairs": effects.n_pairs,
         "significant": int(significant_F.sum()),
         "higher_in_chosen": int((significant_F & (effects.mean_F > 0)).sum()),
         "higher_in_rejected": int((significant_F & (effects.mean_F < 0)).sum()),
-        "length_latents": int((significant_F & study.is_length_F).sum()),
+        "length_latents": int((significant_F & found.is_length_F).sum()),
         "largest_effect": _number(np.abs(effects.effect_F).max()),
         "largest_difference": _number(np.abs(effects.mean_F).max()),
     }
 
 
 def _latent(
-    study: Study, f: int, fdr: float, explanations: Mapping[int, str], shown: Mapping[int, Shown]
+    found: Differences, f: int, fdr: float, explanations: Mapping[int, str], shown: Mapping[int, Shown]
 ) -> dict[str, Any]:
-    latent = int(study.latent_F[f])
+    latent = int(found.latent_F[f])
     seen = shown.get(latent)
     return {
         "latent": latent,
         "explanation": explanations.get(latent),
-        "chosen": _number(study.chosen_F[f]),
-        "rejected": _number(study.rejected_F[f]),
-        "active_chosen": _number(study.active_chosen_F[f]),
-        "active_rejected": _number(study.active_rejected_F[f]),
-        "length_r": _number(study.length.r_F[f]),
-        "length_q": _number(study.length.q_F[f]),
-        "is_length_latent": bool(study.is_length_F[f]),
-        "p_sign_flips": _number(study.p_flips_F[f]),
-        **{view: _effect(study.views[view], f, fdr) for view in VIEWS},
+        "chosen": _number(found.chosen_F[f]),
+        "rejected": _number(found.rejected_F[f]),
+        "active_chosen": _number(found.active_chosen_F[f]),
+        "active_rejected": _number(found.active_rejected_F[f]),
+        "length_r": _number(found.length.r_F[f]),
+        "length_q": _number(found.length.q_F[f]),
+        "is_length_latent": bool(found.is_length_F[f]),
+        "p_sign_flips": _number(found.p_flips_F[f]),
+        **{view: _effect(found.views[view], f, fdr) for view in VIEWS},
         "strongest": [] if seen is None else [snippet.token for snippet in seen.strongest[:N_TOKENS]],
         "examples": []
         if seen is None
@@ -160,24 +159,24 @@ def _answer(answer: Answer, text: str) -> dict[str, Any]:
     return {"text": text, "tokens": answer.text.n_tokens, "activation": _number(answer.mean)}
 
 
-def _columns(study: Study) -> dict[str, list]:
+def _columns(found: Differences) -> dict[str, list]:
     """Every tested latent, a list a number."""
     columns = {
-        "chosen": study.chosen_F,
-        "rejected": study.rejected_F,
-        "active_chosen": study.active_chosen_F,
-        "active_rejected": study.active_rejected_F,
-        "length_r": study.length.r_F,
-        "length_q": study.length.q_F,
-        "p_sign_flips": study.p_flips_F,
+        "chosen": found.chosen_F,
+        "rejected": found.rejected_F,
+        "active_chosen": found.active_chosen_F,
+        "active_rejected": found.active_rejected_F,
+        "length_r": found.length.r_F,
+        "length_q": found.length.q_F,
+        "p_sign_flips": found.p_flips_F,
     }
-    for view, effects in study.views.items():
+    for view, effects in found.views.items():
         if effects is not None:
             columns |= {f"{view}_difference": effects.mean_F, f"{view}_effect": effects.effect_F}
             columns |= {f"{view}_p": effects.p_F, f"{view}_q": effects.q_F}
     return {
-        "latent": study.latent_F.tolist(),
-        "is_length_latent": study.is_length_F.tolist(),
+        "latent": found.latent_F.tolist(),
+        "is_length_latent": found.is_length_F.tolist(),
         **{name: [_number(value) for value in values] for name, values in columns.items()},
     }
 

@@ -26,7 +26,7 @@ import numpy as np
 
 from dictionary_learning.language_model.token_text import Stretch
 from temporal_saes.chat.answers import read_texts
-from temporal_saes.chat.client import Conversation, question
+from temporal_saes.chat.model import Conversation, question
 from temporal_saes.latents.examples import Example
 
 TEMPLATES = Path(__file__).with_name("templates")

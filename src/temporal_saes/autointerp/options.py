@@ -1,4 +1,4 @@
-"""What automatic interpretation can be asked; the flags of `experiments/autointerp.py`."""
+"""What automatic interpretation can be asked; the flags of the experiment."""
 
 import math
 from dataclasses import dataclass

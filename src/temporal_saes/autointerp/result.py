@@ -1,14 +1,15 @@
-"""What automatic interpretation found, in sums, in a table for a person, and in SAEBench's form."""
+"""What automatic interpretation found, in sums, and in a table for a person."""
 
-import uuid
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 import numpy as np
 
-from temporal_saes.autointerp.interpreter import KINDS
+from temporal_saes.autointerp.interpreter import KINDS, templates_hash
+from temporal_saes.autointerp.options import LIMITS, AutointerpOptions
+from temporal_saes.autointerp.sample import Sample
 from temporal_saes.autointerp.scores import CHANCE, MEASURES
+from temporal_saes.autointerp.study import Interpretation
 from temporal_saes.experiment.intervals import as_json, mean_interval
 
 INTERVAL = "t-interval, 95 %, over latents"
@@ -21,6 +22,48 @@ SHORT = {
 }
 
 Record = Mapping[str, Any]
+
+
+def result_of(
+    sample: Sample,
+    records: Sequence[Record],
+    n_texts: int,
+    interpretation: Interpretation | None,
+    options: AutointerpOptions,
+) -> dict[str, Any]:
+    """Everything that was found, ready for JSON.
+
+    Args:
+        interpretation: who was asked; None for nobody.
+    """
+    return {
+        "dict_size": sample.dict_size,
+        "n_texts": n_texts,
+        "n_tokens": int(sample.codes.usable_T.sum()),
+        "n_alive": sample.n_alive,
+        "explainer": None if interpretation is None else _about(interpretation, options),
+        "summary": summarise(records),
+        "latents": records,
+    }
+
+
+def _about(interpretation: Interpretation, options: AutointerpOptions) -> dict[str, Any]:
+    """Who was asked, what it cost, and what failed."""
+    budget = interpretation.chat.budget
+    return {
+        "model": interpretation.chat.name,
+        "limits": {name: getattr(options, name) for name in LIMITS},
+        "asked": interpretation.asked,
+        "failures": {what: dict(sorted(kinds.items())) for what, kinds in interpretation.failures.items()},
+        "stopped": interpretation.stopped,
+        "complete": sum(interpretation.is_complete(record) for record in interpretation.records),
+        "tokens": {
+            "prompt": budget.prompt,
+            "answer": budget.answer,
+            "calls_estimated": budget.estimated_calls,
+        },
+        "templates_sha256": templates_hash(),
+    }
 
 
 def summarise(records: Sequence[Record]) -> dict[str, Any]:
@@ -83,76 +126,3 @@ def table(result: Mapping[str, Any]) -> str:
             + (f" ({tokens['calls_estimated']:,} calls estimated)" if tokens["calls_estimated"] else "")
         )
     return "\n".join(lines)
-
-
-# --- SAEBench ---
-
-
-def sae_bench_result(result: Mapping[str, Any], logs: Sequence[str]) -> dict[str, Any]:
-    """The result in the form of SAEBench's autointerp evaluation (0.6).
-
-    Its `score` of a latent is the share of windows that detection tells rightly; SAEBench asks about 14
-    windows at once, here they are asked about in parts, and half contain the latent.
-
-    Args:
-        logs: what each latent was explained from.
-    """
-    options, records = result["options"], result["latents"]
-    about = {
-        record["latent"]: _sae_bench_latent(record, log) for record, log in zip(records, logs, strict=True)
-    }
-    scores = [one["score"] for one in about.values() if one["score"] is not None]
-    started = datetime.fromisoformat(result["provenance"]["started"])
-    return {
-        "eval_type_id": "autointerp",
-        "eval_config": {
-            "model_name": result["subject"]["model"],
-            "override_latents": [record["latent"] for record in records],
-            "n_latents": len(records),
-            "dead_latent_threshold": options["min_active"],
-            "random_seed": options["seed"],
-            "dataset_name": options["dataset"],
-            "total_tokens": result["n_tokens"],
-            "buffer": options["window"],
-            "scoring": True,
-            "max_tokens_in_explanation": options["max_answer_tokens"],
-            "n_top_ex_for_generation": options["n_top"],
-            "n_iw_sampled_ex_for_generation": options["n_weighted"],
-            "n_random_ex_for_scoring": options["n_test"],
-        },
-        "eval_id": str(
-            uuid.uuid5(uuid.NAMESPACE_OID, f"{result['weights_sha256']} {result['texts_sha256']}")
-        ),
-        "datetime_epoch_millis": int(started.timestamp() * 1000),
-        "eval_result_metrics": {
-            "autointerp": {
-                "autointerp_score": float(np.mean(scores)) if scores else None,
-                "autointerp_std_dev": float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0,
-            }
-        },
-        "eval_result_details": [],
-        "sae_bench_commit_hash": "computed by temporal-saes, not by SAEBench",
-        "sae_lens_id": "custom_sae",
-        "sae_lens_release_id": result["subject"]["run_name"],
-        "sae_lens_version": None,
-        "sae_cfg_dict": {
-            "model_name": result["subject"]["model"],
-            "architecture": result["subject"]["dict_class"],
-            "hook_layer": result["subject"]["layer"],
-            "d_sae": result["dict_size"],
-            "context_size": result["subject"]["context_length"],
-        },
-        "eval_result_unstructured": {str(latent): one for latent, one in about.items() if one["explanation"]},
-    }
-
-
-def _sae_bench_latent(record: Record, log: str) -> dict[str, Any]:
-    trial = record["detection"] or {"truth": [], "predicted": [], "accuracy": None}
-    return {
-        "latent": record["latent"],
-        "explanation": record["explanation"],
-        "predictions": [i for i, predicted in enumerate(trial["predicted"], start=1) if predicted],
-        "correct seqs": [i for i, true in enumerate(trial["truth"], start=1) if true],
-        "score": trial["accuracy"],
-        "logs": log,
-    }

@@ -2,6 +2,11 @@
 
 In come a dictionary's facts about its latents; out come pages that need no server.
 
-page          the folder of pages
+command       the experiment from the command line
+options       what can be asked
+source        where contexts come from
+study         what is shown of one dictionary
+folder        where it is written
+page          the pages and their data
 neuronpedia   the same facts as Neuronpedia's files
 """

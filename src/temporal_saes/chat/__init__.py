@@ -2,7 +2,10 @@
 
 In come questions; out come answers, or the reason why there are none; each answer is paid for once.
 
-client         the server and the local model
+server         a model behind an OpenAI-compatible server
+transport      one call of a server
+local          a model on this machine
+model          what they share: questions, answers and how they fail
 answers        what an answer says, however it is dressed
 journal        the answers that are there already
 token_budget   what may be spent

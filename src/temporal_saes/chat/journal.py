@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dictionary_learning.errors import UserError
-from temporal_saes.chat.client import REFUSAL, Chat, Completion, Conversation, Done
+from temporal_saes.chat.model import REFUSAL, Chat, Completion, Conversation, Done
 from temporal_saes.chat.token_budget import Usage
 
 

@@ -1,6 +1,6 @@
 """All that a feature browser says of the latents of one dictionary, from one pass over a corpus.
 
-    facts = study(codes, smoothness, dictionary, columns, lm, n_top=20, per_quantile=5)
+    facts = gather_facts(codes, smoothness, dictionary, columns, lm, n_top=20, per_quantile=5)
     facts.examples.top(3, 5), facts.decoder.indices_FK[3], facts.promoted.values_FK[3]
 
 Latents are numbered within the chunk; `first` is the dictionary's number of the first one.
@@ -21,7 +21,8 @@ from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.language_model import LanguageModel
 from temporal_saes.latents.coactivation import Coactivation
 from temporal_saes.latents.codes import CodesOfContexts
-from temporal_saes.latents.examples import LatentExamples, collect
+from temporal_saes.latents.collector import collect
+from temporal_saes.latents.examples import LatentExamples
 from temporal_saes.latents.smoothness import LatentSmoothness
 from temporal_saes.latents.tables import direct_logits
 
@@ -65,7 +66,7 @@ class LatentFacts:
         return self.examples.n_latents
 
 
-def study(
+def gather_facts(
     codes: Iterable[CodesOfContexts],
     smoothness: LatentSmoothness,
     dictionary: Dictionary,

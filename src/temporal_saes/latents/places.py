@@ -3,7 +3,8 @@
 With an activation as the key these are the strongest places; with a random number, places drawn at
 random, each as likely as any other; with log(random) / weight, places drawn with probability in
 proportion to a weight (Efraimidis and Spirakis 2006, "Weighted random sampling with a reservoir").
-Random numbers are a function of seed and place, so nothing depends on how the corpus was cut into chunks.
+Random numbers are a function of seed and place (`uniform`), so nothing depends on how the corpus was cut
+into chunks.
 
 Shapes: G groups, K places of each, N places offered, W positions of a window.
 """
@@ -115,3 +116,15 @@ class Places:
         self.add(
             regrouped(place[0], old), key_M, old, lambda some: Windows(*(column[some] for column in windows))
         )
+
+
+def uniform(seed: int, place: np.ndarray) -> np.ndarray:
+    """A number in (0, 1) for each place (integers), by the mixing of splitmix64 (Steele et al. 2014)."""
+    with np.errstate(over="ignore"):
+        z = place.astype(np.uint64) + np.uint64((seed + 1) * 0x9E3779B97F4A7C15 % 2**64)
+        for _ in range(2):
+            z += np.uint64(0x9E3779B97F4A7C15)
+            z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            z ^= z >> np.uint64(31)
+    return ((z >> np.uint64(11)).astype(np.float64) + 0.5) / 2**53

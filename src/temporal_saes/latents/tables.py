@@ -25,7 +25,6 @@ from temporal_saes.features import TextActivations, Tokens, encode_text
 from temporal_saes.labelled.data import LabelledText
 from temporal_saes.pages.text_latents import Snippet, snippet
 
-RULES = ("domain", "random", "active")
 N_STRONGEST = 5
 MIN_TOKENS = 10  # at which a latent fires; the maximum of a rarer one says little
 

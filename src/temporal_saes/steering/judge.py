@@ -16,7 +16,7 @@ from string import Template
 from typing import Any, NamedTuple
 
 from temporal_saes.chat.answers import read_number
-from temporal_saes.chat.client import NOT_ASKED, Answer, Chat, question, tally
+from temporal_saes.chat.model import NOT_ASKED, Answer, Chat, question, tally
 
 TEMPLATES = Path(__file__).with_name("templates")
 BEST = 3  # of both scales

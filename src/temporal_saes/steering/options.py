@@ -1,4 +1,4 @@
-"""What steering can be asked; the flags of `experiments/steering.py`."""
+"""What steering can be asked; the flags of the experiment."""
 
 import math
 from collections.abc import Sequence
@@ -6,10 +6,15 @@ from dataclasses import dataclass
 
 from dictionary_learning.command.options import option
 from dictionary_learning.errors import UserError
-from temporal_saes.experiment.options import ExperimentOptions
-from temporal_saes.latents.tables import RULES
-from temporal_saes.steering.pushes import MODES
+from temporal_saes.experiment.options import ComparedOptions, ExplainedOptions
 
+RULES = {
+    "domain": "for each class of the data set in turn, the most selective one",
+    "random": "at random",
+    "active": "those that fire most often",
+}
+"""Rules by which latents are chosen (`latents.tables.choose_latents`), in words."""
+MODES = ("add", "clamp")
 STRENGTHS = {
     "max": (0.5, 1.0, 2.0, 4.0),
     "raw": (10.0, 100.0, 150.0, 500.0, 1000.0, 1500.0, 5000.0, 10000.0, 15000.0),
@@ -17,7 +22,7 @@ STRENGTHS = {
 
 
 @dataclass(frozen=True)
-class SteeringOptions(ExperimentOptions):
+class SteeringOptions(ComparedOptions, ExplainedOptions):
     """What steering can be asked."""
 
     latents: tuple[int, ...] | None = option(
@@ -25,11 +30,8 @@ class SteeringOptions(ExperimentOptions):
         "latents to push, numbered over the whole dictionary; --choose decides if not given",
         group="latents",
     )
-    choose: str = option("domain", "rule by which latents are chosen", group="latents", choices=RULES)
+    choose: str = option("domain", "rule by which latents are chosen", group="latents", choices=tuple(RULES))
     n_latents: int = option(10, "latents that the rule chooses", group="latents")
-    explanation_path: str | None = option(
-        None, "explanations.json of the dictionary; the one beside its weights if not given", group="latents"
-    )
     mode: str = option(
         "add", "add the decoder direction, or clamp the latent to a value", group="steering", choices=MODES
     )
@@ -74,9 +76,7 @@ class SteeringOptions(ExperimentOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("n_latents", "max_new_tokens", "judge_workers", "generation_batch_size"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name} {getattr(self, name)} is too small: give at least 1.")
+        self.check_least(1, "n_latents", "max_new_tokens", "judge_workers", "generation_batch_size")
         if not 0 <= self.temperature < math.inf:
             raise UserError(f"--temperature {self.temperature} is none: give 0 or more.")
         if not 0 < self.judge_timeout < math.inf:

@@ -6,14 +6,10 @@ from typing import Any
 from temporal_saes.experiment.results import label
 from temporal_saes.pages.page import Html, element, facts, image, page, table
 from temporal_saes.pages.token_colours import visible
+from temporal_saes.steering.options import RULES
 
 Record = Mapping[str, Any]
 TEXT = "text-align: left; min-width: 24rem"
-RULES = {
-    "domain": "for each class of the data set in turn, the most selective one",
-    "random": "at random",
-    "active": "those that fire most often",
-}
 CAPTION = (
     "Solid: the latents, with 95 % intervals over them. Dashed: random directions of the same length. The "
     "first panel is the frontier: up is gain, right is coherent, and the numbers are strengths."

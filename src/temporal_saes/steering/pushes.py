@@ -28,8 +28,6 @@ from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import Continuation, Edit, LanguageModel, only
 from temporal_saes.steering.text_scores import read_continuations
 
-MODES = ("add", "clamp")
-
 
 class Push(NamedTuple):
     """A latent, and how far to push it."""

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from dictionary_learning.errors import UserError
-from temporal_saes import method_table
-from temporal_saes.method_table import read_results, table
+from temporal_saes.method_table.command import main
+from temporal_saes.method_table.results import read_results
+from temporal_saes.method_table.table import table
 
 T_SAE, BATCH = "TemporalMatryoshkaBatchTopKSAE", "BatchTopKSAE"
 
@@ -185,7 +186,7 @@ def test_a_bar_in_a_name_does_not_make_a_column(tmp_path):
 def test_the_command_writes_the_file(tmp_path):
     write(tmp_path / "runs", "a", "temporal_geometry", geometry(1.0))
     output = tmp_path / "docs" / "methods.md"
-    method_table.main(["--checkpoints_path", str(tmp_path / "runs"), "--output", str(output)])
+    main(["--checkpoints_path", str(tmp_path / "runs"), "--output", str(output)])
     assert output.read_text().startswith("| experiment | measure | chance | tsae:0 (T-SAE, high) |")
 
 
@@ -206,4 +207,4 @@ def test_what_cannot_be_shown_is_told_in_one_sentence(tmp_path, monkeypatch, fla
     (tmp_path / "empty").mkdir()
     write(tmp_path / "full", "a", "temporal_geometry", geometry(1.0))
     with pytest.raises(UserError, match=sentence):
-        method_table.main(flags)
+        main(flags)

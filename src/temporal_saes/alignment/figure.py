@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from dictionary_learning.command import figures
+from temporal_saes.alignment.differences import VIEWS, Differences
 from temporal_saes.alignment.result import VIEW_NAMES
-from temporal_saes.alignment.study import VIEWS, Study
 from temporal_saes.experiment.results import colours, label
 
 CHOSEN_COLOUR, REJECTED_COLOUR = "#0072B2", "#D55E00"
@@ -16,18 +16,18 @@ LENGTH_COLOUR, PLAIN_COLOUR = "#E69F00", "#888888"
 _BARS = 13  # on either side of the middle of the histogram, the middle one included
 
 
-def draw_study(study: Study, result: Mapping[str, Any], path: Path) -> list[Path]:
+def draw_study(found: Differences, result: Mapping[str, Any], path: Path) -> list[Path]:
     """Length of the answers; each latent's effect against its tie to length; latents that differ, by view."""
     with figures.style():
         fig, axes = figures.subplots(1, 3, figsize=(11.0, 3.7), gridspec_kw={"width_ratios": [1, 1.5, 1]})
-        _draw_lengths(axes[0], study)
-        _draw_effects(axes[1], study, result)
+        _draw_lengths(axes[0], found)
+        _draw_effects(axes[1], found, result)
         _draw_counts(axes[2], result)
         return figures.save(fig, path, pdf=True)
 
 
-def _draw_lengths(axis: Any, study: Study) -> None:
-    length_P = study.length_P
+def _draw_lengths(axis: Any, found: Differences) -> None:
+    length_P = found.length_P
     # a few very long answers would squeeze the rest into one bar
     limit = max(1.0, float(np.quantile(np.abs(length_P), 0.98)))
     edges = np.linspace(-limit, limit, 2 * _BARS)  # an odd number of bars: one has 0 in its middle
@@ -46,19 +46,19 @@ def _draw_lengths(axis: Any, study: Study) -> None:
     axis.set_ylabel("pairs")
 
 
-def _draw_effects(axis: Any, study: Study, result: Mapping[str, Any]) -> None:
-    raw = study.views["raw"]
+def _draw_effects(axis: Any, found: Differences, result: Mapping[str, Any]) -> None:
+    raw = found.views["raw"]
     assert raw is not None
     finite_F = np.isfinite(raw.effect_F)
     significant_F = raw.q_F <= result["options"]["fdr"]
     for name, some_F, colour in (
-        ("other latents", ~study.is_length_F, PLAIN_COLOUR),
-        ("length latents", study.is_length_F, LENGTH_COLOUR),
+        ("other latents", ~found.is_length_F, PLAIN_COLOUR),
+        ("length latents", found.is_length_F, LENGTH_COLOUR),
     ):
         for is_on, size, alpha in ((False, 7, 0.45), (True, 26, 1.0)):
             drawn_F = some_F & finite_F & (significant_F == is_on)
             axis.scatter(
-                study.length.r_F[drawn_F],
+                found.length.r_F[drawn_F],
                 raw.effect_F[drawn_F],
                 s=size,
                 alpha=alpha,

@@ -1,50 +1,16 @@
-"""One table of what every experiment found about several runs, from the JSON files that they wrote.
-
-    python -m temporal_saes.method_table --checkpoints_path runs/demo --output docs/methods.md
-    python -m temporal_saes.method_table --checkpoints_path runs/demo --compare tsae:0 tsae:1 matryoshka:0
-
-Nothing is computed anew: a column is a run's chunk, a row a number of an experiment. Only results of the same
-options and the same length of contexts stand in a row; of an experiment with several settings of a data set
-the one that most columns have is taken, and the others are named below the table. A result of several seeds
-(trainers) is their mean ± standard deviation, any other the experiment's mean ± half of its 95 % interval.
-"""
+"""Files to numbers: what every experiment and every evaluation says of a run's chunk."""
 
 import json
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any, NamedTuple
 
-from dictionary_learning.command import cli, figures
-from dictionary_learning.command.files import check_writable, read_json, save_text
-from dictionary_learning.command.options import Parser, add_options, build, option
+from dictionary_learning.command import figures
+from dictionary_learning.command.files import read_json
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
 from temporal_saes.experiment.options import BASELINE
 from temporal_saes.experiment.results import label
-
-COMMAND = "python -m temporal_saes.method_table"
-
-
-@dataclass(frozen=True)
-class MethodTableOptions:
-    """Which results, and where the table goes.
-
-    Raises:
-        UserError: a value that cannot work, with the remedy.
-    """
-
-    checkpoints_path: str = option("runs", "folder of the runs with their results", group="results")
-    compare: tuple[str, ...] | None = option(
-        None, "columns in this order: run:chunk or baseline_model; all if not given", group="results"
-    )
-    output: str | None = option(None, "file to write, such as docs/methods.md", group="table")
-
-    def __post_init__(self) -> None:
-        if self.compare is not None and len(set(self.compare)) < len(self.compare):
-            raise UserError(f"--compare {' '.join(self.compare)} names the same thing twice: leave one out.")
 
 
 class Number(NamedTuple):
@@ -69,34 +35,6 @@ class Result(NamedTuple):
     started: str
     numbers: list[Number]
     path: Path
-
-
-def parser() -> Parser:
-    """The command line."""
-    made = Parser(description=__doc__, prog=COMMAND)
-    add_options(made, MethodTableOptions)
-    return made
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Write the table.
-
-    Raises:
-        UserError: there are no results, or a column that is asked for has none.
-    """
-    options = build(MethodTableOptions, vars(parser().parse_args(argv)))
-    output = Path(options.output) if options.output else None
-    if output is not None:
-        check_writable(output.parent)
-    written = table(read_results(options.checkpoints_path), options.compare)
-    if output is None:
-        print(written)
-    else:
-        save_text(output, written)
-        say(f"written: {output}")
-
-
-# --- files to numbers ---
 
 
 def read_results(folder: str | Path) -> list[Result]:
@@ -262,108 +200,3 @@ EXPERIMENTS: dict[str, Callable[[Mapping[str, Any]], Iterator[Number]]] = {
     "alignment_study": _alignment,
     "steering": _steering,
 }
-_ORDER = ["evaluation", *EXPERIMENTS]
-
-
-# --- numbers to a table ---
-
-
-def table(results: Sequence[Result], compare: Sequence[str] | None = None) -> str:
-    """The table in markdown, and below it what was left out.
-
-    Args:
-        compare: the columns in their order; all when None, the dense activations last.
-
-    Raises:
-        UserError: a column that is asked for has no result.
-    """
-    titles = {result.column: result.title for result in results}
-    columns = list(compare or sorted(titles, key=lambda column: (column == BASELINE, column)))
-    for column in columns:
-        if column not in titles:
-            raise UserError(f"no result is of {column!r}: choose from {' '.join(sorted(titles))}.")
-    results = [result for result in results if result.column in columns]
-    lines = [
-        f"| experiment | measure | chance | {' | '.join(_escaped(titles[column]) for column in columns)} |",
-        f"|---|---|---|{'---|' * len(columns)}",
-    ]
-    left_out: list[Result] = []
-    for experiment in _ORDER:
-        places = sorted({(r.dataset, r.context_length) for r in results if r.experiment == experiment})
-        for dataset, length in places:
-            title = f"{experiment}, {dataset}"
-            if [name for name, _ in places].count(dataset) > 1:
-                title += f", contexts of {length}"
-            here = (experiment, dataset, length)
-            of_all = [r for r in results if (r.experiment, r.dataset, r.context_length) == here]
-            taken = _one_setting(of_all)
-            left_out += [result for result in of_all if result not in taken]
-            lines += _rows(title, taken, columns)
-    notes = [
-        "± is the standard deviation over trainers (seeds) where a column has several of them, else half of "
-        "the 95 % interval that the experiment gives; – is what a column has no result of.",
-        *(f"Left out, as another setting has more columns or is newer: {r.path.name}." for r in left_out),
-    ]
-    return "\n".join(lines) + "\n\n" + "\n".join(f"- {note}" for note in dict.fromkeys(notes)) + "\n"
-
-
-def _one_setting(results: Sequence[Result]) -> list[Result]:
-    """Those of the setting that most columns have (of equals the newest); a trainer's newest result."""
-    by_setting: dict[str, list[Result]] = defaultdict(list)
-    for result in results:
-        by_setting[result.setting].append(result)
-    best = max(
-        by_setting.values(), key=lambda some: (len({r.column for r in some}), max(r.started for r in some))
-    )
-    newest: dict[tuple[str, str], Result] = {}
-    for result in sorted(best, key=lambda result: result.started):
-        newest[result.column, result.trainer] = result
-    return list(newest.values())
-
-
-def _rows(title: str, results: Sequence[Result], columns: Sequence[str]) -> Iterator[str]:
-    measures = dict.fromkeys(number.measure for result in results for number in result.numbers)
-    for i, measure in enumerate(measures):
-        cells, chances = [], []
-        for column in columns:
-            found = [
-                number
-                for result in results
-                if result.column == column
-                for number in result.numbers
-                if number.measure == measure and number.mean is not None
-            ]
-            cells.append(_cell(found))
-            chances += [number.chance for number in found if number.chance is not None]
-        yield f"| {title if i == 0 else ''} | {measure} | {_chance(chances)} | {' | '.join(cells)} |"
-
-
-def _cell(numbers: Sequence[Number]) -> str:
-    """Several trainers as mean ± standard deviation, one with its own interval."""
-    values = [number.mean for number in numbers if number.mean is not None]
-    if not values:
-        return "–"
-    centre, half = (mean(values), stdev(values)) if len(values) > 1 else (values[0], numbers[0].half)
-    return _digits(centre) + (f" ± {half:.{_decimals(centre)}f}" if half is not None else "")
-
-
-def _chance(chances: Sequence[float]) -> str:
-    """One number, or from the lowest to the highest where columns have their own."""
-    ends = [min(chances), max(chances)] if chances else []
-    return " to ".join(dict.fromkeys(map(_digits, ends)))
-
-
-def _digits(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.{_decimals(value)}f}"
-
-
-def _decimals(value: float) -> int:
-    return 3 if abs(value) < 10 else 1
-
-
-def _escaped(text: str) -> str:
-    return text.replace("|", "\\|")
-
-
-if __name__ == "__main__":
-    cli.run(main)

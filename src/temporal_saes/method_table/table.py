@@ -1,0 +1,108 @@
+"""Numbers to a table: a column is a run's chunk, a row a number of an experiment."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from statistics import mean, stdev
+
+from dictionary_learning.errors import UserError
+from temporal_saes.experiment.options import BASELINE
+from temporal_saes.method_table.results import EXPERIMENTS, Number, Result
+
+_ORDER = ["evaluation", *EXPERIMENTS]
+
+
+def table(results: Sequence[Result], compare: Sequence[str] | None = None) -> str:
+    """The table in markdown, and below it what was left out.
+
+    Args:
+        compare: the columns in their order; all when None, the dense activations last.
+
+    Raises:
+        UserError: a column that is asked for has no result.
+    """
+    titles = {result.column: result.title for result in results}
+    columns = list(compare or sorted(titles, key=lambda column: (column == BASELINE, column)))
+    for column in columns:
+        if column not in titles:
+            raise UserError(f"no result is of {column!r}: choose from {' '.join(sorted(titles))}.")
+    results = [result for result in results if result.column in columns]
+    lines = [
+        f"| experiment | measure | chance | {' | '.join(_escaped(titles[column]) for column in columns)} |",
+        f"|---|---|---|{'---|' * len(columns)}",
+    ]
+    left_out: list[Result] = []
+    for experiment in _ORDER:
+        places = sorted({(r.dataset, r.context_length) for r in results if r.experiment == experiment})
+        for dataset, length in places:
+            title = f"{experiment}, {dataset}"
+            if [name for name, _ in places].count(dataset) > 1:
+                title += f", contexts of {length}"
+            here = (experiment, dataset, length)
+            of_all = [r for r in results if (r.experiment, r.dataset, r.context_length) == here]
+            taken = _one_setting(of_all)
+            left_out += [result for result in of_all if result not in taken]
+            lines += _rows(title, taken, columns)
+    notes = [
+        "± is the standard deviation over trainers (seeds) where a column has several of them, else half of "
+        "the 95 % interval that the experiment gives; – is what a column has no result of.",
+        *(f"Left out, as another setting has more columns or is newer: {r.path.name}." for r in left_out),
+    ]
+    return "\n".join(lines) + "\n\n" + "\n".join(f"- {note}" for note in dict.fromkeys(notes)) + "\n"
+
+
+def _one_setting(results: Sequence[Result]) -> list[Result]:
+    """Those of the setting that most columns have (of equals the newest); a trainer's newest result."""
+    by_setting: dict[str, list[Result]] = defaultdict(list)
+    for result in results:
+        by_setting[result.setting].append(result)
+    best = max(
+        by_setting.values(), key=lambda some: (len({r.column for r in some}), max(r.started for r in some))
+    )
+    newest: dict[tuple[str, str], Result] = {}
+    for result in sorted(best, key=lambda result: result.started):
+        newest[result.column, result.trainer] = result
+    return list(newest.values())
+
+
+def _rows(title: str, results: Sequence[Result], columns: Sequence[str]) -> Iterator[str]:
+    measures = dict.fromkeys(number.measure for result in results for number in result.numbers)
+    for i, measure in enumerate(measures):
+        cells, chances = [], []
+        for column in columns:
+            found = [
+                number
+                for result in results
+                if result.column == column
+                for number in result.numbers
+                if number.measure == measure and number.mean is not None
+            ]
+            cells.append(_cell(found))
+            chances += [number.chance for number in found if number.chance is not None]
+        yield f"| {title if i == 0 else ''} | {measure} | {_chance(chances)} | {' | '.join(cells)} |"
+
+
+def _cell(numbers: Sequence[Number]) -> str:
+    """Several trainers as mean ± standard deviation, one with its own interval."""
+    values = [number.mean for number in numbers if number.mean is not None]
+    if not values:
+        return "–"
+    centre, half = (mean(values), stdev(values)) if len(values) > 1 else (values[0], numbers[0].half)
+    return _digits(centre) + (f" ± {half:.{_decimals(centre)}f}" if half is not None else "")
+
+
+def _chance(chances: Sequence[float]) -> str:
+    """One number, or from the lowest to the highest where columns have their own."""
+    ends = [min(chances), max(chances)] if chances else []
+    return " to ".join(dict.fromkeys(map(_digits, ends)))
+
+
+def _digits(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.{_decimals(value)}f}"
+
+
+def _decimals(value: float) -> int:
+    return 3 if abs(value) < 10 else 1
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
