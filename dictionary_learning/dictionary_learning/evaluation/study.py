@@ -56,19 +56,31 @@ class Study:
             UserError: no such texts, model or layer, or of another width than the dictionary.
         """
         began = time.monotonic()
-        store = self._prepare(setting)
-        check_width(dictionary, SimpleNamespace(name=setting.model, d_model=store.d_model))
+        store = self._store_for(dictionary, setting)
         results = evaluate(
             dictionary,
             self._contexts(store),
-            lm=self.lm if self.options.lm_loss else None,
-            layer=setting.layer if self.options.lm_loss else None,
+            lm=self.lm if self.options.measures_loss else None,
+            layer=setting.layer if self.options.measures_loss else None,
             loss_tokens=self.options.loss_tokens,
         )
         return results | {
             "texts": store.statistics.record(None if self.lm is None else self.lm.tokenizer),
             "seconds": round(time.monotonic() - began, 1),
         }
+
+    def contexts(self, dictionary: Dictionary, setting: Setting) -> Iterator[Contexts]:
+        """The contexts on which the dictionary is evaluated.
+
+        Raises:
+            UserError: as `evaluate`.
+        """
+        yield from self._contexts(self._store_for(dictionary, setting))
+
+    def _store_for(self, dictionary: Dictionary, setting: Setting) -> Store:
+        store = self._prepare(setting)
+        check_width(dictionary, SimpleNamespace(name=setting.model, d_model=store.d_model))
+        return store
 
     def _prepare(self, setting: Setting) -> Store:
         """The store of the setting, with the language model in memory where it is needed."""
@@ -86,7 +98,7 @@ class Study:
                 max_norm_ratio=setting.max_norm_ratio,
                 log=say,
             )
-            if self.options.lm_loss:
+            if self.options.measures_loss:
                 self.cache.check_model(fingerprints(self._load(setting), setting.layer))
         self.setting = setting
         return self.store

@@ -50,6 +50,11 @@ class ThresholdDictionary(Dictionary):
         """The gradient of W_dec after a backward pass, as a view [F, D]."""
 
     @property
+    def infers_with_threshold(self) -> bool:
+        """Whether a code depends on the threshold, and its L0 therefore on the texts."""
+        return self.has_inference_threshold and not self.token_top_k
+
+    @property
     def group_ends(self) -> list[int]:
         """Where each group of latents ends; one group by default."""
         return [self.dict_size]
