@@ -61,8 +61,8 @@ def calibrate(options: CalibrationOptions) -> str:
     folder = run.dictionary
     if not folder.is_relative_to(run.results):
         raise UserError(
-            f"{options.runs[0]} lies in the cache of the hub, where no threshold can be written: copy {folder} "
-            "and give the copy as --run_name."
+            f"{options.runs[0]} lies in the cache of the hub, where no threshold can be written: copy "
+            f"{folder} and give the copy as --run_name."
         )
     loaded, config = load_dictionary(folder, options.device, options.checkpoint)
     dictionary = thresholds.check_has_threshold(loaded, folder)
@@ -100,8 +100,8 @@ def calibrate(options: CalibrationOptions) -> str:
     )
     path = thresholds.save(folder, options.name, entry)
     return (
-        f"{options.name}: threshold {found.threshold:.4g} with L0 {found.l0:.2f} over {found.tokens:,} tokens "
-        f"of {Path(options.dataset).name}; the trained one, {float(dictionary.threshold):.4g}, has L0 "
+        f"{options.name}: threshold {found.threshold:.4g} with L0 {found.l0:.2f} over {found.tokens:,} "
+        f"tokens of {Path(options.dataset).name}; the trained one, {float(dictionary.threshold):.4g}, has L0 "
         f"{n_active / found.tokens:.2f} there.\nwritten: {path}"
     )
 

@@ -50,6 +50,7 @@ from temporal_saes.experiment.results import asked, comparison_path, finished
 from temporal_saes.experiment.subjects import LanguageModels, Subject, resolve, resolve_several
 from temporal_saes.features import extract_features
 from temporal_saes.latents.explanations import find_explanations
+from temporal_saes.sparsity import reading_l0
 
 EXPERIMENT = "alignment_study"
 PAPER_PAIRS = 1000
@@ -233,15 +234,16 @@ def _study(
     dictionary = subject.load_dictionary(lm.device)
     reading = subject.reading(options)
     texts = fit(data.pairs, lm, reading)
-    features = extract_features(
-        [text.text for text in texts],
-        lm,
-        subject.layer,
-        reading,
-        dictionary,
-        subject.chunk,
-        choose=ChooseResponses(texts),
-    )
+    with reading_l0() as l0:
+        features = extract_features(
+            [text.text for text in texts],
+            lm,
+            subject.layer,
+            reading,
+            dictionary,
+            subject.chunk,
+            choose=ChooseResponses(texts),
+        )
     means = response_means(texts, features)
     n_tokens_P2 = np.array([text.n_tokens for text in texts]).reshape(-1, 2)[means.pair_P]
     first = chunk_slice(dictionary, subject.chunk).start if dictionary is not None else 0
@@ -267,6 +269,7 @@ def _study(
         "experiment": EXPERIMENT,
         **question,
         "name": subject.name,
+        **l0.told(subject.name),
         "explanation_path": options.explanation_path,
         "explanations_sha256": _digest(explanations),
         **result_of(found, top, means, data, options.fdr, explanations, shown),

@@ -51,6 +51,7 @@ from temporal_saes.experiment.results import asked, told_apart
 from temporal_saes.experiment.subjects import LanguageModels, Subject, resolve
 from temporal_saes.experiment.texts import labelled_texts
 from temporal_saes.latents.explanations import FILE_NAME, read_explanations, save_explanations
+from temporal_saes.sparsity import reading_l0
 
 EXPERIMENT = "autointerp"
 MAX_TEXTS = 1100  # of the data set, where no --max_texts says: a hundred for each of the demo's classes
@@ -90,7 +91,9 @@ def main(argv: list[str] | None = None) -> None:
     lm = models.get(subject)
     dictionary = dictionary.to(lm.device)
 
-    sample = draw_sample(subject, dictionary, [text.text for text in texts], lm, options, explained)
+    with reading_l0() as l0:
+        sample = draw_sample(subject, dictionary, [text.text for text in texts], lm, options, explained)
+    sparsity = l0.told(subject.name)
     records = offline_records(sample, options.seed)
     save_text(folder / QUESTION, json.dumps(question, indent=1, ensure_ascii=False) + "\n")
     interpretation = None
@@ -101,6 +104,7 @@ def main(argv: list[str] | None = None) -> None:
         "experiment": EXPERIMENT,
         **question,
         "name": subject.name,
+        **sparsity,
         "dict_size": sample.dict_size,
         "n_texts": len(texts),
         "n_tokens": int(sample.codes.usable_T.sum()),

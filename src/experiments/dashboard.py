@@ -48,6 +48,7 @@ from temporal_saes.latents.explanations import find_explanations, read_scores
 from temporal_saes.latents.facts import LatentFacts, study
 from temporal_saes.latents.smoothness import LatentSmoothness
 from temporal_saes.similarity.sentences import Sentence, encode_sentence, read_sentences
+from temporal_saes.sparsity import reading_l0
 
 EXPERIMENT = "dashboard"
 SHORT_TEXT = 16  # tokens; texts are not shorter on average
@@ -137,17 +138,19 @@ def main(argv: list[str] | None = None) -> None:
 
     lm = LanguageModels(options.device).get(subject)
     smoothness = LatentSmoothness(columns.stop - columns.start)
-    facts = study(
-        source.codes(lm, dictionary, columns, smoothness),
-        smoothness,
-        dictionary,
-        columns,
-        lm,
-        n_top=options.n_top,
-        per_quantile=options.per_quantile,
-        context_length=source.context_length,
-        seed=options.seed,
-    )
+    with reading_l0() as l0:
+        facts = study(
+            source.codes(lm, dictionary, columns, smoothness),
+            smoothness,
+            dictionary,
+            columns,
+            lm,
+            n_top=options.n_top,
+            per_quantile=options.per_quantile,
+            context_length=source.context_length,
+            seed=options.seed,
+        )
+    sparsity = l0.told(subject.name)
     browser = Browser(
         name=_name(subject),
         about=_about(subject, facts, source),
@@ -156,7 +159,7 @@ def main(argv: list[str] | None = None) -> None:
         explanations=explanations,
         scores=scores,
         sentences=_encode(sentences, subject, options, lm, dictionary, columns),
-        made={"options": dataclasses.asdict(options), "provenance": provenance()},
+        made={"options": dataclasses.asdict(options), "provenance": provenance()} | sparsity,
     )
     _write(folder, browser, lm, subject, options)
     print(folder / "index.html")

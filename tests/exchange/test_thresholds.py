@@ -81,7 +81,9 @@ def test_an_evaluation_with_the_new_threshold_has_the_l0_that_it_was_set_for(
     assert "loss_original" not in trained
     names = {path.stem for path in (run / "trainer_0").glob("eval_results*.json")}
     ending = tiny_corpus.name
-    assert names == {Path(f"eval_results_{name}{ending}.json").stem for name in ("", "threshold-news_", "threshold-topk_")}
+    assert names == {
+        Path(f"eval_results_{name}{ending}.json").stem for name in ("", "threshold-news_", "threshold-topk_")
+    }
     assert "the threshold was set on other texts; `temporal-saes calibrate" in capsys.readouterr().err
 
 
@@ -103,24 +105,26 @@ def test_wrong_choices_are_refused_in_one_sentence(run: Path, tmp_path: Path, ti
     with pytest.raises(UserError, match="has no threshold 'poems', only news, topk"):
         load_dictionary(run, "cpu", threshold="poems")
     thresholds.save(run / "trainer_0", "old", entry(run, weights_sha256="0" * 64))
-    with pytest.raises(UserError, match="'old' .* was set for other weights"):
+    with pytest.raises(UserError, match=r"'old' .* was set for other weights"):
         load_dictionary(run, "cpu", threshold="old")
     attention = make_run(tmp_path / "attention", tiny_lm_folder, kind="attention")
     with pytest.raises(UserError, match="a TemporalSAE, whose inference has no threshold"):
         load_dictionary(attention, "cpu", threshold="topk")
     (run / "trainer_0/thresholds.json").write_text('{"news": {"threshold": "low"}}')
-    with pytest.raises(UserError, match="'news' .* is damaged"):
+    with pytest.raises(UserError, match=r"'news' .* is damaged"):
         load_dictionary(run, "cpu", threshold="news")
 
 
 @pytest.mark.parametrize("name", ["topk", "a/b", "", "../x", "-x"])
-def test_a_name_that_cannot_be_part_of_a_files_name_is_refused(run: Path, tiny_corpus: Path, name: str) -> None:
+def test_a_name_that_no_file_can_have_is_refused(run: Path, tiny_corpus: Path, name: str) -> None:
     with pytest.raises(UserError, match="--name"):
         calibrate.main(words(run, tiny_corpus, f"--name={name}"))
     assert not (run / "trainer_0/thresholds.json").exists()
 
 
-def test_what_cannot_be_calibrated_is_refused(tmp_path: Path, tiny_lm_folder: Path, tiny_corpus: Path) -> None:
+def test_what_infers_without_a_threshold_is_refused(
+    tmp_path: Path, tiny_lm_folder: Path, tiny_corpus: Path
+) -> None:
     attention = make_run(tmp_path / "attention", tiny_lm_folder, kind="attention")
     with pytest.raises(UserError, match="TemporalSAE, whose inference has no threshold"):
         calibrate.main(words(attention, tiny_corpus, "--name", "news"))

@@ -134,7 +134,8 @@ class CalibrationOptions(EvalOptions):
 
     name: str | None = option(None, "what the threshold is called, such as news", group="threshold")
     k: int | None = option(
-        None, "mean number of latents a token that it lets through; the dictionary's own k if not given",
+        None,
+        "mean number of latents a token that it lets through; the dictionary's own k if not given",
         group="threshold",
     )
     part: str = option(

@@ -1,4 +1,4 @@
-"""Inference thresholds beside a dictionary's weights: the one that training set, others for other texts, or none.
+"""Inference thresholds beside a dictionary's weights: that of the training, others for other texts, or none.
 
     entry = Entry(threshold=0.41, l0=20.0, k=20, tokens=65536, dataset="news.jsonl", ...)
     save(folder, "news", entry)                    # into thresholds.json beside ae.pt
@@ -140,7 +140,7 @@ def facts(dictionary: Dictionary, name: str | None) -> dict[str, Any] | None:
 
 
 def beside_k(dictionary: Dictionary, l0: float) -> str:
-    """One line: the mean L0 on some texts beside the dictionary's k, and a warning where they are far apart."""
+    """One line: the mean L0 on some texts beside the dictionary's k; a warning where they are far apart."""
     k = k_of(dictionary)
     if not k:
         return f"L0 is {l0:.1f} on these texts"
@@ -151,9 +151,7 @@ def beside_k(dictionary: Dictionary, l0: float) -> str:
     assert isinstance(dictionary, ThresholdDictionary)
     if dictionary.threshold < 0:
         return f"{said}: no threshold was set; `temporal-saes calibrate ...` sets one for these."
-    return (
-        f"{said}: the threshold was set on other texts; `temporal-saes calibrate ...` sets one for these."
-    )
+    return f"{said}: the threshold was set on other texts; `temporal-saes calibrate ...` sets one for these."
 
 
 def _entry(name: str, value: Any, path: Path) -> Entry:

@@ -30,6 +30,7 @@ from temporal_saes.features import TextActivations, read_activations
 from temporal_saes.labelled.data import LabelledText
 from temporal_saes.latents.tables import MIN_TOKENS, LatentTable, choose_latents, tabulate, top_tokens
 from temporal_saes.probing.domain_probe import DomainProbe, train_domain_probe
+from temporal_saes.sparsity import reading_l0
 from temporal_saes.steering.frontier import summarise
 from temporal_saes.steering.judge import Judge, Steered
 from temporal_saes.steering.options import SteeringOptions
@@ -97,7 +98,9 @@ class Study:
         check_width(dictionary, lm)
         lm.check_layer(subject.layer)
         check_lengths(lm, self.prompts, self.options.max_new_tokens)
-        corpus = self._read_corpus(lm, dictionary, subject)
+        with reading_l0() as l0:
+            corpus = self._read_corpus(lm, dictionary, subject)
+        sparsity = l0.told(subject.name)
         table = corpus.table
         chosen = self._choose(table)
         ratio = subject.max_norm_ratio
@@ -116,6 +119,7 @@ class Study:
         records = self._records(steering, corpus, latents)
         judged = self._judge(records, latents)
         return {
+            **sparsity,
             "latents": latents,
             "prompts": self.prompts,
             "corpus": {
