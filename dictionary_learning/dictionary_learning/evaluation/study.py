@@ -7,14 +7,12 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
-from tqdm import tqdm
-
 from dictionary_learning.activations.block import Contexts
 from dictionary_learning.activations.cache import ActivationCache
 from dictionary_learning.activations.live_store import ActivationStore
 from dictionary_learning.activations.store import Store
 from dictionary_learning.command.memory import parse_bytes
-from dictionary_learning.command.progress import say
+from dictionary_learning.command.progress import TokenProgress, say
 from dictionary_learning.dictionaries.base import Dictionary, check_width
 from dictionary_learning.errors import UserError
 from dictionary_learning.evaluation.measures import evaluate
@@ -35,6 +33,8 @@ class Study:
         self.lm: LanguageModel | None = None
         self.store: Store | None = None
         self.setting: Setting | None = None
+        self._progress: TokenProgress | None = None
+        self._loss_began: tuple[float, int] | None = None
 
     def check(self, setting: Setting, buffer: dict[str, Any]) -> None:
         """Raise a UserError where the cache, if there is one, does not hold what the setting asks for.
@@ -63,6 +63,7 @@ class Study:
             lm=self.lm if self.options.measures_loss else None,
             layer=setting.layer if self.options.measures_loss else None,
             loss_tokens=self.options.loss_tokens,
+            watch_loss=self._show_loss,
         )
         return results | {
             "texts": store.statistics.record(None if self.lm is None else self.lm.tokenizer),
@@ -137,15 +138,33 @@ class Study:
     def _contexts(self, store: Store) -> Iterator[Contexts]:
         """The contexts, as many as were asked for, under a bar of tokens."""
         left = self.options.n_contexts or sys.maxsize
-        with tqdm(unit="token", unit_scale=True, desc="evaluating", disable=None, leave=False) as bar:
+        try:
             for batch in store.contexts(self.options.batch_size):
+                if self._progress is None:
+                    self._progress = TokenProgress(store.statistics.n_tokens, 0, "evaluating")
                 kept = Contexts(*(tensor[:left] for tensor in batch))
                 left -= len(kept.x_NLD)
-                bar.total = store.statistics.n_tokens
                 yield kept
-                bar.update(int(kept.mask_NL.sum()))
+                self._progress.note("")
+                self._progress.add(int(kept.mask_NL.sum()))
                 if left == 0:
                     return
+        finally:
+            if self._progress is not None:
+                self._progress.close()
+            self._progress = self._loss_began = None
+
+    def _show_loss(self, done: int) -> None:
+        """How far the cross-entropy is, which takes most of the time where the vocabulary is large."""
+        assert self._progress is not None
+        now, total = time.monotonic(), self.options.loss_tokens
+        if self._loss_began is None:
+            self._loss_began = now, done  # the time of the first tokens is not known
+        began, first = self._loss_began
+        said = f"cross-entropy {min(done, total):,} of {total:,}"
+        if done > first and done < total:
+            said += f", {(total - done) * (now - began) / (done - first) / 60:.1f} min left"
+        self._progress.note(said)
 
 
 def _check_documents(setting: Setting) -> None:
