@@ -16,6 +16,7 @@ from typing import Any
 from dictionary_learning.command import cli
 from dictionary_learning.command.files import check_writable
 from dictionary_learning.command.options import Parser, add_options, build
+from dictionary_learning.command.progress import say
 from dictionary_learning.evaluation.options import EvalOptions
 from dictionary_learning.evaluation.setting import resolve
 
@@ -40,6 +41,7 @@ def evaluate_runs(options: EvalOptions) -> dict[str, dict[str, Any]]:
     """
     from dictionary_learning.evaluation import report, results
     from dictionary_learning.evaluation.study import Study
+    from dictionary_learning.exchange import thresholds
     from dictionary_learning.exchange.loading import find_run, load_dictionary, weights_path, weights_sha256
     from dictionary_learning.runs.provenance import provenance
 
@@ -52,7 +54,9 @@ def evaluate_runs(options: EvalOptions) -> dict[str, dict[str, Any]]:
     study = Study(options)
     subjects = {}
     for name, run in runs.items():
-        dictionary, config = load_dictionary(run.dictionary, options.device, options.checkpoint)
+        dictionary, config = load_dictionary(
+            run.dictionary, options.device, options.checkpoint, threshold=options.threshold
+        )
         subjects[name] = dictionary, resolve(options, config, run.dictionary)
         study.check(subjects[name][1], config.get("buffer") or {})
         check_writable(Path(options.output_dir or targets[name]))
@@ -60,8 +64,12 @@ def evaluate_runs(options: EvalOptions) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for name, (dictionary, setting) in subjects.items():
         folder = runs[name].dictionary
-        found[name] = study.evaluate(dictionary, setting) | {
+        measured = study.evaluate(dictionary, setting)
+        say(f"{name}: {thresholds.beside_k(dictionary, measured['l0'])}")
+        found[name] = measured | {
             "run": name,
+            "k": thresholds.k_of(dictionary),
+            "threshold": thresholds.facts(dictionary, options.threshold),
             "dict_class": type(dictionary).__name__,
             "checkpoint": options.checkpoint or weights_path(folder).name,
             "weights_sha256": weights_sha256(folder, options.checkpoint),

@@ -34,6 +34,7 @@ COMMANDS: dict[str, dict[str, Command]] = {
         ),
     },
     "measure": {
+        "calibrate": Command("dictionary_learning.calibrate", "the inference threshold for other texts"),
         "eval": Command("dictionary_learning.eval_temporal", "reconstruction, smoothness, cost to the model"),
         "probe": Command("temporal_saes.probing.command", "what can be read from the latents"),
         "tsne": Command("temporal_saes.maps.command", "maps of tokens by their features"),

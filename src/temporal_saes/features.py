@@ -28,6 +28,7 @@ from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.language_model.text_codes import encode_tokens, norm_limit
 from temporal_saes.reading import Reading
 from temporal_saes.recorded_activations import RecordedActivations
+from temporal_saes.sparsity import count
 
 CODE_BYTES = 2**27  # of one dense block of latents
 _TOKENIZE_TEXTS = 1024
@@ -241,7 +242,7 @@ def _codes(x_TD: Tensor, chosen_T: np.ndarray, dictionary: Dictionary) -> Iterat
     weight = next(dictionary.parameters())
     rows = max(1, CODE_BYTES // (weight.itemsize * dictionary.dict_size))
     for some_n in torch.from_numpy(chosen_T).split(rows):
-        yield dictionary.encode(x_TD[some_n].to(weight.device, weight.dtype))
+        yield count(dictionary, dictionary.encode(x_TD[some_n].to(weight.device, weight.dtype)))
 
 
 def _codes_in_context(
@@ -253,7 +254,7 @@ def _codes_in_context(
         chosen = chosen_T[(chosen_T >= start) & (chosen_T < start + length)] - start
         if chosen.size:
             usable_L = usable_T[start : start + length]
-            f_uF = encode_text(dictionary, x_TD[start : start + length], usable_L)
+            f_uF = count(dictionary, encode_text(dictionary, x_TD[start : start + length], usable_L))
             rank_n = np.cumsum(usable_L)[chosen] - 1
             yield f_uF[torch.from_numpy(rank_n).to(f_uF.device)]
         start += length

@@ -294,3 +294,20 @@ def test_the_table_shows_a_dash_where_nothing_was_measured():
     assert rows["cosine"] == "-"
     assert rows["text tokens"] == "5"
     assert "loss, clean" not in rows
+
+
+def test_a_log_file_gets_lines_on_tokens_and_on_the_cross_entropy(runs, capsys, monkeypatch):
+    monkeypatch.setattr("dictionary_learning.command.progress.SECONDS_BETWEEN_LINES", 0)
+    words = ["--checkpoints_path", str(runs), "--run_name", "one", "--device", "cpu", "--batch_size", "4"]
+    main([*words, "--max_tokens", "400", "--loss_tokens", "150"])
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("evaluating: ")]
+    assert any("tokens/s" in line and "min left" in line for line in lines)
+    assert any("cross-entropy 150 of 150" in line for line in lines)
+
+
+def test_no_loss_tokens_leave_the_cross_entropy_out(runs, capsys):
+    words = ["--checkpoints_path", str(runs), "--run_name", "one", "--device", "cpu", "--max_tokens", "100"]
+    main([*words, "--loss_tokens", "0"])
+    assert "loss, clean" not in capsys.readouterr().out
+    assert "loss_clean" not in evaluated(runs / "one" / "trainer_0")["measures"]["all"]
+    assert "--loss_tokens is -1" in refused(capsys, *words, "--loss_tokens", "-1")

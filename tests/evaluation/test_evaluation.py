@@ -109,6 +109,8 @@ def test_reconstruction_by_hand():
     # ‖x - x̂‖: 2 and 1.5
     assert value(results, "l2") == pytest.approx(1.75)
     assert value(results, "cosine") == pytest.approx(1)
+    # x - mean x = ∓(0, 1.5, -2), x̂ - mean x = (0, -1.5, 0), (0, 0, -2): 6.25 / √(12.5 · 6.25)
+    assert value(results, "cosine_centred") == pytest.approx(6.25 / math.sqrt(12.5 * 6.25))
     assert value(results, "l2_ratio") == pytest.approx(0.5)
     # Σ‖x̂‖² = 4 + 2.25, Σ x·x̂ = 8 + 4.5
     assert value(results, "relative_bias") == pytest.approx(6.25 / 12.5)
@@ -125,6 +127,28 @@ def test_reconstruction_by_hand():
     assert results["measures"]["all"]["alive"]["tokens"] == 2
 
 
+def test_a_direction_that_all_tokens_share_earns_a_cosine_and_nothing_once_it_is_taken_off():
+    # one dictionary has all but the shared direction the wrong way round, the other has nothing else
+    class Mirrored(Scaled):
+        def decode(self, f):
+            return f * torch.tensor([1.0, -1.0])
+
+    class Constant(Scaled):
+        def decode(self, f):
+            return torch.tensor([10.0, 0.0]).expand(f.shape)
+
+    x_NLD = torch.tensor([[[10.0, 1], [10, -1]]])
+    batch = Contexts(x_NLD, torch.ones(1, 2, dtype=torch.bool), torch.ones(1, 2).int(), torch.tensor([7]))
+    mirrored = evaluate(Mirrored(2, 1.0), [batch])
+    assert value(mirrored, "cosine") == pytest.approx(99 / 101)
+    assert value(mirrored, "cosine_centred") == pytest.approx(-1)
+    assert value(mirrored, "fve_global") == pytest.approx(-3)
+    constant = evaluate(Constant(2, 1.0), [batch])
+    assert value(constant, "cosine") == pytest.approx(10 / math.sqrt(101))
+    assert value(constant, "cosine_centred") is None
+    assert value(constant, "fve_global") == pytest.approx(0)
+
+
 def test_splits_are_reconstructed_on_their_own():
     x_NLD = torch.tensor([[[1.0, 0, 4], [1, 3, 0]]])
     batch = Contexts(x_NLD, torch.ones(1, 2, dtype=torch.bool), torch.ones(1, 2).int(), torch.tensor([7]))
@@ -135,6 +159,9 @@ def test_splits_are_reconstructed_on_their_own():
     assert value(results, "fve_global", "high") == pytest.approx(1 - 16 / 12.5)
     assert value(results, "fve_context_mean", "high") == pytest.approx(1 - 8 / 12.5)
     assert value(results, "fve_global", "low") == pytest.approx(1 - 11 / 12.5)
+    # mean x = (1, 1.5, 2): high is off it by (0, ∓1.5, -2), which x is by (0, ∓1.5, ±2)
+    assert value(results, "cosine_centred") == pytest.approx(1)
+    assert value(results, "cosine_centred", "high") == pytest.approx((2.25 - 4 + 2.25 + 4) / 12.5)
     assert value(results, "fve_context_mean", "low") == pytest.approx(1 - 4.5 / 12.5)
     assert [value(results, "l0", split) for split in ("all", "high", "low")] == [2, 1.5, 0.5]
     assert [value(results, "alive", split) for split in ("high", "low")] == [1, 1]
@@ -169,6 +196,10 @@ def reference(ae, batches):
         "fve_global": 1 - sum(e**2 for e in error) / sum(float((a - mean).norm()) ** 2 for a in x),
         "fve_context_mean": sum(of_context) / len(of_context),
         "cosine": sum(float(a @ b / (a.norm() * b.norm())) for a, b in zip(x, x_hat, strict=True)) / n,
+        "cosine_centred": sum(float((a - mean) @ (b - mean)) for a, b in zip(x, x_hat, strict=True))
+        / math.sqrt(
+            sum(float((a - mean).norm()) ** 2 for a in x) * sum(float((b - mean).norm()) ** 2 for b in x_hat)
+        ),
         "l2": sum(error) / n,
         "l2_ratio": sum(float(b.norm() / a.norm()) for a, b in zip(x, x_hat, strict=True)) / n,
         "relative_bias": sum(float(b @ b) for b in x_hat)

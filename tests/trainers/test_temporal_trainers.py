@@ -17,6 +17,7 @@ from dictionary_learning.trainers import (
     TemporalMatryoshkaBatchTopKTrainer,
 )
 from dictionary_learning.trainers.losses import contrastive_loss, matryoshka_loss, temporal_l1_loss
+from dictionary_learning.trainers.threshold import find_threshold
 from dictionary_learning.trainers.trainer import geometric_median, learning_rate_factor
 
 D, LATENTS, K, B = 12, 48, 4, 64
@@ -302,3 +303,28 @@ def test_the_default_run_does_not_depend_on_the_scale_of_the_activations(tmp_pat
     for other in runs[1:]:
         assert other.metrics() == pytest.approx(runs[0].metrics(), rel=1e-3)
         torch.testing.assert_close(other.ae.W_dec, runs[0].ae.W_dec, rtol=1e-3, atol=1e-4)
+
+
+def test_the_threshold_of_a_target_l0_lies_between_the_last_value_kept_and_the_next():
+    ae = BatchTopKSAE(2, 2, 1)
+    with torch.no_grad():
+        ae.encoder.weight.copy_(torch.eye(2))
+    # codes 8 and 1; 4 and 2: one latent a token on average keeps 8 and 4, the next is 2
+    found = find_threshold(ae, [torch.tensor([[8.0, 1.0]]), torch.tensor([[4.0, 2.0]])], 1)
+    assert found == (3.0, 1.0, 2)
+    assert float(ae.threshold) == -1
+    assert find_threshold(ae, [torch.tensor([[8.0, -1.0]])], 1) is None
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_top_k_of_each_token_keeps_k_latents_of_every_token_whatever_the_threshold(grouped):
+    ae = MatryoshkaBatchTopKSAE(6, 20, 3, [8, 12]) if grouped else BatchTopKSAE(6, 20, 3)
+    ae.threshold.fill_(100.0)
+    x_BLD = torch.randn(4, 5, 6)
+    assert not ae.encode(x_BLD).any()
+    ae.token_top_k = True
+    f_BLF = ae.encode(x_BLD)
+    assert (f_BLF != 0).sum(-1).unique().tolist() == [3]
+    every_BLF = ae.before_selection(x_BLD)
+    assert torch.equal(f_BLF.amax(-1), every_BLF.amax(-1))
+    assert torch.equal(f_BLF.sort(-1).values[..., -3:], every_BLF.sort(-1).values[..., -3:])

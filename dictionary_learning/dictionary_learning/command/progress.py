@@ -91,6 +91,7 @@ class TokenProgress:
         )
         self._began = self._last_line = time.monotonic()
         self._n_found = done
+        self._note = ""
 
     def find(self, n: int) -> None:
         """So many tokens were there already: they do not count for the speed."""
@@ -104,16 +105,26 @@ class TokenProgress:
         """So many tokens were made."""
         self.done += n
         self._bar.update(n)
+        self._line()
+
+    def note(self, text: str) -> None:
+        """What is being done with them: behind the bar, or at the end of the next line; "" for nothing."""
+        self._note = text
+        if not self._bar.disable:
+            self._bar.set_postfix_str(text)
+        self._line()
+
+    def _line(self) -> None:
         now = time.monotonic()
-        if self._bar.disable and now - self._last_line >= SECONDS_BETWEEN_LINES:
-            self._last_line = now
-            speed = (self.done - self._n_found) / (now - self._began)
-            print(
-                f"{self._what}: {self.done:,} of {self.total:,} tokens, {speed:,.0f} tokens/s, "
-                f"{(self.total - self.done) / speed / 60:.1f} min left",
-                file=sys.stderr,
-                flush=True,
-            )
+        if not self._bar.disable or now - self._last_line < SECONDS_BETWEEN_LINES:
+            return
+        self._last_line = now
+        said = f"{self._what}: {self.done:,} of {self.total:,} tokens"
+        speed = (self.done - self._n_found) / (now - self._began)
+        if speed:
+            left = (self.total - self.done) / speed / 60
+            said += f", {speed:,.0f} tokens/s, {left:.1f} min left"
+        print(f"{said}; {self._note}" if self._note else said, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         self._bar.close()

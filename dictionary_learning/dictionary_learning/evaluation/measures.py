@@ -7,7 +7,8 @@ Shapes: N contexts of a batch, L positions, T tokens of one context, n usable to
 width, F latents.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -28,10 +29,11 @@ MASKS = (
 
 FORMULAS = {
     "nmse": "Σ‖x - x̂‖² / Σ‖x‖², over all tokens",
-    "fve_global": "1 - Σ‖x - x̂‖² / Σ‖x - mean x‖², over all tokens",
+    "fve_global": "1 - Σ‖x - x̂‖² / Σ‖x - mean x‖², over all tokens: against the mean, which earns nothing",
     "fve_context_mean": "mean over contexts of 1 - Var(x - x̂) / Var(x), each over the context's tokens and "
     "summed over dimensions (as in the papers)",
-    "cosine": "mean over tokens of cos(x, x̂)",
+    "cosine": "mean over tokens of cos(x, x̂); a direction that all tokens share raises it",
+    "cosine_centred": "Σ (x - m)·(x̂ - m) / √(Σ‖x - m‖² Σ‖x̂ - m‖²), over all tokens together, with m = mean x",
     "l2": "mean over tokens of ‖x - x̂‖₂",
     "l2_ratio": "mean over tokens of ‖x̂‖₂ / ‖x‖₂",
     "relative_bias": "Σ‖x̂‖² / Σ x·x̂, over all tokens; below 1 the reconstruction is too short",
@@ -61,6 +63,7 @@ def evaluate(
     layer: int | None = None,
     loss_tokens: int | None = None,
     memory_bytes: int = 2**29,
+    watch_loss: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Evaluate a dictionary on contexts of raw activations.
 
@@ -72,6 +75,7 @@ def evaluate(
         layer: the decoder layer after which they were recorded.
         loss_tokens: cross-entropy ends with the batch that reaches so many usable tokens; None takes all.
         memory_bytes: for dense codes and for logits, each; at least one context is done at a time.
+        watch_loss: gets the number of tokens whose cross-entropy is known, as it grows.
 
     Returns:
         `measures`: {"all" or split: {name: {"value", "formula", "tokens" (or "contexts", or
@@ -91,7 +95,9 @@ def evaluate(
     activity = _Activity(dictionary.dict_size)
     parts = _Parts(list(dictionary.splits()))
     smooth = SmoothnessMean()
-    loss = CrossEntropy(lm, layer, memory_bytes) if lm is not None and layer is not None else None
+    loss = None
+    if lm is not None and layer is not None:
+        loss = CrossEntropy(lm, layer, memory_bytes, watch_loss)
     longest = 0
     for batch in _in_memory(contexts, dictionary, memory_bytes):
         longest = max(longest, batch.mask_NL.shape[1])
@@ -191,6 +197,7 @@ class _Reconstruction:
     def __init__(self) -> None:
         self.tokens = 0
         self.sum_D: Tensor | float = 0.0
+        self.sum_hat_D: Tensor | float = 0.0
         self.square = self.error_square = 0.0
         self.l2 = self.x_hat_square = self.dot = 0.0
         self.cosine, self.cosine_tokens = 0.0, 0
@@ -208,6 +215,7 @@ class _Reconstruction:
         dot_n = (x_nD * x_hat_nD).sum(1)
         self.tokens += len(x_nD)
         self.sum_D = self.sum_D + x_nD.sum(0)
+        self.sum_hat_D = self.sum_hat_D + x_hat_nD.sum(0)
         self.square += norm_n.square().sum().item()
         self.error_square += error_nD.square().sum().item()
         self.l2 += error_nD.norm(dim=1).sum().item()
@@ -246,12 +254,28 @@ class _Reconstruction:
                 tokens=self.cosine_tokens,
                 left_out=n - self.cosine_tokens,
             ),
+            "cosine_centred": _measure(self._cosine_centred(mean_D, variation), tokens=n),
             "l2": _measure(self.l2 / n, tokens=n),
             "l2_ratio": _measure(
                 _share(self.l2_ratio, self.l2_ratio_tokens), tokens=self.l2_ratio_tokens, left_out=left_out
             ),
             "relative_bias": _measure(_share(self.x_hat_square, self.dot), tokens=n),
         }
+
+    def _cosine_centred(self, mean_D: Tensor, variation: float) -> float | None:
+        """The cosine of all x and x̂ less the mean of x, from sums over x and x̂.
+
+        Args:
+            variation: Σ‖x - mean x‖².
+        """
+        n, mean_square = self.tokens, mean_D.square().sum().item()
+        mean_dot_hat = (mean_D * torch.as_tensor(self.sum_hat_D)).sum().item()
+        dot = self.dot - mean_dot_hat  # the mean of x takes nothing from Σ x less itself
+        hat_variation = self.x_hat_square - 2 * mean_dot_hat + n * mean_square
+        # what is left of sums that cancel is rounding, and has no direction
+        if variation <= 1e-12 * self.square or hat_variation <= 1e-12 * (self.x_hat_square + n * mean_square):
+            return None
+        return dot / math.sqrt(variation * hat_variation)
 
 
 class _Parts:

@@ -29,6 +29,12 @@ class EvalOptions:
     checkpoint: str | None = option(
         None, "another file than ae.pt, such as checkpoints/ae_1000.pt", group="run"
     )
+    threshold: str | None = option(
+        None,
+        "inference threshold: a name that calibrate wrote, or topk for the k largest latents of each token; "
+        "that of the training if not given",
+        group="run",
+    )
 
     # language model
     model: str | None = option(
@@ -87,7 +93,9 @@ class EvalOptions:
     )
     lm_loss: bool = option(True, "measure what the reconstruction costs the language model", group="amount")
     loss_tokens: int = option(
-        16_384, "text tokens on which that is measured (three passes of the whole model)", group="amount"
+        16_384,
+        "text tokens on which that is measured (three passes of the whole model); 0 is --no_lm_loss",
+        group="amount",
     )
     batch_size: int = option(16, "contexts at a time", group="amount")
     memory: str = option("1GB", "memory for activations, such as 1GB or 512MiB", group="amount")
@@ -98,10 +106,10 @@ class EvalOptions:
     )
 
     def __post_init__(self) -> None:
-        for name in ("max_tokens", "n_contexts", "loss_tokens", "batch_size"):
+        for name, least in (("max_tokens", 1), ("n_contexts", 1), ("loss_tokens", 0), ("batch_size", 1)):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"--{name} is {value}, and must be at least 1.")
+            if value is not None and value < least:
+                raise UserError(f"--{name} is {value}, and must be at least {least}.")
         if self.trainer < 0:
             raise UserError(f"--trainer is {self.trainer}, and must not be negative.")
         if (self.run_name is None) == (self.compare is None):
@@ -111,5 +119,41 @@ class EvalOptions:
         parse_bytes(self.memory)
 
     @property
+    def measures_loss(self) -> bool:
+        """Whether the language model's cross-entropy is wanted."""
+        return self.lm_loss and self.loss_tokens > 0
+
+    @property
     def runs(self) -> tuple[str, ...]:
         return self.compare or (self.run_name or "",)
+
+
+@dataclass(frozen=True)
+class CalibrationOptions(EvalOptions):
+    """For which run an inference threshold is set, on which texts, and what it is called."""
+
+    name: str | None = option(None, "what the threshold is called, such as news", group="threshold")
+    k: int | None = option(
+        None,
+        "mean number of latents a token that it lets through; the dictionary's own k if not given",
+        group="threshold",
+    )
+    part: str = option(
+        "all",
+        "all: every document; eval: those that the run kept out of its training",
+        group="text",
+        choices=("eval", "all"),
+    )
+    max_tokens: int = option(65_536, "text tokens to set it on, at most", group="amount")
+    lm_loss: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dataset is None or self.name is None:
+            missing = "--dataset" if self.dataset is None else "--name"
+            raise UserError(
+                f"{missing} is missing: a threshold is set on texts (--dataset texts.jsonl) and has a name "
+                "(--name news)."
+            )
+        if self.k is not None and self.k < 1:
+            raise UserError(f"--k is {self.k}, and must be at least 1.")

@@ -12,7 +12,10 @@ from dictionary_learning.command import figures
 Results = Mapping[str, Mapping[str, Any]]  # name of a run: its results
 
 _ROWS = (
-    ("reconstruction", ("nmse", "fve_global", "fve_context_mean", "cosine", "l2_ratio", "relative_bias")),
+    (
+        "reconstruction",
+        ("nmse", "fve_global", "fve_context_mean", "cosine", "cosine_centred", "l2_ratio", "relative_bias"),
+    ),
     ("parts of the reconstruction", ("norm_share", "energy_share", "cosine_of_parts")),
     ("sparsity", ("l0", "l0_context", "alive")),
     (
@@ -35,6 +38,7 @@ _LABELS = {
     "energy_share": "share of the energy",
     "cosine_of_parts": "cosine of the parts",
     "cosine": "cosine",
+    "cosine_centred": "cosine, less the mean",
     "l2_ratio": "length of x̂ / x",
     "relative_bias": "relative bias",
     "l0": "L0",

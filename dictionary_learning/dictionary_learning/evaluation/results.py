@@ -25,7 +25,8 @@ def write(name: str, result: Result, folder: Path, options: EvalOptions) -> None
 def write_comparison(results: Mapping[str, Result], options: EvalOptions) -> None:
     """Write the results of several runs in one file and one figure."""
     folder = Path(options.output_dir or options.checkpoints_path)
-    target = folder / f"compare_{'_'.join(map(_slug, results))}"
+    threshold = [] if options.threshold is None else [f"threshold-{_slug(options.threshold)}"]
+    target = folder / "_".join(["compare", *map(_slug, results), *threshold])
     save_text(
         target.with_name(f"{target.name}.json"), json.dumps(results, indent=1, ensure_ascii=False) + "\n"
     )
@@ -38,6 +39,8 @@ def result_path(name: str, folder: Path, options: EvalOptions) -> Path:
     parts = ["eval_results"]
     if options.checkpoint is not None:
         parts.append(_slug(Path(options.checkpoint).stem))
+    if options.threshold is not None:
+        parts.append(f"threshold-{_slug(options.threshold)}")
     if options.dataset is not None:
         parts.append(_slug(Path(options.dataset).name))
     if options.output_dir is None:

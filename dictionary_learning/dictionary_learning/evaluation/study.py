@@ -7,14 +7,12 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
-from tqdm import tqdm
-
 from dictionary_learning.activations.block import Contexts
 from dictionary_learning.activations.cache import ActivationCache
 from dictionary_learning.activations.live_store import ActivationStore
 from dictionary_learning.activations.store import Store
 from dictionary_learning.command.memory import parse_bytes
-from dictionary_learning.command.progress import say
+from dictionary_learning.command.progress import TokenProgress, say
 from dictionary_learning.dictionaries.base import Dictionary, check_width
 from dictionary_learning.errors import UserError
 from dictionary_learning.evaluation.measures import evaluate
@@ -35,6 +33,8 @@ class Study:
         self.lm: LanguageModel | None = None
         self.store: Store | None = None
         self.setting: Setting | None = None
+        self._progress: TokenProgress | None = None
+        self._loss_began: tuple[float, int] | None = None
 
     def check(self, setting: Setting, buffer: dict[str, Any]) -> None:
         """Raise a UserError where the cache, if there is one, does not hold what the setting asks for.
@@ -56,19 +56,32 @@ class Study:
             UserError: no such texts, model or layer, or of another width than the dictionary.
         """
         began = time.monotonic()
-        store = self._prepare(setting)
-        check_width(dictionary, SimpleNamespace(name=setting.model, d_model=store.d_model))
+        store = self._store_for(dictionary, setting)
         results = evaluate(
             dictionary,
             self._contexts(store),
-            lm=self.lm if self.options.lm_loss else None,
-            layer=setting.layer if self.options.lm_loss else None,
+            lm=self.lm if self.options.measures_loss else None,
+            layer=setting.layer if self.options.measures_loss else None,
             loss_tokens=self.options.loss_tokens,
+            watch_loss=self._show_loss,
         )
         return results | {
             "texts": store.statistics.record(None if self.lm is None else self.lm.tokenizer),
             "seconds": round(time.monotonic() - began, 1),
         }
+
+    def contexts(self, dictionary: Dictionary, setting: Setting) -> Iterator[Contexts]:
+        """The contexts on which the dictionary is evaluated.
+
+        Raises:
+            UserError: as `evaluate`.
+        """
+        yield from self._contexts(self._store_for(dictionary, setting))
+
+    def _store_for(self, dictionary: Dictionary, setting: Setting) -> Store:
+        store = self._prepare(setting)
+        check_width(dictionary, SimpleNamespace(name=setting.model, d_model=store.d_model))
+        return store
 
     def _prepare(self, setting: Setting) -> Store:
         """The store of the setting, with the language model in memory where it is needed."""
@@ -86,7 +99,7 @@ class Study:
                 max_norm_ratio=setting.max_norm_ratio,
                 log=say,
             )
-            if self.options.lm_loss:
+            if self.options.measures_loss:
                 self.cache.check_model(fingerprints(self._load(setting), setting.layer))
         self.setting = setting
         return self.store
@@ -125,15 +138,33 @@ class Study:
     def _contexts(self, store: Store) -> Iterator[Contexts]:
         """The contexts, as many as were asked for, under a bar of tokens."""
         left = self.options.n_contexts or sys.maxsize
-        with tqdm(unit="token", unit_scale=True, desc="evaluating", disable=None, leave=False) as bar:
+        try:
             for batch in store.contexts(self.options.batch_size):
+                if self._progress is None:
+                    self._progress = TokenProgress(store.statistics.n_tokens, 0, "evaluating")
                 kept = Contexts(*(tensor[:left] for tensor in batch))
                 left -= len(kept.x_NLD)
-                bar.total = store.statistics.n_tokens
                 yield kept
-                bar.update(int(kept.mask_NL.sum()))
+                self._progress.note("")
+                self._progress.add(int(kept.mask_NL.sum()))
                 if left == 0:
                     return
+        finally:
+            if self._progress is not None:
+                self._progress.close()
+            self._progress = self._loss_began = None
+
+    def _show_loss(self, done: int) -> None:
+        """How far the cross-entropy is, which takes most of the time where the vocabulary is large."""
+        assert self._progress is not None
+        now, total = time.monotonic(), self.options.loss_tokens
+        if self._loss_began is None:
+            self._loss_began = now, done  # the time of the first tokens is not known
+        began, first = self._loss_began
+        said = f"cross-entropy {min(done, total):,} of {total:,}"
+        if done > first and done < total:
+            said += f", {(total - done) * (now - began) / (done - first) / 60:.1f} min left"
+        self._progress.note(said)
 
 
 def _check_documents(setting: Setting) -> None:

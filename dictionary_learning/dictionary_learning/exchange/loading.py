@@ -16,7 +16,7 @@ from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.dictionaries.config_file import read_run_config
 from dictionary_learning.dictionaries.weights_file import read_checkpoint
 from dictionary_learning.errors import UserError
-from dictionary_learning.exchange import released_folder, saelens
+from dictionary_learning.exchange import released_folder, saelens, thresholds
 from dictionary_learning.exchange.download import download, is_hub_name
 from dictionary_learning.exchange.fidelity import Fidelity
 
@@ -57,6 +57,7 @@ def load_dictionary(
     fidelity: Fidelity | None = None,
     overrides: Mapping[str, Any] | None = None,
     trainable: bool = False,
+    threshold: str | None = None,
 ) -> tuple[Dictionary, dict[str, Any]]:
     """Load a trained dictionary, in evaluation mode and for use, with the content of its config.json.
 
@@ -76,17 +77,32 @@ def load_dictionary(
         fidelity: takes what reading a SAELens folder rounds or loses, which is refused otherwise.
         overrides: values in place of those in the conf.yaml of a released TemporalSAE.
         trainable: let its parameters take gradients, to train it on.
+        threshold: of inference: a name in the folder's thresholds.json, which `calibrate` writes, or `topk`
+            for the k largest latents of each token; the one that training set when None.
 
     Raises:
-        UserError: nothing is there, the format is another one, or weights and config disagree.
+        UserError: nothing is there, the format is another one, weights and config disagree, or there is no
+            such threshold for these weights.
     """
     folder = trainer_folder(path, revision)
+    dictionary, config = _load(folder, checkpoint_path, fidelity, overrides)
+    if threshold is not None:
+        thresholds.choose(dictionary, folder, threshold, weights_sha256(folder, checkpoint_path))
+    return dictionary.to(find_device(device)).requires_grad_(trainable), config
+
+
+def _load(
+    folder: Path,
+    checkpoint_path: str | Path | None,
+    fidelity: Fidelity | None,
+    overrides: Mapping[str, Any] | None,
+) -> tuple[Dictionary, dict[str, Any]]:
+    """The dictionary of a folder, on the CPU in evaluation mode, and its config."""
     if is_released(folder):
         _no_checkpoint(folder, checkpoint_path)
 
         released = released_folder.load(folder, overrides)
-        dictionary = released.dictionary.to(find_device(device)).requires_grad_(trainable)
-        return dictionary, released_folder.describe(released)
+        return released.dictionary, released_folder.describe(released)
     if overrides:
         raise UserError(
             f"{folder} says by itself what its dictionary is: leave {', '.join(overrides)} out (only the "
@@ -96,7 +112,7 @@ def load_dictionary(
         _no_checkpoint(folder, checkpoint_path)
 
         read = saelens.read(folder, fidelity)
-        return read.dictionary.to(find_device(device)).requires_grad_(trainable), read.config
+        return read.dictionary, read.config
     config = read_run_config(folder / "config.json")
     name = _dictionary_name(config["trainer"], folder)
     file = weights_path(folder, checkpoint_path)
@@ -108,7 +124,7 @@ def load_dictionary(
         raise UserError(f"{file} does not fit {folder / 'config.json'}: {error}") from error
     if checkpoint.norm_factor is not None:
         dictionary.scale_biases(checkpoint.norm_factor)
-    return dictionary.to(find_device(device)).eval().requires_grad_(trainable), config
+    return dictionary.eval(), config
 
 
 def trainer_folder(path: str | Path, revision: str | None = None) -> Path:

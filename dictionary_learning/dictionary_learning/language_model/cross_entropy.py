@@ -3,6 +3,8 @@
 Shapes: N contexts, L positions, D model width, V vocabulary.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,14 +21,22 @@ class CrossEntropy:
     only thing that is left out.
     """
 
-    def __init__(self, lm: LanguageModel, layer: int, memory_bytes: int = 2**29) -> None:
+    def __init__(
+        self,
+        lm: LanguageModel,
+        layer: int,
+        memory_bytes: int = 2**29,
+        watch: Callable[[int], None] | None = None,
+    ) -> None:
         """
         Args:
             memory_bytes: what logits may take; at least one context is run at a time.
+            watch: gets `tokens` each time that it has grown.
         """
         self.lm = lm
         self.layer = layer
         self.memory_bytes = memory_bytes
+        self.watch = watch
         self.tokens = 0  # whose activation is replaced
         self.predictions = 0
         self._clean = self._reconstructed = self._ablated = 0.0
@@ -55,6 +65,8 @@ class CrossEntropy:
             self._ablated += self._loss(tokens_BL, real_BL, only(mask_BL, zero()))
             self.tokens += int(mask_BL.sum())
             self.predictions += int(real_BL[:, 1:].sum())
+            if self.watch is not None:
+                self.watch(self.tokens)
 
     def _loss(self, tokens_BL: Tensor, real_BL: Tensor, edit: Edit | None) -> float:
         layer = None if edit is None else self.layer

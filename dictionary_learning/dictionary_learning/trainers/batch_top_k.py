@@ -15,13 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dictionary_learning.dictionaries.base import state_sizes
-from dictionary_learning.dictionaries.sparse import Encoder, SparseCode, batch_topk, decode_groups
+from dictionary_learning.dictionaries.sparse import Encoder, SparseCode, decode_groups
 from dictionary_learning.errors import UserError
 from dictionary_learning.trainers.losses import auxk_loss, matryoshka_loss, reconstruction_losses
 from dictionary_learning.trainers.threshold import (
     UNSET_THRESHOLD,
     ThresholdDictionary,
     Weights,
+    find_threshold,
     initial_decoder,
     with_defaults,
 )
@@ -310,27 +311,17 @@ class BatchTopKTrainer(Trainer):
         Returns:
             `threshold`, `threshold_moving_average`, `calibration_tokens` and `calibration_l0`.
         """
-        W_enc_DF, b_enc_F, _, b_dec_D = self.ae.weights()
-        largest: list[Tensor] = []
-        n_tokens = 0
-        for batch in batches:
-            x_BD, _ = self._split_input(batch.to(self.device, torch.float32))
-            post_relu = torch.relu((x_BD - b_dec_D) @ W_enc_DF + b_enc_F).flatten()
-            # Tokens differ in how many latents they need: four times the mean is room enough.
-            largest.append(post_relu[batch_topk(post_relu, 4 * self.k * len(x_BD))])
-            n_tokens += len(x_BD)
-        values = torch.cat(largest) if largest else torch.empty(0)
-        n_keep = self.k * n_tokens
-        if n_keep == 0 or len(values) <= n_keep:
+        tokens = (self._split_input(batch.to(self.device, torch.float32))[0] for batch in batches)
+        found = find_threshold(self.ae, tokens, self.k)
+        if found is None:
             return None
-        edge = values.topk(n_keep + 1).values[-2:]
         moving_average = float(self.ae.threshold)
-        self.ae.threshold.copy_(edge.mean())
+        self.ae.threshold.fill_(found.threshold)
         return {
-            "threshold": float(self.ae.threshold),
+            "threshold": found.threshold,
             "threshold_moving_average": moving_average,
-            "calibration_tokens": n_tokens,
-            "calibration_l0": float((values > self.ae.threshold).sum()) / n_tokens,
+            "calibration_tokens": found.tokens,
+            "calibration_l0": found.l0,
         }
 
     def state_dict(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from dictionary_learning.dictionaries.sparse import batch_topk
 from dictionary_learning.trainers.trainer import unit_norm_rows_
 
 UNSET_THRESHOLD = -1.0
+ROOM = 4  # tokens differ in how many latents they need: so many times the mean is room enough
 
 
 class Weights(NamedTuple):
@@ -35,6 +36,10 @@ class ThresholdDictionary(Dictionary):
 
     k: Tensor
     threshold: Tensor
+    token_top_k: bool = False
+    """In inference keep the k largest latents of each token, whatever the threshold is."""
+    has_inference_threshold: bool = True
+    """Whether inference uses a threshold where nothing else is asked for."""
 
     @abstractmethod
     def weights(self) -> Weights:
@@ -43,6 +48,11 @@ class ThresholdDictionary(Dictionary):
     @abstractmethod
     def decoder_gradient(self) -> Tensor:
         """The gradient of W_dec after a backward pass, as a view [F, D]."""
+
+    @property
+    def infers_with_threshold(self) -> bool:
+        """Whether a code depends on the threshold, and its L0 therefore on the texts."""
+        return self.has_inference_threshold and not self.token_top_k
 
     @property
     def group_ends(self) -> list[int]:
@@ -56,9 +66,10 @@ class ThresholdDictionary(Dictionary):
             return_active: also return the mask [F] of latents that fire and the codes before selection.
             use_threshold: False selects by BatchTopK over all tokens given, as in training.
         """
-        W_enc_DF, b_enc_F, _, b_dec_D = self.weights()
-        post_relu = torch.relu((x - b_dec_D) @ W_enc_DF + b_enc_F)
-        if use_threshold:
+        post_relu = self.before_selection(x)
+        if use_threshold and self.token_top_k:
+            f = largest_of_each_token(post_relu, int(self.k))
+        elif use_threshold:
             f = post_relu * (post_relu > self.threshold)
         else:
             flat = post_relu.reshape(-1)
@@ -67,6 +78,11 @@ class ThresholdDictionary(Dictionary):
         if return_active:
             return f, (f != 0).reshape(-1, self.dict_size).any(0), post_relu
         return f
+
+    def before_selection(self, x: Tensor) -> Tensor:
+        """relu((x - b_dec) W_enc + b_enc) [..., F] of activations [..., D]."""
+        W_enc_DF, b_enc_F, _, b_dec_D = self.weights()
+        return torch.relu((x - b_dec_D) @ W_enc_DF + b_enc_F)
 
     def decode(self, f: Tensor) -> Tensor:
         """Reconstructed activations [..., D] of latents [..., F]."""
@@ -84,6 +100,48 @@ class ThresholdDictionary(Dictionary):
         weights.b_dec_D.mul_(scale)
         if self.threshold >= 0:
             self.threshold.mul_(scale)
+
+
+def largest_of_each_token(post_relu: Tensor, k: int) -> Tensor:
+    """The same codes [..., F] with the k largest latents of each token kept."""
+    top = post_relu.topk(k, dim=-1, sorted=False)
+    return torch.zeros_like(post_relu).scatter(-1, top.indices, top.values)
+
+
+class Calibration(NamedTuple):
+    """A threshold, and what it makes of the tokens that it was set on."""
+
+    threshold: float
+    l0: float
+    tokens: int
+
+
+@torch.no_grad()
+def find_threshold(
+    dictionary: ThresholdDictionary, batches: Iterable[Tensor], target_l0: int
+) -> Calibration | None:
+    """The threshold at which the mean L0 of a dictionary is `target_l0`; the dictionary stays as it is.
+
+    It lies between the last value that is to be kept and the next one, over all tokens together.
+
+    Args:
+        batches: activations [B, D], on the dictionary's device.
+
+    Returns:
+        None where no more latents are above 0 than are to be kept, so that no threshold is needed.
+    """
+    largest: list[Tensor] = []
+    n_tokens = 0
+    for x_BD in batches:
+        post_relu = dictionary.before_selection(x_BD).flatten()
+        largest.append(post_relu[batch_topk(post_relu, ROOM * target_l0 * len(x_BD))])
+        n_tokens += len(x_BD)
+    values = torch.cat(largest) if largest else torch.empty(0)
+    n_keep = target_l0 * n_tokens
+    if n_keep == 0 or len(values) <= n_keep:
+        return None
+    threshold = values.topk(n_keep + 1).values[-2:].mean()
+    return Calibration(float(threshold), float((values > threshold).sum()) / n_tokens, n_tokens)
 
 
 def initial_decoder(dict_size: int, activation_dim: int, seed: int) -> Tensor:

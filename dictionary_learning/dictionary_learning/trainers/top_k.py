@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dictionary_learning.dictionaries.sparse import CANDIDATE_MARGIN, Encoder
 from dictionary_learning.trainers.batch_top_k import BatchTopKSAE, BatchTopKTrainer
-from dictionary_learning.trainers.threshold import ThresholdDictionary
+from dictionary_learning.trainers.threshold import ThresholdDictionary, largest_of_each_token
 
 
 class AutoEncoderTopK(BatchTopKSAE):
@@ -20,6 +20,8 @@ class AutoEncoderTopK(BatchTopKSAE):
     On disk it is a `BatchTopKSAE`; unlike there, inference selects as training does, and the
     threshold is an option for when a latent must not depend on the others.
     """
+
+    has_inference_threshold = False
 
     def encode(self, x: Tensor, return_active: bool = False, use_threshold: bool = False) -> Any:
         """Latents [..., F] of activations [..., D].
@@ -30,10 +32,8 @@ class AutoEncoderTopK(BatchTopKSAE):
         """
         if use_threshold:
             return super().encode(x, return_active, use_threshold=True)
-        W_enc_DF, b_enc_F, _, b_dec_D = self.weights()
-        post_relu = torch.relu((x - b_dec_D) @ W_enc_DF + b_enc_F)
-        top = post_relu.topk(int(self.k), dim=-1, sorted=False)
-        f = torch.zeros_like(post_relu).scatter(-1, top.indices, top.values)
+        post_relu = self.before_selection(x)
+        f = largest_of_each_token(post_relu, int(self.k))
         if return_active:
             return f, (f != 0).reshape(-1, self.dict_size).any(0), post_relu
         return f

@@ -18,6 +18,7 @@ from temporal_saes.alignment.responses import ChooseResponses, fit, response_mea
 from temporal_saes.alignment.result import result_of, top_latents
 from temporal_saes.experiment.subjects import Subject
 from temporal_saes.features import extract_features
+from temporal_saes.sparsity import reading_l0
 
 
 class Found(NamedTuple):
@@ -41,15 +42,16 @@ def study(
     dictionary = subject.load_dictionary(lm.device)
     reading = subject.reading(options)
     texts = fit(data.pairs, lm, reading)
-    features = extract_features(
-        [text.text for text in texts],
-        lm,
-        subject.layer,
-        reading,
-        dictionary,
-        subject.chunk,
-        choose=ChooseResponses(texts),
-    )
+    with reading_l0() as l0:
+        features = extract_features(
+            [text.text for text in texts],
+            lm,
+            subject.layer,
+            reading,
+            dictionary,
+            subject.chunk,
+            choose=ChooseResponses(texts),
+        )
     means = response_means(texts, features)
     n_tokens_P2 = np.array([text.n_tokens for text in texts]).reshape(-1, 2)[means.pair_P]
     first = chunk_slice(dictionary, subject.chunk).start if dictionary is not None else 0
@@ -72,6 +74,7 @@ def study(
                     latent - first, sign, data.pairs, texts, features, means, options.n_examples
                 )
     told = {
+        **l0.told(subject.name),
         **result_of(found, top, means, data, options.fdr, explanations, shown),
         "outlier_share": features.outlier_share,
     }

@@ -45,6 +45,7 @@ from temporal_saes.experiment.results import asked
 from temporal_saes.experiment.subjects import LanguageModels, Subject, check_latents, resolve
 from temporal_saes.experiment.texts import labelled_texts
 from temporal_saes.latents.explanations import read_explanations
+from temporal_saes.sparsity import reading_l0
 
 EXPERIMENT = "autointerp"
 MAX_TEXTS = 1100  # of the data set, where no --max_texts says: a hundred for each of the demo's classes
@@ -89,7 +90,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     lm = models.get(subject)
     dictionary = dictionary.to(lm.device)
 
-    sample = draw_sample(subject, dictionary, [text.text for text in texts], lm, options, explained)
+    with reading_l0() as l0:
+        sample = draw_sample(subject, dictionary, [text.text for text in texts], lm, options, explained)
+    sparsity = l0.told(subject.name)
     records = offline_records(sample, options.seed)
     save_question(folder, question)
     interpretation = None
@@ -100,6 +103,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "experiment": EXPERIMENT,
         **question,
         "name": subject.name,
+        **sparsity,
         **result_of(sample, records, len(texts), interpretation, options),
         "provenance": provenance(),
     }

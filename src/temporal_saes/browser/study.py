@@ -16,6 +16,7 @@ from temporal_saes.features import read_activations
 from temporal_saes.latents.facts import LatentFacts, gather_facts
 from temporal_saes.latents.smoothness import LatentSmoothness
 from temporal_saes.similarity.sentences import Sentence, encode_sentence
+from temporal_saes.sparsity import reading_l0
 
 
 def study(
@@ -38,17 +39,18 @@ def study(
     columns = chunk_slice(dictionary, subject.chunk)
     latents = range(columns.start, columns.stop) if options.latents is None else set(options.latents)
     smoothness = LatentSmoothness(columns.stop - columns.start)
-    facts = gather_facts(
-        source.codes(lm, dictionary, columns, smoothness),
-        smoothness,
-        dictionary,
-        columns,
-        lm,
-        n_top=options.n_top,
-        per_quantile=options.per_quantile,
-        context_length=source.context_length,
-        seed=options.seed,
-    )
+    with reading_l0() as l0:
+        facts = gather_facts(
+            source.codes(lm, dictionary, columns, smoothness),
+            smoothness,
+            dictionary,
+            columns,
+            lm,
+            n_top=options.n_top,
+            per_quantile=options.per_quantile,
+            context_length=source.context_length,
+            seed=options.seed,
+        )
     return Browser(
         name=_name(subject),
         about=_about(subject, facts, source),
@@ -57,7 +59,7 @@ def study(
         explanations=explanations,
         scores=scores,
         sentences=_encode(sentences, subject, options, lm, dictionary, columns),
-        made={"options": dataclasses.asdict(options), "provenance": provenance()},
+        made={"options": dataclasses.asdict(options), "provenance": provenance(), **l0.told(subject.name)},
     )
 
 

@@ -21,6 +21,7 @@ from dictionary_learning.command.progress import say
 from temporal_saes.experiment.options import ComparedOptions, ExperimentOptions
 from temporal_saes.experiment.results import asked, comparison_path, finished, save_json
 from temporal_saes.experiment.subjects import Subject
+from temporal_saes.sparsity import reading_l0
 
 Options = TypeVar("Options", bound=ExperimentOptions)
 Rename = Callable[[Path, Mapping[str, Any]], Path]
@@ -124,7 +125,9 @@ def results_of(
     for case in cases:
         result = answered(case, options)
         if result is None:
-            result = save_answer(case, study(case.subject), **style)
+            with reading_l0() as l0:
+                found = study(case.subject)
+            result = save_answer(case, {**l0.told(case.subject.name), **found}, **style)
         results.append(result)
         print(table(result))
     return results

@@ -29,6 +29,12 @@ class ExperimentOptions:
     checkpoint: str | None = option(
         None, "another file than ae.pt, such as checkpoints/ae_1000.pt", group="run"
     )
+    threshold: str | None = option(
+        None,
+        "inference threshold: a name that calibrate wrote, or topk for the k largest latents of each token; "
+        "that of the training if not given",
+        group="run",
+    )
     chunk: int = option(0, "latents to use: 0 the high-level split, 1 the rest, 2 all", group="run")
     model: str | None = option(
         None, "language model instead of the run's: hub id, folder or demo", group="run"

@@ -23,7 +23,7 @@ Options = TypeVar("Options", bound=ExperimentOptions)
 
 # where a result goes, or how fast it is made; or what the subject says with its final value
 _LEFT_OUT = {"run_name", "checkpoints_path", "chunk", "compare", "output_dir", "device", "cache", "layer"}
-_LEFT_OUT |= {"model", "checkpoint", "trainer", "context_length", "lm_dtype", "lm_batch_size"}
+_LEFT_OUT |= {"model", "checkpoint", "trainer", "context_length", "lm_dtype", "lm_batch_size", "threshold"}
 
 
 def asked(subject: Subject, options: ExperimentOptions, texts: Iterable[str]) -> dict[str, Any]:
@@ -44,10 +44,18 @@ def asked(subject: Subject, options: ExperimentOptions, texts: Iterable[str]) ->
             for key, value in dataclasses.asdict(options).items()
             if key not in _LEFT_OUT
         },
-        "subject": dataclasses.asdict(subject) | place,
+        "subject": {**_facts(subject), **place},
         "weights_sha256": subject.weights_hash(),
         "texts_sha256": digest.hexdigest(),
     }
+
+
+def _facts(subject: Subject) -> dict[str, Any]:
+    """The fields of a subject; a threshold only where one was chosen, so that earlier results still count."""
+    facts = dataclasses.asdict(subject)
+    if subject.threshold is None:
+        del facts["threshold"], facts["threshold_value"]
+    return facts
 
 
 def finished(path: Path, question: Mapping[str, Any]) -> dict[str, Any] | None:

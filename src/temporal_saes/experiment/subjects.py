@@ -45,6 +45,10 @@ class Subject:
     max_norm_ratio: float | None
     add_bos: bool
     lm_dtype: str
+    threshold: str | None = None
+    """Name of the inference threshold; None: that of the training."""
+    threshold_value: float | None = None
+    """Of a threshold that was chosen by its name, under which another can be written."""
 
     @property
     def is_baseline(self) -> bool:
@@ -54,7 +58,8 @@ class Subject:
     def name(self) -> str:
         """What to call it in a legend: the run, and the chunk where there is a choice."""
         parts = [self.run_name if self.is_baseline else f"{self.run_name}:{self.chunk}"]
-        return " ".join([*parts, Path(self.checkpoint).stem] if self.checkpoint else parts)
+        parts += [Path(self.checkpoint).stem] if self.checkpoint else []
+        return " ".join([*parts, self.threshold] if self.threshold else parts)
 
     def load_dictionary(self, device: Any = None) -> "Dictionary | None":
         """The dictionary; None for the dense activations.
@@ -66,7 +71,7 @@ class Subject:
 
         if self.trainer_folder is None:
             return None
-        return load_dictionary(self.trainer_folder, device, self.checkpoint)[0]
+        return load_dictionary(self.trainer_folder, device, self.checkpoint, threshold=self.threshold)[0]
 
     def reading(self, options: ExperimentOptions) -> Reading:
         """How to read texts so that they are what the training of the dictionary saw."""
@@ -95,6 +100,7 @@ class Subject:
             parts += [f"chunk{self.chunk}"]
             parts += [f"trainer{options.trainer}"] if options.trainer else []
             parts += [slug(Path(self.checkpoint).stem)] if self.checkpoint else []
+            parts += [f"threshold-{self.threshold}"] if self.threshold else []
             parts += [f"layer{options.layer}"] if options.layer is not None else []
             parts += [place_name(options.model)] if options.model is not None else []
         return "_".join([*parts, f"seed{options.seed}"] if options.seed else parts)
@@ -123,11 +129,14 @@ def resolve(options: ExperimentOptions, *, like: Subject | None = None) -> Subje
 
     from dictionary_learning.dictionaries.base import chunk_slice
     from dictionary_learning.exchange.loading import find_run
+    from dictionary_learning.exchange.thresholds import facts
     from dictionary_learning.language_model.places import layer_to_read
     from dictionary_learning.utils import load_dictionary
 
     trainer_folder, folder = find_run(options.run_name, options.checkpoints_path, options.trainer)
-    dictionary, config = load_dictionary(trainer_folder, "cpu", options.checkpoint)
+    threshold = options.threshold
+    dictionary, config = load_dictionary(trainer_folder, "cpu", options.checkpoint, threshold=threshold)
+    chosen = None if threshold is None else facts(dictionary, threshold)
     chunk_slice(dictionary, options.chunk)
     trainer, buffer = config["trainer"], config.get("buffer") or {}
     model = options.model or trainer.get("lm_name") or buffer.get("model")
@@ -156,6 +165,8 @@ def resolve(options: ExperimentOptions, *, like: Subject | None = None) -> Subje
         max_norm_ratio=buffer.get("max_norm_ratio", DEFAULT_MAX_NORM_RATIO),
         add_bos=bool(buffer.get("add_bos", True)),
         lm_dtype=options.lm_dtype or buffer.get("lm_dtype") or "float32",
+        threshold=threshold,
+        threshold_value=None if chosen is None else chosen["value"],
     )
 
 

@@ -19,6 +19,7 @@ from dictionary_learning.language_model import LanguageModel
 from temporal_saes.experiment.subjects import Subject
 from temporal_saes.features import Tokens, encode_text, read_activations
 from temporal_saes.reading import Reading
+from temporal_saes.sparsity import count
 
 
 class TextCodes(NamedTuple):
@@ -50,7 +51,8 @@ def text_codes(
         x_uD = x_LD[torch.from_numpy(tokens.usable_L)].float()
         f_uF = x_uD
         if dictionary is not None and len(x_uD):
-            f_uF = encode_text(dictionary, x_LD, tokens.usable_L)[:, chunk_slice(dictionary, subject.chunk)]
+            every_uF = count(dictionary, encode_text(dictionary, x_LD, tokens.usable_L))
+            f_uF = every_uF[:, chunk_slice(dictionary, subject.chunk)]
             if not bool(torch.isfinite(f_uF).all()):
                 raise UserError(f"{subject.name} gives latents that are not finite: its weights are damaged.")
         yield TextCodes(tokens, f_uF.float(), x_uD)

@@ -40,6 +40,7 @@ from temporal_saes.experiment.subjects import LanguageModels, check_one_model, c
 from temporal_saes.experiment.texts import labelled_texts
 from temporal_saes.geometry.options import GeometryOptions
 from temporal_saes.geometry.result import table
+from temporal_saes.sparsity import reading_l0
 
 EXPERIMENT = "temporal_geometry"
 
@@ -73,8 +74,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     cases = [case_of(EXPERIMENT, subject, options, texts) for subject in subjects]
     results = []
     for case in cases:
-        found = study(case.subject, options, texts, models.get(case.subject))
-        results.append(save_answer(case, found, indent=2))
+        lm = models.get(case.subject)
+        with reading_l0() as l0:
+            found = study(case.subject, options, texts, lm)
+        results.append(save_answer(case, {**l0.told(case.subject.name), **found}, indent=2))
     print(table(results))
     print_files(draw(results, shared_path(cases, options)))
 

@@ -21,6 +21,7 @@ from dictionary_learning.activations.store import Store
 from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.errors import UserError
 from temporal_saes.features import TextActivations, encode_text
+from temporal_saes.sparsity import count
 
 CHUNK_TOKENS = 16_384
 Watch = Callable[[Tensor, Tensor], None]
@@ -142,7 +143,7 @@ def _chunks(
     for tokens_L, usable_L, x_LD in contexts:
         if not usable_L.any():
             continue
-        f_uF = encode_text(dictionary, x_LD, usable_L)[:, columns]
+        f_uF = count(dictionary, encode_text(dictionary, x_LD, usable_L))[:, columns]
         chunk.add(tokens_L, usable_L, f_uF.float().cpu().numpy())
         if watch is not None:
             watch(f_uF, x_LD[torch.from_numpy(usable_L)])

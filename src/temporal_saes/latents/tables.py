@@ -24,6 +24,7 @@ from dictionary_learning.language_model import LanguageModel
 from temporal_saes.features import TextActivations, Tokens, encode_text
 from temporal_saes.labelled.data import LabelledText
 from temporal_saes.pages.text_latents import Snippet, snippet
+from temporal_saes.sparsity import count
 
 N_STRONGEST = 5
 MIN_TOKENS = 10  # at which a latent fires; the maximum of a rarer one says little
@@ -96,7 +97,8 @@ def tabulate(
         if not one.tokens.usable_L.any():
             continue
         norms.append(one.x_LD[torch.from_numpy(one.tokens.usable_L)].float().norm(dim=-1).cpu())
-        f_uF = encode_text(dictionary, one.x_LD, one.tokens.usable_L)[:, columns].float()
+        every_uF = count(dictionary, encode_text(dictionary, one.x_LD, one.tokens.usable_L))
+        f_uF = every_uF[:, columns].float()
         if sums is None:
             sums = _Sums(len(classes), f_uF)
         sums.add(f_uF, index, classes.index(text.label), np.flatnonzero(one.tokens.usable_L))

@@ -14,7 +14,7 @@ one text, and their boundaries looked for in the kernel, in two ways:
 
 novelty   peaks along the diagonal of how much more alike the positions before are to each other, and those
           behind to each other, than these to those (Foote's checkerboard); above the text's mean by
-          --threshold standard deviations
+          --peak_height standard deviations
 segments  the dendrogram that joins neighbouring segments by their mean cosine, cut at --cut
 
 Both are also told the number of boundaries, so that no threshold matters. A boundary counts as found
@@ -45,6 +45,7 @@ from temporal_saes.labelled.data import LabelledText
 from temporal_saes.labelled.passages import passage_tokens
 from temporal_saes.similarity.options import SimilarityOptions
 from temporal_saes.similarity.result import difference_table, f1_minus_first, table
+from temporal_saes.sparsity import reading_l0
 
 EXPERIMENT = "similarity"
 
@@ -80,8 +81,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     results, shown = [], []
     for case in cases:
         # the figure needs the kernel, which is too large to be kept with the result
-        texts = read_texts(case.subject, options, joined, models.get(case.subject))
-        results.append(save_answer(case, study(options, joined, texts), indent=2))
+        lm = models.get(case.subject)
+        with reading_l0() as l0:
+            texts = read_texts(case.subject, options, joined, lm)
+        found = {**l0.told(case.subject.name), **study(options, joined, texts)}
+        results.append(save_answer(case, found, indent=2))
         shown.append(texts[options.show])
         print(table(results[-1]))
     path = shared_path(cases, options)

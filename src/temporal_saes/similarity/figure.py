@@ -134,7 +134,7 @@ def _draw_novelty(axis: Any, text: Text, joined: Joined, options: SimilarityOpti
     curve_u = text.curve_u
     axis.plot(np.arange(len(curve_u)) - 0.5, curve_u, color="#555555", linewidth=1.4)
     defined = curve_u[np.isfinite(curve_u)]
-    limit = defined.mean() + options.threshold * defined.std()
+    limit = defined.mean() + options.peak_height * defined.std()
     axis.axhline(limit, color="#888888", linewidth=0.8, linestyle="--")
     _mark(axis, text, options)
     places, labels = _word_ticks(text, joined)

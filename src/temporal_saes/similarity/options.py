@@ -14,7 +14,7 @@ class SimilarityOptions(ComparedOptions, JoinedTextOptions):
     """What the similarity of positions can be asked."""
 
     half_width: int = option(12, "novelty: tokens on either side that are compared", group="boundaries")
-    threshold: float = option(
+    peak_height: float = option(
         1.0,
         "novelty: standard deviations above the mean of its text that make a boundary",
         group="boundaries",

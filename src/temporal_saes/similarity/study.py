@@ -75,7 +75,7 @@ def _find(joined: Joined, tokens: Tokens, kernel_uu: np.ndarray, options: Simila
     merges = segment_tree(kernel_uu)
     true = joined.boundaries(tokens.offsets)
     found = {
-        "novelty": peaks(curve_u, options.half_width, threshold=options.threshold),
+        "novelty": peaks(curve_u, options.half_width, threshold=options.peak_height),
         "segments": cut(merges, height=1 - options.cut),
     }
     found_n = {

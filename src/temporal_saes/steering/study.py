@@ -22,6 +22,7 @@ from temporal_saes.chat.model import Chat
 from temporal_saes.experiment.subjects import LanguageModels, Subject
 from temporal_saes.labelled.data import LabelledText
 from temporal_saes.probing.domain_probe import DomainProbe
+from temporal_saes.sparsity import reading_l0
 from temporal_saes.steering.chosen_latents import choose, describe, topic
 from temporal_saes.steering.corpus import Corpus, CorpusReader
 from temporal_saes.steering.frontier import summarise
@@ -66,7 +67,9 @@ class Study:
         check_width(dictionary, lm)
         lm.check_layer(subject.layer)
         check_lengths(lm, self.prompts, self.options.max_new_tokens)
-        corpus = self._corpus.read(lm, dictionary, subject)
+        with reading_l0() as l0:
+            corpus = self._corpus.read(lm, dictionary, subject)
+        sparsity = l0.told(subject.name)
         table = corpus.table
         chosen = choose(table, self.options)
         ratio = subject.max_norm_ratio
@@ -85,6 +88,7 @@ class Study:
         records = self._records(steering, corpus, latents)
         judged = self._judge(records, latents)
         return {
+            **sparsity,
             "latents": latents,
             "prompts": self.prompts,
             **corpus.told(),
