@@ -106,7 +106,7 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     check_places([a_subject(tmp_path)], options_in(tmp_path), "lengths")
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
-    with pytest.raises(UserError, match="is a file, not a folder"):
+    with pytest.raises(UserError, match="is a file, not a folder: choose another --output_dir"):
         check_places([a_subject(tmp_path / "file")], options_in(tmp_path), "lengths")
 
 
