@@ -1,13 +1,17 @@
 import dataclasses
+import shutil
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from model_families import tiny_model
 from safetensors.torch import load_file, save_file
 
 from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.errors import UserError
-from dictionary_learning.language_model import LanguageModel
+from dictionary_learning.language_model import LanguageModel, fingerprint
 from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
 from temporal_saes import features, recorded_activations
 from temporal_saes.features import every_usable, extract_features, last_usable
@@ -290,3 +294,149 @@ def test_activations_come_text_by_text_with_every_position(lm, monkeypatch):
         assert x_LD.shape == (len(expected.tokens[index].ids_L), WIDTH)
         rows.append(features.encode_text(sae, x_LD, tokens.usable_L)[:, 10:].numpy())
     np.testing.assert_allclose(np.concatenate(rows), expected.x.toarray(), rtol=1e-5, atol=1e-5)
+
+
+# --- what the cache is worth ---
+
+
+def edit_an_embedding_row(lm: LanguageModel) -> None:
+    lm.model.get_input_embeddings().weight[37] *= 2
+
+
+def edit_a_neuron(lm: LanguageModel) -> None:
+    lm.layers[1].mlp.down_proj.weight[:, 5] = 0
+
+
+def edit_through_data(lm: LanguageModel) -> None:
+    lm.layers[1].mlp.up_proj.weight.data[5] *= 2
+
+
+def swap_two_rows(lm: LanguageModel) -> None:
+    weight = lm.model.get_input_embeddings().weight
+    weight[[8, 9]] = weight[[9, 8]]
+
+
+@pytest.mark.parametrize("edit", [edit_an_embedding_row, edit_a_neuron, edit_through_data, swap_two_rows])
+def test_a_model_that_is_edited_in_memory_is_another_model(tiny_lm_folder, calls, edit):
+    lm = LanguageModel.load(str(tiny_lm_folder), device="cpu")
+    text = lm.tokenizer.decode(range(300, 320))
+    before = extract([text], lm, LAYER, None)
+    calls.clear()
+    with torch.no_grad():
+        edit(lm)
+    extract([text], lm, LAYER, None)
+    assert sum(calls) == 1
+    assert len(before.x)
+
+
+def test_learned_positions_are_part_of_the_identity(tiny_lm_folder):
+    tokenizer = LanguageModel.load(str(tiny_lm_folder), device="cpu").tokenizer
+    lm = LanguageModel.wrap(tiny_model("gpt2"), tokenizer, "gpt2")
+    before = weights_identity(lm, 1)
+    assert weights_identity(lm, 1) == before
+    with torch.no_grad():
+        lm.model.transformer.wpe.weight[77] += 1
+    assert weights_identity(lm, 1) != before
+
+
+def test_a_copy_in_another_folder_has_the_same_identity(lm, tiny_lm_folder, tmp_path):
+    copy = shutil.copytree(tiny_lm_folder, tmp_path / "copy")
+    assert weights_identity(LanguageModel.load(str(copy), device="cpu"), LAYER) == weights_identity(lm, LAYER)
+
+
+def test_the_weights_are_hashed_once_while_nothing_changes(tiny_lm_folder, monkeypatch):
+    lm = LanguageModel.load(str(tiny_lm_folder), device="cpu")
+    hashed = []
+    whole = fingerprint.weights_fingerprint
+    monkeypatch.setattr(
+        fingerprint, "weights_fingerprint", lambda *args: hashed.append(args[1]) or whole(*args)
+    )
+    for layer in (1, 1, 2, 1, 2):
+        weights_identity(lm, layer)
+    assert hashed == [1, 2]
+    with torch.no_grad():
+        lm.layers[2].mlp.up_proj.weight[0, 0] += 1
+    for layer in (1, 2, 2):
+        weights_identity(lm, layer)
+    assert hashed == [1, 2, 2]
+
+
+def flip_a_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 1
+    file.write_bytes(bytes(content))
+
+
+def put_nan_in(file: Path) -> None:
+    x_TD = load_file(file)["x_TD"]
+    x_TD[3, 3] = torch.nan
+    sha256 = recorded_activations._sha256(file.stem, x_TD)
+    save_file({"x_TD": x_TD}, file, {"sha256": sha256})
+
+
+def without_a_checksum(file: Path) -> None:
+    save_file({"x_TD": load_file(file)["x_TD"] + 1}, file)
+
+
+def of_other_texts(file: Path) -> None:
+    x_TD = load_file(file)["x_TD"].flip(0)
+    save_file({"x_TD": x_TD}, file, {"sha256": recorded_activations._sha256("0" * 32, x_TD)})
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, put_nan_in, without_a_checksum, of_other_texts])
+def test_what_is_not_as_it_was_written_is_told_and_made_again(lm, calls, cache, damage):
+    before = extract(TEXTS, lm, LAYER, None)
+    (file,) = cache.glob("*.safetensors")
+    damage(file)
+    calls.clear()
+    said: list[str] = []
+    after = extract_features(TEXTS, lm, LAYER, READING, None, log=said.append)
+    np.testing.assert_array_equal(before.x, after.x)
+    assert sum(calls) == 4
+    assert [file.name in line and "removed and made again" in line for line in said] == [True]
+    extract(TEXTS, lm, LAYER, None)
+    assert sum(calls) == 4  # the new file is whole
+
+
+def without_a_cache(lm: LanguageModel, said: list[str]) -> np.ndarray:
+    return extract_features(TEXTS, lm, LAYER, READING, None, log=said.append).x
+
+
+def test_a_folder_in_place_of_a_file_is_no_obstacle(lm, cache):
+    expected = extract(TEXTS, lm, LAYER, None).x
+    (file,) = cache.glob("*.safetensors")
+    file.unlink()
+    file.mkdir()
+    said: list[str] = []
+    np.testing.assert_array_equal(without_a_cache(lm, said), expected)
+    assert [line for line in said if "not kept" in line and file.name in line] == said[-1:]
+    assert [path.name for path in cache.iterdir()] == [file.name]
+
+
+@pytest.mark.parametrize("variable", ["TEMPORAL_SAES_CACHE", "XDG_CACHE_HOME"])
+def test_a_cache_folder_that_is_a_file_is_no_obstacle(lm, tmp_path, monkeypatch, variable):
+    expected = extract(TEXTS, lm, LAYER, None, cache=False).x
+    (tmp_path / "file").write_text("")
+    monkeypatch.delenv("TEMPORAL_SAES_CACHE")
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv(variable, str(tmp_path / "file"))
+    said: list[str] = []
+    np.testing.assert_array_equal(without_a_cache(lm, said), expected)
+    assert "not kept on the disk" in said[0]
+    assert "is a file, not a folder: choose another TEMPORAL_SAES_CACHE" in said[0]
+    assert "kept in" not in said[1]
+    assert len(said) == 2
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), UserError("the disk is full")])
+def test_a_disk_that_refuses_is_told_once_and_is_no_obstacle(lm, monkeypatch, cache, error):
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(recorded_activations, "SHARD_TEXTS", 2)
+    monkeypatch.setattr(recorded_activations, "save_atomically", refuse)
+    said: list[str] = []
+    expected = extract(TEXTS, lm, LAYER, None, cache=False).x
+    np.testing.assert_array_equal(without_a_cache(lm, said), expected)
+    assert ["not kept" in line for line in said] == [False, True]
+    assert not list(cache.glob("*"))

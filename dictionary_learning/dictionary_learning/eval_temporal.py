@@ -59,7 +59,7 @@ def evaluate_runs(options: EvalOptions) -> dict[str, dict[str, Any]]:
         )
         subjects[name] = dictionary, resolve(options, config, run.dictionary)
         study.check(subjects[name][1], config.get("buffer") or {})
-        check_writable(Path(options.output_dir or targets[name]))
+        check_writable(Path(options.output_dir or targets[name]), "--output_dir")
 
     found: dict[str, dict[str, Any]] = {}
     for name, (dictionary, setting) in subjects.items():

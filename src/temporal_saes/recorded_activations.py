@@ -3,13 +3,15 @@
     for some, x_TD in RecordedActivations(lm, layer, reading).shards(ids): ...  # of texts[some]
 
 What is kept is named by a hash of the weights, the layer and the tokens, so that another dictionary or chunk
-starts from the disk.
+starts from the disk. A file that is not what was written is made again, and where the disk refuses, the
+language model runs without it: a cache never decides a number, nor whether there is one.
 
 Shapes: L positions of one text, T positions of several texts in a row, D model width, B texts of a batch.
 """
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -17,9 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dictionary_learning.command.files import save_atomically
+from dictionary_learning.command.files import check_writable, save_atomically
 from dictionary_learning.command.progress import say
+from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
+from dictionary_learning.language_model.fingerprint import remembered_fingerprint
 from dictionary_learning.language_model.text_codes import MEDIAN_TEXTS
 from dictionary_learning.texts.demo_assets import cache_folder
 from temporal_saes.reading import Reading
@@ -33,9 +37,10 @@ class RecordedActivations:
     def __init__(
         self, lm: LanguageModel, layer: int, reading: Reading, log: Callable[[str], None] = say
     ) -> None:
-        """Args: log: gets one line on what the language model has to do."""
+        """Args: log: gets one line on what the language model has to do, and on a cache that fails."""
         self.lm, self.layer, self.batch_size, self.log = lm, layer, reading.lm_batch_size, log
         self.folder = cache_folder() / "activations" if reading.cache else None
+        self.keeps = True
         self.identity = weights_identity(lm, layer) if reading.cache else ""
 
     def shards(self, ids: Sequence[np.ndarray]) -> Iterator[tuple[slice, Tensor]]:
@@ -57,15 +62,29 @@ class RecordedActivations:
                 yield slice(number * SHARD_TEXTS, (number + 1) * SHARD_TEXTS), x_TD
 
     def _announce(self, groups: list[Sequence[np.ndarray]]) -> None:
-        missing = [group for group in groups if not (self.folder and self._path(group).is_file())]
+        missing = [group for group in groups if not (self.folder and os.path.isfile(self._path(group)))]
         if missing:
+            self._check_folder()
             n_tokens = sum(len(ids_L) for group in missing for ids_L in group)
             size = n_tokens * self.lm.d_model * self.lm.dtype.itemsize
-            place = f", kept in {self.folder} ({size / 1e6:,.0f} MB)" if self.folder else ""
+            place = f", kept in {self.folder} ({size / 1e6:,.0f} MB)" if self.folder and self.keeps else ""
             self.log(
                 f"running {self.lm.name} to layer {self.layer} over {sum(map(len, missing)):,} texts, "
                 f"{n_tokens:,} tokens{place}"
             )
+
+    def _check_folder(self) -> None:
+        if self.folder is not None:
+            try:
+                check_writable(self.folder, "TEMPORAL_SAES_CACHE")
+            except UserError as error:
+                self._go_without(str(error))
+
+    def _go_without(self, reason: str) -> None:
+        """Keep nothing more, and say it once."""
+        if self.keeps:
+            self.keeps = False
+            self.log(f"activations are not kept on the disk: {reason}")
 
     def _path(self, group: Sequence[np.ndarray]) -> Path:
         assert self.folder is not None
@@ -75,23 +94,45 @@ class RecordedActivations:
         return self.folder / f"{digest.hexdigest()[:32]}.safetensors"
 
     def _cached(self, group: Sequence[np.ndarray]) -> Tensor | None:
-        if self.folder is None or not self._path(group).is_file():
+        """What is kept of a group; None where nothing is, or it is not what was written."""
+        if self.folder is None or not os.path.isfile(path := self._path(group)):
             return None
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        from safetensors import SafetensorError, safe_open
 
         try:
-            x_TD = load_file(self._path(group))["x_TD"]
-        except (SafetensorError, KeyError):
-            return None
-        return x_TD if x_TD.shape == (sum(map(len, group)), self.lm.d_model) else None
+            with safe_open(path, "pt") as file:
+                x_TD, said = file.get_tensor("x_TD"), (file.metadata() or {}).get("sha256")
+            problem = None if said == _sha256(path.stem, x_TD) else "is damaged"
+            if x_TD.shape != (sum(map(len, group)), self.lm.d_model) or x_TD.dtype != self.lm.dtype:
+                problem = "holds something else"
+            elif not bool(torch.isfinite(x_TD).all()):
+                problem = "holds numbers that are not finite"
+        except SafetensorError:
+            problem = "is damaged"
+        except OSError as error:
+            problem = f"cannot be read ({error.strerror})"
+        if problem is None:
+            return x_TD
+        self.log(f"{path} {problem}: it is removed and made again.")
+        try:
+            path.unlink()
+        except OSError as error:
+            self._go_without(f"{path} cannot be removed ({error.strerror}).")
+        return None
 
     def _keep(self, group: Sequence[np.ndarray], x_TD: Tensor) -> None:
-        if self.folder is None:
+        if self.folder is None or not self.keeps:
             return
         from safetensors.torch import save
 
-        save_atomically(self._path(group), lambda file: file.write(save({"x_TD": x_TD})))
+        path = self._path(group)
+        try:
+            content = save({"x_TD": x_TD}, {"sha256": _sha256(path.stem, x_TD)})
+            save_atomically(path, lambda file: file.write(content))
+        except OSError as error:
+            self._go_without(f"{path} cannot be written ({error.strerror}).")
+        except UserError as error:  # the disk is full
+            self._go_without(str(error))
 
     def _record(self, group: Sequence[np.ndarray]) -> Tensor:
         """The language model over the texts of a group, sorted by length so that little is padding."""
@@ -112,19 +153,21 @@ class RecordedActivations:
 
 
 def weights_identity(lm: LanguageModel, layer: int) -> str:
-    """A hash of what decides a layer's activations: config, dtype, and a sample of the weights up to it.
+    """A hash of what decides a layer's activations: config, dtype, and all weights up to it.
 
     The same model in another folder has the same identity, a fine-tuned one under the same name
-    another.
+    another, and so has one that was changed in memory.
     """
     config = lm.model.config.to_dict()
     for key in ("_name_or_path", "transformers_version", "torch_dtype", "dtype"):
         config.pop(key, None)
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
-    digest.update(f"layer {layer} {lm.dtype}".encode())
-    for module in (lm.model.get_input_embeddings(), *lm.layers[: layer + 1]):
-        for name, weight in module.named_parameters():
-            flat = weight.detach().flatten()
-            sample = flat[:: max(1, flat.numel() // 1000)].float().cpu().numpy()
-            digest.update(f"{name} {tuple(weight.shape)}".encode() + sample.tobytes())
+    digest.update(f"layer {layer} {lm.dtype} {remembered_fingerprint(lm, layer)}".encode())
+    return digest.hexdigest()
+
+
+def _sha256(name: str, x_TD: Tensor) -> str:
+    """Of the activations and the file's name, so that those of other texts are told apart."""
+    digest = hashlib.sha256(f"{name} {x_TD.dtype} {tuple(x_TD.shape)}".encode())
+    digest.update(x_TD.contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dictionary_learning.errors import UserError
+from temporal_saes.experiment import results
 from temporal_saes.experiment.command import Case, case_of, check_places, results_of, save_answer, shared_path
 from temporal_saes.experiment.names import beside
 from temporal_saes.experiment.options import ComparedOptions, JoinedTextOptions
@@ -62,6 +63,7 @@ def test_a_result_is_written_with_all_that_it_depends_on(tmp_path, capsys):
             "options",
             "subject",
             "weights_sha256",
+            "model_identity",
             "texts_sha256",
             "name",
             "length",
@@ -104,7 +106,7 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     check_places([a_subject(tmp_path)], options_in(tmp_path), "lengths")
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
-    with pytest.raises(UserError, match="is a file, not a folder"):
+    with pytest.raises(UserError, match="is a file, not a folder: choose another --output_dir"):
         check_places([a_subject(tmp_path / "file")], options_in(tmp_path), "lengths")
 
 
@@ -156,3 +158,38 @@ def test_a_text_to_show_has_to_be_there():
     ):
         with pytest.raises(UserError, match=sentence):
             JoinedTextOptions(**wrong)  # type: ignore[arg-type]
+
+
+def test_results_of_a_model_that_was_overwritten_are_not_taken(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TEMPORAL_SAES_CACHE", str(tmp_path / "cache"))
+    model = tmp_path / "model"
+    model.mkdir()
+    weights = model / "model.safetensors"
+    weights.write_bytes(b"one")
+    made: list[str] = []
+
+    def compare() -> None:
+        subjects = [a_subject(tmp_path, name, model=str(model)) for name in ("one", "three")]
+        compared = options_in(tmp_path, "one", "three")
+        cases = [case_of("lengths", subject, compared, ["text"]) for subject in subjects]
+        results_of(cases, compared, lambda subject: made.append(subject.run_name) or {}, lambda result: "")
+
+    compare()
+    compare()
+    assert made == ["one", "three"]
+    weights.write_bytes(b"two")
+    compare()
+    assert made == ["one", "three"] * 2
+    weights.write_bytes(b"one")
+    compare()
+    assert made == ["one", "three"] * 3
+
+    results._tell_once.cache_clear()
+    for path in tmp_path.glob("*/lengths/*.json"):
+        old = json.loads(path.read_text())
+        del old["model_identity"]
+        path.write_text(json.dumps(old))
+    capsys.readouterr()
+    compare()
+    assert made == ["one", "three"] * 4
+    assert capsys.readouterr().err.count("older version") == 1

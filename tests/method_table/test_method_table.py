@@ -175,7 +175,7 @@ def test_other_files_and_results_of_another_form_are_passed_over(tmp_path, capsy
     write(tmp_path, "old", "similarity", {})
     write(tmp_path, "good", "temporal_geometry", geometry(1.0))
     assert [result.path.name for result in read_results(tmp_path)] == ["good.json"]
-    assert "old.json is left out" in capsys.readouterr().err
+    assert "old.json is no result of this version" in capsys.readouterr().err
 
 
 def test_a_bar_in_a_name_does_not_make_a_column(tmp_path):
@@ -190,9 +190,41 @@ def test_the_command_writes_the_file(tmp_path):
     assert output.read_text().startswith("| experiment | measure | chance | tsae:0 (T-SAE, high) |")
 
 
+def test_a_damaged_result_is_left_out_with_a_line_and_other_files_without(tmp_path, capsys):
+    write(tmp_path / "run" / "temporal_geometry", "whole", "temporal_geometry", geometry(1.0))
+    folder = tmp_path / "run" / "temporal_geometry"
+    whole = (folder / "whole.json").read_text()
+    (folder / "cut.json").write_text(whole[:100])
+    (folder / "list.json").write_text("[1, 2]")
+    (folder / "renamed.json").write_text(whole.replace('"experiment"', '"experimentx"'))
+    (folder / "folder.json").mkdir()
+    changed = {"subject": 1, "options": [1], "measures": {"effective_rank": "x"}}
+    for key, value in changed.items():
+        (folder / f"{key}.json").write_text(json.dumps(json.loads(whole) | {key: value}))
+    number = {"effective_rank": {"mean": "high"}, "tortuosity": None, "slow_share": None}
+    (folder / "word.json").write_text(json.dumps(json.loads(whole) | {"measures": number}))
+    (tmp_path / "run" / "eval_results.json").write_text("{}")
+    (tmp_path / "run" / "config.json").write_text("{}")
+    (tmp_path / "run" / "other.json").write_text("[1, 2]")
+    (tmp_path / "comparisons" / "temporal_geometry").mkdir(parents=True)
+    comparison = {"experiment": "temporal_geometry", "first": "a"}
+    (tmp_path / "comparisons" / "temporal_geometry" / "a_b.json").write_text(json.dumps(comparison))
+    results = read_results(tmp_path)
+    assert [result.path.name for result in results] == ["whole.json"]
+    lines = capsys.readouterr().err.splitlines()
+    assert all(line.startswith("left out: ") for line in lines)
+    named = [line.split(".json")[0].rsplit("/", 1)[-1] for line in lines]
+    damaged = ["cut", "folder", "list", "measures", "options", "renamed", "subject", "word"]
+    assert named == ["eval_results", *damaged]
+    assert "Is a directory" in lines[2]
+    assert "'high' in place of a number" in lines[-1]
+
+
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
+        (["--output", "full"], "--output full is a folder"),
+        (["--output", "full/a.json/table.md"], "a.json is a file, not a folder: choose another --output"),
         (["--checkpoints_path", "nowhere"], "no folder nowhere"),
         (["--checkpoints_path", "empty"], "no experiment has written a result in empty"),
         (

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -170,6 +171,13 @@ def runs(tiny_lm_folder: Path, wicked_corpus: Path, tmp_path_factory: pytest.Tem
         add_probing(run, 0 if grouped else 2)
     make_run(folder / "bare", tiny_lm_folder, wicked_corpus)
     return folder
+
+
+@pytest.fixture
+def own_runs(runs: Path, tmp_path: Path) -> Path:
+    """A copy of `one` that a test may damage."""
+    shutil.copytree(runs / "one", tmp_path / "one")
+    return tmp_path
 
 
 @pytest.fixture(scope="module")
@@ -371,6 +379,7 @@ def test_a_wrong_run_is_one_sentence_and_exit_code_2_from_another_directory(
         (["--run_name", "one", "--text", " \n"], "is empty"),
         (["--run_name", "one", "--device", "toaster"], "toaster"),
         (["--run_name", "one", "--output", "/"], "is a folder"),
+        (["--run_name", "one", "--output", f"{__file__}/x.html"], "is a file.*choose another --output"),
     ],
 )
 def test_a_wrong_option_is_told_in_a_sentence(runs: Path, words: list[str], said: str) -> None:
@@ -462,6 +471,57 @@ def test_curves_show_each_number_that_was_logged_and_say_the_last_ones(runs: Pat
     assert "two" not in curves["temporal"].description
     # a number that was null at a step leaves a point out, not the curve
     assert RunFiles.read(runs, "one").curve("dead_share") == ([10, 30, 40], [0.125] * 3)
+
+
+@pytest.mark.parametrize(
+    ("line", "points"),
+    [
+        ("[1, 2]", 4),
+        ('{"step": "x"}', 4),
+        ('{"step": 50, "trainer_0": [1]}', 4),
+        ('{"step": 50, "trainer_0": {"loss": "x", "fve": [1], "l0": NaN, "l0_group_0": true}}', 4),
+        ('{"step": 50, "trainer_0": {"loss": Infinity, "fve": 1' + "0" * 400 + "}}", 4),
+        ('{"step": 50, "trainer_0": {"loss": 1, "fve": 0.5}}', 5),
+    ],
+)
+def test_a_line_of_the_log_that_says_something_else_is_left_out(
+    own_runs: Path, line: str, points: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = own_runs / "one/metrics.jsonl"
+    log.write_text(log.read_text() + line + "\n")
+    run = RunFiles.read(own_runs, "one")
+    for name in ("loss", "fve"):
+        assert len(run.curve(name)[0]) == points
+    assert len(training_curves([run])) == 6
+    left_out = "1 of 5 lines cannot be read" in capsys.readouterr().err
+    assert left_out == ("50" not in line)
+
+
+def test_a_log_that_is_no_text_is_told_in_a_sentence(own_runs: Path) -> None:
+    log = own_runs / "one/metrics.jsonl"
+    log.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match=r"metrics.jsonl cannot be read .*: move it away"):
+        RunFiles.read(own_runs, "one")
+    log.unlink()
+    log.mkdir()
+    with pytest.raises(UserError, match=r"metrics.jsonl cannot be read .*: move it away"):
+        RunFiles.read(own_runs, "one")
+
+
+def test_damaged_results_are_left_out_with_a_line_each(
+    own_runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert RunFiles.read(own_runs, "one").probing
+    (own_runs / "one/trainer_0/eval_results.json").write_text("[]")
+    for path in (own_runs / "one/probing").glob("*.json"):
+        path.write_text(path.read_text()[:-20])
+    (own_runs / "one/probing/other.json").write_text('{"experiment": "probing", "subject": {}}')
+    capsys.readouterr()
+    run = RunFiles.read(own_runs, "one")
+    assert (run.evaluation, run.probing) == (None, [])
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 + len(list((own_runs / "one/probing").glob("*.json")))
+    assert all(line.startswith("left out: ") and ".json" in line for line in lines)
 
 
 def test_the_same_curves_are_the_same_file(runs: Path) -> None:

@@ -160,9 +160,9 @@ def check_writable(folder: str | Path, flag: str = "--checkpoints_path") -> None
         flag: what to choose another folder with.
     """
     existing = Path(folder).absolute()
-    while not existing.exists():
+    while not os.path.exists(existing):  # unlike the method, it never raises
         existing = existing.parent
-    if not existing.is_dir():
+    if not os.path.isdir(existing):
         raise UserError(f"{existing} is a file, not a folder: choose another {flag}.")
     try:
         with tempfile.TemporaryFile(dir=existing) as file:

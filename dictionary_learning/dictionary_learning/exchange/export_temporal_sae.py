@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     options = build(ExportOptions, vars(parser().parse_args(argv)))
     assert options.run_name is not None
     assert options.output is not None
-    check_writable(options.output)
+    check_writable(options.output, "--output")
 
     from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
     from dictionary_learning.exchange import released_folder

@@ -14,6 +14,7 @@ token_text       tokens as text a person can read
 generation       continuing prompts, with or without an intervention
 cross_entropy    the loss with the layer's output as it is, reconstructed, and ablated
 fingerprint      which weights and which tokenizer made some activations
+model_files      which files a model is read from, without loading it
 
 The names here are imported when they are first used.
 """

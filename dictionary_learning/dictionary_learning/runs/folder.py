@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from dictionary_learning.command.files import FULL_DISK, check_writable, read_yaml, save_tensors, save_text
+from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class RunFolder:
             UserError: the folder holds something already, or the disk refuses.
         """
         self.check_new()
-        check_writable(self.path)
+        check_writable(self.path, "--checkpoints_path")
         self.path.mkdir(parents=True, exist_ok=True)
         self._is_ours = True
 
@@ -91,7 +92,7 @@ class RunFolder:
             ) from error
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The records of metrics.jsonl; a line that a crash cut short is left out.
+        """The records of metrics.jsonl; lines that are none, as a crash leaves one, are left out and counted.
 
         Raises:
             UserError: it is no file of text.
@@ -99,7 +100,7 @@ class RunFolder:
         if not self.metrics_path.exists():
             return []
         try:
-            lines = self.metrics_path.read_text(encoding="utf-8").splitlines()
+            lines = self.metrics_path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{self.metrics_path} cannot be read ({error}): move it away.") from error
         records = []
@@ -108,8 +109,10 @@ class RunFolder:
                 record = json.loads(line)
             except (ValueError, RecursionError):
                 continue
-            if isinstance(record, dict) and isinstance(record.get("step"), int):
+            if isinstance(record, dict) and _is_step(record.get("step")):
                 records.append(record)
+        if len(records) < len(lines):
+            say(f"{self.metrics_path}: {len(lines) - len(records)} of {len(lines)} lines cannot be read.")
         return records
 
     def cut_metrics(self, step: int) -> None:
@@ -139,6 +142,10 @@ class RunFolder:
         from dictionary_learning.dictionaries.weights_file import load_safely
 
         return load_safely(self.state_path) if self.state_path.exists() else None
+
+
+def _is_step(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
 
 
 def _plain(value: Any) -> Any:

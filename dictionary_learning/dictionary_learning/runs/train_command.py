@@ -86,7 +86,7 @@ def train(typed: Mapping[str, Any], architectures: Sequence[str]) -> None:
     elif all(_is_finished(run.trainer(i)) for i in range(len(options.seeds))):
         say(f"{run.path} is finished already: there is nothing to go on with.")
         return
-    check_writable(run.path)
+    check_writable(run.path, "--checkpoints_path")
     find_device(options.device)
     store = open_activations(options)
     if options.resume:

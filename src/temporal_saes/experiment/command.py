@@ -47,7 +47,7 @@ def read_options(cls: type[Options], parser: Parser, argv: Sequence[str] | None)
 def check_places(subjects: Iterable[Subject], options: ExperimentOptions, experiment: str) -> None:
     """Raise a UserError unless the results of all subjects can be written."""
     for subject in subjects:
-        check_writable(subject.result_path(options, experiment).parent)
+        check_writable(subject.result_path(options, experiment).parent, "--output_dir")
 
 
 class Case(NamedTuple):

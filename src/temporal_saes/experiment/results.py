@@ -8,11 +8,14 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from dictionary_learning.command import figures
 from dictionary_learning.command.files import read_json, save_text
+from dictionary_learning.command.progress import say
+from dictionary_learning.errors import UserError
 from temporal_saes.experiment.intervals import INTERVAL
 from temporal_saes.experiment.names import beside, dataset_name, slug
 from temporal_saes.experiment.options import ExperimentOptions
@@ -21,6 +24,7 @@ from temporal_saes.labelled.passages import Joined
 
 Options = TypeVar("Options", bound=ExperimentOptions)
 
+MODEL = "model_identity"  # the key under which a result says which weights of the language model it is of
 # where a result goes, or how fast it is made; or what the subject says with its final value
 _LEFT_OUT = {"run_name", "checkpoints_path", "chunk", "compare", "output_dir", "device", "cache", "layer"}
 _LEFT_OUT |= {"model", "checkpoint", "trainer", "context_length", "lm_dtype", "lm_batch_size", "threshold"}
@@ -29,9 +33,13 @@ _LEFT_OUT |= {"model", "checkpoint", "trainer", "context_length", "lm_dtype", "l
 def asked(subject: Subject, options: ExperimentOptions, texts: Iterable[str]) -> dict[str, Any]:
     """All that decides a result: two with the same answer here have the same numbers.
 
+    The weights of the language model are told apart by their files, so they need not be loaded.
+
     Args:
         texts: what was read, or what stands for it (an id and a label).
     """
+    from dictionary_learning.language_model.model_files import model_identity
+
     digest = hashlib.sha256()
     for text in texts:
         digest.update(text.encode())
@@ -46,6 +54,7 @@ def asked(subject: Subject, options: ExperimentOptions, texts: Iterable[str]) ->
         },
         "subject": {**_facts(subject), **place},
         "weights_sha256": subject.weights_hash(),
+        MODEL: model_identity(subject.model),
         "texts_sha256": digest.hexdigest(),
     }
 
@@ -62,10 +71,22 @@ def finished(path: Path, question: Mapping[str, Any]) -> dict[str, Any] | None:
     """The result at `<path>.json` if it answers the same question, what `asked` says of it; None if not."""
     try:
         result = read_json(beside(path, ".json"))
-    except (OSError, ValueError):
+    except UserError:
         return None
-    same = isinstance(result, dict) and all(result.get(key) == value for key, value in question.items())
-    return result if same else None
+    if not isinstance(result, dict):
+        return None
+    other = [key for key, value in question.items() if result.get(key) != value]
+    if other == [MODEL] and MODEL not in result:
+        _tell_once(
+            "Results of an older version do not say which weights of the language model they are of, so they "
+            "are computed again."
+        )
+    return None if other else result
+
+
+@cache
+def _tell_once(sentence: str) -> None:
+    say(sentence)
 
 
 def save_json(path: Path, content: Mapping[str, Any], **style: Any) -> None:

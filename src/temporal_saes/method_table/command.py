@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
     options = build(MethodTableOptions, vars(parser().parse_args(argv)))
     output = Path(options.output) if options.output else None
     if output is not None:
-        check_writable(output.parent)
+        check_writable(output.parent, "--output")
     written = table(read_results(options.checkpoints_path), options.compare)
     if output is None:
         print(written)

@@ -40,6 +40,8 @@ class Result(NamedTuple):
 def read_results(folder: str | Path) -> list[Result]:
     """Every result of an experiment or an evaluation in a folder of runs.
 
+    A file that is damaged, or lies where results do and is none, is left out with a line that says why.
+
     Raises:
         UserError: there are none.
     """
@@ -48,18 +50,43 @@ def read_results(folder: str | Path) -> list[Result]:
     results: list[Result] = []
     for path in sorted(Path(folder).rglob("*.json")):
         try:
-            content = read_json(path)
-        except (OSError, ValueError):
-            continue  # another file that happens to be here
-        if not isinstance(content, dict):
-            continue
-        try:
-            results += list(_results(content, path))
-        except (KeyError, TypeError) as error:
-            say(f"{path} is left out: it is no result of this version (without {error}).")
+            results += _read(path)
+        except UserError as error:
+            say(f"left out: {error}")
     if not results:
         raise UserError(f"no experiment has written a result in {folder}: run one, or check the folder.")
     return results
+
+
+def _read(path: Path) -> list[Result]:
+    """The results in a file: none where it is a file of another kind.
+
+    Raises:
+        UserError: it is damaged, or has the name of a result and is none.
+    """
+    content = read_json(path, "a result")
+    is_named = path.parent.name in EXPERIMENTS or path.name == "eval_results.json"
+    try:
+        results = list(_results(content, path)) if isinstance(content, dict) else []
+        of_several = isinstance(content, dict) and content.get("experiment") in EXPERIMENTS
+        for result in results:
+            _check(result)
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"{path} is no result of this version ({reason}): make it again.") from error
+    if is_named and not results and not of_several:
+        raise UserError(f"{path} holds no result, though it lies where results do: make it again.")
+    return results
+
+
+def _check(result: Result) -> None:
+    """Raise a TypeError where the table could not hold the result."""
+    kinds: list[tuple[Any, type]] = [(result.dataset, str), (result.context_length, int)]
+    for number in result.numbers:
+        kinds += [(value, int | float) for value in number[1:] if value is not None]  # type: ignore[misc]
+    for value, kind in kinds:
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise TypeError(f"{value!r} in place of {'a number' if kind is not str else 'a name'}")
 
 
 def _results(content: Mapping[str, Any], path: Path) -> Iterator[Result]:

@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     output = Path(options.output) if options.output else runs[0].folder / "report.html"
     if output.is_dir():
         raise UserError(f"--output {output} is a folder: give the name of a file in it.")
-    check_writable(output.parent)
+    check_writable(output.parent, "--output")
     save_text(output, report(runs, options, text, shlex.join(scrub([*COMMAND.split(), *words]))))
     say(f"written: {output}")
 

@@ -8,10 +8,13 @@ from typing import Any
 
 from dictionary_learning.command import figures
 from dictionary_learning.command.files import read_json
+from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model.places import Place
 from dictionary_learning.runs.folder import RunFolder
 from temporal_saes.experiment.options import BASELINE
+
+LARGEST = 1e300  # number in a log; what is beyond, or not finite, cannot be drawn
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,8 @@ class RunFiles:
             raise UserError(
                 f"the run {folder} holds no {trainer_folder.name}: check --run_name and --trainer."
             )
-        config = read_object(config_path)
-        if config is None or not isinstance(config.get("trainer"), dict):
+        config = read_json(config_path, 'JSON with a "trainer" in it')
+        if not isinstance(config, dict) or not isinstance(config.get("trainer"), dict):
             raise UserError(f'{config_path} is damaged: JSON with a "trainer" in it was expected.')
         run = RunFolder(folder)
         weights = _sha256(trainer_folder / "ae.pt")
@@ -109,15 +112,29 @@ class RunFiles:
     def curve(self, metric: str) -> tuple[list[int], list[float]]:
         """Steps and values of a number in the log; records without it are left out."""
         points = [
-            (record["step"], value)
-            for record in self.metrics
-            if (value := (record.get(self.trainer_name) or {}).get(metric)) is not None
+            (record["step"], numbers[metric])
+            for record, numbers in zip(self.metrics, self._numbers(), strict=True)
+            if metric in numbers
         ]
         return [step for step, _ in points], [value for _, value in points]
 
     def logged(self) -> set[str]:
         """Names of all numbers in the log."""
-        return {name for record in self.metrics for name in (record.get(self.trainer_name) or {})}
+        return {name for numbers in self._numbers() for name in numbers}
+
+    def _numbers(self) -> list[dict[str, float]]:
+        """What each record says of the trainer; what is no number is left out."""
+        said = [record.get(self.trainer_name) for record in self.metrics]
+        return [
+            {name: value for name, value in numbers.items() if _is_number(value)}
+            if isinstance(numbers, dict)
+            else {}
+            for numbers in said
+        ]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
 
 
 def _sha256(path: Path) -> str | None:
@@ -129,22 +146,32 @@ def _sha256(path: Path) -> str | None:
 
 
 def read_object(path: Path) -> dict[str, Any] | None:
-    """A JSON object; None if the file is missing, damaged or something else."""
-    try:
-        content = read_json(path)
-    except UserError:
+    """A JSON object; None if there is no such file, or with a line that says why it cannot be had."""
+    if not path.exists():
         return None
-    return content if isinstance(content, dict) else None
+    try:
+        content = read_json(path, "a JSON object")
+        if not isinstance(content, dict):
+            raise UserError(f"{path} is damaged or of another kind: a JSON object was expected.")
+    except UserError as error:
+        say(f"left out: {error}")
+        return None
+    return content
 
 
 def read_probing(folder: Path) -> list[dict[str, Any]]:
-    """The results of the probing experiment in a run's folder, by file name."""
-    results = [read_object(path) for path in sorted((folder / "probing").glob("*.json"))]
-    return [
-        result
-        for result in results
-        if result and result.get("experiment") == "probing" and isinstance(result.get("subject"), dict)
-    ]
+    """The results of the probing experiment in a run's folder, by file name; others are told of."""
+    results = []
+    for path in sorted((folder / "probing").glob("*.json")):
+        result = read_object(path)
+        if result is None:
+            continue
+        parts = [result.get(key) for key in ("subject", "options", "tasks")]
+        if result.get("experiment") == "probing" and all(isinstance(part, dict) for part in parts):
+            results.append(result)
+        else:
+            say(f"left out: {path} is no result of the probing experiment.")
+    return results
 
 
 def read_baseline_probing(checkpoints_path: str | Path, run: RunFiles) -> list[dict[str, Any]]:
