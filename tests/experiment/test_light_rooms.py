@@ -4,7 +4,8 @@ import subprocess
 import sys
 
 import pytest
-from test_light_experiments import HEAVY
+from test_light_experiments import HEAVY, HELP
+from toy_runs import EXPERIMENTS
 
 from temporal_saes.__main__ import ALL
 
@@ -28,3 +29,13 @@ def test_a_command_and_its_flags_load_nothing_slow(module: str):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["loaded:"]
+
+
+def test_the_converter_of_explanations_answers_help_without_loading_anything_slow():
+    script = EXPERIMENTS.parent / "process_sae_bench_autointerp.py"
+    program = HELP.format(heavy=HEAVY)
+    done = subprocess.run([sys.executable, "-c", program, str(script)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    said, loaded = done.stdout.rsplit("loaded:", 1)
+    assert loaded.split() == []
+    assert "--results" in said
