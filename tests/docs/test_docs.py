@@ -72,6 +72,8 @@ def commands(document: Path) -> Iterator[list[str]]:
     for line in [*lines, *re.findall(r"`((?:python|bash|temporal-saes) [^`]+)`", prose(document))]:
         words = shlex.split(line, comments=True)
         words = words[2:] if words[:2] == ["poetry", "run"] else words
+        if words == ["temporal-saes", "--help"]:
+            continue
         if words and words[0] in ("python", "bash", "temporal-saes") and "..." not in words:
             yield words
 
