@@ -97,7 +97,8 @@ class RecordedActivations:
 
         try:
             with safe_open(path, "pt") as file:
-                x_TD, said = file.get_tensor("x_TD"), (file.metadata() or {}).get("sha256")
+                # a copy: a tensor of the file itself would change with it
+                x_TD, said = file.get_tensor("x_TD").clone(), (file.metadata() or {}).get("sha256")
             problem = None if said == _sha256(path.stem, x_TD) else "is damaged"
             if x_TD.shape != (sum(map(len, group)), self.lm.d_model) or x_TD.dtype != self.lm.dtype:
                 problem = "holds something else"
