@@ -26,7 +26,8 @@ from dictionary_learning.runs.folder import RunFolder
 from dictionary_learning.texts.documents import DocumentStream
 from dictionary_learning.utils import load_dictionary
 from temporal_saes.experiment.results import finished, save_json
-from temporal_saes.method_table import read_results, table
+from temporal_saes.method_table.results import read_results
+from temporal_saes.method_table.table import table
 from temporal_saes.recorded_activations import RecordedActivations
 from temporal_saes.report.run_files import RunFiles
 
