@@ -70,7 +70,7 @@ def calibrate(options: CalibrationOptions) -> str:
     if not 0 < k < dictionary.dict_size:
         raise UserError(f"--k {k} does not fit: the dictionary has {dictionary.dict_size} latents.")
     thresholds.read(folder)  # a damaged file is told before anything is slow
-    check_writable(folder)
+    check_writable(folder, "--checkpoints_path")
     setting = resolve(options, config, folder)
     study = Study(options)
     study.check(setting, config.get("buffer") or {})

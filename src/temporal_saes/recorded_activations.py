@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from dictionary_learning.command.files import check_writable, save_atomically
-from dictionary_learning.command.progress import say
+from dictionary_learning.command.progress import LoopProgress, say
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.language_model.fingerprint import remembered_fingerprint
@@ -45,20 +45,16 @@ class RecordedActivations:
 
     def shards(self, ids: Sequence[np.ndarray]) -> Iterator[tuple[slice, Tensor]]:
         """Which texts, and their activations [T, D], `SHARD_TEXTS` texts after another."""
-        from tqdm import tqdm
-
         groups = [ids[i : i + SHARD_TEXTS] for i in range(0, len(ids), SHARD_TEXTS)]
         self._announce(groups)
-        with tqdm(
-            total=len(ids), desc=f"layer {self.layer}", unit=" texts", dynamic_ncols=True, disable=None
-        ) as bar:
+        with LoopProgress(len(ids), f"layer {self.layer}", "texts") as progress:
             for number, group in enumerate(groups):
-                x_TD = self._cached(group)
-                if x_TD is None:
-                    x_TD = self._record(group)
-                    if bool(torch.isfinite(x_TD).all()):
-                        self._keep(group, x_TD)
-                bar.update(len(group))
+                with progress.piece(n=len(group)):
+                    x_TD = self._cached(group)
+                    if x_TD is None:
+                        x_TD = self._record(group)
+                        if bool(torch.isfinite(x_TD).all()):
+                            self._keep(group, x_TD)
                 yield slice(number * SHARD_TEXTS, (number + 1) * SHARD_TEXTS), x_TD
 
     def _announce(self, groups: list[Sequence[np.ndarray]]) -> None:
@@ -101,7 +97,8 @@ class RecordedActivations:
 
         try:
             with safe_open(path, "pt") as file:
-                x_TD, said = file.get_tensor("x_TD"), (file.metadata() or {}).get("sha256")
+                # a copy: a tensor of the file itself would change with it
+                x_TD, said = file.get_tensor("x_TD").clone(), (file.metadata() or {}).get("sha256")
             problem = None if said == _sha256(path.stem, x_TD) else "is damaged"
             if x_TD.shape != (sum(map(len, group)), self.lm.d_model) or x_TD.dtype != self.lm.dtype:
                 problem = "holds something else"

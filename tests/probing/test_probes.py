@@ -1,3 +1,5 @@
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -228,9 +230,16 @@ def test_many_features_of_noise_are_held_back_by_a_stronger_penalty():
     assert few.accuracy > 0.6
 
 
-def test_after_fit_is_called_after_every_fit():
+def test_every_fit_is_announced_and_ended():
     x, labels = coded(20, "ab", 12)
     calls = []
+
+    @contextmanager
+    def around_fit(k, repeat):
+        calls.append((k, repeat))
+        yield
+        calls.append("done")
+
     probe(
         x,
         labels,
@@ -239,6 +248,7 @@ def test_after_fit_is_called_after_every_fit():
         n_test=10,
         repeats=3,
         seed=0,
-        after_fit=lambda: calls.append(1),
+        around_fit=around_fit,
     )
-    assert len(calls) == 6
+    assert calls[::2] == [(k, repeat) for repeat in range(3) for k in (1, "all")]
+    assert calls[1::2] == ["done"] * 6

@@ -138,9 +138,9 @@ def test_an_error_of_the_writer_passes_and_leaves_nothing(tmp_path: Path) -> Non
 
 def test_a_folder_that_cannot_be_written_is_told_before_anything_is_made(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file")
-    with pytest.raises(UserError, match="is a file, not a folder"):
-        check_writable(tmp_path / "runs" / "demo")
-    check_writable(tmp_path / "new" / "folders")
+    with pytest.raises(UserError, match="is a file, not a folder: choose another --x"):
+        check_writable(tmp_path / "runs" / "demo", "--x")
+    check_writable(tmp_path / "new" / "folders", "--x")
     assert not (tmp_path / "new").exists()
 
 

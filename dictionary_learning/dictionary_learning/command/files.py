@@ -153,7 +153,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def check_writable(folder: str | Path, flag: str = "--checkpoints_path") -> None:
+def check_writable(folder: str | Path, flag: str) -> None:
     """Raise a UserError unless files can be made in `folder` (which need not exist yet).
 
     Args:

@@ -2,11 +2,15 @@
 
 import sys
 import time
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple, Self, TypeVar
+
+Item = TypeVar("Item")
 
 SHOWN = {"loss": "loss", "fve": "FVE", "l0": "L0", "dead_share": "dead"}
 SECONDS_BETWEEN_LINES = 30.0
+SECONDS_BETWEEN_PIECES = 20.0
 
 
 def describe(metrics: Mapping[str, float], tokens_per_second: float) -> str:
@@ -128,6 +132,62 @@ class TokenProgress:
 
     def close(self) -> None:
         self._bar.close()
+
+
+class LoopProgress:
+    """Which piece of a long loop is at work, how many of how many are done, and the time left.
+
+    In a terminal it is one line that is rewritten, in a log file a line now and then.
+
+        with LoopProgress(len(ks) * len(tasks), "demo:0", "fits") as progress:
+            for k, task in product(ks, tasks):
+                with progress.piece(f"{task}, k {k}"):
+                    fit(k, task)
+    """
+
+    def __init__(self, total: int, what: str, unit: str) -> None:
+        from tqdm import tqdm
+
+        self._total, self._what, self._unit = total, what, unit
+        self._done = 0
+        self._bar = tqdm(total=total, desc=what, unit=f" {unit}", dynamic_ncols=True, disable=None)
+        self._began = self._last_line = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    @contextmanager
+    def piece(self, doing: str = "", n: int = 1) -> Iterator[None]:
+        """Inside the block so many pieces are at work, behind it they are done."""
+        if doing and not self._bar.disable:
+            self._bar.set_postfix_str(doing)
+        self._write(doing)
+        yield
+        self._done += n
+        self._bar.update(n)
+        self._write(doing)
+
+    def over(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The items, each one a piece."""
+        for item in items:
+            with self.piece():
+                yield item
+
+    def _write(self, doing: str) -> None:
+        """The line of a log file, if it is time for one."""
+        now = time.monotonic()
+        if not self._bar.disable or now - self._last_line < SECONDS_BETWEEN_PIECES:
+            return
+        self._last_line = now
+        parts = [doing] if doing else []
+        parts.append(f"{self._done:,} of {self._total:,} {self._unit}")
+        if self._done:
+            left = (self._total - self._done) * (now - self._began) / self._done
+            parts.append(f"{left / 60:.1f} min left")
+        print(f"{self._what}: {', '.join(parts)}", file=sys.stderr, flush=True)
 
 
 def say(sentence: str) -> None:

@@ -34,7 +34,7 @@ def check_folder(folder: Path, overwrite: bool) -> None:
             )
         if not (folder / "browser.json").is_file():
             raise UserError(f"{folder} holds something else than a browser: give another --output_dir.")
-    check_writable(folder.parent)
+    check_writable(folder.parent, "--output_dir")
 
 
 def write_folder(

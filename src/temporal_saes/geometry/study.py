@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from dictionary_learning.command.progress import LoopProgress
 from dictionary_learning.language_model import LanguageModel
 from temporal_saes.experiment.intervals import INTERVAL, as_json, mean_interval
 from temporal_saes.experiment.subjects import Subject
@@ -25,7 +26,8 @@ def study(
     """
     trajectories = read_trajectories(subject, options, texts, lm)
     vectors = [one.v_uD for one in trajectories]
-    spectra = [measures.spectrum(v_uD) for v_uD in vectors]
+    with LoopProgress(len(vectors), subject.name, "spectra") as progress:
+        spectra = [measures.spectrum(v_uD) for v_uD in progress.over(vectors)]
     of_all = measures.spectrum_of_all(vectors)
     n_positions = round(float(np.mean([len(v_uD) for v_uD in vectors])))
     return {

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dictionary_learning.command.progress import LoopProgress
 from dictionary_learning.dictionaries.base import Dictionary, chunk_slice
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
@@ -64,16 +65,18 @@ def read_trajectories(
     """
     dictionary = subject.load_dictionary(lm.device)
     read = []
-    for tokens, f_uF, x_uD in text_codes(texts, lm, subject, dictionary, subject.reading(options)):
-        v_uD = contribution(dictionary, subject.chunk, f_uF).numpy()
-        if len(v_uD) <= max(options.steps, options.max_lag):
-            raise UserError(
-                f"a text has {len(v_uD)} usable tokens, too few for --steps {options.steps} and --max_lag "
-                f"{options.max_lag}: give smaller ones or a longer --context_length."
-            )
-        slow, fast = bands(x_uD.numpy(), options.slow)
-        positions_u = np.flatnonzero(tokens.usable_L)
-        read.append(Trajectory(positions_u, v_uD, cosine(v_uD, slow), cosine(v_uD, fast)))
+    codes = text_codes(texts, lm, subject, dictionary, subject.reading(options))
+    with LoopProgress(len(texts), subject.name, "texts") as progress:
+        for tokens, f_uF, x_uD in progress.over(codes):
+            v_uD = contribution(dictionary, subject.chunk, f_uF).numpy()
+            if len(v_uD) <= max(options.steps, options.max_lag):
+                raise UserError(
+                    f"a text has {len(v_uD)} usable tokens, too few for --steps {options.steps} and "
+                    f"--max_lag {options.max_lag}: give smaller ones or a longer --context_length."
+                )
+            slow, fast = bands(x_uD.numpy(), options.slow)
+            positions_u = np.flatnonzero(tokens.usable_L)
+            read.append(Trajectory(positions_u, v_uD, cosine(v_uD, slow), cosine(v_uD, fast)))
     return read
 
 

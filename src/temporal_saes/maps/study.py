@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dictionary_learning.command.progress import say
+from dictionary_learning.command.progress import LoopProgress, say
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from temporal_saes.experiment.intervals import INTERVAL
@@ -100,44 +100,45 @@ def _scores(
     spaces: dict[str, np.ndarray],
 ) -> Iterator[dict[str, Any]]:
     """Every measure of every colouring in every space; tokens without a class are left out of it."""
-    from tqdm import tqdm
-
     text_N = np.array([point["text"] for point in chosen])
     apart = {"pos": ("other words", compact(words(chosen))[1]), "domain": ("other texts", text_N)}
-    for colouring in tqdm(options.colourings, desc=subject.name, unit=" labels", disable=None):
-        of_points = labels(colouring, chosen, texts)
-        some = np.array([i for i, label in enumerate(of_points) if label is not None])
-        names, codes_N = compact([of_points[i] for i in some])
-        texts_N = text_N[some]
-        units_N = compact(texts_N.tolist())[1] if colouring == "domain" else np.arange(len(some))
-        for space, all_distances_NN in spaces.items():
-            distance_NN = all_distances_NN[np.ix_(some, some)]
-            among: list[tuple[str, str, Any]] = [
-                ("silhouette", "all", lambda codes, d=distance_NN: silhouette(d, codes)),
-                ("neighbours", "all", _agreement(distance_NN, options.neighbours)),
-            ]
-            if colouring in apart:
-                name, groups_N = apart[colouring]
-                counted = _agreement(distance_NN, options.neighbours, groups_N[some])
-                among.append(("neighbours", name, counted))
-            for measure, others, function in among:
-                one = feature_map.score(
-                    function,
-                    codes_N,
-                    units_N,
-                    texts_N,
-                    permutations=options.permutations,
-                    seed=options.seed,
-                )
-                yield {
-                    "colouring": colouring,
-                    "space": space,
-                    "measure": measure,
-                    "among": others,
-                    "n_points": len(some),
-                    "n_classes": len(names),
-                    **_as_json(one),
-                }
+    n_scores = len(spaces) * sum(3 if colouring in apart else 2 for colouring in options.colourings)
+    with LoopProgress(n_scores, subject.name, "scores") as progress:
+        for colouring in options.colourings:
+            of_points = labels(colouring, chosen, texts)
+            some = np.array([i for i, label in enumerate(of_points) if label is not None])
+            names, codes_N = compact([of_points[i] for i in some])
+            texts_N = text_N[some]
+            units_N = compact(texts_N.tolist())[1] if colouring == "domain" else np.arange(len(some))
+            for space, all_distances_NN in spaces.items():
+                distance_NN = all_distances_NN[np.ix_(some, some)]
+                among: list[tuple[str, str, Any]] = [
+                    ("silhouette", "all", lambda codes, d=distance_NN: silhouette(d, codes)),
+                    ("neighbours", "all", _agreement(distance_NN, options.neighbours)),
+                ]
+                if colouring in apart:
+                    name, groups_N = apart[colouring]
+                    counted = _agreement(distance_NN, options.neighbours, groups_N[some])
+                    among.append(("neighbours", name, counted))
+                for measure, others, function in among:
+                    with progress.piece(f"{colouring}, {measure} in the {space}"):
+                        one = feature_map.score(
+                            function,
+                            codes_N,
+                            units_N,
+                            texts_N,
+                            permutations=options.permutations,
+                            seed=options.seed,
+                        )
+                    yield {
+                        "colouring": colouring,
+                        "space": space,
+                        "measure": measure,
+                        "among": others,
+                        "n_points": len(some),
+                        "n_classes": len(names),
+                        **_as_json(one),
+                    }
 
 
 def _agreement(distance_NN: np.ndarray, k: int, apart_N: np.ndarray | None = None) -> Any:

@@ -57,6 +57,8 @@ def main(argv: list[str] | None = None) -> None:
     options = build(MethodTableOptions, vars(parser().parse_args(argv)))
     output = Path(options.output) if options.output else None
     if output is not None:
+        if output.is_dir():
+            raise UserError(f"--output {output} is a folder: give the name of a file in it.")
         check_writable(output.parent, "--output")
     written = table(read_results(options.checkpoints_path), options.compare)
     if output is None:

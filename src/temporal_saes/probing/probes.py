@@ -13,6 +13,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -85,7 +86,7 @@ def probe(
     repeats: int,
     seed: int,
     by_magnitude: bool = False,
-    after_fit: Callable[[], object] = lambda: None,
+    around_fit: Callable[[int | str, int], AbstractContextManager[object]] = lambda k, repeat: nullcontext(),
 ) -> Result:
     """Probes for every k, each on `repeats` random splits that are the same for every k and every x.
 
@@ -96,7 +97,7 @@ def probe(
         n_train, n_test: examples wanted; where there are fewer, both shrink in proportion.
         by_magnitude: select by the size of the difference, for features without a direction that
             means "more of it": dense activations.
-        after_fit: called after each of the `len(ks) * repeats` fits.
+        around_fit: from k and the repeat to what each of the `len(ks) * repeats` fits runs in.
 
     Raises:
         UserError: fewer than two classes remain, or so few examples that nothing can be learnt.
@@ -116,8 +117,8 @@ def probe(
         ranked = rank_features(x[train], y[train], by_magnitude=by_magnitude)
         for k in ks:
             columns = ranked.union(k)
-            fits[k].append(fit(x[train][:, columns], y[train], x[test][:, columns], y[test]))
-            after_fit()
+            with around_fit(k, repeat):
+                fits[k].append(fit(x[train][:, columns], y[train], x[test][:, columns], y[test]))
     return Result(
         accuracies=[
             Accuracy(

@@ -1,11 +1,12 @@
 """Probes on one subject: the examples of every task, and the accuracies on them."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
-from dictionary_learning.command.progress import say
+from dictionary_learning.command.progress import LoopProgress, say
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from temporal_saes.experiment.subjects import Subject
@@ -24,8 +25,6 @@ def study(
     Raises:
         UserError: the dictionary does not fit the model, or a task has too few examples.
     """
-    from tqdm import tqdm
-
     positions = Positions(texts, options)
     features = extract_features(
         [text.text for text in texts],
@@ -38,14 +37,12 @@ def study(
     )
     ks = [k if k == "all" else int(k) for k in options.k]
     tasks = {}
-    with tqdm(
-        total=len(options.tasks) * len(ks) * options.repeats,
-        desc=subject.name,
-        unit=" probes",
-        dynamic_ncols=True,
-        disable=None,
-    ) as bar:
+    with LoopProgress(len(options.tasks) * len(ks) * options.repeats, subject.name, "fits") as progress:
         for task in options.tasks:
+
+            def around_fit(k: int | str, repeat: int, task: str = task) -> AbstractContextManager[None]:
+                return progress.piece(f"{task}, k {k}, repeat {repeat + 1} of {options.repeats}")
+
             examples = task_examples(task, texts, features, positions)
             n_train, n_test = _part_sizes(task, options, len(examples.rows))
             try:
@@ -58,7 +55,7 @@ def study(
                     repeats=options.repeats,
                     seed=options.seed,
                     by_magnitude=subject.is_baseline,
-                    after_fit=bar.update,
+                    around_fit=around_fit,
                 )
             except UserError as error:
                 raise UserError(f"{task}: {error}") from None

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
+from dictionary_learning.command.progress import LoopProgress
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from temporal_saes.experiment.intervals import INTERVAL, as_json, mean_interval
@@ -58,14 +59,15 @@ def read_texts(
     dictionary = subject.load_dictionary(lm.device)
     codes = text_codes([one.text for one in joined], lm, subject, dictionary, subject.reading(options))
     texts = []
-    for one, (tokens, f_uF, _) in zip(joined, codes, strict=True):
-        if len(f_uF) < 2 * options.half_width:
-            raise UserError(
-                f"a text has {len(f_uF)} usable tokens, and --half_width {options.half_width} needs "
-                f"{2 * options.half_width}: give longer passages or a smaller --half_width."
-            )
-        kernel_uu = similarity_kernel(sparse.csr_array(f_uF.cpu().numpy()))
-        texts.append(_find(one, tokens, kernel_uu, options))
+    with LoopProgress(len(joined), subject.name, "kernels") as progress:
+        for one, (tokens, f_uF, _) in progress.over(zip(joined, codes, strict=True)):
+            if len(f_uF) < 2 * options.half_width:
+                raise UserError(
+                    f"a text has {len(f_uF)} usable tokens, and --half_width {options.half_width} needs "
+                    f"{2 * options.half_width}: give longer passages or a smaller --half_width."
+                )
+            kernel_uu = similarity_kernel(sparse.csr_array(f_uF.cpu().numpy()))
+            texts.append(_find(one, tokens, kernel_uu, options))
     return texts
 
 
@@ -98,10 +100,13 @@ def _find(joined: Joined, tokens: Tokens, kernel_uu: np.ndarray, options: Simila
 def study(options: SimilarityOptions, joined: Sequence[Joined], texts: Sequence[Text]) -> dict[str, Any]:
     """How well the boundaries were found over all texts, and those of the text that is shown."""
     shown, passages = texts[options.show], joined[options.show].passages
+    detectors = DETECTORS if texts[0].true else ()
+    with LoopProgress(2 * len(detectors) * len(texts), "boundaries", "texts") as progress:
+        scores = {name: _detector_scores(name, texts, options, progress) for name in detectors}
     return {
         "n_texts": len(texts),
         "n_tokens": sum(len(text.positions_u) for text in texts),
-        "detectors": {name: _detector_scores(name, texts, options) for name in DETECTORS if texts[0].true},
+        "detectors": scores,
         "interval": INTERVAL,
         "shown": {
             "text": joined[options.show].text,
@@ -119,18 +124,22 @@ def study(options: SimilarityOptions, joined: Sequence[Joined], texts: Sequence[
     }
 
 
-def _detector_scores(name: str, texts: Sequence[Text], options: SimilarityOptions) -> dict[str, Any]:
+def _detector_scores(
+    name: str, texts: Sequence[Text], options: SimilarityOptions, progress: LoopProgress
+) -> dict[str, Any]:
     return {
-        "own_number": _scores([text.found[name] for text in texts], texts, options),
-        "given_number": _scores([text.found_n[name] for text in texts], texts, options),
+        "own_number": _scores([text.found[name] for text in texts], texts, options, progress),
+        "given_number": _scores([text.found_n[name] for text in texts], texts, options, progress),
     }
 
 
-def _scores(found: Sequence[list[int]], texts: Sequence[Text], options: SimilarityOptions) -> dict[str, Any]:
+def _scores(
+    found: Sequence[list[int]], texts: Sequence[Text], options: SimilarityOptions, progress: LoopProgress
+) -> dict[str, Any]:
     """Means over texts; precision over those in which a boundary was found."""
     scores: list[Score] = []
     anywhere, sentence = [], []
-    for i, (some, text) in enumerate(zip(found, texts, strict=True)):
+    for i, (some, text) in enumerate(progress.over(zip(found, texts, strict=True))):
         scores.append(score(some, text.true, options.tolerance))
         seed = [options.seed, i]
         places = text.positions_u[1:].tolist()
