@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from stopping import stop_at
+from stopping import WAITING, stop_at
 
 import dictionary_learning
 from dictionary_learning import train_attention, train_baseline, train_temporal
@@ -206,6 +207,84 @@ def test_a_run_resumes_with_its_own_options_only(
     capsys.readouterr()
     train_temporal.main([*resume, "--k", "4", "--log_steps", "7"])
     assert "finished already" in capsys.readouterr().err
+
+
+def test_a_second_resume_is_told_who_trains_and_the_run_goes_on_undisturbed(
+    tiny: list[str], tmp_path: Path
+) -> None:
+    flags = [*tiny, "--steps", "12", "--log_steps", "1", "--resume_every", "3", "--threshold_start_step", "5"]
+    train_temporal.main([*flags, "--run_name", "whole", "--checkpoints_path", str(tmp_path)])
+    code = WAITING.format(
+        module="dictionary_learning.trainers.batch_top_k",
+        name="BatchTopKTrainer",
+        method="update",
+        call=8,
+        command="train_temporal",
+    )
+    words = [sys.executable, "-c", code, *flags, "--run_name", "run", "--checkpoints_path", "."]
+    first = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while first.poll() is None and not (tmp_path / "waits").exists():
+        time.sleep(0.01)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    again = ["--run_name", "run", "--checkpoints_path", str(tmp_path)]
+    for second in ([*again, "--resume"], [*flags, *again], [*flags, *again, "--resume"]):
+        with pytest.raises(UserError, match=rf"process {first.pid} on .* is training in .*: wait for it"):
+            train_temporal.main(second)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+    (tmp_path / "goes on").touch()
+    _, said = first.communicate()
+    assert first.returncode == 0, said
+    whole, found = (load_weights(tmp_path / name / "trainer_0/ae.pt") for name in ("whole", "run"))
+    assert all(torch.equal(whole[name], found[name]) for name in whole)
+    assert [record["step"] for record in RunFolder(tmp_path / "run").read_metrics()] == list(range(1, 13))
+    assert [path.name for path in (tmp_path / "run").rglob(".*")] == []
+
+
+@pytest.mark.parametrize("resume", [[], ["--resume"]])
+@pytest.mark.parametrize("left", ["", ".config.yaml.part", "config.yaml"])
+def test_what_a_killed_start_left_is_taken_up_by_the_same_command(
+    tiny: list[str], tmp_path: Path, left: str, resume: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = ["--run_name", "run", "--checkpoints_path", str(tmp_path)]
+    run = tmp_path / "run"
+    if left == "config.yaml":
+        run_temporal(*tiny, *place)
+        for path in [*run.rglob("*.pt"), *run.rglob("checksums.json")]:
+            path.unlink()
+        written = trainer_config(run)
+        del written["trainer"]["finished"]
+        (run / "trainer_0/config.json").write_text(json.dumps(written))
+    elif left:
+        run.mkdir()
+        (run / left).touch()
+    capsys.readouterr()
+    run_temporal(*tiny, *place, *resume)
+    assert trainer_config(run)["trainer"]["finished"]
+    steps = [record["step"] for record in RunFolder(run).read_metrics()]
+    assert steps == sorted(set(steps))
+    assert [path.name for path in run.rglob(".*")] == []
+    said = capsys.readouterr().err
+    assert ("from the beginning" in said) == bool(left == "config.yaml" or resume)
+
+
+def test_a_killed_start_of_another_command_is_not_written_over(tiny: list[str], tmp_path: Path) -> None:
+    place = ["--run_name", "run", "--checkpoints_path", str(tmp_path)]
+    run_temporal(*tiny, *place)
+    for path in (tmp_path / "run").rglob("*.pt"):
+        path.unlink()
+    with pytest.raises(UserError, match="not empty"):
+        run_temporal(*tiny, *place, "--layer", "1")
+
+
+def test_resume_without_a_run_starts_one_only_where_it_is_said_what_to_train(tmp_path: Path) -> None:
+    place = ["--run_name", "run", "--checkpoints_path", str(tmp_path)]
+    with pytest.raises(UserError, match="there is no run"):
+        train_temporal.main([*place, "--resume", "--k", "3"])
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/notes.txt").touch()
+    with pytest.raises(UserError, match="there is no run"):
+        train_temporal.main([*place, "--resume", "--config", "demo"])
 
 
 # --- wrong inputs ---

@@ -271,6 +271,16 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_a_folder_that_is_trained_in_is_refused_and_left_alone(tmp_path: Path) -> None:
+    train(Batches(), tmp_path / "run")
+    with RunFolder(tmp_path / "run").alone():
+        before = files(tmp_path / "run")
+        for resume in (True, False):
+            with pytest.raises(UserError, match=rf"process {os.getpid()} on .* is training in"):
+                train(Batches(), tmp_path / "run", resume=resume)
+        assert files(tmp_path / "run") == before
+
+
 def test_a_state_of_another_run_is_refused(tmp_path: Path) -> None:
     train(Batches(), tmp_path / "run")
     with pytest.raises(UserError, match="does not fit this run"):

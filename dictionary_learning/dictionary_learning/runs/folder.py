@@ -4,12 +4,15 @@ config.yaml            every option with its final value, preset, versions, git 
 metrics.jsonl          one line a log step
 trainer_0/  config.json  ae.pt  checksums.json  checkpoints/ae_<step>.pt
 resume/state.pt        the last full state: weights, optimiser, counters, RNG, position in the data
+
+One process writes it at a time: whoever does stands in `RunFolder.alone`.
 """
 
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +20,8 @@ import yaml
 
 from dictionary_learning.command.files import FULL_DISK, check_writable, read_yaml, save_tensors, save_text
 from dictionary_learning.command.progress import say
+from dictionary_learning.command.lock import HOLDER, LOCK, is_ours_alone, locked, remove_leftovers
+from dictionary_learning.command.rehearsal import about_to
 from dictionary_learning.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,11 +45,29 @@ class RunFolder:
         """Raise a UserError when a run, or anything else, is here already."""
         if self.path.is_file():
             raise UserError(f"{self.path} is a file: choose another --run_name.")
-        if self.path.is_dir() and any(self.path.iterdir()):
+        if not is_ours_alone(self.path):
             raise UserError(
                 f"{self.path} is not empty: go on with that run by --resume, "
                 "or choose another --run_name (or remove the folder)."
             )
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """The folder for this process alone, without what killed writers left in it.
+
+        Raises:
+            UserError: another process has it, or it cannot be written.
+        """
+        if self.path.is_file():
+            raise UserError(f"{self.path} is a file: choose another --run_name.")
+        check_writable(self.path, "--checkpoints_path")
+        with locked(self.path, "training in"):
+            remove_leftovers(self.path)
+            yield
+
+    def is_unsaved(self) -> bool:
+        """Whether it holds a run that was killed before anything of it was worth keeping."""
+        return self.config_path.is_file() and not any(self.path.rglob("*.pt"))
 
     def create(self) -> None:
         """Make the folder of a new run.
@@ -54,13 +77,22 @@ class RunFolder:
         """
         self.check_new()
         check_writable(self.path, "--checkpoints_path")
+        about_to(f"make {self.path}")
         self.path.mkdir(parents=True, exist_ok=True)
         self._is_ours = True
 
     def discard_unless_saved(self) -> None:
         """Remove what `create` began when no state was saved in it: a failed start leaves nothing."""
-        if self._is_ours and not self.state_path.exists():
-            shutil.rmtree(self.path, ignore_errors=True)
+        if not self._is_ours or self.state_path.exists() or not self.path.exists():
+            return
+        # config.yaml last: while it is there, the same command knows what the rest is
+        for path in sorted(self.path.iterdir(), key=lambda path: path == self.config_path):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name not in (LOCK, HOLDER):
+                path.unlink(missing_ok=True)
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         save_text(self.config_path, yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True))

@@ -30,7 +30,7 @@ class TrainingResult(NamedTuple):
 
 
 def train(plan: Plan) -> TrainingResult:
-    """Do what the plan says.
+    """Do what the plan says; the caller holds the run's folder by `RunFolder.alone`.
 
     Raises:
         UserError: the run folder is taken, a trainer has no such option, activations or the loss are not

@@ -40,13 +40,11 @@ def new_options(
     return options, config
 
 
-def resumed_options(
-    flags: Mapping[str, Any], config: str | None, architectures: Sequence[str]
-) -> tuple[TrainOptions, str | None]:
-    """The options and the preset's name that a run was started with.
+def run_to_resume(flags: Mapping[str, Any], config: str | None, architectures: Sequence[str]) -> RunFolder:
+    """The folder that `--resume` means.
 
     Raises:
-        UserError: there is no such run, or flags ask for something else than it has.
+        UserError: nothing names it.
     """
     if "run_name" not in flags and config is None:
         raise UserError("--resume needs the run's name: add --run_name (or the --config of the run).")
@@ -55,7 +53,22 @@ def resumed_options(
     asked = build(TrainOptions, {"arch": arch}, preset_values(config, arch), where)
     if asked.run_name is None:
         asked = replace(asked, run_name=_default_name(str(config), asked))
-    run = run_folder(asked)
+    return run_folder(asked)
+
+
+def can_start(flags: Mapping[str, Any], config: str | None) -> bool:
+    """Whether the flags say what to train, so that `--resume` may start a run that is not there yet."""
+    return config is not None or bool({"model", "activations"} & flags.keys())
+
+
+def resumed_options(
+    run: RunFolder, flags: Mapping[str, Any], config: str | None, architectures: Sequence[str]
+) -> tuple[TrainOptions, str | None]:
+    """The options and the preset's name that a run was started with.
+
+    Raises:
+        UserError: there is no such run, or flags ask for something else than it has.
+    """
     recorded = run.read_config()
     own, preset = recorded.get("options"), recorded.get("preset")
     if not isinstance(own, dict) or own.get("arch") not in architectures:
@@ -74,7 +87,7 @@ def resumed_options(
             f"{run.path} cannot be resumed with other options than its own: {', '.join(told)}; leave "
             "them out, or start another run with another --run_name."
         )
-    return build(TrainOptions, own, flags, {"run_name": asked.run_name}), preset
+    return build(TrainOptions, own, flags, {"run_name": run.path.name, "resume": True}), preset
 
 
 def _cached(flags: Mapping[str, Any]) -> dict[str, Any]:
