@@ -71,8 +71,8 @@ def trainSAE(
         resume_hint: how to go on, printed when the run is interrupted.
 
     Raises:
-        UserError: the run folder is taken or another process trains in it, a trainer has no such option, activations or the loss are not
-            finite, the disk is full.
+        UserError: the run folder is taken or another process trains in it, a trainer has no such option,
+            activations or the loss are not finite, the disk is full.
         SystemExit: interrupted by Ctrl-C (130) or SIGTERM (143), after saving.
     """
     if transcoder:

@@ -209,6 +209,114 @@ def test_a_run_resumes_with_its_own_options_only(
     assert "finished already" in capsys.readouterr().err
 
 
+def edit_options(run: Path, **changed: Any) -> None:
+    """Change options in config.yaml by hand; None takes one out."""
+    folder = RunFolder(run)
+    config = folder.read_config()
+    config["options"] = {
+        name: value for name, value in (config["options"] | changed).items() if value != "out"
+    }
+    folder.write_config(config)
+
+
+def stopped(tiny: list[str], tmp_path: Path) -> list[str]:
+    """A run that was killed behind step 5 of 20, and the flags that go on with it."""
+    from dictionary_learning.trainers.batch_top_k import BatchTopKTrainer
+
+    update = BatchTopKTrainer.update
+
+    def dies(self: BatchTopKTrainer, step: int, x: torch.Tensor) -> float:
+        if step == 7:
+            raise ZeroDivisionError
+        return update(self, step, x)
+
+    place = ["--run_name", "run", "--checkpoints_path", str(tmp_path)]
+    BatchTopKTrainer.update = dies  # type: ignore[method-assign]
+    try:
+        with pytest.raises(ZeroDivisionError):
+            run_temporal(*tiny, *place, "--resume_every", "5")
+    finally:
+        BatchTopKTrainer.update = update  # type: ignore[method-assign]
+    return [*place, "--resume"]
+
+
+def test_options_that_a_config_lost_come_from_the_state(tiny: list[str], tmp_path: Path) -> None:
+    resume = stopped(tiny, tmp_path)
+    lost = ["k", "lr", "temp_alpha", "context_length", "calibration_tokens", "steps", "log_steps", "arch"]
+    edit_options(tmp_path / "run", **dict.fromkeys(lost, "out"))
+    train_temporal.main(resume)
+    run_temporal(*tiny, "--run_name", "whole", "--checkpoints_path", str(tmp_path))
+    whole, found = (load_weights(tmp_path / name / "trainer_0/ae.pt") for name in ("whole", "run"))
+    assert all(torch.equal(whole[name], found[name]) for name in whole)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"k": 9}, r"k 9 \(the run was trained with 4\)"),
+        ({"lr": 0.5, "temp_alpha": 3.0}, r"temp_alpha 3.0 \(the run was trained with 1.0\), lr 0.5 "),
+        ({"batch_size": None}, r"batch_size None \(the run was trained with 32\)"),
+    ],
+)
+def test_options_that_were_changed_in_a_config_are_named(
+    tiny: list[str], tmp_path: Path, changed: dict[str, Any], said: str
+) -> None:
+    resume = stopped(tiny, tmp_path)
+    edit_options(tmp_path / "run", **changed)
+    with pytest.raises(UserError, match=rf"config.yaml was changed.*: {said}.*put its own back"):
+        train_temporal.main(resume)
+    assert RunFolder(tmp_path / "run").load_state()["step"] == 5  # type: ignore[index]
+
+
+def test_a_state_without_options_resumes_with_those_of_its_config(tiny: list[str], tmp_path: Path) -> None:
+    resume = stopped(tiny, tmp_path)
+    run = RunFolder(tmp_path / "run")
+    state = run.load_state()
+    assert state is not None
+    run.save_state({name: value for name, value in state.items() if name not in ("options", "configs")})
+    edit_options(run.path, log_steps=4)
+    train_temporal.main(resume)
+    assert trainer_config(run.path)["trainer"]["finished"]
+    assert run.load_state()["options"]["k"] == 4  # type: ignore[index]
+
+
+def test_a_state_with_impossible_numbers_is_refused_before_the_model_is_loaded(
+    tiny: list[str], tmp_path: Path
+) -> None:
+    resume = stopped(tiny, tmp_path)
+    run = RunFolder(tmp_path / "run")
+    edit_options(run.path)
+    state = run.load_state()
+    assert state is not None
+    for factor in (0.0, float("nan"), -2.0, "2"):
+        run.save_state(state | {"norm_factor": factor})
+        with pytest.raises(
+            UserError, match=r"norm_factor is .* in .*state.pt, and must be a positive number"
+        ):
+            train_temporal.main(resume)
+    state["trainers"][0]["ae"]["b_dec"][3] = float("nan")
+    run.save_state(state)
+    with pytest.raises(UserError, match=r"b_dec of trainer_0 in .*state.pt holds NaN"):
+        train_temporal.main(resume)
+
+
+def test_no_file_of_a_run_holds_a_secret_and_it_still_resumes(
+    tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret = "hf_" + "a1B2" * 8
+    texts = Path(tiny[tiny.index("--dataset") + 1])
+    with_secret = tmp_path / f"{secret}.jsonl"
+    with_secret.write_bytes(texts.read_bytes())
+    flags = [str(with_secret) if word == str(texts) else word for word in tiny]
+    resume = stopped([*flags, "--wandb_entity", secret], tmp_path)
+    with pytest.raises(UserError, match=r"--dataset .*\*\*\*.*give it again"):
+        train_temporal.main(resume)
+    train_temporal.main([*resume, "--dataset", str(with_secret), "--wandb_entity", secret])
+    for path in (tmp_path / "run").rglob("*"):
+        assert not path.is_file() or secret.encode() not in path.read_bytes(), path
+    assert secret not in capsys.readouterr().err
+
+
 def test_a_second_resume_is_told_who_trains_and_the_run_goes_on_undisturbed(
     tiny: list[str], tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import yaml
 
 from dictionary_learning.command import program
+from dictionary_learning.command.secrets import scrub
 from dictionary_learning.errors import UserError
 
 Options = TypeVar("Options")
@@ -66,7 +67,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **kwargs)
 
     def error(self, message: str) -> typing.NoReturn:
-        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"error: {' '.join(scrub(message.split(' ')))} (see {self.prog} --help)\n")
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def,override]
         import sys

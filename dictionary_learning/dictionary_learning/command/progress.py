@@ -5,6 +5,8 @@ import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from dictionary_learning.command.secrets import scrub_text
+
 SHOWN = {"loss": "loss", "fve": "FVE", "l0": "L0", "dead_share": "dead"}
 SECONDS_BETWEEN_LINES = 30.0
 
@@ -134,4 +136,4 @@ def say(sentence: str) -> None:
     """One line on stderr that does not tear the bar."""
     from tqdm import tqdm  # here and above: a --help need not wait for it
 
-    tqdm.write(sentence, file=sys.stderr)
+    tqdm.write(scrub_text(sentence), file=sys.stderr)
