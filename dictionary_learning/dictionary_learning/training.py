@@ -56,7 +56,8 @@ def trainSAE(
         steps: batches to train on.
         save_steps: numbers of done steps after which checkpoints/ae_<step>.pt is written.
         save_dir: the run folder, which must be new or empty unless `resume`; None saves nothing.
-        log_steps: steps between two records in metrics.jsonl; None records the last step only.
+        log_steps: steps between two records in metrics.jsonl, where the first and the last step, and one
+            every half minute, are recorded besides; None records no others.
         activations_split_by_head: batches are [..., heads, D] and trainer i sees head i.
         run_cfg: recorded in config.yaml (and wandb) as what the run was asked for.
         normalize_activations: divide activations by one factor so that E‖x‖² = 1, and fold that

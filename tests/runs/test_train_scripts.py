@@ -19,12 +19,13 @@ from stopping import WAITING, stop_at
 
 import dictionary_learning
 from dictionary_learning import train_attention, train_baseline, train_temporal
-from dictionary_learning.command import cli
+from dictionary_learning.command import cli, program, rehearsal
 from dictionary_learning.command.options import build, preset_names, read_preset
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.dictionaries.weights_file import load_weights
 from dictionary_learning.errors import UserError
 from dictionary_learning.runs import presets, request, train_command
+from dictionary_learning.runs.data import batch_unit
 from dictionary_learning.runs.folder import RunFolder
 from dictionary_learning.runs.options import FREE_ON_RESUME, TrainOptions
 from dictionary_learning.trainers.architectures import ARCHITECTURES, ONLY_FOR, is_for
@@ -90,7 +91,7 @@ def test_a_t_sae_trains_from_the_command_line_and_records_every_option(
     assert recorded["options"]["k"] == 4
     assert recorded["preset"] is None
     assert {"versions", "git_revision", "command", "started", "machine"} <= recorded.keys()
-    assert [record["step"] for record in RunFolder(run).read_metrics()] == [5, 10, 15, 20]
+    assert [record["step"] for record in RunFolder(run).read_metrics()] == [1, 5, 10, 15, 20]
 
 
 @pytest.mark.parametrize("arch", BASELINES)
@@ -413,6 +414,7 @@ def make_corpora(folder: Path) -> None:
     (folder / "short.jsonl").write_text('{"text": "The judge overrules a clause."}\n')
 
 
+BAD_NAMES = ["../../x", "/tmp/x", "a/b", "..", "", "x" * 256, "a\0b"]
 WRONG: list[tuple[list[str], str, Callable[[Path], None] | None]] = [
     (["--model", "no/such-folder-or-model"], "no/such-folder-or-model", None),
     (["--layer", "4"], "layer 4", None),
@@ -441,11 +443,24 @@ WRONG: list[tuple[list[str], str, Callable[[Path], None] | None]] = [
     (["--dataset", "corrupt.jsonl"], "corrupt.jsonl", make_corpora),
     (["--dataset", "short.jsonl", "--eval_share", "0"], "cannot be filled", make_corpora),
     (["--run_name", "run"], "not empty", make_taken),
+    *[(["--run_name", name], "must be the plain name of a folder", None) for name in BAD_NAMES],
+    (["--checkpoints_path", ""], "--checkpoints_path is ", None),
+    *[(["--expansion_factor", value], "must be a finite number", None) for value in ("inf", "nan")],
+    (["--lr", "nan"], "--lr is nan, and must be a finite number", None),
+    (["--temp_alpha", "inf"], "--temp_alpha is inf", None),
+    (["--group_fractions", "nan", "0.5"], "must be a finite number each", None),
+    *[(["--seeds", "0", seed], "must lie from 0 to 4294967295", None) for seed in ("-1", str(2**64))],
+    (["--dict_size", str(10**12)], "needs at least 32 TB of memory", None),
+    (["--expansion_factor", "1e12"], "--expansion_factor 1000000000000.0 needs at least", None),
     (["--checkpoints_path", "runs_file"], "is a file, not a folder", make_file),
 ]
 
 
-@pytest.mark.parametrize(("flags", "sentence", "prepare"), WRONG, ids=[" ".join(case[0]) for case in WRONG])
+@pytest.mark.parametrize(
+    ("flags", "sentence", "prepare"),
+    WRONG,
+    ids=[" ".join(case[0])[:60].replace("\0", "NUL") for case in WRONG],
+)
 def test_a_wrong_input_is_one_sentence_and_leaves_nothing_behind(
     tiny: list[str],
     tmp_path: Path,
@@ -625,3 +640,49 @@ def test_no_module_beside_the_scripts_has_the_name_of_a_library() -> None:
         path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
     }
     assert ours & libraries - {"__init__"} == set()
+
+
+# --- what is told ---
+
+
+def test_how_to_go_on_is_told_as_the_command_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = TrainOptions(run_name="x y")
+    program.start_as("temporal-saes", "train")
+    try:
+        assert train_command._resume_command(options) == "temporal-saes train --run_name 'x y' --resume"
+    finally:
+        program.start_as()
+    monkeypatch.setattr(sys, "argv", ["dir/train_temporal.py", "--k", "3"])
+    assert train_command._resume_command(options) == (
+        f"{Path(sys.executable).name} dir/train_temporal.py --run_name 'x y' --resume"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "unit"),
+    [
+        ({}, "pairs"),
+        ({"temporal": False}, "tokens"),
+        ({"arch": "top_k"}, "tokens"),
+        ({"arch": "attention", "dict_size": 64, "n_heads": 2}, "contexts"),
+    ],
+)
+def test_a_batch_is_counted_in_what_it_holds(options: dict[str, Any], unit: str) -> None:
+    assert batch_unit(build(TrainOptions, options)) == unit
+
+
+def test_a_missing_wandb_is_told_before_the_model_is_loaded(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(UserError, match=r"--use_wandb\) need the package wandb.*pip install"):
+        run_temporal(*tiny, "--model", "demo", "--use_wandb", "--checkpoints_path", str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rehearsal_leaves_no_folder(tiny: list[str], tmp_path: Path) -> None:
+    with pytest.raises(rehearsal.Reached, match="read the weights"), rehearsal.rehearsing():
+        run_temporal(*tiny, "--run_name", "run", "--checkpoints_path", str(tmp_path / "runs"))
+    with pytest.raises(rehearsal.Reached, match=r"make .*run"), rehearsal.rehearsing():
+        RunFolder(tmp_path / "run").create()
+    assert list(tmp_path.iterdir()) == []

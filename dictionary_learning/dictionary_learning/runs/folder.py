@@ -3,6 +3,7 @@
 config.yaml            every option with its final value, preset, versions, git revision, command
 metrics.jsonl          one line a log step
 trainer_0/  config.json  ae.pt  checksums.json  checkpoints/ae_<step>.pt
+wandb_id               the run of Weights & Biases, where it is logged to
 resume/state.pt        the last full state: weights, optimiser, counters, RNG, position in the data
 
 One process writes it at a time: whoever does stands in `RunFolder.alone`.

@@ -2,19 +2,20 @@
 
 import argparse
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dictionary_learning.command import program
 from dictionary_learning.command.devices import find_device
+from dictionary_learning.command.extras import need
 from dictionary_learning.command.lock import is_ours_alone
 from dictionary_learning.command.options import Parser, add_options, preset_names
 from dictionary_learning.command.progress import say
 from dictionary_learning.dictionaries.config_file import read_run_config
 from dictionary_learning.errors import UserError
-from dictionary_learning.runs.data import batches, buffer_config, open_activations
+from dictionary_learning.runs.data import batch_unit, batches, buffer_config, open_activations
 from dictionary_learning.runs.folder import RunFolder
 from dictionary_learning.runs.options import TrainOptions, differences
 from dictionary_learning.runs.request import (
@@ -131,6 +132,10 @@ def _train(run: RunFolder, options: TrainOptions, preset: str | None) -> None:
         say(f"{run.path} is finished already: there is nothing to go on with.")
         return
     find_device(options.device)
+    if options.expansion_factor is None:
+        options.check_memory()
+    if options.use_wandb:
+        need("wandb", "records in Weights & Biases (--use_wandb)")
     store = open_activations(options)
     if options.resume:
         _check_same_cache(run, store.config)
@@ -144,12 +149,13 @@ def train_on(store: "Store", options: TrainOptions, preset: str | None) -> None:
     from dictionary_learning.runs.loop import train
     from dictionary_learning.runs.plan import Plan
 
+    options.check_memory(store.d_model)
     options = replace(options, dict_size=options.latents(store.d_model))
     run = run_folder(options)
-    what, items = ("atoms", "contexts") if options.arch == "attention" else ("latents", "tokens")
+    what = "atoms" if options.arch == "attention" else "latents"
     say(
         f"{options.arch}: {options.dict_size:,} {what} on layer {options.layer} of {options.model}, "
-        f"{options.steps:,} steps of {options.batch_size:,} {items}, in {run.path}"
+        f"{options.steps:,} steps of {options.batch_size:,} {batch_unit(options)}, in {run.path}"
     )
     data = batches(store, options)
     result = train(
@@ -216,7 +222,7 @@ def _is_finished(trainer: Path) -> bool:
 
 
 def _resume_command(options: TrainOptions) -> str:
-    words = [Path(sys.executable).name, sys.argv[0], "--run_name", options.run_name or ""]
+    words = [*program.words(), "--run_name", options.run_name or ""]
     if options.checkpoints_path != "runs":
         words += ["--checkpoints_path", options.checkpoints_path]
     return shlex.join([*words, "--resume"])
