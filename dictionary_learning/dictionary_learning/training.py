@@ -4,6 +4,7 @@ A batch is a tensor of activations, or `Sequences`: whole texts, for a dictionar
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 
 from dictionary_learning.activations.block import Contexts
 from dictionary_learning.errors import UserError
+from dictionary_learning.runs.folder import RunFolder
 from dictionary_learning.runs.loop import TrainingResult, train
 from dictionary_learning.runs.plan import Plan
 from dictionary_learning.runs.source import Batch
@@ -54,7 +56,8 @@ def trainSAE(
         steps: batches to train on.
         save_steps: numbers of done steps after which checkpoints/ae_<step>.pt is written.
         save_dir: the run folder, which must be new or empty unless `resume`; None saves nothing.
-        log_steps: steps between two records in metrics.jsonl; None records the last step only.
+        log_steps: steps between two records in metrics.jsonl, where the first and the last step, and one
+            every half minute, are recorded besides; None records no others.
         activations_split_by_head: batches are [..., heads, D] and trainer i sees head i.
         run_cfg: recorded in config.yaml (and wandb) as what the run was asked for.
         normalize_activations: divide activations by one factor so that E‖x‖² = 1, and fold that
@@ -69,8 +72,8 @@ def trainSAE(
         resume_hint: how to go on, printed when the run is interrupted.
 
     Raises:
-        UserError: the run folder is taken, a trainer has no such option, activations or the loss are not
-            finite, the disk is full.
+        UserError: the run folder is taken or another process trains in it, a trainer has no such option,
+            activations or the loss are not finite, the disk is full.
         SystemExit: interrupted by Ctrl-C (130) or SIGTERM (143), after saving.
     """
     if transcoder:
@@ -79,25 +82,25 @@ def trainSAE(
         raise UserError("resume=True needs save_dir: there is no folder to go on from.")
     if data_config is None:
         data_config = getattr(data, "config", None)
-    return train(
-        Plan(
-            data=data,
-            trainers=trainer_configs,
-            steps=steps,
-            normalize=normalize_activations,
-            calibration_tokens=calibration_tokens,
-            folder=save_dir,
-            resume=resume,
-            resume_hint=resume_hint,
-            backup_steps=backup_steps or steps,
-            log_steps=log_steps or steps,
-            by_head=activations_split_by_head,
-            device=device,
-            autocast_dtype=autocast_dtype,
-            save_steps=frozenset(save_steps or ()),
-            verbose=verbose,
-            run_config=dict(run_cfg or {}),
-            data_config=dict(data_config or {}),
-            tracker=Tracker(wandb_entity, wandb_project) if use_wandb else None,
-        )
+    plan = Plan(
+        data=data,
+        trainers=trainer_configs,
+        steps=steps,
+        normalize=normalize_activations,
+        calibration_tokens=calibration_tokens,
+        folder=save_dir,
+        resume=resume,
+        resume_hint=resume_hint,
+        backup_steps=backup_steps or steps,
+        log_steps=log_steps or steps,
+        by_head=activations_split_by_head,
+        device=device,
+        autocast_dtype=autocast_dtype,
+        save_steps=frozenset(save_steps or ()),
+        verbose=verbose,
+        run_config=dict(run_cfg or {}),
+        data_config=dict(data_config or {}),
+        tracker=Tracker(wandb_entity, wandb_project) if use_wandb else None,
     )
+    with RunFolder(save_dir).alone() if save_dir is not None else nullcontext():
+        return train(plan)

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from dictionary_learning.command import cli
+from dictionary_learning.command.options import Parser
+from dictionary_learning.command.secrets import scrub_text, scrub_values
+from dictionary_learning.errors import UserError
 
 
 def ended(capsys: pytest.CaptureFixture[str], main) -> tuple[int, str]:
@@ -44,6 +47,33 @@ def test_a_full_disk_says_so(capsys: pytest.CaptureFixture[str]) -> None:
 
     code, said = ended(capsys, full)
     assert (code, said.startswith("error: the disk is full (a/state.pt)")) == (2, True)
+
+
+def test_a_secret_is_not_repeated_in_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    secret = "hf_" + "a1B2" * 8
+
+    def refused() -> None:
+        raise UserError(f"there is no data set https://me:{secret}@host/{secret}: check --dataset.")
+
+    assert ended(capsys, refused) == (
+        2,
+        "error: there is no data set https://***@host/***: check --dataset.\n",
+    )
+    parser = Parser(prog="x")
+    parser.add_argument("--k", type=int)
+    for words in (["--hf_token", "abc"], ["--k", secret]):
+        code, said = ended(capsys, lambda words=words: parser.parse_args(words))
+        assert code == 2
+        assert "***" in said
+        assert words[1] not in said
+
+
+def test_the_revision_in_a_path_of_the_hubs_cache_is_no_secret() -> None:
+    path = f"/home/me/hub/models--gpt2/snapshots/{'0a' * 20}"
+    assert scrub_text(path) == path
+    assert scrub_values({"model": path, "seeds": (1, 2), "note": "1b" * 20, "deep": [{"k": None}]}) == {
+        **{"model": path, "seeds": (1, 2), "note": "***", "deep": [{"k": None}]}
+    }
 
 
 def test_an_error_of_ours_is_not_hidden() -> None:

@@ -14,10 +14,11 @@ import yaml
 
 from dictionary_learning.command import files
 from dictionary_learning.command.files import check_writable, save_atomically, save_tensors
+from dictionary_learning.command.secrets import scrub
 from dictionary_learning.dictionaries.weights_file import load_weights, read_checkpoint
 from dictionary_learning.errors import UserError
 from dictionary_learning.runs.folder import RunFolder
-from dictionary_learning.runs.provenance import provenance, scrub
+from dictionary_learning.runs.provenance import provenance
 from dictionary_learning.runs.random_state import random_state, set_random_state
 
 

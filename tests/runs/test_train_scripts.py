@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -14,16 +15,17 @@ from typing import Any
 
 import pytest
 import torch
-from stopping import stop_at
+from stopping import WAITING, stop_at
 
 import dictionary_learning
 from dictionary_learning import train_attention, train_baseline, train_temporal
-from dictionary_learning.command import cli
+from dictionary_learning.command import cli, program, rehearsal
 from dictionary_learning.command.options import build, preset_names, read_preset
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.dictionaries.weights_file import load_weights
 from dictionary_learning.errors import UserError
 from dictionary_learning.runs import presets, request, train_command
+from dictionary_learning.runs.data import batch_unit
 from dictionary_learning.runs.folder import RunFolder
 from dictionary_learning.runs.options import FREE_ON_RESUME, TrainOptions
 from dictionary_learning.trainers.architectures import ARCHITECTURES, ONLY_FOR, is_for
@@ -89,7 +91,7 @@ def test_a_t_sae_trains_from_the_command_line_and_records_every_option(
     assert recorded["options"]["k"] == 4
     assert recorded["preset"] is None
     assert {"versions", "git_revision", "command", "started", "machine"} <= recorded.keys()
-    assert [record["step"] for record in RunFolder(run).read_metrics()] == [5, 10, 15, 20]
+    assert [record["step"] for record in RunFolder(run).read_metrics()] == [1, 5, 10, 15, 20]
 
 
 @pytest.mark.parametrize("arch", BASELINES)
@@ -208,6 +210,192 @@ def test_a_run_resumes_with_its_own_options_only(
     assert "finished already" in capsys.readouterr().err
 
 
+def edit_options(run: Path, **changed: Any) -> None:
+    """Change options in config.yaml by hand; None takes one out."""
+    folder = RunFolder(run)
+    config = folder.read_config()
+    config["options"] = {
+        name: value for name, value in (config["options"] | changed).items() if value != "out"
+    }
+    folder.write_config(config)
+
+
+def stopped(tiny: list[str], tmp_path: Path) -> list[str]:
+    """A run that was killed behind step 5 of 20, and the flags that go on with it."""
+    from dictionary_learning.trainers.batch_top_k import BatchTopKTrainer
+
+    update = BatchTopKTrainer.update
+
+    def dies(self: BatchTopKTrainer, step: int, x: torch.Tensor) -> float:
+        if step == 7:
+            raise ZeroDivisionError
+        return update(self, step, x)
+
+    place = ["--run_name", "run", "--checkpoints_path", str(tmp_path)]
+    BatchTopKTrainer.update = dies  # type: ignore[method-assign]
+    try:
+        with pytest.raises(ZeroDivisionError):
+            run_temporal(*tiny, *place, "--resume_every", "5")
+    finally:
+        BatchTopKTrainer.update = update  # type: ignore[method-assign]
+    return [*place, "--resume"]
+
+
+def test_options_that_a_config_lost_come_from_the_state(tiny: list[str], tmp_path: Path) -> None:
+    resume = stopped(tiny, tmp_path)
+    lost = ["k", "lr", "temp_alpha", "context_length", "calibration_tokens", "steps", "log_steps", "arch"]
+    edit_options(tmp_path / "run", **dict.fromkeys(lost, "out"))
+    train_temporal.main(resume)
+    run_temporal(*tiny, "--run_name", "whole", "--checkpoints_path", str(tmp_path))
+    whole, found = (load_weights(tmp_path / name / "trainer_0/ae.pt") for name in ("whole", "run"))
+    assert all(torch.equal(whole[name], found[name]) for name in whole)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"k": 9}, r"k 9 \(the run was trained with 4\)"),
+        ({"lr": 0.5, "temp_alpha": 3.0}, r"temp_alpha 3.0 \(the run was trained with 1.0\), lr 0.5 "),
+        ({"batch_size": None}, r"batch_size None \(the run was trained with 32\)"),
+    ],
+)
+def test_options_that_were_changed_in_a_config_are_named(
+    tiny: list[str], tmp_path: Path, changed: dict[str, Any], said: str
+) -> None:
+    resume = stopped(tiny, tmp_path)
+    edit_options(tmp_path / "run", **changed)
+    with pytest.raises(UserError, match=rf"config.yaml was changed.*: {said}.*put its own back"):
+        train_temporal.main(resume)
+    assert RunFolder(tmp_path / "run").load_state()["step"] == 5  # type: ignore[index]
+
+
+def test_a_state_without_options_resumes_with_those_of_its_config(tiny: list[str], tmp_path: Path) -> None:
+    resume = stopped(tiny, tmp_path)
+    run = RunFolder(tmp_path / "run")
+    state = run.load_state()
+    assert state is not None
+    run.save_state({name: value for name, value in state.items() if name not in ("options", "configs")})
+    edit_options(run.path, log_steps=4)
+    train_temporal.main(resume)
+    assert trainer_config(run.path)["trainer"]["finished"]
+    assert run.load_state()["options"]["k"] == 4  # type: ignore[index]
+
+
+def test_a_state_with_impossible_numbers_is_refused_before_the_model_is_loaded(
+    tiny: list[str], tmp_path: Path
+) -> None:
+    resume = stopped(tiny, tmp_path)
+    run = RunFolder(tmp_path / "run")
+    edit_options(run.path)
+    state = run.load_state()
+    assert state is not None
+    for factor in (0.0, float("nan"), -2.0, "2"):
+        run.save_state(state | {"norm_factor": factor})
+        with pytest.raises(
+            UserError, match=r"norm_factor is .* in .*state.pt, and must be a positive number"
+        ):
+            train_temporal.main(resume)
+    state["trainers"][0]["ae"]["b_dec"][3] = float("nan")
+    run.save_state(state)
+    with pytest.raises(UserError, match=r"b_dec of trainer_0 in .*state.pt holds NaN"):
+        train_temporal.main(resume)
+
+
+def test_no_file_of_a_run_holds_a_secret_and_it_still_resumes(
+    tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret = "hf_" + "a1B2" * 8
+    texts = Path(tiny[tiny.index("--dataset") + 1])
+    with_secret = tmp_path / f"{secret}.jsonl"
+    with_secret.write_bytes(texts.read_bytes())
+    flags = [str(with_secret) if word == str(texts) else word for word in tiny]
+    resume = stopped([*flags, "--wandb_entity", secret], tmp_path)
+    with pytest.raises(UserError, match=r"--dataset .*\*\*\*.*give it again"):
+        train_temporal.main(resume)
+    train_temporal.main([*resume, "--dataset", str(with_secret), "--wandb_entity", secret])
+    for path in (tmp_path / "run").rglob("*"):
+        assert not path.is_file() or secret.encode() not in path.read_bytes(), path
+    assert secret not in capsys.readouterr().err
+
+
+def test_a_second_resume_is_told_who_trains_and_the_run_goes_on_undisturbed(
+    tiny: list[str], tmp_path: Path
+) -> None:
+    flags = [*tiny, "--steps", "12", "--log_steps", "1", "--resume_every", "3", "--threshold_start_step", "5"]
+    train_temporal.main([*flags, "--run_name", "whole", "--checkpoints_path", str(tmp_path)])
+    code = WAITING.format(
+        module="dictionary_learning.trainers.batch_top_k",
+        name="BatchTopKTrainer",
+        method="update",
+        call=8,
+        command="train_temporal",
+    )
+    words = [sys.executable, "-c", code, *flags, "--run_name", "run", "--checkpoints_path", "."]
+    first = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while first.poll() is None and not (tmp_path / "waits").exists():
+        time.sleep(0.01)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    again = ["--run_name", "run", "--checkpoints_path", str(tmp_path)]
+    for second in ([*again, "--resume"], [*flags, *again], [*flags, *again, "--resume"]):
+        with pytest.raises(UserError, match=rf"process {first.pid} on .* is training in .*: wait for it"):
+            train_temporal.main(second)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+    (tmp_path / "goes on").touch()
+    _, said = first.communicate()
+    assert first.returncode == 0, said
+    whole, found = (load_weights(tmp_path / name / "trainer_0/ae.pt") for name in ("whole", "run"))
+    assert all(torch.equal(whole[name], found[name]) for name in whole)
+    assert [record["step"] for record in RunFolder(tmp_path / "run").read_metrics()] == list(range(1, 13))
+    assert [path.name for path in (tmp_path / "run").rglob(".*")] == []
+
+
+@pytest.mark.parametrize("resume", [[], ["--resume"]])
+@pytest.mark.parametrize("left", ["", ".config.yaml.part", "config.yaml"])
+def test_what_a_killed_start_left_is_taken_up_by_the_same_command(
+    tiny: list[str], tmp_path: Path, left: str, resume: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = ["--run_name", "run", "--checkpoints_path", str(tmp_path)]
+    run = tmp_path / "run"
+    if left == "config.yaml":
+        run_temporal(*tiny, *place)
+        for path in [*run.rglob("*.pt"), *run.rglob("checksums.json")]:
+            path.unlink()
+        written = trainer_config(run)
+        del written["trainer"]["finished"]
+        (run / "trainer_0/config.json").write_text(json.dumps(written))
+    elif left:
+        run.mkdir()
+        (run / left).touch()
+    capsys.readouterr()
+    run_temporal(*tiny, *place, *resume)
+    assert trainer_config(run)["trainer"]["finished"]
+    steps = [record["step"] for record in RunFolder(run).read_metrics()]
+    assert steps == sorted(set(steps))
+    assert [path.name for path in run.rglob(".*")] == []
+    said = capsys.readouterr().err
+    assert ("from the beginning" in said) == bool(left == "config.yaml" or resume)
+
+
+def test_a_killed_start_of_another_command_is_not_written_over(tiny: list[str], tmp_path: Path) -> None:
+    place = ["--run_name", "run", "--checkpoints_path", str(tmp_path)]
+    run_temporal(*tiny, *place)
+    for path in (tmp_path / "run").rglob("*.pt"):
+        path.unlink()
+    with pytest.raises(UserError, match="not empty"):
+        run_temporal(*tiny, *place, "--layer", "1")
+
+
+def test_resume_without_a_run_starts_one_only_where_it_is_said_what_to_train(tmp_path: Path) -> None:
+    place = ["--run_name", "run", "--checkpoints_path", str(tmp_path)]
+    with pytest.raises(UserError, match="there is no run"):
+        train_temporal.main([*place, "--resume", "--k", "3"])
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/notes.txt").touch()
+    with pytest.raises(UserError, match="there is no run"):
+        train_temporal.main([*place, "--resume", "--config", "demo"])
+
+
 # --- wrong inputs ---
 
 
@@ -226,6 +414,7 @@ def make_corpora(folder: Path) -> None:
     (folder / "short.jsonl").write_text('{"text": "The judge overrules a clause."}\n')
 
 
+BAD_NAMES = ["../../x", "/tmp/x", "a/b", "..", "", "x" * 256, "a\0b"]
 WRONG: list[tuple[list[str], str, Callable[[Path], None] | None]] = [
     (["--model", "no/such-folder-or-model"], "no/such-folder-or-model", None),
     (["--layer", "4"], "layer 4", None),
@@ -254,11 +443,24 @@ WRONG: list[tuple[list[str], str, Callable[[Path], None] | None]] = [
     (["--dataset", "corrupt.jsonl"], "corrupt.jsonl", make_corpora),
     (["--dataset", "short.jsonl", "--eval_share", "0"], "cannot be filled", make_corpora),
     (["--run_name", "run"], "not empty", make_taken),
+    *[(["--run_name", name], "must be the plain name of a folder", None) for name in BAD_NAMES],
+    (["--checkpoints_path", ""], "--checkpoints_path is ", None),
+    *[(["--expansion_factor", value], "must be a finite number", None) for value in ("inf", "nan")],
+    (["--lr", "nan"], "--lr is nan, and must be a finite number", None),
+    (["--temp_alpha", "inf"], "--temp_alpha is inf", None),
+    (["--group_fractions", "nan", "0.5"], "must be a finite number each", None),
+    *[(["--seeds", "0", seed], "must lie from 0 to 4294967295", None) for seed in ("-1", str(2**64))],
+    (["--dict_size", str(10**12)], "needs at least 32 TB of memory", None),
+    (["--expansion_factor", "1e12"], "--expansion_factor 1000000000000.0 needs at least", None),
     (["--checkpoints_path", "runs_file"], "is a file, not a folder", make_file),
 ]
 
 
-@pytest.mark.parametrize(("flags", "sentence", "prepare"), WRONG, ids=[" ".join(case[0]) for case in WRONG])
+@pytest.mark.parametrize(
+    ("flags", "sentence", "prepare"),
+    WRONG,
+    ids=[" ".join(case[0])[:60].replace("\0", "NUL") for case in WRONG],
+)
 def test_a_wrong_input_is_one_sentence_and_leaves_nothing_behind(
     tiny: list[str],
     tmp_path: Path,
@@ -438,3 +640,49 @@ def test_no_module_beside_the_scripts_has_the_name_of_a_library() -> None:
         path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
     }
     assert ours & libraries - {"__init__"} == set()
+
+
+# --- what is told ---
+
+
+def test_how_to_go_on_is_told_as_the_command_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = TrainOptions(run_name="x y")
+    program.start_as("temporal-saes", "train")
+    try:
+        assert train_command._resume_command(options) == "temporal-saes train --run_name 'x y' --resume"
+    finally:
+        program.start_as()
+    monkeypatch.setattr(sys, "argv", ["dir/train_temporal.py", "--k", "3"])
+    assert train_command._resume_command(options) == (
+        f"{Path(sys.executable).name} dir/train_temporal.py --run_name 'x y' --resume"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "unit"),
+    [
+        ({}, "pairs"),
+        ({"temporal": False}, "tokens"),
+        ({"arch": "top_k"}, "tokens"),
+        ({"arch": "attention", "dict_size": 64, "n_heads": 2}, "contexts"),
+    ],
+)
+def test_a_batch_is_counted_in_what_it_holds(options: dict[str, Any], unit: str) -> None:
+    assert batch_unit(build(TrainOptions, options)) == unit
+
+
+def test_a_missing_wandb_is_told_before_the_model_is_loaded(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(UserError, match=r"--use_wandb\) need the package wandb.*pip install"):
+        run_temporal(*tiny, "--model", "demo", "--use_wandb", "--checkpoints_path", str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rehearsal_leaves_no_folder(tiny: list[str], tmp_path: Path) -> None:
+    with pytest.raises(rehearsal.Reached, match="read the weights"), rehearsal.rehearsing():
+        run_temporal(*tiny, "--run_name", "run", "--checkpoints_path", str(tmp_path / "runs"))
+    with pytest.raises(rehearsal.Reached, match=r"make .*run"), rehearsal.rehearsing():
+        RunFolder(tmp_path / "run").create()
+    assert list(tmp_path.iterdir()) == []

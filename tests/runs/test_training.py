@@ -20,7 +20,7 @@ from torch import Tensor
 from dictionary_learning.command import files as saved_files
 from dictionary_learning.dictionaries.weights_file import load_weights
 from dictionary_learning.errors import UserError
-from dictionary_learning.runs import scaling
+from dictionary_learning.runs import log, scaling
 from dictionary_learning.runs.folder import RunFolder
 from dictionary_learning.trainers import BatchTopKTrainer, TemporalMatryoshkaBatchTopKTrainer
 from dictionary_learning.training import TrainingResult, trainSAE
@@ -120,8 +120,8 @@ def test_upstreams_call_trains_and_fills_a_run_folder(tmp_path: Path) -> None:
     assert {"versions", "git_revision", "command", "started", "machine"} <= recorded.keys()
 
     records = RunFolder(tmp_path / "run").read_metrics()
-    assert [record["step"] for record in records] == [5, 10, 12]
-    assert [record["tokens"] for record in records] == [5 * B, 10 * B, 12 * B]
+    assert [record["step"] for record in records] == [1, 5, 10, 12]
+    assert [record["tokens"] for record in records] == [B, 5 * B, 10 * B, 12 * B]
     assert {"loss", "fve", "l0", "dead_share"} <= records[0]["trainer_0"].keys()
 
 
@@ -207,7 +207,7 @@ def test_a_signal_saves_and_the_resumed_run_ends_with_the_same_bits(
         for i in (0, 1):
             assert same_weights(tmp_path / f"whole/trainer_{i}/{name}", tmp_path / f"cut/trainer_{i}/{name}")
     steps = [record["step"] for record in RunFolder(tmp_path / "cut").read_metrics()]
-    assert steps == [3, 6, 9, 12]
+    assert steps == [1, 3, 6, 9, 12]
     assert RunFolder(tmp_path / "cut").read_config()["resumed"][0]["step"] == state["step"]
 
 
@@ -260,7 +260,7 @@ def test_a_run_that_was_killed_before_its_first_save_begins_again(tmp_path: Path
     train(Batches(), tmp_path / "cut", resume=True)
     train(Batches(), tmp_path / "whole")
     assert same_weights(tmp_path / "whole/trainer_0/ae.pt", tmp_path / "cut/trainer_0/ae.pt")
-    assert [record["step"] for record in RunFolder(tmp_path / "cut").read_metrics()] == [3, 6, 9, 12]
+    assert [record["step"] for record in RunFolder(tmp_path / "cut").read_metrics()] == [1, 3, 6, 9, 12]
 
 
 def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
@@ -269,6 +269,16 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
     train(Batches(), tmp_path / "run", resume=True)
     after = load_weights(tmp_path / "run/trainer_0/ae.pt")
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_folder_that_is_trained_in_is_refused_and_left_alone(tmp_path: Path) -> None:
+    train(Batches(), tmp_path / "run")
+    with RunFolder(tmp_path / "run").alone():
+        before = files(tmp_path / "run")
+        for resume in (True, False):
+            with pytest.raises(UserError, match=rf"process {os.getpid()} on .* is training in"):
+                train(Batches(), tmp_path / "run", resume=resume)
+        assert files(tmp_path / "run") == before
 
 
 def test_a_state_of_another_run_is_refused(tmp_path: Path) -> None:
@@ -405,3 +415,37 @@ def test_a_disk_that_fills_up_keeps_the_last_state(tmp_path: Path, monkeypatch: 
     train(Batches(), tmp_path / "run", resume=True)
     train(Batches(), tmp_path / "whole")
     assert same_weights(tmp_path / "whole/trainer_0/ae.pt", tmp_path / "run/trainer_0/ae.pt")
+
+
+def test_a_resumed_run_goes_on_in_the_same_run_of_wandb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[dict[str, Any]] = []
+    run = SimpleNamespace(log=lambda *_, **__: None, finish=lambda: None)
+    wandb = SimpleNamespace(init=lambda **with_: started.append(with_) or run, Settings=lambda **_: None)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    for resume in (False, True):
+        train(Batches(), tmp_path / "run", use_wandb=True, resume=resume)
+    train(Batches(), tmp_path / "other", use_wandb=True)
+    ids = [with_["id"] for with_ in started]
+    assert ids[0] == ids[1] != ids[2]
+    assert [with_["resume"] for with_ in started] == ["allow"] * 3
+    assert (tmp_path / "run/wandb_id").read_text().strip() == ids[0]
+
+
+def test_records_have_the_first_and_the_last_step_and_one_when_time_has_passed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def steps(run: str) -> list[int]:
+        return [record["step"] for record in RunFolder(tmp_path / run).read_metrics()]
+
+    train(Batches(), tmp_path / "short", log_steps=100)
+    assert steps("short") == [1, STEPS]
+    train((batch_of(i) for i in range(7)), tmp_path / "ran out", log_steps=5)
+    assert steps("ran out") == [1, 5, 7]
+    train(Batches(), tmp_path / "short", log_steps=100, resume=True)
+    assert steps("short") == [1, STEPS]
+    monkeypatch.setattr(log, "SECONDS_BETWEEN_LINES", 0.0)
+    train(Batches(), tmp_path / "slow", log_steps=100)
+    assert steps("slow") == list(range(1, STEPS + 1))
+    assert same_weights(tmp_path / "short/trainer_0/ae.pt", tmp_path / "slow/trainer_0/ae.pt")

@@ -3,9 +3,7 @@
 import hashlib
 import shlex
 import shutil
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 
@@ -14,6 +12,7 @@ from dictionary_learning.activations.cache import ActivationCache, Part, ShardEn
 from dictionary_learning.activations.contexts import PackedTokens
 from dictionary_learning.activations.live_store import ActivationStore
 from dictionary_learning.activations.shard import ShardInProgress, shard_bytes
+from dictionary_learning.command import program
 from dictionary_learning.command.interruption import Interrupted, Interruption
 from dictionary_learning.command.memory import format_bytes
 from dictionary_learning.command.progress import TokenProgress, say
@@ -60,11 +59,8 @@ def write(cache: ActivationCache, stores: Mapping[str, ActivationStore]) -> None
 
 
 def go_on(cache: ActivationCache) -> str:
-    """The command that goes on with a cache, or writes again what is damaged."""
-    python = Path(sys.executable).name
-    return shlex.join(
-        [python, "-m", "dictionary_learning.cache_activations", "--activations", str(cache.path)]
-    )
+    """The command that goes on with a cache."""
+    return shlex.join([*program.words(), "--activations", str(cache.path)])
 
 
 def _planned(part: str, store: ActivationStore) -> Part:

@@ -137,6 +137,7 @@ class CacheOptions(DataOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._require(self.activations != "", "activations", "must be a folder, such as cache")
         self._require(self.eval_tokens > 0, "eval_tokens", "must be at least 1")
         self._require(self.max_tokens is None or self.max_tokens > 0, "max_tokens", "must be at least 1")
         self._require(len(set(self.parts)) == len(self.parts), "parts", "must differ from each other")

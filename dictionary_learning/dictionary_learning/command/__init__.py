@@ -10,6 +10,7 @@ rehearsal      a command up to its first slow or lasting step
 extras         packages that only some parts need
 lock           one writer a folder
 files          saving whole or not at all, reading JSON and YAML; whether a folder can be written
+secrets        tokens and passwords, out of all that is printed or recorded
 checksums      the SHA-256 of files of weights, kept beside them
 fields         whether the values of somebody's file are of the kind that they should be
 progress       what is done, how fast, how long it will take

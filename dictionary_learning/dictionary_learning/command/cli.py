@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from dictionary_learning.command.files import FULL_DISK
+from dictionary_learning.command.secrets import scrub_text
 from dictionary_learning.errors import UserError
 
 
@@ -14,7 +15,7 @@ def run(main: Callable[[], object]) -> None:
 
     Exit codes: 0 done, 2 a user's mistake, a full disk or a file that the system refuses, 130 interrupted.
     """
-    warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+    warnings.showwarning = lambda message, *_: print(f"warning: {scrub_text(str(message))}", file=sys.stderr)
     try:
         _read_environment()
         main()
@@ -59,5 +60,5 @@ def _name(filename: object) -> str:
 
 
 def _stop(sentence: str) -> NoReturn:
-    print(f"error: {sentence}", file=sys.stderr)
+    print(f"error: {scrub_text(sentence)}", file=sys.stderr)
     sys.exit(2)

@@ -6,6 +6,8 @@ Presets (YAML in `configs/`) stand between the defaults and the flags that were 
 
 import argparse
 import dataclasses
+import math
+import os
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -15,6 +17,7 @@ from typing import Any, TypeVar
 import yaml
 
 from dictionary_learning.command import program
+from dictionary_learning.command.secrets import scrub
 from dictionary_learning.errors import UserError
 
 Options = TypeVar("Options")
@@ -66,7 +69,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **kwargs)
 
     def error(self, message: str) -> typing.NoReturn:
-        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"error: {' '.join(scrub(message.split(' ')))} (see {self.prog} --help)\n")
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def,override]
         import sys
@@ -160,6 +163,9 @@ def build(cls: type[Options], *layers: Mapping[str, Any]) -> Options:
     """An options object from its defaults and `layers` of values; a later layer wins.
 
     Keys that are not fields are left to other options classes. Lists become tuples.
+
+    Raises:
+        UserError: a value of another kind than its option, or a number that is not finite.
     """
     names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
@@ -167,4 +173,54 @@ def build(cls: type[Options], *layers: Mapping[str, Any]) -> Options:
         for key, value in layer.items():
             if key in names:
                 values[key] = tuple(value) if isinstance(value, list) else value
+    _check_kinds(cls, values)
     return cls(**values)
+
+
+_KINDS = {
+    bool: "yes or no",
+    int: "a whole number",
+    float: "a finite number",
+    str: "text",
+}
+
+
+def _check_kinds(cls: type, values: Mapping[str, Any]) -> None:
+    """Refuse a value of another kind than its option is declared with, and a float that is not finite.
+
+    Raises:
+        UserError: names the option and the value.
+    """
+    hints = typing.get_type_hints(cls)
+    for name, value in values.items():
+        kind, several = _flag_type(hints[name])
+        if kind not in _KINDS or (value is None and type(None) in typing.get_args(hints[name])):
+            continue
+        items = value if several and isinstance(value, tuple) else (value,)
+        if isinstance(value, tuple) != several or not all(_is_of_kind(item, kind) for item in items):
+            what = f"{_KINDS[kind]} each" if several else _KINDS[kind]
+            raise UserError(f"--{name} is {shown(value)}, and must be {what}.")
+
+
+def _is_of_kind(value: Any, kind: type) -> bool:
+    if kind is float:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return is_number and math.isfinite(value)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+MOST_SEED = 2**32 - 1  # scikit-learn takes no larger one
+
+
+def is_seed(value: int) -> bool:
+    """Whether every random generator takes it."""
+    return 0 <= value <= MOST_SEED
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether it is the name of one file or folder: no path, and not longer than a file system takes."""
+    return (
+        name not in ("", ".", "..")
+        and not any(sign in name for sign in ("/", os.sep, "\0"))
+        and len(os.fsencode(name)) <= 255
+    )

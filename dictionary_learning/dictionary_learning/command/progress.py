@@ -8,6 +8,8 @@ from typing import NamedTuple, Self, TypeVar
 
 Item = TypeVar("Item")
 
+from dictionary_learning.command.secrets import scrub_text
+
 SHOWN = {"loss": "loss", "fve": "FVE", "l0": "L0", "dead_share": "dead"}
 SECONDS_BETWEEN_LINES = 30.0
 SECONDS_BETWEEN_PIECES = 20.0
@@ -194,4 +196,4 @@ def say(sentence: str) -> None:
     """One line on stderr that does not tear the bar."""
     from tqdm import tqdm  # here and above: a --help need not wait for it
 
-    tqdm.write(sentence, file=sys.stderr)
+    tqdm.write(scrub_text(sentence), file=sys.stderr)

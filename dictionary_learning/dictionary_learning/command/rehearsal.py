@@ -24,6 +24,11 @@ def rehearsing() -> Iterator[None]:
         _on[0] = False
 
 
+def is_on() -> bool:
+    """Whether this is a rehearsal, which makes and removes nothing."""
+    return _on[0]
+
+
 def about_to(step: str) -> None:
     """Called right before a slow or lasting step; stops a rehearsal there, and does nothing otherwise.
 

@@ -63,11 +63,19 @@ def open_store(lm: "LanguageModel", options: DataOptions, part: str = "train") -
 def batches(store: "Store", options: TrainOptions) -> "Batches":
     """The batches of a store that the architecture trains on: pairs, whole texts or single tokens."""
     size, seed = options.batch_size, options.seeds[0]
-    if options.arch == "temporal" and options.temporal:
+    unit = batch_unit(options)
+    if unit == "pairs":
         return store.pairs(size, mode=options.pair_mode, max_offset=options.max_offset, seed=seed)
-    if options.arch == "attention":
+    if unit == "contexts":
         return store.sequences(size, seed=seed)
     return store.tokens(size, seed=seed)
+
+
+def batch_unit(options: TrainOptions) -> str:
+    """What `--batch_size` counts."""
+    if options.arch == "attention":
+        return "contexts"
+    return "pairs" if options.arch == "temporal" and options.temporal else "tokens"
 
 
 def buffer_config(options: TrainOptions, store: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,24 +3,40 @@
 config.yaml            every option with its final value, preset, versions, git revision, command
 metrics.jsonl          one line a log step
 trainer_0/  config.json  ae.pt  checksums.json  checkpoints/ae_<step>.pt
+wandb_id               the run of Weights & Biases, where it is logged to
 resume/state.pt        the last full state: weights, optimiser, counters, RNG, position in the data
+
+One process writes it at a time: whoever does stands in `RunFolder.alone`.
 """
 
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from dictionary_learning.command.fields import OBJECT, Kind, above, check_fields, whole
 from dictionary_learning.command.files import FULL_DISK, check_writable, read_yaml, save_tensors, save_text
 from dictionary_learning.command.progress import say
+from dictionary_learning.command.lock import HOLDER, LOCK, is_ours_alone, locked, remove_leftovers
+from dictionary_learning.command.rehearsal import about_to
+from dictionary_learning.command.secrets import scrub_values
 from dictionary_learning.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+_STATE = {
+    **dict.fromkeys(("step", "tokens"), whole()),
+    "norm_factor": above(0),
+    "options": OBJECT,
+    "trainers": Kind("a list", lambda value: isinstance(value, list)),
+}
 
 
 class RunFolder:
@@ -40,11 +56,29 @@ class RunFolder:
         """Raise a UserError when a run, or anything else, is here already."""
         if self.path.is_file():
             raise UserError(f"{self.path} is a file: choose another --run_name.")
-        if self.path.is_dir() and any(self.path.iterdir()):
+        if not is_ours_alone(self.path):
             raise UserError(
                 f"{self.path} is not empty: go on with that run by --resume, "
                 "or choose another --run_name (or remove the folder)."
             )
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """The folder for this process alone, without what killed writers left in it.
+
+        Raises:
+            UserError: another process has it, or it cannot be written.
+        """
+        if self.path.is_file():
+            raise UserError(f"{self.path} is a file: choose another --run_name.")
+        check_writable(self.path, "--checkpoints_path")
+        with locked(self.path, "training in"):
+            remove_leftovers(self.path)
+            yield
+
+    def is_unsaved(self) -> bool:
+        """Whether it holds a run that was killed before anything of it was worth keeping."""
+        return self.config_path.is_file() and not any(self.path.rglob("*.pt"))
 
     def create(self) -> None:
         """Make the folder of a new run.
@@ -54,16 +88,28 @@ class RunFolder:
         """
         self.check_new()
         check_writable(self.path, "--checkpoints_path")
+        about_to(f"make {self.path}")
         self.path.mkdir(parents=True, exist_ok=True)
         self._is_ours = True
 
     def discard_unless_saved(self) -> None:
         """Remove what `create` began when no state was saved in it: a failed start leaves nothing."""
-        if self._is_ours and not self.state_path.exists():
-            shutil.rmtree(self.path, ignore_errors=True)
+        if not self._is_ours or self.state_path.exists() or not self.path.exists():
+            return
+        # config.yaml last: while it is there, the same command knows what the rest is
+        for path in sorted(self.path.iterdir(), key=lambda path: path == self.config_path):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name not in (LOCK, HOLDER):
+                path.unlink(missing_ok=True)
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
 
     def write_config(self, config: Mapping[str, Any]) -> None:
-        save_text(self.config_path, yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True))
+        """Write config.yaml, without what looks like a secret."""
+        save_text(
+            self.config_path, yaml.safe_dump(scrub_values(plain(config)), sort_keys=False, allow_unicode=True)
+        )
 
     def read_config(self) -> dict[str, Any]:
         """The content of config.yaml.
@@ -82,7 +128,7 @@ class RunFolder:
         """Add one line to metrics.jsonl; a value that is not finite becomes null."""
         try:
             with open(self.metrics_path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(_finite(_plain(record))) + "\n")
+                file.write(json.dumps(_finite(plain(record))) + "\n")
         except OSError as error:
             if error.errno not in FULL_DISK:
                 raise
@@ -121,7 +167,9 @@ class RunFolder:
         save_text(self.metrics_path, "".join(json.dumps(record) + "\n" for record in kept))
 
     def save_trainer(self, index: int, config: Mapping[str, Any]) -> None:
-        save_text(self.trainer(index) / "config.json", json.dumps(_plain(config), indent=4) + "\n")
+        save_text(
+            self.trainer(index) / "config.json", json.dumps(scrub_values(plain(config)), indent=4) + "\n"
+        )
 
     def save_weights(self, index: int, weights: "Mapping[str, Tensor]", step: int | None = None) -> None:
         """Write ae.pt, or with `step` checkpoints/ae_<step>.pt."""
@@ -137,25 +185,41 @@ class RunFolder:
         """The last full state, or None when the run ended before its first save.
 
         Raises:
-            UserError: the file is damaged.
+            UserError: the file is damaged, or weights or the norm factor in it are no numbers.
         """
         from dictionary_learning.dictionaries.weights_file import load_safely
 
-        return load_safely(self.state_path) if self.state_path.exists() else None
+        if not self.state_path.exists():
+            return None
+        state = load_safely(self.state_path)
+        if not isinstance(state, dict):
+            raise UserError(
+                f"{self.state_path} is damaged or of another kind: the state of a run was expected."
+            )
+        check_fields(self.state_path, state, _STATE)
+        for i, trainer in enumerate(state.get("trainers") or ()):
+            weights = trainer.get("ae") if isinstance(trainer, dict) else None
+            for name, tensor in weights.items() if isinstance(weights, dict) else ():
+                if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+                    raise UserError(
+                        f"{name} of trainer_{i} in {self.state_path} holds NaN or infinite numbers: the run "
+                        "cannot go on, start another one with another --run_name."
+                    )
+        return state
 
 
 def _is_step(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Nested containers of what JSON and YAML can hold; anything else as its text."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if hasattr(value, "tolist"):  # of torch or numpy, neither of which is loaded for its name alone
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if value is None or isinstance(value, str | bool | int | float):
         return value
     return str(value)

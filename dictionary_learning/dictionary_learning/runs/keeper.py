@@ -7,14 +7,18 @@ from typing import Any
 import torch
 
 from dictionary_learning.command.progress import say
+from dictionary_learning.command.secrets import scrub_values
 from dictionary_learning.errors import UserError
-from dictionary_learning.runs.folder import RunFolder
+from dictionary_learning.runs.folder import RunFolder, plain
 from dictionary_learning.runs.plan import Plan
 from dictionary_learning.runs.provenance import provenance
 from dictionary_learning.runs.random_state import random_state, set_random_state
 from dictionary_learning.runs.scaling import Scaling
 from dictionary_learning.runs.source import Source
 from dictionary_learning.runs.state import State
+
+# What may differ when a run is resumed: where it runs, what it is called, and how long it goes on.
+FREE_OF_A_TRAINER = {"device", "trainer_class", "lm_name", "wandb_name", "submodule_name", "steps"}
 
 
 class Keeper:
@@ -69,6 +73,9 @@ class Keeper:
                 "norm_factor": self.scaling.factor,
                 "position": self.state.position,
                 "random": random_state(),
+                # told apart from a config.yaml or from configs that somebody changed meanwhile
+                "options": scrub_values(plain(self.plan.run_config.get("options") or {})),
+                "configs": [plain(trainer.config) for trainer in self.trainers],
                 "trainers": [trainer.state_dict() for trainer in self.trainers],
             }
         )
@@ -138,6 +145,7 @@ class Keeper:
             say(f"{self.run.path} ended before its first save: it starts again from the beginning.")
             return
         state = self.state
+        self._check_configs(saved.get("configs") or ())
         try:
             for trainer, own in zip(self.trainers, saved["trainers"], strict=True):
                 trainer.load_state_dict(own)
@@ -154,6 +162,19 @@ class Keeper:
                 "started with."
             ) from error
         self.saved_step = state.done
+
+    def _check_configs(self, saved: Sequence[Mapping[str, Any]]) -> None:
+        """Refuse trainers with other options than those that the state was saved with."""
+        assert self.run is not None
+        for i, (trainer, before) in enumerate(zip(self.trainers, saved, strict=False)):
+            now = plain(trainer.config)
+            for name in now.keys() & before.keys() - FREE_OF_A_TRAINER:
+                if now[name] != before[name]:
+                    raise UserError(
+                        f"{self.run.state_path} does not fit this run: {name} of trainer_{i} is {now[name]}, "
+                        f"and was {before[name]} when it was saved; resume with the options it was started "
+                        "with."
+                    )
 
     def _weights_are_finite(self) -> bool:
         return all(

@@ -1,9 +1,10 @@
 """What is told of a run while it goes on: metrics.jsonl, a bar or lines, Weights & Biases."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
-from dictionary_learning.command.progress import Progress, Speedometer, describe, say
+from dictionary_learning.command.progress import SECONDS_BETWEEN_LINES, Progress, Speedometer, describe, say
 from dictionary_learning.runs.folder import RunFolder
 from dictionary_learning.runs.plan import Plan
 from dictionary_learning.runs.silent_groups import SilentGroups
@@ -24,19 +25,31 @@ class Log:
             for i, trainer in enumerate(trainers)
         ]
         self._progress = Progress(plan.steps, state.done)
+        self._recorded_step = state.done
+        self._recorded_at = time.monotonic()
 
     def start(self) -> None:
         if self.plan.tracker is not None:
             self.plan.tracker.start(self.plan.run_config, self.run.path if self.run is not None else None)
 
     def step(self) -> None:
-        """A step was done."""
-        self._speed.step(self.state.done, self.state.tokens)
+        """A step was done: it is recorded if it is the first, every `log_steps`, and when time has passed."""
+        done = self.state.done
+        self._speed.step(done, self.state.tokens)
         self._progress.step()
+        waited = time.monotonic() - self._recorded_at
+        if done == 1 or done % self.plan.log_steps == 0 or waited >= SECONDS_BETWEEN_LINES:
+            self._record()
 
-    def record(self) -> None:
+    def finish(self) -> None:
+        """There are no more steps: the last one is recorded, too."""
+        if self._recorded_step != self.state.done:
+            self._record()
+
+    def _record(self) -> None:
         """Record the last step."""
         state = self.state
+        self._recorded_step, self._recorded_at = state.done, time.monotonic()
         metrics = [trainer.metrics() for trainer in self.trainers]
         for groups, values in zip(self._groups, metrics, strict=True):
             groups.watch(values)

@@ -30,7 +30,7 @@ class TrainingResult(NamedTuple):
 
 
 def train(plan: Plan) -> TrainingResult:
-    """Do what the plan says.
+    """Do what the plan says; the caller holds the run's folder by `RunFolder.alone`.
 
     Raises:
         UserError: the run folder is taken, a trainer has no such option, activations or the loss are not
@@ -99,14 +99,15 @@ class _Loop:
             with interruption.waiting():
                 batch = self._read()
             if batch is None:
+                self.log.finish()
                 say(
                     f"the data ran out after {state.done} of {plan.steps} steps: training ends here, "
                     'and config.json says so under "steps_done".'
                 )
                 return
             self._step(batch)
-            if state.done % plan.log_steps == 0 or state.done == plan.steps:
-                self.log.record()
+            if state.done == plan.steps:
+                self.log.finish()
             if state.done in plan.save_steps:
                 self.keeper.save_weights(state.done)
             if state.done % plan.backup_steps == 0 and state.done < plan.steps:

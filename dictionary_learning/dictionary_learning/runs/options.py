@@ -8,7 +8,10 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from dictionary_learning.activations.options import DataOptions
-from dictionary_learning.command.options import option, shown
+from dictionary_learning.command.devices import find_device
+from dictionary_learning.command.memory import available_memory, format_bytes
+from dictionary_learning.command.options import is_plain_name, option, shown
+from dictionary_learning.errors import UserError
 from dictionary_learning.trainers.architectures import ARCHITECTURES, Architecture
 from dictionary_learning.trainers.options import (
     AttentionOptions,
@@ -22,6 +25,9 @@ FREE_ON_RESUME = {
     *("checkpoints_path", "run_name", "resume", "resume_every", "log_steps", "device"),
     *("use_wandb", "wandb_project", "wandb_entity"),
 }
+
+# In float32: a weight, its gradient, and the two moments of Adam.
+_BYTES_A_WEIGHT = 16
 
 # The seven checkpoints of the original script, as shares of the steps.
 ORIGINAL_SAVE_FRACTIONS = (0.001, 0.00316, 0.01, 0.0316, 0.1, 0.316, 1.0)
@@ -77,7 +83,11 @@ class TrainOptions(
         False, "keep the original's seven checkpoints, log-spaced from 0.1 % to the end", group="run"
     )
     log_steps: int = option(
-        100, "steps between two lines of metrics.jsonl", group="run", spellings=("log_every",)
+        100,
+        "steps between two lines of metrics.jsonl, which has the first and the last step and one every half "
+        "minute besides",
+        group="run",
+        spellings=("log_every",),
     )
     use_wandb: bool = option(False, "log to Weights & Biases, too", group="run", spellings=("wandb",))
     wandb_project: str = option("temporal-saes", "its project", group="run")
@@ -98,10 +108,12 @@ class TrainOptions(
             all(0 < share <= 1 for share in self.save_fractions), "save_fractions", "must lie in (0, 1]"
         )
         self._require(
-            self.run_name is None or (bool(self.run_name) and self.run_name not in (".", "..")),
+            self.run_name is None or is_plain_name(self.run_name),
             "run_name",
-            "must be the name of a folder",
+            "must be the plain name of a folder, at most 255 bytes long (--checkpoints_path says where)",
         )
+        self._require(bool(self.checkpoints_path), "checkpoints_path", "must be a folder, such as runs")
+        self._require(self.activations != "", "activations", "must be the folder of a cache")
         if self.lr is None:
             object.__setattr__(self, "lr", self.architecture.learning_rate)
         if self.expansion_factor is None:
@@ -117,9 +129,28 @@ class TrainOptions(
         Raises:
             UserError: the architecture cannot have that many, such as fewer than k.
         """
-        n = self.dict_size if self.expansion_factor is None else int(self.expansion_factor * d_model)
+        n = self.dict_size
+        if self.expansion_factor is not None:
+            n = int(min(self.expansion_factor * d_model, 2.0**62))
         self.architecture.check(self, n)
         return n
+
+    def check_memory(self, d_model: int = 1) -> None:
+        """Refuse dictionaries that memory cannot hold; without a width, those that fit no model.
+
+        Raises:
+            UserError: names the bytes needed and available.
+        """
+        n_numbers = 2 * self.latents(d_model) * d_model * len(self.seeds)
+        needed = n_numbers * _BYTES_A_WEIGHT
+        available = available_memory(find_device(self.device))
+        if needed > available:
+            flag = "dict_size" if self.expansion_factor is None else "expansion_factor"
+            raise UserError(
+                f"--{flag} {shown(getattr(self, flag))} needs at least {format_bytes(needed)} of memory "
+                f"for dictionary and optimiser, and {format_bytes(available)} are available: choose a smaller "
+                "one."
+            )
 
     @property
     def save_steps(self) -> list[int]:

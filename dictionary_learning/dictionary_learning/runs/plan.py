@@ -29,7 +29,8 @@ class Plan:
         resume: go on from the last state that was saved there.
         resume_hint: how to go on, told when the run is interrupted.
         save_steps: numbers of done steps after which weights are kept.
-        backup_steps, log_steps: steps between two saves of the full state, and between two records.
+        backup_steps, log_steps: steps between two saves of the full state, and between two records; the
+            first and the last step are recorded besides, and one when half a minute has passed.
         verbose: print each record, too.
         run_config, data_config: recorded in config.yaml, and under "buffer" in config.json.
         tracker: Weights & Biases.

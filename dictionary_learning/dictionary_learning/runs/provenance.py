@@ -2,49 +2,26 @@
 
 import os
 import platform
-import re
 import shlex
 import subprocess
-import sys
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from dictionary_learning.command import program
+from dictionary_learning.command.secrets import scrub
+
 
 def provenance() -> dict[str, Any]:
     """Where a run came from: command, start time (UTC), git revision, versions, machine."""
     return {
-        "command": shlex.join(scrub([Path(sys.executable).name, *sys.argv])),
+        "command": shlex.join(scrub(program.typed())),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "git_revision": _git_revision(),
         "versions": _versions(),
         "machine": _machine(),
     }
-
-
-_SECRET_FLAG = re.compile(r"(^|[_-])(token|key|secret|password|passwd|credentials?)$", re.IGNORECASE)
-_SECRET_VALUE = re.compile(
-    r"hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[opsu]_[A-Za-z0-9]{16,}|(?<![0-9A-Za-z])[0-9a-f]{40}(?![0-9A-Za-z])"
-    r"|(?<=://)[^/@\s]+(?=@)"
-)
-
-
-def scrub(words: list[str]) -> list[str]:
-    """A command line without what looks like a token, key or password."""
-    clean: list[str] = []
-    hide_next = False
-    for word in words:
-        flag, equals, _ = word.partition("=")
-        is_secret = bool(_SECRET_FLAG.search(flag))
-        if hide_next and not word.startswith("--"):
-            clean.append("***")
-        elif equals and is_secret:
-            clean.append(f"{flag}=***")
-        else:
-            clean.append(_SECRET_VALUE.sub("***", word))
-        hide_next = word.startswith("--") and not equals and is_secret
-    return clean
 
 
 def _git_revision() -> str | None:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from dictionary_learning.activations.options import from_anywhere
-from dictionary_learning.command.options import build
+from dictionary_learning.command.options import build, shown
+from dictionary_learning.command.secrets import HIDDEN, scrub_values
 from dictionary_learning.errors import UserError
 from dictionary_learning.runs.folder import RunFolder
-from dictionary_learning.runs.options import TrainOptions, differences
+from dictionary_learning.runs.options import FREE_ON_RESUME, TrainOptions, differences
 from dictionary_learning.runs.presets import preset_values, require_gpu_and_hub
 from dictionary_learning.trainers.architectures import ARCHITECTURES, ONLY_FOR, is_for
 
@@ -40,13 +41,11 @@ def new_options(
     return options, config
 
 
-def resumed_options(
-    flags: Mapping[str, Any], config: str | None, architectures: Sequence[str]
-) -> tuple[TrainOptions, str | None]:
-    """The options and the preset's name that a run was started with.
+def run_to_resume(flags: Mapping[str, Any], config: str | None, architectures: Sequence[str]) -> RunFolder:
+    """The folder that `--resume` means.
 
     Raises:
-        UserError: there is no such run, or flags ask for something else than it has.
+        UserError: nothing names it.
     """
     if "run_name" not in flags and config is None:
         raise UserError("--resume needs the run's name: add --run_name (or the --config of the run).")
@@ -55,9 +54,24 @@ def resumed_options(
     asked = build(TrainOptions, {"arch": arch}, preset_values(config, arch), where)
     if asked.run_name is None:
         asked = replace(asked, run_name=_default_name(str(config), asked))
-    run = run_folder(asked)
+    return run_folder(asked)
+
+
+def can_start(flags: Mapping[str, Any], config: str | None) -> bool:
+    """Whether the flags say what to train, so that `--resume` may start a run that is not there yet."""
+    return config is not None or bool({"model", "activations"} & flags.keys())
+
+
+def resumed_options(
+    run: RunFolder, flags: Mapping[str, Any], config: str | None, architectures: Sequence[str]
+) -> tuple[TrainOptions, str | None]:
+    """The options and the preset's name that a run was started with.
+
+    Raises:
+        UserError: there is no such run, or flags ask for something else than it has.
+    """
     recorded = run.read_config()
-    own, preset = recorded.get("options"), recorded.get("preset")
+    own, preset = _own_options(run, recorded.get("options")), recorded.get("preset")
     if not isinstance(own, dict) or own.get("arch") not in architectures:
         raise UserError(f"{run.path} is no run of this script: resume it with the one it was started by.")
     _check_flags(flags, own["arch"])
@@ -66,7 +80,13 @@ def resumed_options(
         # it may have been moved; whether it is the same one is found out when it is opened
         flags = {**flags, "activations": str(Path(flags["activations"]).resolve())}
         own = {**own, "activations": flags["activations"]}
-    told = differences({**flags, **paths}, own)
+    # recorded without its secrets, an option is compared without them, and the flag's value is used
+    told = differences(scrub_values({**flags, **paths}), own)
+    for name, value in own.items():
+        if isinstance(value, str) and HIDDEN in value and name not in flags:
+            raise UserError(
+                f"--{name} of {run.path} was recorded as {value}, without its secret: give it again."
+            )
     if config not in (None, preset):
         told.append(f"--config {config} (the run has {preset})")
     if told:
@@ -74,7 +94,34 @@ def resumed_options(
             f"{run.path} cannot be resumed with other options than its own: {', '.join(told)}; leave "
             "them out, or start another run with another --run_name."
         )
-    return build(TrainOptions, own, flags, {"run_name": asked.run_name}), preset
+    return build(TrainOptions, own, flags, paths, {"run_name": run.path.name, "resume": True}), preset
+
+
+def _own_options(run: RunFolder, recorded: Any) -> Any:
+    """The options of a run: those that its last state was saved with, where config.yaml still agrees.
+
+    Raises:
+        UserError: config.yaml was changed since, or the state is damaged.
+    """
+    state = run.load_state()
+    saved = (state or {}).get("options")
+    if not saved:
+        return recorded
+    recorded = recorded if isinstance(recorded, dict) else {}
+    # a cache may have been moved; what is in it is compared when it is opened
+    fixed = {name: value for name, value in recorded.items() if name in saved and name != "activations"}
+    told = [
+        f"{name} {shown(value)} (the run was trained with {shown(saved[name])})"
+        for name, value in fixed.items()
+        if name not in FREE_ON_RESUME and shown(value) != shown(saved[name])
+    ]
+    if told:
+        raise UserError(
+            f"{run.config_path} was changed, and the run cannot go on with other options than its own: "
+            f"{', '.join(told)}; put its own back, or start another run with another --run_name."
+        )
+    free = {name: value for name, value in recorded.items() if name in (*FREE_ON_RESUME, "activations")}
+    return {**saved, **free}
 
 
 def _cached(flags: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,10 +1,15 @@
 """Weights & Biases beside metrics.jsonl."""
 
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dictionary_learning.command.files import save_text
 from dictionary_learning.command.progress import say
+from dictionary_learning.command.secrets import scrub_values
+
+RUN_ID = "wandb_id"  # the file in the run's folder: a resumed run goes on in the same run of wandb
 
 
 class Tracker:
@@ -21,9 +26,11 @@ class Tracker:
             self._run = wandb.init(
                 entity=self.entity or None,
                 project=self.project or None,
+                id=_run_id(folder) if folder else None,
+                resume="allow",
                 name=folder.name if folder else None,
                 dir=str(folder) if folder else None,
-                config=dict(config),
+                config=scrub_values(dict(config)),
                 settings=wandb.Settings(init_timeout=30),
             )
         except Exception as error:
@@ -46,3 +53,13 @@ class Tracker:
     def _give_up(self, error: Exception) -> None:
         self._run = None
         say(f"warning: wandb failed ({error}); the run goes on, metrics.jsonl has every record.")
+
+
+def _run_id(folder: Path) -> str:
+    """The id of the run of wandb that belongs to a run's folder; made at its first start."""
+    path = folder / RUN_ID
+    known = path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+    if not known:
+        known = secrets.token_hex(8)
+        save_text(path, known + "\n")
+    return known

@@ -2,22 +2,29 @@
 
 import argparse
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dictionary_learning.command import program
 from dictionary_learning.command.devices import find_device
-from dictionary_learning.command.files import check_writable
+from dictionary_learning.command.extras import need
+from dictionary_learning.command.lock import is_ours_alone
 from dictionary_learning.command.options import Parser, add_options, preset_names
 from dictionary_learning.command.progress import say
 from dictionary_learning.dictionaries.config_file import read_run_config
 from dictionary_learning.errors import UserError
-from dictionary_learning.runs.data import batches, buffer_config, open_activations
+from dictionary_learning.runs.data import batch_unit, batches, buffer_config, open_activations
 from dictionary_learning.runs.folder import RunFolder
-from dictionary_learning.runs.options import TrainOptions
-from dictionary_learning.runs.request import new_options, resumed_options, run_folder
+from dictionary_learning.runs.options import TrainOptions, differences
+from dictionary_learning.runs.request import (
+    can_start,
+    new_options,
+    resumed_options,
+    run_folder,
+    run_to_resume,
+)
 from dictionary_learning.runs.tracker import Tracker
 from dictionary_learning.trainers.architectures import ARCHITECTURES, ONLY_FOR, is_for
 
@@ -78,16 +85,57 @@ def train(typed: Mapping[str, Any], architectures: Sequence[str]) -> None:
         SystemExit: interrupted (130 or 143), after saving.
     """
     flags = {name: value for name, value in typed.items() if name != "config"}
-    resolve = resumed_options if flags.get("resume") else new_options
-    options, preset = resolve(flags, typed.get("config"), architectures)
-    run = run_folder(options)
-    if not options.resume:
-        run.check_new()
-    elif all(_is_finished(run.trainer(i)) for i in range(len(options.seeds))):
+    config = typed.get("config")
+    if flags.get("resume"):
+        run = run_to_resume(flags, config, architectures)
+        with run.alone():
+            _train(run, *_resumed(run, flags, config, architectures))
+    else:
+        options, preset = new_options(flags, config, architectures)
+        run = run_folder(options)
+        with run.alone():
+            if _is_killed_start(run, options):
+                options = replace(options, resume=True)
+            else:
+                run.check_new()
+            _train(run, options, preset)
+
+
+def _resumed(
+    run: RunFolder, flags: Mapping[str, Any], config: str | None, architectures: Sequence[str]
+) -> tuple[TrainOptions, str | None]:
+    """The options and the preset's name of the run in the folder; of a new one where there is none yet.
+
+    Raises:
+        UserError: there is no run and the flags do not say what to train, or they do not fit the run.
+    """
+    if not is_ours_alone(run.path) or not can_start(flags, config):
+        return resumed_options(run, flags, config, architectures)
+    say(f"no run has begun in {run.path} yet: it starts from the beginning.")
+    return new_options({**flags, "resume": False}, config, architectures)
+
+
+def _is_killed_start(run: RunFolder, options: TrainOptions) -> bool:
+    """Whether the same command was killed in the folder before it saved anything."""
+    if not run.is_unsaved():
+        return False
+    asked = asdict(options)
+    if options.expansion_factor is not None:
+        del asked["dict_size"]  # the run has the number that came of it
+    own = run.read_config().get("options")
+    return isinstance(own, dict) and not differences(asked, own)
+
+
+def _train(run: RunFolder, options: TrainOptions, preset: str | None) -> None:
+    """Train what was resolved; the folder is held."""
+    if options.resume and all(_is_finished(run.trainer(i)) for i in range(len(options.seeds))):
         say(f"{run.path} is finished already: there is nothing to go on with.")
         return
-    check_writable(run.path, "--checkpoints_path")
     find_device(options.device)
+    if options.expansion_factor is None:
+        options.check_memory()
+    if options.use_wandb:
+        need("wandb", "records in Weights & Biases (--use_wandb)")
     store = open_activations(options)
     if options.resume:
         _check_same_cache(run, store.config)
@@ -101,12 +149,13 @@ def train_on(store: "Store", options: TrainOptions, preset: str | None) -> None:
     from dictionary_learning.runs.loop import train
     from dictionary_learning.runs.plan import Plan
 
+    options.check_memory(store.d_model)
     options = replace(options, dict_size=options.latents(store.d_model))
     run = run_folder(options)
-    what, items = ("atoms", "contexts") if options.arch == "attention" else ("latents", "tokens")
+    what = "atoms" if options.arch == "attention" else "latents"
     say(
         f"{options.arch}: {options.dict_size:,} {what} on layer {options.layer} of {options.model}, "
-        f"{options.steps:,} steps of {options.batch_size:,} {items}, in {run.path}"
+        f"{options.steps:,} steps of {options.batch_size:,} {batch_unit(options)}, in {run.path}"
     )
     data = batches(store, options)
     result = train(
@@ -173,7 +222,7 @@ def _is_finished(trainer: Path) -> bool:
 
 
 def _resume_command(options: TrainOptions) -> str:
-    words = [Path(sys.executable).name, sys.argv[0], "--run_name", options.run_name or ""]
+    words = [*program.words(), "--run_name", options.run_name or ""]
     if options.checkpoints_path != "runs":
         words += ["--checkpoints_path", options.checkpoints_path]
     return shlex.join([*words, "--resume"])

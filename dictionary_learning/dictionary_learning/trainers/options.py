@@ -6,7 +6,7 @@ released script's. `configs/*.yaml` says where each value comes from.
 
 from dataclasses import dataclass
 
-from dictionary_learning.command.options import Checked, option
+from dictionary_learning.command.options import MOST_SEED, Checked, is_seed, option
 from dictionary_learning.dictionaries.temporal_sizes import NOVEL_KINDS
 from dictionary_learning.trainers.architectures import ARCHITECTURES
 
@@ -176,7 +176,7 @@ class TrainerOptions(Checked):
     )
     batch_size: int = option(
         8192,
-        "pairs (or tokens; attention: contexts) a step",
+        "pairs of tokens a step; without the temporal term single tokens, for attention contexts",
         group="training",
         spellings=("sae_batch_size", "out_batch_size"),
     )
@@ -266,5 +266,6 @@ class TrainerOptions(Checked):
             "seeds",
             "must differ from each other",
         )
+        self._require(all(map(is_seed, self.seeds)), "seeds", f"must lie from 0 to {MOST_SEED}")
         self._require(self.atom_lr is None or self.atom_lr > 0, "atom_lr", "must be positive, such as 3e-2")
         self._require(0 <= self.lr_floor <= 1, "lr_floor", "must lie in [0, 1]: a share of the learning rate")

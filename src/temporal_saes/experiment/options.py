@@ -6,7 +6,7 @@ it that the experiment asks: `ComparedOptions`, `ExplainedOptions`, `JoinedTextO
 
 from dataclasses import dataclass
 
-from dictionary_learning.command.options import option
+from dictionary_learning.command.options import MOST_SEED, is_seed, option
 from dictionary_learning.errors import UserError
 from dictionary_learning.texts.data_sets import LABELLED
 
@@ -86,9 +86,14 @@ class ExperimentOptions:
     )
 
     def __post_init__(self) -> None:
-        self.check_least(1, "max_texts", "max_records", "context_length", "lm_batch_size")
-        if self.trainer < 0 or self.seed < 0:
-            raise UserError(f"--trainer {self.trainer} and --seed {self.seed} cannot be negative.")
+        self.check_least(1, "max_texts", "max_records", "lm_batch_size")
+        self.check_least(2, "context_length")
+        self.check_least(0, "trainer")
+        if not is_seed(self.seed):
+            raise UserError(f"--seed {self.seed} does not exist: give one from 0 to {MOST_SEED}.")
+        for name in ("checkpoints_path", "output_dir"):
+            if getattr(self, name) == "":
+                raise UserError(f"--{name} is empty: give a folder, or leave it out.")
 
     def check_least(self, least: int, *names: str) -> None:
         """Raise a UserError where one of these options is a number below `least`."""

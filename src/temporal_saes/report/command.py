@@ -14,6 +14,7 @@ from pathlib import Path
 from dictionary_learning.command.files import check_writable, save_text
 from dictionary_learning.command.options import Parser, add_options, build
 from dictionary_learning.command.progress import say
+from dictionary_learning.command.secrets import scrub
 from dictionary_learning.errors import UserError
 from dictionary_learning.texts.encoding import read_text
 from temporal_saes.report.options import ReportOptions
@@ -38,7 +39,6 @@ def main(argv: list[str] | None = None) -> None:
     options = build(ReportOptions, vars(parser().parse_args(words)))
 
     from dictionary_learning.command.devices import find_device
-    from dictionary_learning.runs.provenance import scrub
     from temporal_saes.report.page import report
     from temporal_saes.report.run_files import RunFiles
 
