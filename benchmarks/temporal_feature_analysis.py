@@ -19,7 +19,7 @@ from trained_runs import evaluate_all, folders, train_missing, write_results
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 from dictionary_learning.command import cli
-from dictionary_learning.runs.request import new_options
+from dictionary_learning.jobs.request import new_options
 from experiments import similarity, temporal_geometry
 
 METHODS = {"attention": "TFA", "batch_top_k": "BatchTopK", "top_k": "TopK"}

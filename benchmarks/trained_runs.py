@@ -10,10 +10,10 @@ from machine import machine_facts
 
 from dictionary_learning import cache_activations
 from dictionary_learning.evaluation.measures import evaluate
+from dictionary_learning.jobs.data import open_activations, open_store
+from dictionary_learning.jobs.request import new_options
+from dictionary_learning.jobs.train_command import train_on
 from dictionary_learning.language_model import LanguageModel
-from dictionary_learning.runs.data import open_activations, open_store
-from dictionary_learning.runs.request import new_options
-from dictionary_learning.runs.train_command import train_on
 from dictionary_learning.utils import load_dictionary
 
 RESULTS = Path(__file__).parent / "results"

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from dictionary_learning.command import cli
 from dictionary_learning.command.options import build
 from dictionary_learning.errors import UserError
-from dictionary_learning.runs.options import TrainOptions
+from dictionary_learning.jobs.options import TrainOptions
 from dictionary_learning.texts.data_sets import KINDS
 from dictionary_learning.trainers.architectures import GROUPED
 
@@ -93,7 +93,7 @@ def options_of(words: list[str]) -> Any:
     architectures = _architectures(module)
     if architectures is None:
         return build(_options_class(module), typed)
-    from dictionary_learning.runs.request import new_options
+    from dictionary_learning.jobs.request import new_options
 
     flags = {name: value for name, value in typed.items() if name != "config"}
     return new_options(flags, typed.get("config"), architectures)[0]

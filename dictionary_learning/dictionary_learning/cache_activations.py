@@ -19,7 +19,7 @@ from dictionary_learning.activations.options import CacheOptions
 from dictionary_learning.command import cli
 from dictionary_learning.command.options import Parser, add_options, preset_names, read_preset
 from dictionary_learning.errors import UserError
-from dictionary_learning.runs.presets import preset_values
+from dictionary_learning.jobs.presets import preset_values
 from dictionary_learning.trainers.architectures import ARCHITECTURES
 
 DEFAULT = "temporal"  # architecture
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError("--activations is missing: give the folder of the cache.")
     asked = {**preset(typed["config"], typed["arch"]), **flags}
 
-    from dictionary_learning.runs import cache_command
+    from dictionary_learning.jobs import cache_command
 
     if flags.get("verify"):
         cache_command.verify(Path(flags["activations"]))

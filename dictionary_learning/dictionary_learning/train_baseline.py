@@ -7,7 +7,7 @@ Every other flag is as in train_temporal.py.
 
 from dictionary_learning.command import cli
 from dictionary_learning.command.options import Parser
-from dictionary_learning.runs import train_command
+from dictionary_learning.jobs import train_command
 
 BASELINES = ["batch_top_k", "matryoshka", "top_k", "standard", "jumprelu", "gated"]
 

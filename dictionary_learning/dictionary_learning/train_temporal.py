@@ -10,7 +10,7 @@ Flags override the preset; `--resume` goes on with a run that was stopped:
 
 from dictionary_learning.command import cli
 from dictionary_learning.command.options import Parser
-from dictionary_learning.runs import train_command
+from dictionary_learning.jobs import train_command
 
 
 def parser() -> Parser:

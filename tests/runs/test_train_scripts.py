@@ -24,20 +24,20 @@ from dictionary_learning.command.options import build, preset_names, read_preset
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.dictionaries.weights_file import load_weights
 from dictionary_learning.errors import UserError
-from dictionary_learning.runs import presets, request, train_command
-from dictionary_learning.runs.data import batch_unit
+from dictionary_learning.jobs import presets, request, train_command
+from dictionary_learning.jobs.data import batch_unit
+from dictionary_learning.jobs.options import FREE_ON_RESUME, TrainOptions
 from dictionary_learning.runs.folder import RunFolder
-from dictionary_learning.runs.options import FREE_ON_RESUME, TrainOptions
 from dictionary_learning.trainers.architectures import ARCHITECTURES, ONLY_FOR, is_for
 from dictionary_learning.utils import load_dictionary
 
 PACKAGE = Path(dictionary_learning.__file__).parent
 OPTION_READERS = (
-    ("options", "runs/data.py"),
-    ("options", "runs/request.py"),
-    ("options", "runs/train_command.py"),
+    ("options", "jobs/data.py"),
+    ("options", "jobs/request.py"),
+    ("options", "jobs/train_command.py"),
     ("options", "trainers/architectures.py"),
-    ("self", "runs/options.py"),
+    ("self", "jobs/options.py"),
     ("self", "trainers/options.py"),
     ("self", "activations/options.py"),
 )

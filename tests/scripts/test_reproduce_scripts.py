@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dictionary_learning.errors import UserError
-from dictionary_learning.runs.options import TrainOptions
+from dictionary_learning.jobs.options import TrainOptions
 from temporal_saes.experiment.names import slug
 from temporal_saes.experiment.options import ExperimentOptions
 from temporal_saes.experiment.results import comparison_path

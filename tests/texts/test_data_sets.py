@@ -19,7 +19,7 @@ import zstandard
 
 from dictionary_learning.activations.options import from_anywhere
 from dictionary_learning.command.options import preset_names, read_preset
-from dictionary_learning.runs.options import TrainOptions
+from dictionary_learning.jobs.options import TrainOptions
 from dictionary_learning.texts import data_sets
 from dictionary_learning.texts.data_sets import KINDS, LABELLED, PREFERENCES, TEXTS
 from dictionary_learning.texts.documents import DocumentStream

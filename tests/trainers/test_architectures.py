@@ -8,8 +8,8 @@ import pytest
 
 from dictionary_learning import trainers
 from dictionary_learning.errors import UserError
-from dictionary_learning.runs.options import TrainOptions
-from dictionary_learning.runs.train_command import trainer_config
+from dictionary_learning.jobs.options import TrainOptions
+from dictionary_learning.jobs.train_command import trainer_config
 from dictionary_learning.trainers.architectures import ARCHITECTURES, ONLY_FOR, is_for
 
 # Of an architecture's options, those that are read where batches are made or the loop runs.

@@ -279,8 +279,8 @@ def test_a_bad_batch_is_named_and_leaves_the_weights_as_they_were():
 
 
 def test_the_default_run_does_not_depend_on_the_scale_of_the_activations(tmp_path):
-    from dictionary_learning.runs.request import new_options
-    from dictionary_learning.runs.train_command import trainer_config
+    from dictionary_learning.jobs.request import new_options
+    from dictionary_learning.jobs.train_command import trainer_config
     from dictionary_learning.training import trainSAE
 
     # The command line's own form, strength and temperature; only the sizes are a test's.

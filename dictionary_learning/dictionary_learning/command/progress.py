@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple, Self, TypeVar
 
-Item = TypeVar("Item")
-
 from dictionary_learning.command.secrets import scrub_text
+
+Item = TypeVar("Item")
 
 SHOWN = {"loss": "loss", "fve": "FVE", "l0": "L0", "dead_share": "dead"}
 SECONDS_BETWEEN_LINES = 30.0

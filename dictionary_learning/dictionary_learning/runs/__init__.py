@@ -1,14 +1,8 @@
-"""Training runs: from options to a run folder that can be resumed, repeated and told apart.
+"""Training runs: from a plan to a run folder that can be resumed, repeated and told apart.
 
-In come checked options and batches; out comes a folder with every option, the metrics, the weights and the
+In come a plan and batches; out comes a folder with every option, the metrics, the weights and the
 last full state.
 
-options         every option of a training run, once
-presets         what a preset gives an architecture
-request         the options that a command line asks for, of a new run or of one that goes on
-data            the activations that a run is trained on
-train_command   what the three training commands do
-cache_command   what cache_activations.py does
 plan            a run in one frozen object
 loop            the steps
 state           how far a run has come

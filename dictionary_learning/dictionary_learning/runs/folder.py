@@ -21,8 +21,8 @@ import yaml
 
 from dictionary_learning.command.fields import OBJECT, Kind, above, check_fields, whole
 from dictionary_learning.command.files import FULL_DISK, check_writable, read_yaml, save_tensors, save_text
-from dictionary_learning.command.progress import say
 from dictionary_learning.command.lock import HOLDER, LOCK, is_ours_alone, locked, remove_leftovers
+from dictionary_learning.command.progress import say
 from dictionary_learning.command.rehearsal import about_to
 from dictionary_learning.command.secrets import scrub_values
 from dictionary_learning.errors import UserError

@@ -7,7 +7,7 @@ from typing import Any
 from dictionary_learning.command.devices import find_device
 from dictionary_learning.command.options import preset_names, read_preset
 from dictionary_learning.errors import UserError
-from dictionary_learning.runs.options import TrainOptions
+from dictionary_learning.jobs.options import TrainOptions
 from dictionary_learning.trainers.architectures import BATCH_TOP_K_FAMILY, is_for
 
 HUB_SECONDS = 5.0

@@ -14,9 +14,9 @@ from dictionary_learning.command.lock import is_ours_alone, locked
 from dictionary_learning.command.options import build
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
+from dictionary_learning.jobs.data import check_texts, open_store
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.language_model.fingerprint import fingerprints
-from dictionary_learning.runs.data import check_texts, open_store
 from dictionary_learning.runs.provenance import provenance
 from dictionary_learning.texts.documents import DEMO_CORPORA
 from dictionary_learning.texts.records import is_local

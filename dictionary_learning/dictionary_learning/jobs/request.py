@@ -9,9 +9,9 @@ from dictionary_learning.activations.options import from_anywhere
 from dictionary_learning.command.options import build, shown
 from dictionary_learning.command.secrets import HIDDEN, scrub_values
 from dictionary_learning.errors import UserError
+from dictionary_learning.jobs.options import FREE_ON_RESUME, TrainOptions, differences
+from dictionary_learning.jobs.presets import preset_values, require_gpu_and_hub
 from dictionary_learning.runs.folder import RunFolder
-from dictionary_learning.runs.options import FREE_ON_RESUME, TrainOptions, differences
-from dictionary_learning.runs.presets import preset_values, require_gpu_and_hub
 from dictionary_learning.trainers.architectures import ARCHITECTURES, ONLY_FOR, is_for
 
 

@@ -15,16 +15,16 @@ from dictionary_learning.command.options import Parser, add_options, preset_name
 from dictionary_learning.command.progress import say
 from dictionary_learning.dictionaries.config_file import read_run_config
 from dictionary_learning.errors import UserError
-from dictionary_learning.runs.data import batch_unit, batches, buffer_config, open_activations
-from dictionary_learning.runs.folder import RunFolder
-from dictionary_learning.runs.options import TrainOptions, differences
-from dictionary_learning.runs.request import (
+from dictionary_learning.jobs.data import batch_unit, batches, buffer_config, open_activations
+from dictionary_learning.jobs.options import TrainOptions, differences
+from dictionary_learning.jobs.request import (
     can_start,
     new_options,
     resumed_options,
     run_folder,
     run_to_resume,
 )
+from dictionary_learning.runs.folder import RunFolder
 from dictionary_learning.runs.tracker import Tracker
 from dictionary_learning.trainers.architectures import ARCHITECTURES, ONLY_FOR, is_for
 

@@ -148,8 +148,8 @@ class TrainOptions(
             flag = "dict_size" if self.expansion_factor is None else "expansion_factor"
             raise UserError(
                 f"--{flag} {shown(getattr(self, flag))} needs at least {format_bytes(needed)} of memory "
-                f"for dictionary and optimiser, and {format_bytes(available)} are available: choose a smaller "
-                "one."
+                f"for dictionary and optimiser, and {format_bytes(available)} are available: choose a "
+                "smaller one."
             )
 
     @property

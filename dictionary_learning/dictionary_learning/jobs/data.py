@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from dictionary_learning.activations.options import DataOptions
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
-from dictionary_learning.runs.options import TrainOptions
+from dictionary_learning.jobs.options import TrainOptions
 
 if TYPE_CHECKING:
     from dictionary_learning.activations.batches import Batches

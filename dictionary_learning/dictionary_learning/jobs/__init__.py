@@ -1,0 +1,12 @@
+"""What a command line asks of a training run or of a cache, checked and turned into a plan.
+
+In come flags, presets and what a run was begun with; out come options that go together, the activations that
+they ask for, and a run or a cache that is written.
+
+options         every option of a training run, once
+presets         what a preset gives an architecture
+request         the options that are asked for, of a new run or of one that goes on
+data            the activations that a run is trained on
+train_command   what the three training commands do
+cache_command   what cache_activations.py does
+"""
