@@ -112,7 +112,7 @@ class RecordedActivations:
             return x_TD
         self.log(f"{path} {problem}: it is removed and made again.")
         try:
-            path.unlink()
+            path.unlink(missing_ok=True)  # another process may have been first
         except OSError as error:
             self._go_without(f"{path} cannot be removed ({error.strerror}).")
         return None
