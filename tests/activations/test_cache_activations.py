@@ -228,7 +228,7 @@ def test_a_cache_that_was_killed_and_stopped_ends_with_the_bytes_of_one_that_was
     monkeypatch.chdir(tmp_path)
     words = shlex.split(told[2])
     assert Path(words[1]).name == "cache_activations.py"
-    write(*words[3:])
+    write(*words[2:])
     total = sum(shard["n_positions"] for shard in index(cut)["parts"]["train"]["shards"])
     assert seen == total - n_kept
     assert {path: path.stat().st_mtime_ns for path in finished} == finished

@@ -524,7 +524,7 @@ def nobody():
         (["--run_name", "grouped", "--latents", "-1"], "--latents -1 is out of range"),
         (["--run_name", "grouped", "--latents", "40"], "not in chunk 0, which is 0 to 31"),
         (["--run_name", "grouped", "--latents", "3", "3"], "--latents 3 3 names one twice"),
-        (["--run_name", "grouped", "--strengths", "nan"], "--strengths nan cannot be pushed"),
+        (["--run_name", "grouped", "--strengths", "nan"], "--strengths is nan, and must be a finite number"),
         (["--run_name", "grouped", "--strengths", "1", "1"], "names one twice"),
         (["--run_name", "grouped", "--temperature", "-1"], "--temperature -1"),
         (["--run_name", "grouped", "--n_latents", "0"], "--n_latents 0"),
