@@ -374,7 +374,7 @@ def never_loaded(monkeypatch) -> None:
     ("more", "sentence"),
     [
         (["--perplexity", "80"], r"--perplexity 80 does not fit 80 points: give at least 1 and less than"),
-        (["--perplexity", "nan"], r"--perplexity nan does not fit"),
+        (["--perplexity", "nan"], "--perplexity is nan, and must be a finite number"),
         (["--n_points", "15"], r"--n_points 15 .* less than two texts: give --n_points 20 or more"),
         (["--n_points", "100000"], r"--n_points 100,000 is too many"),
         (["--tokens_a_text", "1"], r"--tokens_a_text 1 is too small"),
