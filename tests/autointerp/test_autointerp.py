@@ -667,7 +667,7 @@ def explanations_file(tmp_path: Path, content: dict) -> str:
         (["--explainer_url", "http://localhost:1/v1"], "--explainer_url needs a model"),
         (["--max_cost_tokens", "5"], "--max_cost_tokens needs a model"),
         (["--explainer_model", "m", "--max_cost_tokens", "0"], "--max_cost_tokens 0 is too small"),
-        (["--explainer_model", "m", "--time_limit", "nan"], "--time_limit is nan, and must be a finite number"),
+        (["--explainer_model", "m", "--time_limit", "nan"], "--time_limit is nan, and must be a finite"),
         (["--n_top", "0", "--n_weighted", "0"], "nothing to explain"),
         (["--n_test", "0"], "--n_test 0 is too small"),
         (["--explainer_model", "m", "--explanation_path", "nothing.json"], "cannot be read"),
