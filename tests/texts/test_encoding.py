@@ -18,7 +18,7 @@ from temporal_saes.labelled.data import load_labelled
 from temporal_saes.labelled.passages import passages_of_files
 from temporal_saes.report.command import ReportOptions, given_text
 from temporal_saes.similarity.sentences import read_sentences
-from temporal_saes.steering.study import read_prompts
+from temporal_saes.steering.prompts import read_prompts
 
 TEXTS = ["Page one: a café by the harbour.", "你好 and 🚣, 'twice'."]
 

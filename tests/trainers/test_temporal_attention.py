@@ -254,7 +254,12 @@ def run(folder: Path, data: Any, **options: Any) -> None:
 def test_a_run_on_texts_saves_a_dictionary_of_raw_activations(tmp_path: Path) -> None:
     run(tmp_path / "run", Batches())
     records = RunFolder(tmp_path / "run").read_metrics()
-    assert [record["tokens"] for record in records] == [64, 128, 192]  # 8 usable tokens a batch
+    assert [record["tokens"] for record in records] == [
+        8,
+        64,
+        128,
+        192,
+    ]  # 8 usable tokens a batch; the first step is always told
     dictionary, config = load_dictionary(tmp_path / "run" / "trainer_0", "cpu")
     norm = config["trainer"]["norm_factor"]
     assert norm == pytest.approx(50)
