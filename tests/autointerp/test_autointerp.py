@@ -440,6 +440,24 @@ def test_a_server_explains_and_scores_and_what_is_written_is_read_by_all(flags, 
     assert "sk-secret-of-the-tests" not in said.out + said.err
 
 
+def test_a_key_that_a_server_repeats_is_in_no_file_and_no_line(flags, figures_wanted, capsys):
+    def respond(i, body):
+        sent = server.headers[i]["Authorization"]
+        if kind_of(body) == "explain":
+            return f"Explanation: words like {sent}"
+        return obliging(i, body) if kind_of(body) != "fuzzing" else f"Answer to {sent}: none"
+
+    with serving(respond) as server:
+        folder = run_main(flags, *served(server))
+    said = capsys.readouterr()
+    explained = read_explanations(folder / "explanations.json", 96)
+    assert set(explained.values()) == {"words like Bearer ***"}
+    assert {path.name for path in folder.iterdir()} >= {"answers.jsonl", "scores.json", "scores.png"}
+    for path in folder.iterdir():
+        assert b"sk-secret-of-the-tests" not in path.read_bytes(), path
+    assert "sk-secret-of-the-tests" not in said.out + said.err
+
+
 def load_converter():
     path = EXPERIMENTS.parent / "process_sae_bench_autointerp.py"
     spec = importlib.util.spec_from_file_location("converter_script", path)

@@ -211,6 +211,36 @@ def test_what_is_wrong_with_a_server_is_told_in_one_sentence(monkeypatch, said, 
         assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize("key", ["sk-secret", 'sk-"secret"\\u/1'])
+def test_a_server_that_repeats_the_key_is_heard_without_it(monkeypatch, key):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with serving(lambda i, body: f"You sent {server.headers[i]['Authorization']}.") as server:
+        answer = client(server).ask([question("who?")], read=str)[0]
+    assert answer.text == answer.value == "You sent Bearer ***."
+
+
+def test_a_key_that_is_no_secret_may_be_a_word_of_an_answer(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "EMPTY")
+    with serving(lambda i, body: "An EMPTY glass.") as server:
+        assert client(server).ask([question("what?")], read=str)[0].value == "An EMPTY glass."
+
+
+def test_a_server_that_speaks_no_http_is_told_without_the_key(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+
+    def repeat(listening):
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(b"Authorization: Bearer sk-secret\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=repeat, args=(listening,), daemon=True).start()
+        with pytest.raises(UserError, match=r"cannot be reached.*\*\*\*") as caught:
+            ChatServer(f"http://127.0.0.1:{listening.getsockname()[1]}/v1", "judge-7b").check()
+    assert "sk-secret" not in str(caught.value)
+
+
 def test_a_server_that_is_not_there_or_slow_is_told():
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}"

@@ -220,7 +220,11 @@ class ChatServer(Chat):
             **self._settings,
         }
         seconds = max(0.01, min(self.timeout, self._deadline - time.monotonic()))
-        return _completion(self._connection.post(body, seconds))
+        completion = _completion(self._connection.post(body, seconds))
+        if completion.text is None:
+            return completion
+        # here, and not in the bytes, in which JSON may have written the key otherwise
+        return completion._replace(text=self._connection.without_key(completion.text))
 
     def _adapt(self, trouble: Trouble) -> bool:
         """Give up a setting that the server does not know; whether there was one."""

@@ -3,7 +3,8 @@
     content = Connection("http://localhost:8000/v1", "judge").post(body, seconds=60)
 
 A call has a time limit in all, from connecting to the last byte. The key comes from the environment alone
-(`OPENAI_API_KEY`), and is sent to no other address: redirects are not followed.
+(`OPENAI_API_KEY`), and is sent to no other address: redirects are not followed. Nor does it come back: what a
+server says is told and kept without it (`without_key`).
 """
 
 import json
@@ -21,10 +22,12 @@ from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
+from dictionary_learning.command.secrets import HIDDEN
 from dictionary_learning.errors import UserError
 from temporal_saes.chat.model import DENIED, RATE_LIMIT, REJECTED, SERVER_ERROR, TIMEOUT, UNREACHABLE
 
 KEY_VARIABLE = "OPENAI_API_KEY"
+SHORTEST_KEY = 8  # characters
 MAX_BYTES = 4_000_000  # of one response; a server that sends more is not answering
 
 
@@ -85,6 +88,13 @@ class Connection:
                 paid=True,
             ) from None
 
+    def without_key(self, said: str) -> str:
+        """What a server says, without the key where it repeats it.
+
+        What is too short to be a secret stays, as the "EMPTY" of a server on this machine: it may be a word.
+        """
+        return said.replace(self._key, HIDDEN) if len(self._key) >= SHORTEST_KEY else said
+
     def _read(self, request: urllib.request.Request, seconds: float) -> bytes:
         ends = time.monotonic() + seconds
         content = b""
@@ -104,7 +114,8 @@ class Connection:
             if isinstance(reason, TimeoutError):
                 raise TimeoutError from None
             raise Trouble(
-                UNREACHABLE, f"cannot be reached ({reason}): start it, or check --{self.role}_url."
+                UNREACHABLE,
+                f"cannot be reached ({self.without_key(str(reason))}): start it, or check --{self.role}_url.",
             ) from None
         if len(content) > MAX_BYTES:
             raise Trouble(
@@ -118,9 +129,7 @@ class Connection:
             said = error.read(2000).decode("utf-8", "replace")
         except (OSError, HTTPException):
             said = ""
-        said = " ".join(said.split())[:300]
-        if self._key:
-            said = said.replace(self._key, "***")
+        said = " ".join(self.without_key(said).split())[:300]
         answer = f"answered with status {error.code}" + (f" ({said})" if said else "")
         if error.code == 429:
             wait = _seconds(error.headers["Retry-After"])
