@@ -13,6 +13,7 @@ from typing import Any
 
 from dictionary_learning.command import cli
 from dictionary_learning.command.files import check_writable
+from dictionary_learning.command.lock import is_ours_alone, locked, remove_leftovers
 from dictionary_learning.command.options import Parser, add_options, build, option
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
@@ -92,7 +93,9 @@ def main(argv: list[str] | None = None) -> None:
     fidelity = Fidelity(options.allow_loss)
     folder = trainer_folder(options.source, options.revision)
     dictionary, config = load_dictionary(folder, "cpu", options.checkpoint, fidelity=fidelity)
-    _writer(options.to or "")(dictionary, config, output, fidelity)
+    with locked(output):
+        remove_leftovers(output)
+        _writer(options.to or "")(dictionary, config, output, fidelity)
     for remark in fidelity.remarks:
         say(f"note: {remark}")
     for loss in fidelity.losses:
@@ -102,9 +105,12 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def check_empty(output: Path) -> None:
-    """Raise a UserError unless `output` is an empty folder, or none yet, that can be written to."""
+    """Raise a UserError unless `output` is an empty folder, or none yet, that can be written to.
+
+    Parts of files that a killed command left do not count.
+    """
     check_writable(output, "--output")
-    if output.is_dir() and any(output.iterdir()):
+    if not is_ours_alone(output):
         raise UserError(f"{output} is not empty: choose another --output, or remove what is in it.")
 
 

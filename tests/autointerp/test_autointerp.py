@@ -16,6 +16,7 @@ from conftest import corpus_records
 from tokenizer_kinds import FOREIGN, tokenizer_of
 from toy_runs import EXPERIMENTS, make_run
 
+from dictionary_learning.command.lock import locked
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.language_model.token_text import Stretch, stretches
@@ -712,6 +713,25 @@ def test_a_folder_of_something_else_is_left_as_it_is(flags):
         main(flags)
     (folder / "question.json").unlink()
     with pytest.raises(UserError, match="files of something else"):
+        main(flags)
+    assert (folder / "scores.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("left", [".question.json.part", ".question.json.12-0123abcd.part", ".lock"])
+def test_what_a_killed_start_left_is_no_result_of_something_else(flags, left):
+    folder = run_main(flags)
+    names = {path.name for path in folder.iterdir()}
+    for path in folder.iterdir():
+        path.unlink()
+    (folder / left).touch()
+    assert run_main(flags) == folder
+    assert {path.name for path in folder.iterdir()} == names
+
+
+def test_two_commands_do_not_write_to_one_folder(flags):
+    folder = run_main(flags)
+    before = (folder / "scores.json").read_bytes()
+    with locked(folder), pytest.raises(UserError, match="wait for it, or stop it"):
         main(flags)
     assert (folder / "scores.json").read_bytes() == before
 

@@ -13,6 +13,7 @@ from conftest import corpus_records
 from toy_runs import make_run
 
 from dictionary_learning.activations.cache import ActivationCache
+from dictionary_learning.command.lock import locked
 from dictionary_learning.errors import UserError
 from temporal_saes.browser.command import main
 from temporal_saes.latents.explanations import save_explanations
@@ -325,11 +326,96 @@ def test_overwrite_replaces_a_browser_whole(flags, tmp_path) -> None:  # type: i
     site = tmp_path / "site"
     words = [*flags, "--run_name", "grouped", "--output_dir", str(site), "--max_tokens", "300"]
     main(words)
-    (site / "data" / "old.js").write_text("")
+    (site / "data" / "latents-7.js").write_text("")
     main([*words, "--overwrite", "--latents", "95"])
-    assert not (site / "data" / "old.js").exists()
+    assert not (site / "data" / "latents-7.js").exists()
     assert data(site, "index")["latents"] == [95]
     assert [path.name for path in tmp_path.iterdir()] == ["site"]
+
+
+@pytest.fixture
+def site(flags: list[str], tmp_path: Path) -> Path:
+    main([*small(flags, tmp_path / "site")])
+    return tmp_path / "site"
+
+
+def small(flags: list[str], site: Path, latent: int = 3) -> list[str]:
+    words = ["--run_name", "grouped", "--output_dir", str(site), "--max_tokens", "300"]
+    return [*flags, *words, "--latents", str(latent)]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_overwrite_deletes_no_file_of_the_user(flags: list[str], site: Path) -> None:
+    (site / "notes.txt").write_text("mine")
+    (site / "sub").mkdir()
+    (site / "sub" / "index.html").write_text("mine")
+    (site / "data" / "table.csv").write_text("mine")
+    before = files(site)
+    told = refused([*small(flags, site, 95), "--overwrite"])
+    assert "(data/table.csv, notes.txt, sub/): move them away" in told
+    assert files(site) == before
+    assert [path.name for path in site.parent.iterdir()] == ["site"]
+
+
+def test_neuronpedia_files_are_replaced_as_the_rest(flags: list[str], tmp_path: Path) -> None:
+    words = small(flags, tmp_path / "site")
+    main([*words, "--neuronpedia", "tsae-4k", "--neuronpedia_model", "smollm2-135m"])
+    assert (tmp_path / "site" / "neuronpedia").is_dir()
+    main([*words, "--overwrite"])
+    assert not (tmp_path / "site" / "neuronpedia").exists()
+
+
+def test_files_that_come_while_a_browser_is_made_are_kept(flags, site, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    from temporal_saes.browser import page
+
+    record = page._record
+    monkeypatch.setattr(
+        page, "_record", lambda browser: (site / "notes.txt").write_text("mine") and record(browser)
+    )
+    before = files(site)
+    assert "(notes.txt)" in refused([*small(flags, site, 95), "--overwrite"])
+    assert files(site) == {**before, "notes.txt": b"mine"}
+    assert [path.name for path in site.parent.iterdir()] == ["site"]
+
+
+@pytest.mark.parametrize("left", ["notes.txt", "new/notes.txt", "old/index.html/x", "index.html"])
+def test_a_folder_of_the_user_that_is_named_like_ours_is_left_alone(flags, tmp_path, left) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / ".site.part" / left
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    assert "holds something else" in refused(small(flags, tmp_path / "site"))
+    assert files(tmp_path) == {str(path.relative_to(tmp_path)): b"mine"}
+
+
+def test_a_browser_that_was_moved_away_is_put_back_first(flags, site, capsys) -> None:  # type: ignore[no-untyped-def]
+    before = files(site)
+    part = site.with_name(".site.part")
+    part.mkdir()
+    site.rename(part / "old")
+    (part / "new").mkdir()
+    (part / "new" / "index.html").write_text("half")
+    assert "give --overwrite" in refused(small(flags, site, 95))
+    assert "what a killed command left" in capsys.readouterr().err
+    assert files(site.parent) == {f"site/{name}": content for name, content in before.items()}
+
+
+def test_a_browser_that_is_half_removed_is_removed(flags, site, capsys) -> None:  # type: ignore[no-untyped-def]
+    old = site.with_name(".site.part") / "old"
+    old.mkdir(parents=True)
+    (old / "index.html").write_text("half")
+    main([*small(flags, site, 95), "--overwrite"])
+    assert "what a killed command left" in capsys.readouterr().err
+    assert data(site, "index")["latents"] == [95]
+    assert [path.name for path in site.parent.iterdir()] == ["site"]
+
+
+def test_two_commands_do_not_write_one_browser(flags: list[str], tmp_path: Path) -> None:
+    with locked(tmp_path / ".site.part", "writing a browser in"):
+        assert "is writing a browser in" in refused(small(flags, tmp_path / "site"))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

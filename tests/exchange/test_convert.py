@@ -11,6 +11,7 @@ from every_dictionary import CONFIG, D, F, K, make, normal
 from toy_runs import make_run
 
 from dictionary_learning import convert
+from dictionary_learning.command.lock import locked
 from dictionary_learning.dictionaries.classics import JumpReluAutoEncoder
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.errors import UserError
@@ -123,6 +124,23 @@ def test_wrong_calls_are_told_before_anything_is_read(
         convert.main(words)
     assert not (tmp_path / "new").exists()
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("left", [".sae_weights.safetensors.part", ".cfg.json.12-0123abcd.part", ".lock"])
+def test_what_a_killed_conversion_left_is_replaced(tmp_path: Path, left: str) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / left).touch()
+    run(folder_of("tsae", tmp_path / "run"), "saelens", tmp_path / "out")
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert written == ["cfg.json", "sae_weights.safetensors"]
+
+
+def test_two_conversions_do_not_write_to_one_folder(tmp_path: Path) -> None:
+    source = folder_of("tsae", tmp_path / "run")
+    with locked(tmp_path / "out"):
+        with pytest.raises(UserError, match="wait for it, or stop it"):
+            run(source, "saelens", tmp_path / "out")
+        assert not list((tmp_path / "out").glob("*.json"))
 
 
 def test_an_unknown_format_is_told_with_those_that_exist(capsys: pytest.CaptureFixture[str]) -> None:

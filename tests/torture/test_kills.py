@@ -5,6 +5,7 @@ A minute's share runs with the other tests; `scripts/torture.sh` kills at every 
 
 import os
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from typing import Any
 import pytest
 import torch
 from kills import End, killed
+from toy_runs import make_run
 
 from dictionary_learning import cache_activations, train_baseline
 from dictionary_learning.dictionaries.weights_file import load_weights
+from temporal_saes.browser import command as dashboard
 
 KILLS = int(os.environ.get("KILLS", "4"))
 
@@ -81,3 +84,58 @@ def test_a_killed_cache_ends_with_the_shards_of_an_unbroken_one(flags: list[str]
         assert killed(cache_activations.main, argv, at, cwd).code == -9
         again(cache_activations.main, argv, cwd)
         assert shards(cwd) == right, f"other shards, killed at {at}"
+
+
+@pytest.fixture
+def browser(tiny_lm_folder: Path, tiny_corpus: Path, tmp_path: Path) -> list[str]:
+    run = make_run(tmp_path / "run", tiny_lm_folder)
+    words = f"--run_name {run} --dataset {tiny_corpus} --device cpu --no_cache --max_tokens 300"
+    return [*words.split(), "--output_dir", "site", "--latents"]
+
+
+def data_files(site: Path) -> dict[str, bytes]:
+    """The files that index.html needs; none are asked of a browser that is not there."""
+    needed = {path.name: path.read_bytes() for path in (site / "data").glob("*.js")}
+    assert (site / "index.html").is_file() == bool(needed) == (site / "browser.json").is_file()
+    return needed
+
+
+def test_a_killed_browser_is_there_whole_or_not_at_all(browser: list[str], tmp_path: Path) -> None:
+    argv = [*browser, "3"]
+    (tmp_path / "whole").mkdir()
+    unbroken = killed(dashboard.main, argv, None, tmp_path / "whole")
+    assert unbroken.code == 0, unbroken.said
+    right = data_files(tmp_path / "whole" / "site")
+    for at in places(unbroken.operations, seed=3):
+        cwd = tmp_path / f"at{at}"
+        cwd.mkdir()
+        assert killed(dashboard.main, argv, at, cwd).code == -9
+        assert data_files(cwd / "site") in ({}, right), f"half a browser, killed at {at}"
+        again(dashboard.main, argv, cwd)
+        assert data_files(cwd / "site") == right
+        assert [path.name for path in cwd.iterdir()] == ["site"], f"left over, killed at {at}"
+
+
+def test_a_browser_killed_while_it_replaces_another_is_one_of_both(
+    browser: list[str], tmp_path: Path
+) -> None:
+    argv = [*browser, "95", "--overwrite"]
+
+    def begin(name: str) -> Path:
+        (tmp_path / name).mkdir()
+        shutil.copytree(tmp_path / "first" / "site", tmp_path / name / "site")
+        return tmp_path / name
+
+    (tmp_path / "first").mkdir()
+    assert killed(dashboard.main, [*browser, "3"], None, tmp_path / "first").code == 0
+    old = data_files(tmp_path / "first" / "site")
+    unbroken = killed(dashboard.main, argv, None, begin("whole"))
+    assert unbroken.code == 0, unbroken.said
+    new = data_files(tmp_path / "whole" / "site")
+    for at in places(unbroken.operations, seed=4):
+        cwd = begin(f"at{at}")
+        assert killed(dashboard.main, argv, at, cwd).code == -9
+        assert data_files(cwd / "site") in ({}, old, new), f"half a browser, killed at {at}"
+        again(dashboard.main, argv, cwd)
+        assert data_files(cwd / "site") == new
+        assert [path.name for path in cwd.iterdir()] == ["site"], f"left over, killed at {at}"

@@ -34,7 +34,7 @@ from typing import Any
 
 from dictionary_learning.command.options import Parser
 from dictionary_learning.errors import UserError
-from temporal_saes.autointerp.folder import ANSWERS, folder_of, save, save_question
+from temporal_saes.autointerp.folder import ANSWERS, folder_of, held, save, save_question
 from temporal_saes.autointerp.options import LIMITS, AutointerpOptions
 from temporal_saes.chat.journal import RecordedChat
 from temporal_saes.chat.model import Chat
@@ -85,29 +85,30 @@ def main(argv: Sequence[str] | None = None) -> None:
         subject, options, [*(f"{text.id:016x}" for text in texts), json.dumps(explained), templates_hash()]
     )
     folder = folder_of(EXPERIMENT, subject, options, question)
-    chat = _chat(options, folder)
-    models = LanguageModels(options.device)
-    lm = models.get(subject)
-    dictionary = dictionary.to(lm.device)
+    with held(folder):
+        chat = _chat(options, folder)
+        models = LanguageModels(options.device)
+        lm = models.get(subject)
+        dictionary = dictionary.to(lm.device)
 
-    with reading_l0() as l0:
-        sample = draw_sample(subject, dictionary, [text.text for text in texts], lm, options, explained)
-    sparsity = l0.told(subject.name)
-    records = offline_records(sample, options.seed)
-    save_question(folder, question)
-    interpretation = None
-    if chat is not None:
-        interpretation = Interpretation(sample, records, chat, options, lm, explained)
-        interpretation.run()
-    result = {
-        "experiment": EXPERIMENT,
-        **question,
-        "name": subject.name,
-        **sparsity,
-        **result_of(sample, records, len(texts), interpretation, options),
-        "provenance": provenance(),
-    }
-    print_files(save(folder, result, interpretation))
+        with reading_l0() as l0:
+            sample = draw_sample(subject, dictionary, [text.text for text in texts], lm, options, explained)
+        sparsity = l0.told(subject.name)
+        records = offline_records(sample, options.seed)
+        save_question(folder, question)
+        interpretation = None
+        if chat is not None:
+            interpretation = Interpretation(sample, records, chat, options, lm, explained)
+            interpretation.run()
+        result = {
+            "experiment": EXPERIMENT,
+            **question,
+            "name": subject.name,
+            **sparsity,
+            **result_of(sample, records, len(texts), interpretation, options),
+            "provenance": provenance(),
+        }
+        print_files(save(folder, result, interpretation))
     print(table(result))
 
 

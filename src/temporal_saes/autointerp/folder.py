@@ -1,11 +1,13 @@
 """The folder of a result: what was asked, the answers so far, and in the end the scores."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dictionary_learning.command.files import check_writable, read_json, save_text
+from dictionary_learning.command.lock import is_ours_alone, locked, remove_leftovers
 from dictionary_learning.errors import UserError
 from temporal_saes.autointerp.options import AutointerpOptions
 from temporal_saes.experiment.names import slug
@@ -30,7 +32,7 @@ def folder_of(
     word = slug(Path(options.explainer_model or "offline").name)
     folder = told_apart(subject.result_path(options, experiment), word, question)
     check_writable(folder, "--output_dir")
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and not is_ours_alone(folder):
         try:
             found = read_json(folder / QUESTION)
         except (OSError, ValueError):
@@ -41,6 +43,18 @@ def folder_of(
             )
             raise UserError(f"{folder} holds {what}: move that folder away, or choose another --output_dir.")
     return folder
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """The folder for this command alone, without the parts of files that a killed one left there.
+
+    Raises:
+        UserError: another command is at work there.
+    """
+    with locked(folder, "interpreting latents in"):
+        remove_leftovers(folder)
+        yield
 
 
 def save_question(folder: Path, question: Mapping[str, Any]) -> None:

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 
 from dictionary_learning.command.options import Parser
 from dictionary_learning.errors import UserError
-from temporal_saes.browser.folder import check_folder, output_folder, write_folder
+from temporal_saes.browser.folder import kept_for, output_folder, write_folder
 from temporal_saes.browser.options import BrowserOptions
 from temporal_saes.experiment.command import command_line, print_files, read_options
 from temporal_saes.experiment.subjects import LanguageModels, check_latents, resolve
@@ -60,18 +60,18 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     sentences = read_sentences(options.texts) if options.texts else []
     folder = output_folder(EXPERIMENT, subject, options)
-    check_folder(folder, options.overwrite)
-    source = Source(options, subject)
-    lm = LanguageModels(options.device).get(subject)
-    browser = study(
-        subject,
-        options,
-        source,
-        dictionary,
-        lm,
-        explanations=explanations,
-        scores=scores,
-        sentences=sentences,
-    )
-    write_folder(folder, browser, lm, subject, options)
+    with kept_for(folder, options):
+        source = Source(options, subject)
+        lm = LanguageModels(options.device).get(subject)
+        browser = study(
+            subject,
+            options,
+            source,
+            dictionary,
+            lm,
+            explanations=explanations,
+            scores=scores,
+            sentences=sentences,
+        )
+        write_folder(folder, browser, lm, subject, options)
     print_files([folder / "index.html"])
