@@ -132,7 +132,7 @@ def test_what_a_killed_conversion_left_is_replaced(tmp_path: Path, left: str) ->
     (tmp_path / "out" / left).touch()
     run(folder_of("tsae", tmp_path / "run"), "saelens", tmp_path / "out")
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert written == ["cfg.json", "sae_weights.safetensors"]
+    assert written == ["cfg.json", "checksums.json", "sae_weights.safetensors"]
 
 
 def test_two_conversions_do_not_write_to_one_folder(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_two_conversions_do_not_write_to_one_folder(tmp_path: Path) -> None:
     with locked(tmp_path / "out"):
         with pytest.raises(UserError, match="wait for it, or stop it"):
             run(source, "saelens", tmp_path / "out")
-        assert not list((tmp_path / "out").glob("*.json"))
+        assert not list((tmp_path / "out").glob("[!.]*"))
 
 
 def test_an_unknown_format_is_told_with_those_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
