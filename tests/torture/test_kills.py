@@ -19,7 +19,7 @@ from dictionary_learning import cache_activations, train_baseline
 from dictionary_learning.dictionaries.weights_file import load_weights
 from temporal_saes.browser import command as dashboard
 
-KILLS = int(os.environ.get("KILLS", "4"))
+KILLS = int(os.environ.get("KILLS", "3"))
 
 
 def places(operations: int, seed: int) -> list[int]:
