@@ -115,3 +115,37 @@ def test_a_check_of_what_needs_no_language_model_writes_nothing(tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     assert "the next step would be to write out" in done.stdout
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_help_in_front_of_a_command_is_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["help", "probe"])
+    assert capsys.readouterr().out.startswith("usage: temporal-saes probe ")
+
+
+def test_a_log_file_gets_lines_and_no_bar_that_rewrites_one(
+    tiny_lm_folder: Path, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    flags = f"--model {tiny_lm_folder} --dataset {tiny_corpus} --layer 2 --context_length 32 --memory 20MB"
+    sizes = "--batch_size 32 --dict_size 64 --k 4 --steps 3 --warmup_steps 1 --max_tokens 2000 --run_name r"
+    done = run("train", *flags.split(), *sizes.split(), "--calibration_tokens", "64", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "\r" not in done.stdout + done.stderr
+    assert "Loading weights" not in done.stderr
+    config = (tmp_path / "r").parent.joinpath("runs/r/config.yaml").read_text(encoding="utf-8")
+    assert "git_revision: '***'" not in config
+
+
+def test_fewer_steps_than_a_presets_schedule_are_told_with_one_that_fits(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from dictionary_learning.errors import UserError
+
+    with pytest.raises(UserError) as raised:
+        main(["train", "--config", "demo", "--steps", "20"])
+    said = str(raised.value)
+    assert "the --warmup_steps 50 and --decay_start 320 that --config demo brings" in said
+    assert "add --warmup_steps 2 --decay_start 16 " in said
+    with pytest.raises(UserError, match="--k"):  # with them the next mistake is told
+        schedule = ["--steps", "20", "--warmup_steps", "2", "--decay_start", "16"]
+        main(["train", "--config", "demo", *schedule, "--k", "0"])

@@ -94,6 +94,8 @@ def main(argv: list[str] | None = None) -> None:
     check = words[:1] == ["check"]
     if check:
         words = words[1:]
+    if words[:1] == ["help"] and len(words) > 1:
+        words = [words[1], "--help"]
     if not words or words[0] in ("-h", "--help", "help"):
         print(usage())
         return

@@ -71,6 +71,7 @@ def test_a_secret_is_not_repeated_in_an_error(capsys: pytest.CaptureFixture[str]
 def test_the_revision_in_a_path_of_the_hubs_cache_is_no_secret() -> None:
     path = f"/home/me/hub/models--gpt2/snapshots/{'0a' * 20}"
     assert scrub_text(path) == path
+    assert scrub_values({"git_revision": "1b" * 20}) == {"git_revision": "1b" * 20}  # no key of anybody
     assert scrub_values({"model": path, "seeds": (1, 2), "note": "1b" * 20, "deep": [{"k": None}]}) == {
         **{"model": path, "seeds": (1, 2), "note": "***", "deep": [{"k": None}]}
     }

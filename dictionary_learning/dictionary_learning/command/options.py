@@ -56,6 +56,8 @@ class Checked:
 
 def shown(value: Any) -> str:
     """A value as it is typed on a command line."""
+    if value == "":
+        return "''"
     return " ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
 
 

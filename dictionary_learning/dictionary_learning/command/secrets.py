@@ -36,12 +36,15 @@ def scrub_text(text: str) -> str:
     return _VALUE.sub(HIDDEN, text)
 
 
+REVISIONS = ("git_revision", "revision")  # they look like a key of Weights & Biases, and are none
+
+
 def scrub_values(value: Any) -> Any:
-    """Nested containers whose texts are scrubbed; names and other values are as they were."""
+    """Nested containers whose texts are scrubbed; names, revisions and other values are as they were."""
     if isinstance(value, str):
         return scrub_text(value)
     if isinstance(value, Mapping):
-        return {name: scrub_values(item) for name, item in value.items()}
+        return {name: item if name in REVISIONS else scrub_values(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(scrub_values(item) for item in value)
     return value

@@ -28,7 +28,9 @@ def new_options(
     if config is None and not {"model", "activations"} & flags.keys():
         config = ARCHITECTURES[arch].preset
         require_gpu_and_hub(config)
-    options = build(TrainOptions, {"arch": arch}, preset_values(config, arch), _cached(flags), flags)
+    preset = preset_values(config, arch)
+    _check_schedule(flags, preset, config)
+    options = build(TrainOptions, {"arch": arch}, preset, _cached(flags), flags)
     # a run can be resumed and evaluated from any folder
     options = replace(
         options,
@@ -39,6 +41,26 @@ def new_options(
     if options.run_name is None:
         options = replace(options, run_name=_default_name(config or Path(options.model).name, options))
     return options, config
+
+
+def _check_schedule(flags: Mapping[str, Any], preset: Mapping[str, Any], config: str | None) -> None:
+    """Refuse fewer steps than the schedule that a preset brings, with one that fits.
+
+    Raises:
+        UserError: names both flags, which belong together.
+    """
+    steps = flags.get("steps")
+    brought = {name: preset[name] for name in ("warmup_steps", "decay_start") if preset.get(name)}
+    brought = {name: value for name, value in brought.items() if name not in flags}
+    if steps is None or steps < 1 or all(value < steps for value in brought.values()):
+        return
+    share = steps / preset.get("steps", steps)
+    fitting = " ".join(f"--{name} {int(value * share)}" for name, value in brought.items())
+    told = " and ".join(f"--{name} {value}" for name, value in brought.items())
+    raise UserError(
+        f"--steps {steps} is too few for the {told} that --config {config} brings: add {fitting} (the same "
+        "shares of the steps), or other values."
+    )
 
 
 def run_to_resume(flags: Mapping[str, Any], config: str | None, architectures: Sequence[str]) -> RunFolder:

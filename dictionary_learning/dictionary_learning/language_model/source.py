@@ -2,6 +2,7 @@
 
 import errno
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +32,11 @@ def read_model(
 
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    from transformers.utils.logging import disable_progress_bar
 
+    if not sys.stderr.isatty():
+        # its bar rewrites one line, which a log file cannot
+        disable_progress_bar()
     options["trust_remote_code"] = False
     with told_in_a_sentence(name, "its config"):
         config = AutoConfig.from_pretrained(source, **options)

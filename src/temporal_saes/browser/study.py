@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dictionary_learning.command import figures
-from dictionary_learning.dictionaries.base import Dictionary, chunk_slice
+from dictionary_learning.dictionaries.base import Dictionary, check_width, chunk_slice
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.runs.provenance import provenance
 from temporal_saes.browser.options import BrowserOptions
@@ -35,7 +35,11 @@ def study(
     Args:
         explanations, scores: by the dictionary's number of a latent.
         sentences: are shown with their latents.
+
+    Raises:
+        UserError: the dictionary is of another width than the language model.
     """
+    check_width(dictionary, lm)
     columns = chunk_slice(dictionary, subject.chunk)
     latents = range(columns.start, columns.stop) if options.latents is None else set(options.latents)
     smoothness = LatentSmoothness(columns.stop - columns.start)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import zip_longest
 
+from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from temporal_saes.experiment.options import ExperimentOptions
@@ -22,6 +23,7 @@ def tokens_section(run: RunFiles, options: ReportOptions, text: str | None) -> l
     try:
         shown = latents_on_text(run, options, text)
     except UserError as error:
+        say(f"warning: the coloured text is left out: {error}")
         return [title, missing(f"The coloured text is left out: {error}")]
     by_split: dict[str, list[Html]] = {}
     for latent in shown.latents:
