@@ -146,6 +146,6 @@ def test_fewer_steps_than_a_presets_schedule_are_told_with_one_that_fits(
     said = str(raised.value)
     assert "the --warmup_steps 50 and --decay_start 320 that --config demo brings" in said
     assert "add --warmup_steps 2 --decay_start 16 " in said
+    schedule = ["--steps", "20", "--warmup_steps", "2", "--decay_start", "16"]
     with pytest.raises(UserError, match="--k"):  # with them the next mistake is told
-        schedule = ["--steps", "20", "--warmup_steps", "2", "--decay_start", "16"]
         main(["train", "--config", "demo", *schedule, "--k", "0"])

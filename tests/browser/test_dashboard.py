@@ -69,7 +69,7 @@ def data(site: Path, name: str) -> Any:
 def test_a_dictionary_of_another_width_is_told_in_a_sentence(tmp_path: Path, tiny_lm_folder: Path) -> None:
     make_run(tmp_path / "narrow", tiny_lm_folder, width=16)
     words = ["--run_name", "narrow", "--checkpoints_path", str(tmp_path), "--device", "cpu", "--no_cache"]
-    with pytest.raises(UserError, match="takes activations of width 16, and .* has width 32"):
+    with pytest.raises(UserError, match=r"takes activations of width 16, and .* has width 32"):
         main([*words, "--dataset", "demo", "--max_texts", "5", "--output_dir", str(tmp_path / "site")])
     assert not (tmp_path / "site").exists()
 
