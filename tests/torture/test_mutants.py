@@ -31,7 +31,7 @@ from temporal_saes.method_table.table import table
 from temporal_saes.recorded_activations import RecordedActivations
 from temporal_saes.report.run_files import RunFiles
 
-N = int(os.environ.get("TORTURE", "12"))
+N = int(os.environ.get("TORTURE", "15"))
 SECONDS = 20
 
 
