@@ -52,8 +52,8 @@ def _check_schedule(flags: Mapping[str, Any], preset: Mapping[str, Any], config:
     steps = flags.get("steps")
     brought = {name: preset[name] for name in ("warmup_steps", "decay_start") if preset.get(name)}
     brought = {name: value for name, value in brought.items() if name not in flags}
-    if steps is None or steps < 1 or all(value < steps for value in brought.values()):
-        return
+    if steps is None or steps < 1 or steps > brought.get("decay_start", 0):
+        return  # a warm-up alone may be longer than a run
     share = steps / preset.get("steps", steps)
     fitting = " ".join(f"--{name} {int(value * share)}" for name, value in brought.items())
     told = " and ".join(f"--{name} {value}" for name, value in brought.items())
