@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from dictionary_learning import distributed
 from dictionary_learning.activations.block import Contexts
 from dictionary_learning.errors import UserError
 from dictionary_learning.runs.folder import RunFolder
@@ -44,6 +45,9 @@ def trainSAE(
     resume_hint: str = "call trainSAE again with resume=True",
 ) -> TrainingResult:
     """Train dictionaries, one per entry of `trainer_configs`, on the same batches.
+
+    Under several processes (an initialised `torch.distributed`) all of them call it with the same arguments.
+    Each takes its rows of every batch, and the weights are those of one process; the first one writes.
 
     The first seventeen arguments are those of dictionary_learning.
 
@@ -102,5 +106,6 @@ def trainSAE(
         data_config=dict(data_config or {}),
         tracker=Tracker(wandb_entity, wandb_project) if use_wandb else None,
     )
-    with RunFolder(save_dir).alone() if save_dir is not None else nullcontext():
+    writes = save_dir is not None and distributed.is_first()
+    with RunFolder(save_dir).alone() if writes else nullcontext():
         return train(plan)

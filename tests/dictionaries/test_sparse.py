@@ -85,7 +85,7 @@ def test_encoder_gives_the_codes_and_gradients_of_dense_batch_topk():
                 halves.append(torch.zeros(half.numel()).scatter(0, top.indices, top.values).view_as(half))
             f = torch.cat(halves)
         else:
-            f = Encoder()(x, *parameters, k * B, parts=2).dense()
+            f = Encoder()(x, *parameters, k, parts=2).dense()
         (f * weight).sum().backward()
         gradients.append([f.detach(), *(p.grad for p in parameters)])
     for slow, fast in zip(*gradients, strict=True):
@@ -96,8 +96,8 @@ def test_a_bfloat16_product_selects_by_float32_values():
     torch.manual_seed(1)
     B, D, n_latents, k = 512, 64, 1024, 8
     x, W, b = torch.randn(B, D), torch.randn(D, n_latents), torch.zeros(n_latents)
-    exact = Encoder(torch.float32)(x, W, b, torch.zeros(D), k * B)
-    rounded = Encoder(torch.bfloat16)(x, W, b, torch.zeros(D), k * B)
+    exact = Encoder(torch.float32)(x, W, b, torch.zeros(D), k)
+    rounded = Encoder(torch.bfloat16)(x, W, b, torch.zeros(D), k)
     assert torch.equal(rounded.row_N, exact.row_N)
     assert torch.equal(rounded.col_N, exact.col_N)
     assert torch.equal(rounded.values_N, exact.values_N)
@@ -148,7 +148,7 @@ def test_a_code_without_entries_decodes_to_zeros(shape):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_candidates_hold_the_largest_entries_and_few_others(dtype):
     flat = torch.randn(1 << 20, generator=torch.Generator().manual_seed(0)).to(dtype)
-    index_N, value_N = sparse._candidates(flat, 20_000)
+    index_N, value_N, _ = sparse._candidates([flat], 20_000)
     largest = flat.topk(20_000).values.min()
     assert (flat > largest).sum() == (value_N > largest).sum()
     assert 20_000 <= len(index_N) < 30_000
@@ -158,5 +158,5 @@ def test_a_sample_that_misses_leads_to_a_lower_threshold_not_to_all_entries():
     # an eighth of what the strided sample looks at is large, so its first threshold is far too high
     flat = torch.rand(1 << 20, generator=torch.Generator().manual_seed(0))
     flat[:: 8 * sparse.SAMPLE_STRIDE] += 10
-    index_N, _ = sparse._candidates(flat, 20_000)
+    index_N, *_ = sparse._candidates([flat], 20_000)
     assert 20_000 <= len(index_N) < len(flat) // 2

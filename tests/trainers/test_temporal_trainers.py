@@ -133,7 +133,7 @@ def test_the_l1_similarity_loss_by_hand():
     # Row 0: cosine 1 and codes |2-1| = 1; row 1: cosine 0, whatever the codes. Mean (1 + 0) / 2.
     x, x_earlier = torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([[2.0, 0.0], [0.0, 3.0]])
     z, z_earlier = code_of([[2.0], [5.0]]), code_of([[1.0], [1.0]])
-    assert float(temporal_l1_loss(x, x_earlier, z, z_earlier)) == pytest.approx(0.5)
+    assert float(temporal_l1_loss(x, x_earlier, z, z_earlier, n_tokens=2)) == pytest.approx(0.5)
 
 
 def test_the_learning_rate_warms_up_stays_and_decays():

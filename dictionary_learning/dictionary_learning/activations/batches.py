@@ -15,6 +15,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 import torch
 from torch import Tensor
 
+from dictionary_learning import distributed
 from dictionary_learning.activations.block import BEGINNING, Block, BlockStart, Contexts
 from dictionary_learning.errors import UserError
 
@@ -27,6 +28,7 @@ class Blocks(Protocol):
 
     capacity: int
     config: dict[str, Any]
+    is_shared: bool
     log: Callable[[str], None]
 
     def block(self, start: BlockStart) -> Block:
@@ -125,8 +127,13 @@ class Batches(Iterator[Batch]):
     Every item is given once an epoch, but for those (fewer than a batch, others each time) that are left over
     at the end of a block.
 
+    Several processes divide a batch. Of a store that all of them share each gives its rows of the same
+    batches, so that the batches are those of one process; where each has documents of its own, a batch is put
+    together from as many items of each.
+
     Attributes:
         epoch: passes over the corpus that are complete.
+        division: among the processes, by "rows" or by "documents".
     """
 
     def __init__(
@@ -144,6 +151,12 @@ class Batches(Iterator[Batch]):
                 f"a batch of {batch_size:,} {view.what} is larger than the {store.capacity:,} tokens that are"
                 " in memory together: ask for more with --memory, or choose a smaller batch."
             )
+        self.division = "rows" if store.is_shared else "documents"
+        self._whole_size = batch_size
+        self._rows = distributed.share(batch_size)
+        if not store.is_shared:
+            batch_size = self._rows.stop - self._rows.start
+            self._rows = slice(0, batch_size)
         self.epoch = 0
         self._store = store
         self._view = view
@@ -160,7 +173,7 @@ class Batches(Iterator[Batch]):
     @property
     def config(self) -> dict[str, Any]:
         """What the batches were made from, under upstream's names and ours; for a run's record."""
-        batch = {"out_batch_size": self._batch_size, "seed": self._seed}
+        batch = {"out_batch_size": self._whole_size, "seed": self._seed}
         return {**self._store.config, **batch, **self._view.config}
 
     def __iter__(self) -> Self:
@@ -176,7 +189,7 @@ class Batches(Iterator[Batch]):
                 continue
             self._batch += 1
             self._gave_something = True
-            batch = self._view.take(block, items[first : first + self._batch_size])
+            batch = self._view.take(block, items[first : first + self._batch_size][self._rows])
             # A state behind the last batch of a block names the next one, so that resuming reads only that.
             if first + 2 * self._batch_size > len(items):
                 self._go_on(block)

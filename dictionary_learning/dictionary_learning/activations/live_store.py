@@ -66,6 +66,7 @@ class ActivationStore(Store):
         device: str | torch.device = "cpu",
         drop_special: bool = True,
         add_bos: bool = True,
+        is_shared: bool = True,
         log: Callable[[str], None] = print,
     ) -> None:
         """Nothing is read or allocated before the first batch.
@@ -85,6 +86,7 @@ class ActivationStore(Store):
             device: where the activations are stored and the batches arise.
             drop_special: special tokens are not usable.
             add_bos: put a BOS in front of every context if the tokenizer puts one in front of a text.
+            is_shared: False where `open_stream` gives each of several processes documents of its own.
 
         Raises:
             UserError: an option is out of range, or `memory_bytes` does not hold one context.
@@ -106,6 +108,7 @@ class ActivationStore(Store):
             )
         if max_tokens is not None and max_tokens < MIN_TEXT_TOKENS:
             raise UserError(f"max_tokens {max_tokens} leaves no pair: give at least {MIN_TEXT_TOKENS}.")
+        self.is_shared = is_shared
         self.lm = lm
         self.layer = lm.check_layer(layer)
         self._open_stream = open_stream

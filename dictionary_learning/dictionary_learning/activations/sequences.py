@@ -58,6 +58,13 @@ class Sequences:
     def _real_NL(self) -> Tensor:
         return torch.arange(int(self.length_N.max())) < self.length_N.unsqueeze(1)
 
+    def texts(self, part: slice) -> "Sequences":
+        """Some of the texts."""
+        ends_N = self.length_N.cumsum(0)
+        length_N = self.length_N[part]
+        first = int(ends_N[part.start] - self.length_N[part.start]) if len(length_N) else 0
+        return Sequences(self.x_TD[first : first + int(length_N.sum())], length_N)
+
     def to(self, device: torch.device, dtype: torch.dtype) -> "Sequences":
         return Sequences(self.x_TD.to(device, dtype), self.length_N)
 

@@ -20,11 +20,15 @@ class Store(ABC):
     """The activations of a corpus at one layer; a subclass says how a block is read.
 
     Attributes:
+        is_shared: of several processes each has the same activations, and takes its rows of every batch; not
+            so where each has documents of its own.
         d_model: width of the activations.
         capacity: positions that fit into a block.
         config: the options, under upstream's names and ours, for a run's record.
         log: takes one line for a person.
     """
+
+    is_shared = True
 
     def __init__(
         self, d_model: int, capacity: int, config: dict[str, Any], log: Callable[[str], None]

@@ -15,6 +15,7 @@ checksums      the SHA-256 of files of weights, kept beside them
 fields         whether the values of somebody's file are of the kind that they should be
 progress       what is done, how fast, how long it will take
 interruption   Ctrl-C and SIGTERM between two steps
+processes      those that torchrun started: how they begin, and how one's failure ends all
 devices memory what the machine has
 figures        one style and one colour a method
 """

@@ -1,6 +1,7 @@
 """The activations that a run is trained on: from a cache, or from a language model that reads texts."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dictionary_learning.activations.options import DataOptions
@@ -34,21 +35,31 @@ def open_activations(options: TrainOptions, part: str = "train") -> "Store":
 
     lm = LanguageModel.load(options.model, device=options.device, dtype=options.lm_dtype, layer=options.layer)
     lm.truncate(options.layer)
-    return open_store(lm, options, part)
+    return open_store(lm, options, part, is_shared=False)
 
 
-def open_store(lm: "LanguageModel", options: DataOptions, part: str = "train") -> "ActivationStore":
+def open_store(
+    lm: "LanguageModel", options: DataOptions, part: str = "train", is_shared: bool = True
+) -> "ActivationStore":
     """The store of the activations that `options` ask for, from the language model; nothing is read yet.
 
     Args:
         part: of the documents, "train", "eval" or "all".
+        is_shared: False deals the documents out to the processes, by their number in the corpus.
     """
+    from dictionary_learning import distributed
     from dictionary_learning.activations.live_store import ActivationStore
 
+    every = (0, 1)
+    if distributed.size() > 1 and not is_shared:
+        every = (distributed.rank(), distributed.size())
+        if options.max_tokens is not None:
+            options = replace(options, max_tokens=options.max_tokens // distributed.size())
     return ActivationStore(
         lm,
         options.layer,
-        lambda start: _open_texts(options, start, part),
+        lambda start: _open_texts(options, start, part, every),
+        is_shared=every == (0, 1),
         context_length=options.context_length,
         lm_batch_size=options.lm_batch_size,
         memory_bytes=options.memory_bytes,
@@ -95,7 +106,9 @@ def check_texts(options: DataOptions, part: str = "train") -> None:
         )
 
 
-def _open_texts(options: DataOptions, start: int, part: str = "train") -> "DocumentStream":
+def _open_texts(
+    options: DataOptions, start: int, part: str = "train", every: tuple[int, int] = (0, 1)
+) -> "DocumentStream":
     from dictionary_learning.texts.documents import DocumentStream
 
     return DocumentStream.open(
@@ -106,4 +119,5 @@ def _open_texts(options: DataOptions, start: int, part: str = "train") -> "Docum
         part=part,
         eval_share=options.eval_share,
         start=start,
+        every=every,
     )

@@ -9,6 +9,7 @@ state           how far a run has come
 scaling         the norm factor and the inference thresholds: between raw activations and what trainers see
 keeper          what is saved, and restored
 log             what is recorded and told
+turn            what the processes of a run agree on before each step
 source          the batches, and a position among them
 folder          the files of a run
 provenance      where a run came from, without secrets

@@ -1,4 +1,7 @@
-"""What a run saves, so that it can be used and gone on with, and how it is restored."""
+"""What a run saves, so that it can be used and gone on with, and how it is restored.
+
+All processes of a run call the same functions; the first one alone has the folder, and writes.
+"""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -6,6 +9,7 @@ from typing import Any
 
 import torch
 
+from dictionary_learning import distributed
 from dictionary_learning.command.progress import say
 from dictionary_learning.command.secrets import scrub_values
 from dictionary_learning.errors import UserError
@@ -22,7 +26,7 @@ FREE_OF_A_TRAINER = {"device", "trainer_class", "lm_name", "wandb_name", "submod
 
 
 class Keeper:
-    """Saves a run's configs, weights and full states; without a folder it saves nothing.
+    """Saves a run's configs, weights and full states; a plan without a folder saves nothing.
 
     Attributes:
         saved_step: steps done at the last full state; None before the first.
@@ -38,13 +42,14 @@ class Keeper:
         """Make the folder of a new run, or note in config.yaml that it goes on."""
         if self.run is None:
             return
+        made = {**provenance(), "processes": distributed.size()}
         if self.plan.resume:
             self.run.cut_metrics(self.state.done)
             config = self.run.read_config()
-            config.setdefault("resumed", []).append({"step": self.state.done, **provenance()})
+            config.setdefault("resumed", []).append({"step": self.state.done, **made})
         else:
             self.run.create()
-            config = {**self.plan.run_config, **provenance()}
+            config = {**self.plan.run_config, **made}
         self.run.write_config(config)
         self.save_configs()
 
@@ -59,27 +64,50 @@ class Keeper:
         Raises:
             UserError: weights that are not finite; the last state stays.
         """
-        if self.run is None:
+        if self.plan.folder is None:
             return
         if not self._weights_are_finite():
             raise self.failure(
                 f"the weights hold NaN or infinity after step {self.state.done}: try a smaller --lr."
             )
-        self.run.save_state(
-            {
-                "step": self.state.done,
-                "tokens": self.state.tokens,
-                "seconds": self.state.seconds,
-                "norm_factor": self.scaling.factor,
-                "position": self.state.position,
-                "random": random_state(),
-                # told apart from a config.yaml or from configs that somebody changed meanwhile
-                "options": scrub_values(plain(self.plan.run_config.get("options") or {})),
-                "configs": [plain(trainer.config) for trainer in self.trainers],
-                "trainers": [trainer.state_dict() for trainer in self.trainers],
-            }
-        )
+        self._check_same_weights()
+        positions = self._positions()
+        if self.run is not None:
+            self.run.save_state(
+                {
+                    "step": self.state.done,
+                    "tokens": self.state.tokens,
+                    "seconds": self.state.seconds,
+                    "norm_factor": self.scaling.factor,
+                    "position": self.state.position,
+                    **positions,
+                    "random": random_state(),
+                    # told apart from a config.yaml or from configs that somebody changed meanwhile
+                    "options": scrub_values(plain(self.plan.run_config.get("options") or {})),
+                    "configs": [plain(trainer.config) for trainer in self.trainers],
+                    "trainers": [trainer.state_dict() for trainer in self.trainers],
+                }
+            )
         self.saved_step = self.state.done
+
+    def _positions(self) -> dict[str, Any]:
+        """Where each process is among its own batches, if it has batches of its own."""
+        if distributed.size() == 1 or not self.state.is_of_documents:
+            return {}
+        return {"positions": distributed.values_of_all(self.state.position)}
+
+    def _check_same_weights(self) -> None:
+        """Every process takes the same steps; what a broken machine makes of them is not saved.
+
+        Raises:
+            UserError: the weights of the processes have come apart.
+        """
+        sums = [float(p.detach().double().sum()) for t in self.trainers for p in t.ae.parameters()]
+        if any(other != sums for other in distributed.values_of_all(sums)):
+            raise UserError(
+                f"the processes' weights are no longer the same after step {self.state.done}: use machines of "
+                "one kind and one version of torch, and go on from the last save with --resume."
+            )
 
     def save_state_once(self) -> None:
         """Write the full state, unless it is written already."""
@@ -91,14 +119,15 @@ class Keeper:
 
         The moving average would lag behind; the trainers themselves keep it.
         """
-        if self.run is None:
+        if self.plan.folder is None:
             return
         assert self.state.last_batch is not None
         for i, trainer in enumerate(self.trainers):
             before = copy.deepcopy(trainer.ae.state_dict())
             if self.plan.calibration_tokens:
                 self.scaling.calibrate(i, trainer, [self.state.last_batch])
-            self.run.save_weights(i, self.scaling.folded(trainer), step)
+            if self.run is not None:
+                self.run.save_weights(i, self.scaling.folded(trainer), step)
             trainer.ae.load_state_dict(before)
 
     def save_result(self, facts: Sequence[Mapping[str, Any]]) -> None:
@@ -123,14 +152,14 @@ class Keeper:
 
         `trainers_ahead` have taken the failed step already; with any, memory holds no state to save.
         """
-        if self.run is None or self.state.done == 0:
+        if self.plan.folder is None or self.state.done == 0:
             return UserError(sentence)
         if not trainers_ahead and self.saved_step != self.state.done and self._weights_are_finite():
             self.save_state()
             self.save_weights()
             self.save_configs()
         saved = "nothing had been saved" if self.saved_step is None else f"step {self.saved_step} is safe"
-        return UserError(f"{sentence.rstrip('.')}; training stopped, and in {self.run.path} {saved}.")
+        return UserError(f"{sentence.rstrip('.')}; training stopped, and in {self.plan.folder} {saved}.")
 
     def restore(self, source: Source) -> None:
         """Take up the last saved state; a run that ended before its first save begins again.
@@ -138,28 +167,33 @@ class Keeper:
         Raises:
             UserError: there is no run, or its state does not fit the plan.
         """
-        assert self.run is not None
-        self.run.read_config()
-        saved = self.run.load_state()
+        saved = None
+        if self.run is not None:
+            self.run.read_config()
+            saved = self.run.load_state()
+            self._check_configs((saved or {}).get("configs") or ())
+        saved = distributed.state_of_first(saved)
         if saved is None:
-            say(f"{self.run.path} ended before its first save: it starts again from the beginning.")
+            say(f"{self.plan.folder} ended before its first save: it starts again from the beginning.")
             return
         state = self.state
-        self._check_configs(saved.get("configs") or ())
         try:
             for trainer, own in zip(self.trainers, saved["trainers"], strict=True):
                 trainer.load_state_dict(own)
             state.done, state.tokens, state.seconds_before = saved["step"], saved["tokens"], saved["seconds"]
             self.scaling.factor = saved["norm_factor"]
-            source.seek(saved["position"])
+            if source.is_of_documents:
+                source.seek_any(saved.get("positions") or [saved["position"]])
+            else:
+                source.seek(saved["position"])
             set_random_state(saved["random"])
         except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
             if isinstance(error, UserError):
                 raise
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(
-                f"{self.run.state_path} does not fit this run ({reason}): resume with the options it was "
-                "started with."
+                f"the state in {self.plan.folder} does not fit this run ({reason}): resume with the options it "
+                "was started with."
             ) from error
         self.saved_step = state.done
 

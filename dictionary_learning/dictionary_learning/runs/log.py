@@ -13,7 +13,7 @@ from dictionary_learning.runs.state import State
 
 
 class Log:
-    """The records of a run; it changes nothing of the run."""
+    """The records of a run; it changes nothing of the run. Only a process that has the folder writes them."""
 
     def __init__(
         self, plan: Plan, run: RunFolder | None, trainers: Sequence[Any], source: Source, state: State
@@ -32,13 +32,16 @@ class Log:
         if self.plan.tracker is not None:
             self.plan.tracker.start(self.plan.run_config, self.run.path if self.run is not None else None)
 
-    def step(self) -> None:
-        """A step was done: it is recorded if it is the first, every `log_steps`, and when time has passed."""
-        done = self.state.done
-        self._speed.step(done, self.state.tokens)
-        self._progress.step()
+    def is_due(self, done: int) -> bool:
+        """Whether a step is recorded: the first one, every `log_steps`, and when time has passed."""
         waited = time.monotonic() - self._recorded_at
-        if done == 1 or done % self.plan.log_steps == 0 or waited >= SECONDS_BETWEEN_LINES:
+        return done == 1 or done % self.plan.log_steps == 0 or waited >= SECONDS_BETWEEN_LINES
+
+    def step(self, is_recorded: bool) -> None:
+        """A step was done."""
+        self._speed.step(self.state.done, self.state.tokens)
+        self._progress.step()
+        if is_recorded:
             self._record()
 
     def finish(self) -> None:

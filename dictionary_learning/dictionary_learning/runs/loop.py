@@ -1,4 +1,8 @@
-"""The training loop: several trainers on the same batches, stopped only between two steps."""
+"""The training loop: several trainers on the same batches, stopped only between two steps.
+
+Several processes go through it side by side, each with its rows of the batches; the first one alone has the
+run's folder.
+"""
 
 import math
 import time
@@ -7,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from dictionary_learning import distributed
 from dictionary_learning.command.devices import find_device
 from dictionary_learning.command.interruption import Interrupted, Interruption
 from dictionary_learning.command.progress import say
@@ -18,6 +23,7 @@ from dictionary_learning.runs.plan import Plan
 from dictionary_learning.runs.scaling import Scaling, activations, is_finite
 from dictionary_learning.runs.source import Batch, Source
 from dictionary_learning.runs.state import State
+from dictionary_learning.runs.turn import Turn, take_turn
 from dictionary_learning.trainers.make import make_trainer
 
 
@@ -30,14 +36,14 @@ class TrainingResult(NamedTuple):
 
 
 def train(plan: Plan) -> TrainingResult:
-    """Do what the plan says; the caller holds the run's folder by `RunFolder.alone`.
+    """Do what the plan says; the first process's caller holds the run's folder by `RunFolder.alone`.
 
     Raises:
         UserError: the run folder is taken, a trainer has no such option, activations or the loss are not
             finite, the disk is full.
         SystemExit: interrupted by Ctrl-C (130) or SIGTERM (143), after saving.
     """
-    run = RunFolder(plan.folder) if plan.folder is not None else None
+    run = RunFolder(plan.folder) if plan.folder is not None and distributed.is_first() else None
     if run is not None and not plan.resume:
         run.check_new()
     trainers = [make_trainer(config) for config in plan.trainers]
@@ -60,6 +66,7 @@ class _Loop:
         if plan.resume:
             self.keeper.restore(self.source)
         self.state.position = self.source.position
+        self.state.is_of_documents = self.source.is_of_documents
         self.state.began = time.monotonic()
         self.log = Log(plan, run, trainers, self.source, self.state)
 
@@ -82,13 +89,14 @@ class _Loop:
     def _start(self, interruption: Interruption) -> None:
         """Read the first batch before anything is written, so that bad data leave nothing behind."""
         state = self.state
-        with interruption.waiting():
+        with _waiting(interruption):
+            turn = self._turn(interruption)  # a fault of one process's first batch is told by all
             if self.scaling.factor is None:
                 if self.plan.normalize:
                     self.scaling.measure(self.source)
                 else:
                     self.scaling.factor = 1.0
-            if state.done < self.plan.steps and not self.source.look_ahead(1, 1) and state.done == 0:
+            if state.done < self.plan.steps and not turn.n_tokens and state.done == 0:
                 raise UserError("the data gave not one batch: use more text or a smaller --batch_size.")
         self.keeper.begin()
         self.log.start()
@@ -96,35 +104,38 @@ class _Loop:
     def _train(self, interruption: Interruption) -> None:
         plan, state = self.plan, self.state
         while state.done < plan.steps:
-            with interruption.waiting():
-                batch = self._read()
-            if batch is None:
+            with _waiting(interruption):
+                turn = self._turn(interruption)
+            batch = self.source.read()
+            if batch is None or not turn.n_tokens:
                 self.log.finish()
                 say(
                     f"the data ran out after {state.done} of {plan.steps} steps: training ends here, "
                     'and config.json says so under "steps_done".'
                 )
                 return
-            self._step(batch)
+            self._step(batch, turn)
             if state.done == plan.steps:
                 self.log.finish()
             if state.done in plan.save_steps:
                 self.keeper.save_weights(state.done)
             if state.done % plan.backup_steps == 0 and state.done < plan.steps:
                 self.keeper.save_state()
-            interruption.check()
+            if distributed.size() == 1:  # several agree on it in their next turn
+                interruption.check()
 
-    def _read(self) -> Batch | None:
+    def _turn(self, interruption: Interruption) -> Turn:
+        """What the next step is about; its batch stays to be read."""
         try:
-            return self.source.read()
+            return take_turn(self.source, interruption, self.log.is_due(self.state.done + 1))
         except UserError as error:
             raise self.keeper.failure(str(error)) from error
 
-    def _step(self, batch: Batch) -> None:
+    def _step(self, batch: Batch, turn: Turn) -> None:
         state = self.state
         x = self.scaling.scaled(batch)
         where = f"step {state.done} (batch {state.done} of the training data, counted from 0)"
-        if not is_finite(activations(x)):
+        if not distributed.is_all(is_finite(activations(x))):
             raise self.keeper.failure(
                 f"the activations of {where} hold NaN or infinity: try --lm_dtype float32."
             )
@@ -139,21 +150,24 @@ class _Loop:
                     f"the loss of trainer_{i} is {loss} at {where}: try a smaller --lr.", i + 1
                 )
         state.done += 1
-        state.tokens += len(batch)
+        state.tokens += turn.n_tokens
         state.last_batch = batch
         state.position = self.source.position
-        self.log.step()
+        self.log.step(turn.is_recorded)
 
     def _finish(self, interruption: Interruption) -> None:
         """Save the state, then calibrate with the final weights and save what inference needs."""
         self.keeper.save_state_once()
         batches: list[Batch] = []
-        with interruption.waiting():
-            while sum(len(batch) for batch in batches) < self.plan.calibration_tokens:
-                batch = self._read()
-                if batch is None:
+        n_tokens = 0
+        with _waiting(interruption):
+            while n_tokens < self.plan.calibration_tokens:
+                turn = self._turn(interruption)
+                batch = self.source.read()
+                if batch is None or not turn.n_tokens:
                     break
                 batches.append(batch)
+                n_tokens += turn.n_tokens
         if self.plan.calibration_tokens and not batches and self.state.last_batch is not None:
             batches = [self.state.last_batch]
         facts = [
@@ -183,3 +197,8 @@ class _Loop:
         if self.plan.autocast_dtype == torch.float32:
             return nullcontext()
         return torch.autocast(self.device.type, self.plan.autocast_dtype)
+
+
+def _waiting(interruption: Interruption) -> AbstractContextManager[None]:
+    """A single process is stopped while it waits for data; several stop together, in their next turn."""
+    return interruption.waiting() if distributed.size() == 1 else nullcontext()

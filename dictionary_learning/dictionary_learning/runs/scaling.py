@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dictionary_learning import distributed
 from dictionary_learning.activations.sequences import Sequences
 from dictionary_learning.errors import UserError
 from dictionary_learning.runs.source import Batch, Source
@@ -44,7 +45,7 @@ class Scaling:
         total, n_rows = 0.0, 0
         for i, batch in enumerate(source.look_ahead(NORM_TOKENS, NORM_BATCHES)):
             x = activations(batch).to(self.device, torch.float32)
-            if not is_finite(x):
+            if not distributed.is_all(is_finite(x)):
                 raise UserError(
                     f"the activations of batch {i} (counted from 0) hold NaN or infinity: "
                     "try --lm_dtype float32."
@@ -52,8 +53,9 @@ class Scaling:
             squared_norms = x.square().sum(-1)
             total += float(squared_norms.sum())
             n_rows += squared_norms.numel()
+        total, n_rows = distributed.total_numbers(total, n_rows)
         if n_rows and not total:
-            raise UserError(f"the first {n_rows} activations are all zero: try another --layer.")
+            raise UserError(f"the first {n_rows:.0f} activations are all zero: try another --layer.")
         self.factor = math.sqrt(total / n_rows) if n_rows else 1.0
 
     def scaled(self, batch: Batch) -> Batch:

@@ -15,6 +15,7 @@ class State:
     done: int = 0  # steps
     tokens: int = 0
     position: Mapping[str, Any] | None = None  # among the batches, behind the last step
+    is_of_documents: bool = False  # each of several processes has a position of its own
     last_batch: Batch | None = None  # of this session
     seconds_before: float = 0.0  # of the sessions before this one
     began: float = field(default_factory=time.monotonic)

@@ -60,6 +60,7 @@ class DocumentStream:
         eval_share: float = 0.1,
         start: int = 0,
         max_documents: int | None = None,
+        every: tuple[int, int] = (0, 1),
     ) -> None:
         """Wrap an iterator of records whose first has the number `start`; see `open` for the arguments."""
         if part not in PARTS:
@@ -77,10 +78,11 @@ class DocumentStream:
         self._records = records
         self._text_field = text_field
         self._part = part
+        self._first, self._step = every
         self._eval_share = eval_share
         self._start = start
         self._n_left = max_documents
-        self._n_given = 0
+        self._n_given = self._n_of_others = 0
 
     @classmethod
     def open(
@@ -94,6 +96,7 @@ class DocumentStream:
         eval_share: float = 0.1,
         start: int = 0,
         max_documents: int | None = None,
+        every: tuple[int, int] = (0, 1),
     ) -> "DocumentStream":
         """Open a data set.
 
@@ -106,6 +109,7 @@ class DocumentStream:
                 same part, wherever it stands, so the two are disjoint.
             start: raw records to pass over; `position` of an earlier stream.
             max_documents: end after so many documents of this part, counted from record 0.
+            every: (r, n) gives only the records whose number leaves the rest r when divided by n.
 
         Raises:
             UserError: the data set, its split or subset is not there; its first record lacks `text_field`;
@@ -128,6 +132,7 @@ class DocumentStream:
             eval_share=eval_share,
             start=first,
             max_documents=max_documents,
+            every=every,
         )
         stream._pass_over(start)
         return stream
@@ -150,6 +155,9 @@ class DocumentStream:
             self._check_given()
             raise
         self.position += 1
+        if (self.position - 1) % self._step != self._first:
+            self._n_of_others += 1
+            return None
         text: Any = record.get(self._text_field)
         fault = text_fault(text)
         if fault is not None:
@@ -173,7 +181,7 @@ class DocumentStream:
 
     def _check_given(self) -> None:
         """At the end of the records: say what was skipped, and refuse a whole pass that gave nothing."""
-        n_read = self.position - self._start
+        n_read = self.position - self._start - self._n_of_others
         if self._start == 0 and self._n_given == 0:
             if n_read == self.left_out.total():
                 raise UserError(

@@ -3,7 +3,7 @@
 The variants are BatchTopK plus groups of latents (Matryoshka) plus a temporal term (T-SAE): they
 override `group_sizes` and `_temporal_loss`, and nothing else.
 
-Shapes: B tokens, D model width, F latents, G groups, N non-zero entries.
+Shapes: B tokens of this process, D model width, F latents, G groups, N non-zero entries.
 """
 
 import math
@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dictionary_learning import distributed
 from dictionary_learning.dictionaries.base import state_sizes
 from dictionary_learning.dictionaries.sparse import Encoder, SparseCode, decode_groups
 from dictionary_learning.errors import UserError
@@ -30,6 +31,7 @@ from dictionary_learning.trainers.trainer import (
     DeadLatents,
     Trainer,
     adam,
+    batch_variance,
     check_decay_start,
     check_finite,
     check_loss,
@@ -37,6 +39,7 @@ from dictionary_learning.trainers.trainer import (
     geometric_median,
     learning_rate_factor,
     remove_parallel_gradient,
+    smallest_positive,
     unit_norm_rows_,
     whole_number,
 )
@@ -92,6 +95,8 @@ class BatchTopKTrainer(Trainer):
         encoder_dtype: of the dense encoder product, "float32" or "bfloat16"; values that are
             selected, gradients and weights are float32 in both.
         form: `code` or `paper`, see `losses.matryoshka_loss`.
+        batch_topk: `global` selects over the rows of all processes, `local` over each one's own; for one
+            process the same.
 
     Raises:
         UserError: `k` outside 1..dict_size, or no end of its fall within the run.
@@ -122,6 +127,7 @@ class BatchTopKTrainer(Trainer):
         form: str = "code",
         dict_class: type | None = None,
         k_anneal_steps: int | None = None,
+        batch_topk: str = "global",
     ) -> None:
         super().__init__(steps, layer, lm_name, seed, device, wandb_name, submodule_name, dict_class)
         k, activation_dim = whole_number("k", k), whole_number("activation_dim", activation_dim)
@@ -145,7 +151,8 @@ class BatchTopKTrainer(Trainer):
         self.ae = self._make_dictionary(activation_dim, dict_size).to(self.device)
         self.optimizer = adam(self.ae.parameters(), self.lr)
         self.dead_latents = DeadLatents(dict_size, self.device)
-        self._encoder = Encoder(getattr(torch, encoder_dtype))
+        self.batch_topk = batch_topk
+        self._encoder = Encoder(getattr(torch, encoder_dtype), batch_topk)
         self._last: LastBatch | None = None
 
     def _make_dictionary(self, activation_dim: int, dict_size: int) -> ThresholdDictionary:
@@ -159,7 +166,7 @@ class BatchTopKTrainer(Trainer):
     def config(self) -> dict[str, Any]:
         names = (
             "k lr auxk_alpha warmup_steps decay_start threshold_beta threshold_start_step top_k_aux "
-            "k_anneal_steps dead_feature_threshold encoder_dtype form"
+            "k_anneal_steps dead_feature_threshold encoder_dtype form batch_topk"
         )
         return super().config | {name: getattr(self, name) for name in names.split()}
 
@@ -181,8 +188,10 @@ class BatchTopKTrainer(Trainer):
                 self.ae.weights().b_dec_D.copy_(geometric_median(x_BD))
         self.current_k = self.k_at(step)
         loss = self._loss(x_BD, earlier_BD)
-        value = check_loss(float(loss.detach()), step)
+        assert self._last is not None
+        value = check_loss(float(self._last.terms["loss"]), step)
         loss.backward()
+        distributed.sum_gradients(self.ae.parameters())
         self._descend(step)
         self._update_threshold(step)
         return value
@@ -203,16 +212,17 @@ class BatchTopKTrainer(Trainer):
         return x, None
 
     def _loss(self, x_BD: Tensor, earlier_BD: Tensor | None) -> Tensor:
+        self._n_tokens = distributed.total_count(len(x_BD))
         code, code_earlier = self._encode(x_BD, earlier_BD)
         _, _, W_dec_FD, b_dec_D = self.ae.weights()
         x_hat_BGD = decode_groups(code, W_dec_FD, self.ae.group_ends).cumsum(1) + b_dec_D
         reconstruction = matryoshka_loss(
-            reconstruction_losses(x_BD, x_hat_BGD), self.group_weights, self.form
+            reconstruction_losses(x_BD, x_hat_BGD, self._n_tokens), self.group_weights, self.form
         )
 
         with torch.no_grad():
             fired = code.col_N[code.values_N > 0]
-        self.dead_latents.count(fired, len(x_BD))
+        self.dead_latents.count(fired, self._n_tokens)
         residual_BD = x_BD - x_hat_BGD[:, -1].detach()
         auxk = self._auxk_loss(x_BD, residual_BD)
         loss = reconstruction + self.auxk_alpha * auxk
@@ -222,6 +232,7 @@ class BatchTopKTrainer(Trainer):
             loss = loss + self._temporal_strength() * temporal
             terms["temporal"] = temporal.detach()
         terms["loss"] = loss.detach()
+        terms = dict(zip(terms, distributed.total(torch.stack(list(terms.values()))), strict=True))
         self._last = LastBatch(x_BD, residual_BD, code.col_N.detach(), code.values_N.detach(), terms)
         return loss
 
@@ -230,7 +241,8 @@ class BatchTopKTrainer(Trainer):
         W_enc_DF, b_enc_F, _, b_dec_D = self.ae.weights()
         B = len(x_BD)
         both = x_BD if earlier_BD is None else torch.cat([x_BD, earlier_BD])
-        code = self._encoder(both, W_enc_DF, b_enc_F, b_dec_D, self.current_k * B, parts=len(both) // B)
+        n_parts = 1 if earlier_BD is None else 2
+        code = self._encoder(both, W_enc_DF, b_enc_F, b_dec_D, self.current_k, n_parts)
         if earlier_BD is None:
             return code, None
         return code.rows(0, B), code.rows(B, 2 * B)
@@ -244,7 +256,7 @@ class BatchTopKTrainer(Trainer):
         if len(dead) > self.top_k_aux:
             top = f_BK.topk(self.top_k_aux, sorted=False)
             f_BK = torch.zeros_like(f_BK).scatter(1, top.indices, top.values)
-        return auxk_loss(residual_BD, f_BK, W_dec_FD[dead])
+        return auxk_loss(residual_BD, f_BK, W_dec_FD[dead], self._n_tokens)
 
     def _temporal_loss(
         self, x_BD: Tensor, earlier_BD: Tensor, code: SparseCode, code_earlier: SparseCode
@@ -269,34 +281,37 @@ class BatchTopKTrainer(Trainer):
 
     def _update_threshold(self, step: int) -> None:
         assert self._last is not None
-        if step <= self.threshold_start_step or not (self._last.values_N > 0).any():
+        if step <= self.threshold_start_step:
             return
         threshold, smallest = self.ae.threshold, self._smallest_kept(self._last.values_N)
+        if not smallest.isfinite():
+            return
         if threshold < 0:
             threshold.copy_(smallest)
         else:
             threshold.lerp_(smallest, 1 - self.threshold_beta)
 
     def _smallest_kept(self, values_N: Tensor) -> Tensor:
-        """The smallest positive value of a code, at least one of which is positive."""
-        return values_N[values_N > 0].min()
+        """The smallest positive value of the batch's codes; not finite where there is none."""
+        return smallest_positive(values_N)
 
     def metrics(self) -> dict[str, float]:
         """Loss terms, FVE, L0 (whole and by group), dead share and threshold at the last update."""
         if self._last is None:
             return {}
-        last, n_tokens = self._last, len(self._last.x_BD)
-        variance = (last.x_BD - last.x_BD.mean(0)).square().sum()
+        last, n_tokens = self._last, self._n_tokens
+        unexplained = distributed.total(last.residual_BD.square().sum())
+        variance = batch_variance(last.x_BD, n_tokens)
         groups = torch.bucketize(
             last.col_N[last.values_N > 0],
             torch.tensor(self.ae.group_ends, device=last.col_N.device),
             right=True,
         )
-        l0_G = torch.bincount(groups, minlength=len(self.ae.group_ends)) / n_tokens
+        l0_G = distributed.total(torch.bincount(groups, minlength=len(self.ae.group_ends))) / n_tokens
         dead = self.dead_latents.dead(self.dead_feature_threshold)
         return (
             {name: float(value) for name, value in last.terms.items()}
-            | {"fve": float(1 - last.residual_BD.square().sum() / variance), "l0": float(l0_G.sum())}
+            | {"fve": float(1 - unexplained / variance), "l0": float(l0_G.sum())}
             | ({f"l0_group_{g}": float(l0) for g, l0 in enumerate(l0_G)} if len(l0_G) > 1 else {})
             | {"dead_share": float(dead.float().mean()), "threshold": float(self.ae.threshold)}
         )

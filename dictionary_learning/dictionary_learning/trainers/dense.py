@@ -10,11 +10,13 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from dictionary_learning import distributed
 from dictionary_learning.errors import UserError
 from dictionary_learning.trainers.trainer import (
     DeadLatents,
     Trainer,
     adam,
+    batch_variance,
     check_decay_start,
     check_finite,
     check_loss,
@@ -110,19 +112,38 @@ class DenseTrainer(Trainer):
             )
         x_BD = x.to(self.device, torch.float32)
         check_finite(x_BD, step)
+        self._n_tokens = distributed.total_count(len(x_BD))
         if step == 0:
             with torch.no_grad():
                 self._start(geometric_median(x_BD))
         losses = self._losses(x_BD, self._penalty_factor(step))
-        loss = check_loss(float(losses.total.detach()), step)
+        loss = check_loss(float(distributed.total(losses.total.detach())), step)
         losses.total.backward()
+        distributed.sum_gradients(self.ae.parameters())
         self._descend(step)
         self._observe(x_BD, losses)
         return loss
 
     @abstractmethod
     def _losses(self, x_BD: Tensor, penalty_factor: float) -> Losses:
-        """The loss; `penalty_factor`, from 0 to 1, is the warm-up of the sparsity penalty."""
+        """The loss, as this process's share of it; `penalty_factor`, from 0 to 1, warms the penalty up."""
+
+    def _mean(self, values_B: Tensor) -> Tensor:
+        """This process's share of the mean over the tokens of all processes."""
+        return values_B.sum(0) / distributed.total_count(len(values_B))
+
+    def _share_of_square(self, share: Tensor, target: float) -> Tensor:
+        """This process's share of (mean - target)^2, from its share of the mean.
+
+        The square is of the mean over all processes, so its derivative by each share is the whole one.
+        """
+        whole = share + (distributed.total(share.detach()) - share.detach())
+        square = (whole - target).square()
+        return square - square.detach() * (1 - 1 / distributed.size())
+
+    def _squared_error(self, x_BD: Tensor, x_hat_BD: Tensor) -> Tensor:
+        """Mean over tokens of ||x - x_hat||^2, as this process's share of it."""
+        return self._mean((x_BD - x_hat_BD).square().sum(-1))
 
     def _start(self, median_D: Tensor) -> None:
         """Fit the biases to the data at step 0; `median_D` is the geometric median of its batch."""
@@ -160,14 +181,18 @@ class DenseTrainer(Trainer):
     def _observe(self, x_BD: Tensor, losses: Losses) -> None:
         """Count the latents that fired and keep the health of this update for `metrics`."""
         fired_BF = losses.f_BF > 0
-        self.dead_latents.count(fired_BF.any(0), len(x_BD))
-        unexplained = (x_BD - losses.x_hat_BD).square().sum()
-        variance = (x_BD - x_BD.mean(0)).square().sum()
-        self._metrics = {
+        self.dead_latents.count(fired_BF.any(0), self._n_tokens)
+        terms = {
             "loss": losses.total.detach(),
             **{name: term.detach() for name, term in losses.terms.items()},
-            "fve": 1 - unexplained / variance,
-            "l0": fired_BF.sum() / len(x_BD),
+            "unexplained": (x_BD - losses.x_hat_BD).square().sum(),
+            "l0": fired_BF.sum() / self._n_tokens,
+        }
+        of_all = dict(zip(terms, distributed.total(torch.stack(list(terms.values()))), strict=True))
+        unexplained = of_all.pop("unexplained")
+        self._metrics = {
+            **of_all,
+            "fve": 1 - unexplained / batch_variance(x_BD, self._n_tokens),
             "dead_share": self.dead_latents.dead(self.dead_feature_threshold).float().mean(),
         }
 
@@ -177,11 +202,6 @@ class DenseTrainer(Trainer):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self.dead_latents.tokens_since_fired_F.copy_(state["tokens_since_fired"])
-
-
-def squared_error(x_BD: Tensor, x_hat_BD: Tensor) -> Tensor:
-    """Mean over tokens of ||x - x_hat||^2."""
-    return (x_BD - x_hat_BD).square().sum(-1).mean()
 
 
 def check_penalty(name: str, value: float) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dictionary_learning.dictionaries.classics import GatedAutoEncoder
-from dictionary_learning.trainers.dense import DenseTrainer, Losses, check_penalty, squared_error
+from dictionary_learning.trainers.dense import DenseTrainer, Losses, check_penalty
 
 
 class GatedSAETrainer(DenseTrainer):
@@ -43,8 +43,8 @@ class GatedSAETrainer(DenseTrainer):
         gate_BF = torch.relu(gate_BF)
         frozen_BD = gate_BF @ self.ae.decoder_directions().detach() + self.ae.decoder_bias.detach()
 
-        reconstruction, auxiliary = squared_error(x_BD, x_hat_BD), squared_error(x_BD, frozen_BD)
-        l1 = gate_BF.sum(-1).mean()
+        reconstruction, auxiliary = self._squared_error(x_BD, x_hat_BD), self._squared_error(x_BD, frozen_BD)
+        l1 = self._mean(gate_BF.sum(-1))
         total = reconstruction + self.l1_penalty * penalty_factor * l1 + auxiliary
         terms = {"reconstruction": reconstruction, "l1": l1, "auxiliary": auxiliary}
         return Losses(total, terms, f_BF, x_hat_BD)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dictionary_learning.dictionaries.classics import JumpReluAutoEncoder
 from dictionary_learning.errors import UserError
-from dictionary_learning.trainers.dense import DenseTrainer, Losses, check_penalty, squared_error
+from dictionary_learning.trainers.dense import DenseTrainer, Losses, check_penalty
 
 
 def jump_relu(pre_BF: Tensor, threshold_F: Tensor, bandwidth: float) -> Tensor:
@@ -83,10 +83,10 @@ class JumpReluTrainer(DenseTrainer):
         pre_BF = x_BD @ self.ae.W_enc + self.ae.b_enc
         f_BF = jump_relu(pre_BF, self.ae.threshold, self.bandwidth)
         x_hat_BD = self.ae.decode(f_BF)
-        l0 = step_function(pre_BF, self.ae.threshold, self.bandwidth).sum(-1).mean()
+        l0 = self._mean(step_function(pre_BF, self.ae.threshold, self.bandwidth).sum(-1))
 
-        reconstruction = squared_error(x_BD, x_hat_BD)
-        sparsity = l0 if self.target_l0 is None else (l0 / self.target_l0 - 1).square()
+        reconstruction = self._squared_error(x_BD, x_hat_BD)
+        sparsity = l0 if self.target_l0 is None else self._share_of_square(l0 / self.target_l0, 1.0)
         total = reconstruction + self.sparsity_penalty * penalty_factor * sparsity
         terms = {"reconstruction": reconstruction, "sparsity": sparsity}
         return Losses(total, terms, f_BF, x_hat_BD)

@@ -10,9 +10,11 @@ Shapes: D model width, W atoms, N width of queries and keys.
 
 import torch
 
+from dictionary_learning import distributed
 from dictionary_learning.activations.sequences import Sequences
 from dictionary_learning.dictionaries.attention import ContextAttention
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
+from dictionary_learning.trainers.trainer import batch_mean
 
 SCALES = tuple(2.0**e for e in range(2, 15))  # of queries and keys; codes are about 1 / (4 D)
 
@@ -27,7 +29,7 @@ def start_at_recall(ae: TemporalSAE, texts: Sequences, seed: int) -> float:
     predicts `texts` best.
 
     Args:
-        texts: the first batch, in the units of the weights.
+        texts: this process's part of the first batch, in the units of the weights.
         seed: of the projection.
 
     Returns:
@@ -39,7 +41,7 @@ def start_at_recall(ae: TemporalSAE, texts: Sequences, seed: int) -> float:
 
 
 def _start_at_recall(ae: TemporalSAE, texts: Sequences, seed: int) -> float:
-    ae.b.copy_(texts.x_TD.mean(0))
+    ae.b.copy_(batch_mean(texts.x_TD, distributed.total_count(len(texts))))
     for atoms in (ae.D, *([] if ae.tied_weights else [ae.E])):
         atoms.mul_(2)
     generator = torch.Generator().manual_seed(seed)
@@ -66,4 +68,6 @@ def _read_with(layer: ContextAttention, projection_NW: torch.Tensor) -> None:
 
 def _error(ae: TemporalSAE, texts: Sequences) -> float:
     left_TD = texts.tokens(ae.predict(ae.centred(texts.padded())).residual_BLD)
-    return float(left_TD.square().sum() / texts.x_TD.square().sum())
+    squares = torch.stack([left_TD.square().sum(), texts.x_TD.square().sum()])
+    missed, whole = distributed.total(squares).tolist()
+    return missed / whole

@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from dictionary_learning import distributed
 from dictionary_learning.dictionaries.classics import AutoEncoder, AutoEncoderNew
 from dictionary_learning.errors import UserError
-from dictionary_learning.trainers.dense import DenseTrainer, Losses, check_penalty, squared_error
+from dictionary_learning.trainers.dense import DenseTrainer, Losses, check_penalty
 
 
 class StandardTrainer(DenseTrainer):
@@ -54,7 +55,7 @@ class StandardTrainer(DenseTrainer):
 
     def _losses(self, x_BD: Tensor, penalty_factor: float) -> Losses:
         x_hat_BD, f_BF = self.ae(x_BD, output_features=True)
-        reconstruction, l1 = squared_error(x_BD, x_hat_BD), f_BF.sum(-1).mean()
+        reconstruction, l1 = self._squared_error(x_BD, x_hat_BD), self._mean(f_BF.sum(-1))
         total = reconstruction + self.l1_penalty * penalty_factor * l1
         return Losses(total, {"reconstruction": reconstruction, "l1": l1}, f_BF, x_hat_BD)
 
@@ -70,8 +71,8 @@ class StandardTrainer(DenseTrainer):
         Bricken et al. 2023, "Neuron resampling", which looks for tokens in a larger sample.
         """
         assert self.resample_steps is not None
-        dead_F = self.dead_latents.dead(self.resample_steps // 2 * len(x_BD))
-        loss_B = (x_BD - self.ae(x_BD)).square().sum(-1)
+        dead_F = self.dead_latents.dead(self.resample_steps // 2 * self._n_tokens)
+        loss_B = distributed.gather((x_BD - self.ae(x_BD)).square().sum(-1))  # of the tokens of all processes
         n_new = min(int(dead_F.sum()), int((loss_B > 0).sum()))
         if n_new == 0:
             return
@@ -79,7 +80,7 @@ class StandardTrainer(DenseTrainer):
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         chosen = torch.multinomial(loss_B.square().cpu(), n_new, generator=generator).to(self.device)
         dead = dead_F.nonzero().squeeze(1)[:n_new]
-        direction_ND = nn.functional.normalize(x_BD[chosen] - self.ae.bias, dim=-1)
+        direction_ND = nn.functional.normalize(_rows_of_all(x_BD, chosen) - self.ae.bias, dim=-1)
 
         encoder, decoder = self.ae.encoder, self.ae.decoder
         live_norm = encoder.weight[~dead_F].norm(dim=-1).mean() if not dead_F.all() else 1.0
@@ -94,6 +95,15 @@ class StandardTrainer(DenseTrainer):
             for moment in ("exp_avg", "exp_avg_sq"):
                 self.optimizer.state[parameter][moment][index] = 0.0
         self.dead_latents.tokens_since_fired_F[dead] = 0
+
+
+def _rows_of_all(x_BD: Tensor, rows_N: Tensor) -> Tensor:
+    """Rows [N, D] of the global batch, each from the process that has it."""
+    here_N = rows_N - distributed.rows_before(len(x_BD))
+    is_here_N = (here_N >= 0) & (here_N < len(x_BD))
+    found_ND = x_BD.new_zeros(len(rows_N), x_BD.shape[1])
+    found_ND[is_here_N] = x_BD[here_N[is_here_N]]
+    return distributed.total(found_ND)
 
 
 class StandardTrainerAprilUpdate(DenseTrainer):
@@ -122,7 +132,7 @@ class StandardTrainerAprilUpdate(DenseTrainer):
 
     def _losses(self, x_BD: Tensor, penalty_factor: float) -> Losses:
         x_hat_BD, f_BF = self.ae(x_BD, output_features=True)
-        reconstruction = squared_error(x_BD, x_hat_BD)
-        l1 = (f_BF @ self.ae.decoder_directions().norm(dim=-1)).mean()
+        reconstruction = self._squared_error(x_BD, x_hat_BD)
+        l1 = self._mean(f_BF @ self.ae.decoder_directions().norm(dim=-1))
         total = reconstruction + self.l1_penalty * penalty_factor * l1
         return Losses(total, {"reconstruction": reconstruction, "l1": l1}, f_BF, x_hat_BD)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dictionary_learning import distributed
 from dictionary_learning.activations.block import Contexts
 from dictionary_learning.activations.sequences import Sequences
 from dictionary_learning.dictionaries.prediction import Prediction
@@ -22,8 +23,17 @@ from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.errors import UserError
 from dictionary_learning.trainers.options import STARTS
 from dictionary_learning.trainers.recall_start import start_at_recall
+from dictionary_learning.trainers.threshold import ROOM, threshold_between
 from dictionary_learning.trainers.top_k import TokenTopKEncoder
-from dictionary_learning.trainers.trainer import DeadLatents, Trainer, check_finite, check_loss, whole_number
+from dictionary_learning.trainers.trainer import (
+    DeadLatents,
+    Trainer,
+    batch_variance,
+    check_finite,
+    check_loss,
+    smallest_positive,
+    whole_number,
+)
 
 
 class TemporalAttentionTrainer(Trainer):
@@ -48,6 +58,8 @@ class TemporalAttentionTrainer(Trainer):
         threshold_beta: decay of the moving average of the smallest value kept, which is the inference
             threshold of `batchtopk`; it starts after `threshold_start_step`.
         encoder_dtype: of the dense product that novel codes are selected from, "float32" or "bfloat16".
+        batch_topk: `global` selects novel codes of `batchtopk` over the tokens of all processes, `local` over
+            each one's own.
         context_length: recorded, so that longer texts are told in inference.
 
     Raises:
@@ -82,6 +94,7 @@ class TemporalAttentionTrainer(Trainer):
         threshold_beta: float = 0.999,
         threshold_start_step: int = 1000,
         encoder_dtype: str = "float32",
+        batch_topk: str = "global",
         context_length: int | None = None,
         seed: int | None = None,
         device: str | torch.device | None = None,
@@ -128,13 +141,14 @@ class TemporalAttentionTrainer(Trainer):
         )
         self.dead_latents = DeadLatents(self.ae.dict_size, self.device)
         select = TokenTopKEncoder if sae_diff_type == "topk" else Encoder
-        self._encoder = select(getattr(torch, encoder_dtype))
+        self.batch_topk = batch_topk
+        self._encoder = select(getattr(torch, encoder_dtype), batch_topk)
 
     @property
     def config(self) -> dict[str, Any]:
         names = (
             "k gamma_reg lr atom_lr start warmup_steps lr_floor weight_decay threshold_beta "
-            "threshold_start_step encoder_dtype dead_feature_threshold"
+            "threshold_start_step encoder_dtype batch_topk dead_feature_threshold"
         )
         return (
             super().config
@@ -155,8 +169,9 @@ class TemporalAttentionTrainer(Trainer):
             for group in self.optimizer.param_groups:
                 group["highest_lr"] *= float(group["params"][0].detach().square().mean().sqrt())
         loss, novel = self._loss(texts)
-        value = check_loss(float(loss.detach()), step)
+        value = check_loss(float(self._metrics["loss"]), step)
         loss.backward()
+        distributed.sum_gradients(self.ae.parameters())
         self._descend(step)
         if novel is not None and self.ae.sae_diff_type == "batchtopk":
             self._update_threshold(step, novel.values_N.detach())
@@ -180,16 +195,20 @@ class TemporalAttentionTrainer(Trainer):
         return x.to(self.device, torch.float32)
 
     def _loss(self, texts: Sequences) -> tuple[Tensor, SparseCode | None]:
-        """Summed squared error / tokens (and the novel part's norm), and the sparse novel code, if any."""
-        ae, n = self.ae, len(texts)
+        """Summed squared error / tokens (and the novel part's norm), and the sparse novel code, if any.
+
+        The sum is over this process's tokens, and divided by those of all.
+        """
+        ae, n = self.ae, distributed.total_count(len(texts))
+        self._n_tokens = n
         prediction = ae.predict(ae.centred(texts.padded()), codes=True)
         residual_TD = texts.tokens(prediction.residual_BLD)
         novel_TD, code, norms = self._novel(residual_TD)
         error = (residual_TD - novel_TD).square().sum() / n
-        loss = error if norms is None else error + self.gamma_reg * norms.mean()
+        loss = error if norms is None else error + self.gamma_reg * norms.sum() / n
         with torch.no_grad():
             self._observe(texts, prediction, residual_TD, novel_TD, code)
-            self._metrics = {"loss": loss.detach(), **self._metrics}
+            self._metrics = {"loss": distributed.total(loss.detach()), **self._metrics}
         return loss, code if isinstance(code, SparseCode) else None
 
     def _novel(self, residual_TD: Tensor) -> tuple[Tensor, SparseCode | Tensor, Tensor | None]:
@@ -203,7 +222,7 @@ class TemporalAttentionTrainer(Trainer):
             residual_TD = residual_TD.float()
             W_enc_DW = ae.D.T if ae.tied_weights else ae.E
             zeros_W, zeros_D = ae.D.new_zeros(ae.width), ae.D.new_zeros(ae.activation_dim)
-            code = self._encoder(residual_TD * ae.lam, W_enc_DW, zeros_W, zeros_D, self.k * len(residual_TD))
+            code = self._encoder(residual_TD * ae.lam, W_enc_DW, zeros_W, zeros_D, self.k)
             novel_TD = sparse_matmul(code.values_N, ae.D, code.row_N, code.col_N, code.n_rows)
         return novel_TD, code, None
 
@@ -219,14 +238,15 @@ class TemporalAttentionTrainer(Trainer):
         self.optimizer.zero_grad()
 
     def _update_threshold(self, step: int, values_P: Tensor) -> None:
-        kept_P = values_P[values_P > 0]
-        if step <= self.threshold_start_step or not len(kept_P):
+        if step <= self.threshold_start_step:
             return
-        threshold = self.ae.expected_min_act
+        threshold, smallest = self.ae.expected_min_act, smallest_positive(values_P)
+        if not smallest.isfinite():
+            return
         if threshold < 0:
-            threshold.fill_(kept_P.min())
+            threshold.fill_(smallest)
         else:
-            threshold.lerp_(kept_P.min().view(1), 1 - self.threshold_beta)
+            threshold.lerp_(smallest.view(1), 1 - self.threshold_beta)
 
     def _observe(
         self,
@@ -237,43 +257,51 @@ class TemporalAttentionTrainer(Trainer):
         code: SparseCode | Tensor,
     ) -> None:
         """Count the latents that fired, and keep what `metrics` says of this update."""
-        ae, n = self.ae, len(texts)
+        ae, n = self.ae, self._n_tokens
         active_TW = torch.zeros((), dtype=torch.bool, device=self.device)
         for z_BLW, strength_BL1 in prediction.parts:
             active_TW = active_TW | texts.tokens((z_BLW > 0) & (strength_BL1 != 0))
         fired = [active_TW.any(0)]
-        l0_predicted = active_TW.sum() / n
+        n_predicted = active_TW.sum()
         if isinstance(code, SparseCode):
             is_on_P = code.values_N > 0
             fired.append(torch.zeros_like(fired[0]).index_fill_(0, code.col_N[is_on_P], True))
-            l0_novel = is_on_P.sum() / n
+            n_novel = is_on_P.sum()
         else:
             fired.append((code > 0).any(0))
-            l0_novel = (code > 0).sum() / n
+            n_novel = (code > 0).sum()
         self.dead_latents.count(torch.cat(fired), n)
         dead_F = self.dead_latents.dead(self.dead_feature_threshold).float()
 
         x_TD, b_D = texts.x_TD, ae.b.squeeze(0)
         predicted_TD = texts.tokens(prediction.recons_BLD).float()
         centred_TD = x_TD - b_D
-        energy = x_TD.square().sum()
-        variance = (x_TD - x_TD.mean(0)).square().sum()
         errors = {
             "": residual_TD - novel_TD,
             "_predicted": centred_TD - predicted_TD,
             "_novel": centred_TD - novel_TD,
         }
-        squared = {part: error.square().sum() for part, error in errors.items()}
         norm_p, norm_n = (torch.linalg.vector_norm(part, dim=1) for part in (predicted_TD, novel_TD))
-        energy_p, energy_n = norm_p.square().sum(), norm_n.square().sum()
         both = (norm_p > 0) & (norm_n > 0)
         cosine_T = (predicted_TD * novel_TD).sum(1)[both] / (norm_p * norm_n)[both]
+        sums = [
+            *(error.square().sum() for error in errors.values()),
+            *(norm_p.sum(), norm_n.sum(), norm_p.square().sum(), norm_n.square().sum()),
+            *(cosine_T.sum(), both.sum(), x_TD.square().sum(), n_predicted, n_novel),
+        ]
+        of_all = distributed.total(torch.stack([value.double() for value in sums])).float()
+        squared = dict(zip(errors, of_all, strict=False))
+        norms_p, norms_n, energy_p, energy_n, cosines, n_both, energy, n_predicted, n_novel = of_all[
+            len(errors) :
+        ]
+        variance = batch_variance(x_TD, n)
+        l0_novel, l0_predicted = n_novel / n, n_predicted / n
         self._metrics = {
             **{f"nmse{part}": value / energy for part, value in squared.items()},
             **{f"fve{part}": 1 - value / variance for part, value in squared.items()},
-            "norm_share_predicted": norm_p.sum() / (norm_p.sum() + norm_n.sum()),
+            "norm_share_predicted": norms_p / (norms_p + norms_n),
             "energy_share_predicted": energy_p / (energy_p + energy_n),
-            "cosine_of_parts": cosine_T.mean(),
+            "cosine_of_parts": cosines / n_both,
             "l0": l0_novel,
             "l0_predicted": l0_predicted,
             "density_novel": l0_novel / ae.width,
@@ -300,22 +328,18 @@ class TemporalAttentionTrainer(Trainer):
             texts = self._texts(batch)
             prediction = self.ae.predict(self.ae.centred(texts.padded()))
             values = self.ae.activations(texts.tokens(prediction.residual_BLD)).flatten()
-            # tokens differ in how many atoms they need: four times the mean is room enough
-            largest.append(values.topk(min(4 * self.k * len(texts), values.numel())).values)
+            largest.append(values.topk(min(ROOM * self.k * len(texts), values.numel())).values)
             n_tokens += len(texts)
-        values = torch.cat(largest) if largest else torch.empty(0)
-        values = values[values > 0]
-        n_keep = self.k * n_tokens
-        if n_keep == 0 or len(values) <= n_keep:
+        found = threshold_between(torch.cat(largest) if largest else torch.empty(0), self.k, n_tokens)
+        if found is None:
             return None
-        edge = values.topk(n_keep + 1).values[-2:]
         moving_average = float(self.ae.expected_min_act)
-        self.ae.expected_min_act.fill_(edge.mean())
+        self.ae.expected_min_act.fill_(found.threshold)
         return {
-            "expected_min_act": float(self.ae.expected_min_act),
+            "expected_min_act": found.threshold,
             "expected_min_act_moving_average": moving_average,
-            "calibration_tokens": n_tokens,
-            "calibration_l0": float((values > self.ae.expected_min_act).sum()) / n_tokens,
+            "calibration_tokens": found.tokens,
+            "calibration_l0": found.l0,
         }
 
     def state_dict(self) -> dict[str, Any]:

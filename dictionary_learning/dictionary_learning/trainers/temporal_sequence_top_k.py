@@ -81,4 +81,4 @@ class TemporalMatryoshkaBatchTopKTrainer(MatryoshkaBatchTopKTrainer):
         z, z_earlier = (c.columns(self.group_sizes[0]) for c in (code, code_earlier))
         if self.contrastive:
             return contrastive_loss(z, z_earlier, self.form, self.temperature)
-        return self.group_weights[0] * temporal_l1_loss(x_BD, earlier_BD, z, z_earlier)
+        return self.group_weights[0] * temporal_l1_loss(x_BD, earlier_BD, z, z_earlier, self._n_tokens)

@@ -4,6 +4,7 @@ Shapes: D model width, F latents.
 """
 
 import itertools
+import math
 from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from dictionary_learning import distributed
 from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.dictionaries.sparse import batch_topk
 from dictionary_learning.trainers.trainer import unit_norm_rows_
@@ -122,10 +124,10 @@ def find_threshold(
 ) -> Calibration | None:
     """The threshold at which the mean L0 of a dictionary is `target_l0`; the dictionary stays as it is.
 
-    It lies between the last value that is to be kept and the next one, over all tokens together.
+    It lies between the last value that is to be kept and the next one, over all tokens of all processes.
 
     Args:
-        batches: activations [B, D], on the dictionary's device.
+        batches: activations [B, D] of this process, on the dictionary's device.
 
     Returns:
         None where no more latents are above 0 than are to be kept, so that no threshold is needed.
@@ -136,12 +138,32 @@ def find_threshold(
         post_relu = dictionary.before_selection(x_BD).flatten()
         largest.append(post_relu[batch_topk(post_relu, ROOM * target_l0 * len(x_BD))])
         n_tokens += len(x_BD)
-    values = torch.cat(largest) if largest else torch.empty(0)
+    return threshold_between(torch.cat(largest) if largest else torch.empty(0), target_l0, n_tokens)
+
+
+@torch.no_grad()
+def threshold_between(values_N: Tensor, target_l0: int, n_tokens: int) -> Calibration | None:
+    """The threshold above which `target_l0` positive values a token lie, over all processes.
+
+    Args:
+        values_N: the largest values of this process's `n_tokens` tokens.
+    """
+    n_tokens = distributed.total_count(n_tokens)
     n_keep = target_l0 * n_tokens
-    if n_keep == 0 or len(values) <= n_keep:
+    values_N = values_N[values_N > 0].float()
+    if n_keep == 0 or distributed.total_count(len(values_N)) <= n_keep:
         return None
-    threshold = values.topk(n_keep + 1).values[-2:].mean()
-    return Calibration(float(threshold), float((values > threshold).sum()) / n_tokens, n_tokens)
+    last, following = (_smallest_of_largest(values_N, n) for n in (n_keep, n_keep + 1))
+    threshold = torch.stack([last, following]).mean()
+    n_above = distributed.total_count(int((values_N > threshold).sum()))
+    return Calibration(float(threshold), n_above / n_tokens, n_tokens)
+
+
+def _smallest_of_largest(values_N: Tensor, n: int) -> Tensor:
+    """The n-th largest of all processes' values."""
+    kept_N = values_N[distributed.keep_largest(values_N, n)]
+    here = kept_N.min() if len(kept_N) else values_N.new_tensor(math.inf)
+    return distributed.smallest(here)
 
 
 def initial_decoder(dict_size: int, activation_dim: int, seed: int) -> Tensor:

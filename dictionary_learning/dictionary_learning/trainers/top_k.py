@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dictionary_learning import distributed
 from dictionary_learning.dictionaries.sparse import CANDIDATE_MARGIN, Encoder
 from dictionary_learning.trainers.batch_top_k import BatchTopKSAE, BatchTopKTrainer
 from dictionary_learning.trainers.threshold import ThresholdDictionary, largest_of_each_token
@@ -43,10 +44,9 @@ class TokenTopKEncoder(Encoder):
     """The sparse encoder with the largest latents of each token, instead of the batch, kept."""
 
     def _select(
-        self, pre_BF: Tensor, n_keep: int, centred_BD: Tensor, W_enc_FD: Tensor, b_enc_F: Tensor
+        self, pre_BF: Tensor, parts: int, k: int, centred_BD: Tensor, W_enc_FD: Tensor, b_enc_F: Tensor
     ) -> Tensor:
         n_tokens, n_latents = pre_BF.shape
-        k = n_keep // n_tokens
         start_B1 = torch.arange(n_tokens, device=pre_BF.device).unsqueeze(1) * n_latents
         if self.product_dtype == torch.float32:
             return (pre_BF.topk(k, dim=1).indices + start_B1).flatten().sort().values
@@ -78,4 +78,5 @@ class TopKTrainer(BatchTopKTrainer):
         """The mean over tokens of the smallest positive value of each token's code."""
         values_BK = values_N.view(-1, self.current_k)
         smallest_B = values_BK.where(values_BK > 0, math.inf).amin(1)
-        return smallest_B[smallest_B.isfinite()].mean()
+        is_on_B = smallest_B.isfinite()
+        return distributed.total(smallest_B[is_on_B].sum()) / distributed.total(is_on_B.sum())

@@ -1,6 +1,9 @@
 """What every trainer is, and the pieces that several of them use.
 
-Shapes: B tokens, D model width, F latents.
+Under several processes each has its rows of the batch, and `update` and `metrics` are called in all of them:
+means, counts and selections are those of the whole batch (`distributed`), and so is every number returned.
+
+Shapes: B tokens of this process, D model width, F latents.
 """
 
 import math
@@ -11,6 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from dictionary_learning import distributed
 from dictionary_learning.command.devices import find_device
 from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.errors import UserError
@@ -126,9 +130,17 @@ class DeadLatents:
         self.tokens_since_fired_F = torch.zeros(dict_size, dtype=torch.int64, device=device)
 
     def count(self, fired: Tensor, n_tokens: int) -> None:
-        """Add a batch of `n_tokens`; `fired` holds the indices of latents that fired in it."""
+        """Add a batch of `n_tokens` in all processes.
+
+        Args:
+            fired: the latents that fired in this process's rows, as indices or as a mask [F].
+        """
+        fired_F = torch.zeros(
+            len(self.tokens_since_fired_F), dtype=torch.uint8, device=self.tokens_since_fired_F.device
+        )
+        fired_F[fired] = 1
         self.tokens_since_fired_F += n_tokens
-        self.tokens_since_fired_F[fired] = 0
+        self.tokens_since_fired_F.masked_fill_(distributed.largest(fired_F).bool(), 0)
 
     def dead(self, threshold: int) -> Tensor:
         """Mask [F] of latents that have been silent for at least `threshold` tokens."""
@@ -164,7 +176,7 @@ def check_finite(x: Tensor, step: int) -> None:
     Raises:
         UserError: names the step and the remedy.
     """
-    if not x.sum(dtype=torch.float32).isfinite():
+    if not distributed.is_all(bool(x.sum(dtype=torch.float32).isfinite())):
         raise UserError(
             f"the batch of step {step} holds NaN or infinite activations: try --lm_dtype float32 "
             "or another layer."
@@ -190,13 +202,32 @@ def adam(parameters: Iterable[nn.Parameter], lr: float, betas: tuple[float, floa
 
 
 @torch.no_grad()
+def batch_mean(x_BD: Tensor, n_tokens: int) -> Tensor:
+    """The mean [D] of the rows of all processes, of which there are `n_tokens`."""
+    return distributed.total(x_BD.sum(0)) / n_tokens
+
+
+@torch.no_grad()
+def batch_variance(x_BD: Tensor, n_tokens: int) -> Tensor:
+    """The summed squared distance of the rows of all processes from their mean."""
+    return distributed.total((x_BD - batch_mean(x_BD, n_tokens)).square().sum())
+
+
+def smallest_positive(values_N: Tensor) -> Tensor:
+    """The smallest positive one of all processes' values; infinite where there is none."""
+    positive_N = values_N.where(values_N > 0, math.inf)
+    here = positive_N.min() if len(positive_N) else positive_N.new_tensor(math.inf)
+    return distributed.smallest(here)
+
+
+@torch.no_grad()
 def geometric_median(x_BD: Tensor, max_rounds: int = 100, tolerance: float = 1e-5) -> Tensor:
     """The point [D] with the least sum of distances to `x_BD`, by Weiszfeld's rounds from the mean."""
-    guess = x_BD.mean(0)
+    guess = batch_mean(x_BD, distributed.total_count(len(x_BD)))
     for _ in range(max_rounds):
         previous = guess
         weights_B = 1 / torch.linalg.vector_norm(x_BD - guess, dim=1).clamp_min(1e-12)
-        guess = (weights_B / weights_B.sum()) @ x_BD
+        guess = distributed.total(weights_B @ x_BD) / distributed.total(weights_B.sum())
         if torch.linalg.vector_norm(guess - previous) < tolerance:
             break
     return guess

@@ -1,0 +1,170 @@
+"""Several processes that torchrun started: how they begin, and how one's failure ends all.
+
+    torchrun --nproc_per_node 8 dictionary_learning/dictionary_learning/train_temporal.py --config gemma-2-2b
+
+torchrun finds the processes of all machines and starts them again (`--max_restarts`); `torch.distributed` carries
+what they tell each other. What they compute together is in `distributed`. Only the first process speaks and
+writes what is written once. The one that fails leaves its sentence in torchrun's store, from which the first
+one tells it.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+from dictionary_learning.errors import UserError
+
+DEFAULT_TIMEOUT = 1800
+# How long a failed process waits until the first one has told its sentence, and that one for a sentence.
+_SECONDS_TO_TELL = 5.0
+_FAILURE, _TOLD = "temporal_saes/failure", "temporal_saes/told"
+
+
+def n_processes() -> int:
+    """How many processes torchrun started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE") or 1)
+
+
+def n_restarts() -> int:
+    """How often torchrun has started the processes again after a failure."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0)
+
+
+@contextmanager
+def together(timeout: int | None = None) -> Iterator[None]:
+    """Within it the processes that torchrun started work as one; for a single process nothing changes.
+
+    Args:
+        timeout: seconds that a process waits for the others before it gives up; `DEFAULT_TIMEOUT` when None.
+
+    Raises:
+        UserError: they cannot find each other, or another one has failed: with its sentence, in the first.
+    """
+    if n_processes() == 1:
+        yield
+        return
+    import torch.distributed as dist
+
+    speaking = sys.stdout, sys.stderr
+    try:
+        with _told_by_first():
+            _begin(DEFAULT_TIMEOUT if timeout is None else timeout)
+            if dist.get_rank() > 0:
+                sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+            yield
+            dist.barrier()
+    finally:
+        sys.stdout, sys.stderr = speaking
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _begin(timeout: int) -> None:
+    """Find the other processes.
+
+    Raises:
+        UserError: they are not there within the time.
+    """
+    import torch
+    import torch.distributed as dist
+
+    backend = "gloo"
+    if torch.cuda.is_available():
+        local = int(os.environ.get("LOCAL_RANK") or 0)
+        if local >= torch.cuda.device_count():
+            raise UserError(
+                f"torchrun started {os.environ.get('LOCAL_WORLD_SIZE')} processes on a machine with "
+                f"{torch.cuda.device_count()} GPUs: start as many as there are, with --nproc_per_node."
+            )
+        torch.cuda.set_device(local)
+        backend = "cpu:gloo,cuda:nccl"
+    try:
+        dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"the {n_processes()} processes did not find each other ({_first_line(error)}): start them with "
+            "torchrun, and with its --rdzv_endpoint on several machines."
+        ) from None
+
+
+@contextmanager
+def _told_by_first() -> Iterator[None]:
+    """Leave this process's failure where the first one finds it, or tell the one that is there."""
+    import torch.distributed as dist
+
+    try:
+        yield
+    except BaseException as error:
+        if not dist.is_initialized() or (isinstance(error, SystemExit) and not error.code):
+            raise
+        store: Any = dist.distributed_c10d._get_default_store()
+        if _is_of_another(error):
+            raise _failure_of_another(store, error) from None
+        if isinstance(error, SystemExit) and error.code in (130, 143):
+            raise  # all were asked to stop
+        if not isinstance(error, UserError):
+            error.add_note(f"(in process {dist.get_rank()} of {dist.get_world_size()})")
+        if dist.get_rank() == 0:
+            _quietly(store.set, _TOLD, "1")
+            raise
+        _quietly(store.set, _FAILURE, f"process {dist.get_rank()}: {_sentence(error)}")
+        if _appears(store, _TOLD):
+            raise SystemExit(2) from None
+        raise
+
+
+def _is_of_another(error: BaseException) -> bool:
+    """Whether a collective ended because another process did, or did not answer in time."""
+    import torch.distributed as dist
+
+    if isinstance(error, dist.DistError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and any(
+        sign in text for sign in ("gloo/transport", "Connection closed by peer", "Timed out waiting", "NCCL")
+    )
+
+
+def _failure_of_another(store: Any, error: BaseException) -> BaseException:
+    """What this process ends with when a collective failed."""
+    import torch.distributed as dist
+
+    if dist.get_rank() > 0:
+        return SystemExit(2)
+    if _appears(store, _FAILURE):
+        _quietly(store.set, _TOLD, "1")
+        return UserError(store.get(_FAILURE).decode())
+    return UserError(
+        f"another process was killed or gave no answer ({_first_line(error)}): its own lines say why, if "
+        "there are any; what was saved is safe, and the same command with --resume goes on with it."
+    )
+
+
+def _appears(store: Any, key: str) -> bool:
+    """Whether a key is in the store, now or within a few seconds."""
+    until = time.monotonic() + _SECONDS_TO_TELL
+    while time.monotonic() < until:
+        if _quietly(store.check, [key]):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def _quietly(do: Any, *arguments: Any) -> Any:
+    """The store is gone when its machine is: then there is nobody to tell."""
+    try:
+        return do(*arguments)
+    except RuntimeError:
+        return None
+
+
+def _sentence(error: BaseException) -> str:
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {_first_line(error)}"
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__

@@ -1,0 +1,308 @@
+"""Several processes as one: every reduction over the global batch has its name here.
+
+The global batch is what all processes hold, one rank's rows behind the other's. What a trainer defines by its
+batch (a mean, a k-th largest value, a softmax) it asks for here, and gets the same whatever the number of
+processes is. Where no process group is initialised every function answers for one process, so no caller needs
+a second path; where one is, all processes have to call the same functions in the same order.
+
+The engine is `torch.distributed`; `command.processes` starts it under torchrun.
+
+Shapes: N entries or rows of this process, W processes, P parts, any more dimensions behind.
+"""
+
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+traffic: Counter[str] = Counter()
+"""Bytes that this process handed to collectives, by the name of the reduction."""
+
+# A positive float orders like its bits: half of them choose a bin, the other half a value within it.
+_HALF = 16
+_N_HIGH, _N_LOW = 1 << (31 - _HALF), 1 << _HALF
+
+
+def rank() -> int:
+    """The number of this process, from 0."""
+    return dist.get_rank() if _is_several() else 0
+
+
+def size() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if _is_several() else 1
+
+
+def is_first() -> bool:
+    """Whether this is the process that speaks, and writes what is written once."""
+    return rank() == 0
+
+
+def share(n: int) -> slice:
+    """The rows that this process takes of a global batch of `n`; shares differ by one row at most."""
+    return slice(rank() * n // size(), (rank() + 1) * n // size())
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Within it every function answers for one process: what is asked is this process's own affair."""
+    _alone.append(True)
+    try:
+        yield
+    finally:
+        _alone.pop()
+
+
+_alone: list[bool] = []
+
+
+def _is_several() -> bool:
+    return not _alone and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+# --- reductions of tensors, each of the same shape in every process ---
+
+
+def total(x: Tensor) -> Tensor:
+    """The sum over all processes, without gradient; a NaN or an infinity anywhere stays one."""
+    return _reduced(x, dist.ReduceOp.SUM, "total")
+
+
+def largest(x: Tensor) -> Tensor:
+    """The largest over all processes. Not for what may be NaN: gloo keeps a NaN of the first process only."""
+    return _reduced(x, dist.ReduceOp.MAX, "largest")
+
+
+def smallest(x: Tensor) -> Tensor:
+    """The smallest over all processes; not for what may be NaN."""
+    return _reduced(x, dist.ReduceOp.MIN, "smallest")
+
+
+def total_numbers(*numbers: float) -> list[float]:
+    """The sums of some numbers over all processes, in double precision."""
+    if size() == 1:
+        return list(numbers)
+    return total(torch.tensor(numbers, dtype=torch.float64)).tolist()
+
+
+def total_count(n: int) -> int:
+    """How many rows, tokens or the like all processes have together."""
+    return n if size() == 1 else int(total(torch.tensor(n)))
+
+
+def is_all(condition: bool) -> bool:
+    """Whether a condition holds in every process. A sum of flags, because no NaN is dropped from a sum."""
+    return condition if size() == 1 else total_count(not condition) == 0
+
+
+def log_sum_exp(x_ND: Tensor) -> Tensor:
+    """log of the sum of exp over the rows of all processes, for each column [D]."""
+    largest_D = largest(x_ND.amax(0) if len(x_ND) else x_ND.new_full(x_ND.shape[1:], -torch.inf))
+    return total((x_ND - largest_D).exp_().sum(0)).log_().add_(largest_D)
+
+
+def _reduced(x: Tensor, operation: Any, name: str) -> Tensor:
+    if size() == 1:
+        return x
+    reduced = x.detach().clone(memory_format=torch.contiguous_format)
+    traffic[name] += reduced.nbytes
+    dist.all_reduce(reduced, operation)
+    return reduced
+
+
+# --- rows of different numbers in every process ---
+
+
+def rows_before(n: int) -> int:
+    """How many rows of the global batch come before the `n` of this process."""
+    return sum(_counts(n)[: rank()])
+
+
+def _counts(n: int) -> list[int]:
+    """The numbers of all processes, in order of rank."""
+    if size() == 1:
+        return [n]
+    of_all_W = torch.zeros(size(), dtype=torch.int64)
+    of_all_W[rank()] = n
+    return total(of_all_W).tolist()
+
+
+def gather(x: Tensor) -> Tensor:
+    """The rows of all processes, one rank's behind the other's, with gradient.
+
+    The gradient of a row is the sum over the processes that used it: losses are shares of one global sum.
+    """
+    return _Gather.apply(x) if size() > 1 else x
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        counts = _counts(len(x))
+        if max(counts) == 0:
+            return x.detach().clone()
+        ctx.first, ctx.n = sum(counts[: rank()]), len(x)
+        padded = x.new_zeros(max(counts), *x.shape[1:])
+        padded[: len(x)] = x.detach()
+        of_all = x.new_zeros(size() * len(padded), *x.shape[1:])
+        traffic["gather"] += padded.nbytes
+        dist.all_gather_into_tensor(of_all, padded)
+        if min(counts) == max(counts):
+            return of_all
+        return torch.cat([part[:n] for part, n in zip(of_all.chunk(size()), counts, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        return total(grads[0])[ctx.first : ctx.first + ctx.n]
+
+
+# --- the largest entries of the global batch ---
+
+
+def keep_largest(values_N: Tensor, n_keep: int, part_N: Tensor | None = None, n_parts: int = 1) -> Tensor:
+    """Mask [N] of the `n_keep` largest of all processes' values, exactly: of equal ones the first stay.
+
+    A radix select over the processes: two histograms of the values' bits find the smallest value kept.
+
+    Args:
+        values_N: float32, not negative and not NaN.
+        part_N: int64, ascending: which part of the batch an entry is of; `n_keep` are kept of each.
+    """
+    if size() == 1:
+        sizes = [len(values_N)] if part_N is None else part_N.bincount(minlength=n_parts).tolist()
+        return torch.cat([_largest_here(part, n_keep) for part in values_N.split(sizes)])
+    key_N = values_N.view(torch.int32).long()
+    part_N = torch.zeros_like(key_N) if part_N is None else part_N
+    high_N, low_N = key_N >> _HALF, key_N & (_N_LOW - 1)
+
+    n_left_P = torch.full((n_parts,), n_keep, device=key_N.device)
+    bin_P, n_left_P = _kth(_histogram(part_N, high_N, n_parts, _N_HIGH, None), n_left_P)
+    at_bin_N = high_N == bin_P[part_N]
+    low_P, n_left_P = _kth(_histogram(part_N, low_N, n_parts, _N_LOW, at_bin_N), n_left_P)
+    smallest_P = (bin_P << _HALF) + low_P  # negative where there are fewer values than are to be kept
+
+    tie_N = key_N == smallest_P[part_N]
+    return (key_N > smallest_P[part_N]) | _first_ties(tie_N, part_N, n_left_P)
+
+
+def _largest_here(values_N: Tensor, n_keep: int) -> Tensor:
+    """The same mask for one process: a selection among all values at once."""
+    if len(values_N) <= n_keep:
+        return torch.ones_like(values_N, dtype=torch.bool)
+    smallest_kept = values_N.topk(n_keep, sorted=False).values.min()
+    keep_N = values_N > smallest_kept
+    ties = (values_N == smallest_kept).nonzero().squeeze(1)[: n_keep - int(keep_N.sum())]
+    keep_N[ties] = True
+    return keep_N
+
+
+def _histogram(part_N: Tensor, bin_N: Tensor, n_parts: int, n_bins: int, of_N: Tensor | None) -> Tensor:
+    """How many entries of all processes are in each bin [P, bins]; of those alone where `of_N` holds."""
+    ones_N = torch.ones_like(bin_N, dtype=torch.int32) if of_N is None else of_N.int()
+    counts = torch.zeros(n_parts * n_bins, dtype=torch.int32, device=bin_N.device)
+    return total(counts.index_add_(0, part_N * n_bins + bin_N, ones_N)).view(n_parts, n_bins)
+
+
+def _kth(counts_Pb: Tensor, k_P: Tensor) -> tuple[Tensor, Tensor]:
+    """The bin of the k-th largest entry [P], -1 where there are fewer, and its rank within that bin [P]."""
+    from_top_Pb = counts_Pb.flip(1).cumsum(1)
+    above_P = (from_top_Pb < k_P.unsqueeze(1)).sum(1)  # bins that the k largest do not fill
+    bin_P = counts_Pb.shape[1] - 1 - above_P
+    n_above_P = torch.where(above_P > 0, from_top_Pb.gather(1, (above_P - 1).clamp_min(0)[:, None])[:, 0], 0)
+    return bin_P, k_P - n_above_P
+
+
+def _first_ties(tie_N: Tensor, part_N: Tensor, n_P: Tensor) -> Tensor:
+    """The first `n_P` of the ties of each part, in the order of the global batch."""
+    n_parts = len(n_P)
+    tie_PN = tie_N & (part_N == torch.arange(n_parts, device=part_N.device).unsqueeze(1))
+    n_tie_WP = torch.zeros(size(), n_parts, dtype=torch.int64, device=tie_N.device)
+    n_tie_WP[rank()] = tie_PN.sum(1)
+    left_P = n_P - total(n_tie_WP)[: rank()].sum(0)
+    return (tie_PN & (tie_PN.cumsum(1) <= left_P.unsqueeze(1))).any(0)
+
+
+# --- gradients ---
+
+
+def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
+    """Put the sum over all processes in place of every gradient, by one reduction of all of them.
+
+    A loss is this process's share of a global sum, so gradients are summed and nothing is divided. A parameter
+    that this process's rows did not reach has a gradient of zeros here if they did elsewhere.
+    """
+    if size() == 1:
+        return
+    parameters = list(parameters)
+    has_P = torch.tensor([parameter.grad is not None for parameter in parameters], dtype=torch.int32)
+    reached = [p for p, has in zip(parameters, total(has_P).tolist(), strict=True) if has]
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in reached]
+    if not gradients:
+        return
+    bucket = torch.cat([_in_memory_order(gradient).reshape(-1) for gradient in gradients])
+    traffic["gradients"] += bucket.nbytes
+    dist.all_reduce(bucket)
+    pieces = bucket.split([gradient.numel() for gradient in gradients])
+    for parameter, gradient, piece in zip(reached, gradients, pieces, strict=True):
+        _in_memory_order(gradient).copy_(piece.view(_in_memory_order(gradient).shape))
+        parameter.grad = gradient
+
+
+def _in_memory_order(gradient: Tensor) -> Tensor:
+    """A matrix that is stored by columns as its transpose, so that it is copied as it lies."""
+    return gradient if gradient.is_contiguous() else gradient.T if gradient.ndim == 2 else gradient
+
+
+# --- what is no tensor ---
+
+
+def texts(text: str) -> list[str]:
+    """A text of every process, in order of rank."""
+    if size() == 1:
+        return [text]
+    of_all = gather(torch.frombuffer(bytearray(text.encode()) or bytearray(1), dtype=torch.uint8))
+    counts = _counts(len(text.encode()) or 1)
+    return [bytes(part.tolist()).decode().strip("\0") for part in of_all.split(counts)]
+
+
+def values_of_all(value: Any) -> list[Any]:
+    """A value that JSON can hold, of every process, in order of rank."""
+    return [json.loads(text) for text in texts(json.dumps(value))]
+
+
+def value_of_first(value: Any) -> Any:
+    """The first process's value, in every process: what JSON can hold (tuples become lists)."""
+    return value if size() == 1 else json.loads(_bytes_of_first(json.dumps(value).encode()))
+
+
+def state_of_first(state: Any) -> Any:
+    """The first process's tensors in dicts and lists, in every process; what the others give does not count."""
+    if size() == 1:
+        return state
+    buffer = io.BytesIO()
+    if is_first():
+        torch.save(state, buffer)
+    received = _bytes_of_first(buffer.getvalue())
+    return state if is_first() else torch.load(io.BytesIO(received), weights_only=True, map_location="cpu")
+
+
+def _bytes_of_first(content: bytes) -> bytes:
+    length = torch.tensor(len(content))
+    dist.broadcast(length, 0)
+    data = torch.frombuffer(bytearray(content), dtype=torch.uint8) if is_first() and content else None
+    if data is None:
+        data = torch.zeros(int(length), dtype=torch.uint8)
+    dist.broadcast(data, 0)
+    return data.numpy().tobytes()
+
+
+def differences(values: dict[str, Any]) -> Sequence[str]:
+    """The names whose values (as JSON holds them) are not the same in all processes."""
+    of_all = values_of_all(values)
+    return [name for name in values if any(other.get(name) != of_all[0].get(name) for other in of_all)]
