@@ -119,47 +119,49 @@ def _reduced(x: Tensor, operation: Any, name: str) -> Tensor:
 # --- rows of different numbers in every process ---
 
 
+def counts(*n: int) -> list[list[int]]:
+    """Some numbers of all processes, each as a list in order of rank."""
+    if size() == 1:
+        return [[number] for number in n]
+    of_all_Wn = torch.zeros(size(), len(n), dtype=torch.int64)
+    of_all_Wn[rank()] = torch.tensor(n)
+    return total(of_all_Wn).T.tolist()
+
+
 def rows_before(n: int) -> int:
     """How many rows of the global batch come before the `n` of this process."""
-    return sum(_counts(n)[: rank()])
+    return sum(counts(n)[0][: rank()])
 
 
-def _counts(n: int) -> list[int]:
-    """The numbers of all processes, in order of rank."""
-    if size() == 1:
-        return [n]
-    of_all_W = torch.zeros(size(), dtype=torch.int64)
-    of_all_W[rank()] = n
-    return total(of_all_W).tolist()
-
-
-def gather(x: Tensor) -> Tensor:
+def gather(x: Tensor, counts_W: list[int] | None = None) -> Tensor:
     """The rows of all processes, one rank's behind the other's, with gradient.
 
     The gradient of a row is the sum over the processes that used it: losses are shares of one global sum.
+
+    Args:
+        counts_W: rows of each process, where they are known.
     """
-    return _Gather.apply(x) if size() > 1 else x
+    if size() == 1:
+        return x
+    return _Gather.apply(x, counts(len(x))[0] if counts_W is None else counts_W)
 
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        counts = _counts(len(x))
-        if max(counts) == 0:
+    def forward(ctx: Any, x: Tensor, counts_W: list[int]) -> Tensor:
+        ctx.first, ctx.n, longest = sum(counts_W[: rank()]), len(x), max(counts_W)
+        if longest == 0:
             return x.detach().clone()
-        ctx.first, ctx.n = sum(counts[: rank()]), len(x)
-        padded = x.new_zeros(max(counts), *x.shape[1:])
+        padded = x.new_zeros(longest, *x.shape[1:])
         padded[: len(x)] = x.detach()
-        of_all = x.new_zeros(size() * len(padded), *x.shape[1:])
+        of_all = [torch.zeros_like(padded) for _ in counts_W]
         traffic["gather"] += padded.nbytes
-        dist.all_gather_into_tensor(of_all, padded)
-        if min(counts) == max(counts):
-            return of_all
-        return torch.cat([part[:n] for part, n in zip(of_all.chunk(size()), counts, strict=True)])
+        dist.all_gather(of_all, padded)
+        return torch.cat([part[:n] for part, n in zip(of_all, counts_W, strict=True)])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        return total(grads[0])[ctx.first : ctx.first + ctx.n]
+        return total(grads[0])[ctx.first : ctx.first + ctx.n], None
 
 
 # --- the largest entries of the global batch ---
@@ -234,8 +236,8 @@ def _first_ties(tie_N: Tensor, part_N: Tensor, n_P: Tensor) -> Tensor:
 def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     """Put the sum over all processes in place of every gradient, by one reduction of all of them.
 
-    A loss is this process's share of a global sum, so gradients are summed and nothing is divided. A parameter
-    that this process's rows did not reach has a gradient of zeros here if they did elsewhere.
+    A loss is this process's share of a global sum, so gradients are summed and nothing is divided. A
+    parameter that only other processes' rows have reached has had a gradient of zeros here.
     """
     if size() == 1:
         return
@@ -266,9 +268,9 @@ def texts(text: str) -> list[str]:
     """A text of every process, in order of rank."""
     if size() == 1:
         return [text]
-    of_all = gather(torch.frombuffer(bytearray(text.encode()) or bytearray(1), dtype=torch.uint8))
-    counts = _counts(len(text.encode()) or 1)
-    return [bytes(part.tolist()).decode().strip("\0") for part in of_all.split(counts)]
+    content = torch.tensor(list(text.encode()), dtype=torch.uint8)
+    (counts_W,) = counts(len(content))
+    return [bytes(part.tolist()).decode() for part in gather(content, counts_W).split(counts_W)]
 
 
 def values_of_all(value: Any) -> list[Any]:
@@ -282,7 +284,7 @@ def value_of_first(value: Any) -> Any:
 
 
 def state_of_first(state: Any) -> Any:
-    """The first process's tensors in dicts and lists, in every process; what the others give does not count."""
+    """The first process's tensors in dicts and lists, in every process; the others' do not count."""
     if size() == 1:
         return state
     buffer = io.BytesIO()

@@ -1,9 +1,9 @@
 """Several processes that torchrun started: how they begin, and how one's failure ends all.
 
-    torchrun --nproc_per_node 8 dictionary_learning/dictionary_learning/train_temporal.py --config gemma-2-2b
+    torchrun --nproc_per_node 8 .../train_temporal.py --config gemma-2-2b
 
-torchrun finds the processes of all machines and starts them again (`--max_restarts`); `torch.distributed` carries
-what they tell each other. What they compute together is in `distributed`. Only the first process speaks and
+torchrun finds the processes of all machines and starts them again (`--max_restarts`); `torch.distributed`
+carries what they tell each other. What they compute together is in `distributed`. Only the first process speaks and
 writes what is written once. The one that fails leaves its sentence in torchrun's store, from which the first
 one tells it.
 """

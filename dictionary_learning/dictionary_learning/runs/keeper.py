@@ -105,8 +105,8 @@ class Keeper:
         sums = [float(p.detach().double().sum()) for t in self.trainers for p in t.ae.parameters()]
         if any(other != sums for other in distributed.values_of_all(sums)):
             raise UserError(
-                f"the processes' weights are no longer the same after step {self.state.done}: use machines of "
-                "one kind and one version of torch, and go on from the last save with --resume."
+                f"the processes' weights are no longer the same after step {self.state.done}: use machines "
+                "of one kind and one version of torch, and go on from the last save with --resume."
             )
 
     def save_state_once(self) -> None:
@@ -192,8 +192,8 @@ class Keeper:
                 raise
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(
-                f"the state in {self.plan.folder} does not fit this run ({reason}): resume with the options it "
-                "was started with."
+                f"the state in {self.plan.folder} does not fit this run ({reason}): resume with the options "
+                "it was started with."
             ) from error
         self.saved_step = state.done
 

@@ -64,7 +64,7 @@ class Source:
         return self._held[0][0] if self._held or self._hold() else None
 
     def look_ahead(self, n_tokens: int, n_batches: int) -> list[Batch]:
-        """The next batches, which stay to be read: until all processes have `n_tokens` rows, or `n_batches`."""
+        """The next batches, which stay to be read: `n_tokens` rows of all processes, or `n_batches`."""
         n_found, batches = 0, list[Batch]()
         while len(batches) < n_batches and n_found < n_tokens:
             if not distributed.is_all(len(self._held) > len(batches) or self._hold()):

@@ -43,8 +43,8 @@ def contrastive_loss(z: SparseCode, z_earlier: SparseCode, form: str, temperatur
     """
     if form == "paper":
         z, z_earlier = unit_rows(z), unit_rows(z_earlier)
-    first = distributed.rows_before(z.n_rows)
-    return _SymmetricInfoNCE.apply(dot_products(z, gathered(z_earlier)) / temperature, first)
+    z_earlier, first = gathered(z_earlier)
+    return _SymmetricInfoNCE.apply(dot_products(z, z_earlier) / temperature, first)
 
 
 class _SymmetricInfoNCE(torch.autograd.Function):
