@@ -12,6 +12,7 @@ import argparse
 import os
 import sys
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -127,13 +128,41 @@ def _begin(timeout: int) -> None:
             )
         torch.cuda.set_device(local)
         backend = "cpu:gloo,cuda:nccl"
+    limit = timedelta(seconds=timeout)
     try:
-        dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
+        store, rank, size = next(dist.rendezvous("env://", timeout=limit))
+        store = dist.PrefixStore(_name_of_meeting(store, rank, size, timeout), store)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=limit)
     except (RuntimeError, ValueError) as error:
         raise UserError(
             f"the {n_processes()} processes did not find each other ({_first_line(error)}): start them with "
             "torchrun, and with its --rdzv_endpoint on several machines."
         ) from None
+
+
+def _name_of_meeting(store: Any, rank: int, size: int, timeout: int) -> str:
+    """A name that only the processes of this start have, so that they find no addresses of an earlier one.
+
+    torchrun (torch 2.13) keeps its store when it starts the processes again, with the addresses of those that
+    have died, and its count of restarts differs from machine to machine. So every process asks the first one
+    by a word that nobody has used before.
+    """
+    word = uuid.uuid4().hex
+    if rank > 0:
+        store.set(f"ask/{rank}", word)
+        store.wait([f"answer/{word}"], timedelta(seconds=timeout))
+        name = store.get(f"answer/{word}").decode()
+        store.add(f"here/{name}", 1)
+        return str(name)
+    until = time.monotonic() + timeout
+    while store.add(f"here/{word}", 0) < size - 1:
+        if time.monotonic() > until:
+            raise RuntimeError(f"not all {size} processes came within {timeout} s")
+        for other in range(1, size):
+            if store.check([f"ask/{other}"]):
+                store.set(f"answer/{store.get(f'ask/{other}').decode()}", word)
+        time.sleep(0.01)
+    return word
 
 
 @contextmanager
