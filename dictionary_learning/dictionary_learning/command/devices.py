@@ -8,6 +8,10 @@ if TYPE_CHECKING:
     import torch
 
 
+SPREAD = "auto"
+"""In place of a language model's device: spread over all devices that there are."""
+
+
 def find_device(device: "str | torch.device | None" = None) -> "torch.device":
     """The device that was asked for, or the best there is: CUDA, then MPS, then CPU.
 

@@ -27,7 +27,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from dictionary_learning.command.devices import find_device
+from dictionary_learning.command.devices import SPREAD, find_device
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import hooks
 from dictionary_learning.language_model.decoder_layers import find_added, find_decoder_layers
@@ -112,6 +112,7 @@ class LanguageModel:
         """Load a model by hub id, local folder, or "demo" (fetched when missing).
 
         Args:
+            device: the best there is when left out; "auto" spreads the layers over all devices.
             dtype: of weights and activations: float32, bfloat16 or float16.
             layer: checked against the config, before the weights are read.
 
@@ -120,7 +121,8 @@ class LanguageModel:
         """
         if dtype not in DTYPES:
             raise UserError(f"dtype {dtype!r} is not known: choose one of {', '.join(DTYPES)}.")
-        return cls(*read_model(name, find_device(device), DTYPES[dtype], layer), name)
+        found = None if device == SPREAD else find_device(device)
+        return cls(*read_model(name, found, DTYPES[dtype], layer), name)
 
     @classmethod
     def wrap(cls, model: Any, tokenizer: Any = None, name: str | None = None) -> Self:
@@ -147,7 +149,7 @@ class LanguageModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the tokens go."""
+        """Where the tokens go; of a model on several devices the one of the embeddings."""
         return self.model.get_input_embeddings().weight.device
 
     @property
