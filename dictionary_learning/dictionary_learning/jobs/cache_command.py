@@ -67,9 +67,7 @@ def _caches(folder: Path, asked: Mapping[str, Any]) -> list[dict[str, Any]]:
     if len(layers) < 2 and not there:
         return [{**asked, "activations": str(folder), **({"layer": layers[0]} if layers else {})}]
     if (folder / INDEX).is_file():
-        raise UserError(
-            f"{folder} holds the cache of a single layer: choose another folder with --activations for several."
-        )
+        raise UserError(f"{folder} holds the cache of a single layer: choose another folder for several.")
     if not layers:
         return [{**asked, "activations": str(path)} for path in there]
     # a layer that comes later has the options of those that are there, where it is not asked for others

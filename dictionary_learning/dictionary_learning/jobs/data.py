@@ -90,7 +90,7 @@ def check_devices(options: DataOptions) -> None:
     """Raise a UserError unless the devices that are asked for exist."""
     find_device(options.device)
     if options.lm_device != SPREAD:
-        find_device(options.lm_device)
+        find_device(options.lm_device, "--lm_device")
 
 
 def batches(store: "Store", options: TrainOptions) -> "Batches":

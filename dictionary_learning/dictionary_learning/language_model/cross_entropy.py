@@ -75,7 +75,7 @@ class CrossEntropy:
         total = 0.0
         logits_BLV = self.lm.logits(tokens_BL, real_BL, layer, edit)
         for logits_LV, tokens_L, real_L in zip(logits_BLV, tokens_BL, real_BL, strict=True):
-            target = tokens_L[1:][real_L[1:]]
+            target = tokens_L[1:][real_L[1:]].to(logits_LV.device)
             if len(target):
                 losses = F.cross_entropy(logits_LV[: len(target)].float(), target, reduction="none")
                 total += losses.sum(
