@@ -28,7 +28,9 @@ MIXTRAL = {**MODERN, "num_local_experts": 4}
 MORE: dict[str, tuple[str, dict[str, Any]]] = {
     "opt": ("OPTConfig", OPT),
     "falcon": ("FalconConfig", FALCON),
+    "gemma3": ("Gemma3TextConfig", {**MODERN, "head_dim": 8, "sliding_window": 8}),
     "olmo2": ("Olmo2Config", MODERN),
+    "phi": ("PhiConfig", MODERN),
     "glm4": ("Glm4Config", {**MODERN, "head_dim": 8}),
     "gpt_neox in sequence": ("GPTNeoXConfig", {**MODERN, "use_parallel_residual": False}),
     "mixtral": ("MixtralConfig", MIXTRAL),

@@ -81,7 +81,7 @@ def find_added(model: Any, layer: nn.Module) -> dict[str, nn.Module]:
         if {"before", *pair} <= seen.keys()
     }
     attn, mlp = min(misfit, key=lambda pair: misfit[pair], default=("", ""))
-    if not misfit.get((attn, mlp), 1.0) < _rounding(seen):
+    if not misfit or misfit[attn, mlp] > _rounding(seen):
         names = ", ".join({**candidates["attn"], **candidates["mlp"]})
         raise UserError(
             f"what {kind} adds to the residual stream is not the sum of what its modules {names} return, so "
@@ -145,5 +145,5 @@ def _rounding(seen: Mapping[str, Tensor]) -> float:
     """What the misfit of the right modules may be: sums are rounded to the model's own numbers."""
     before_LD, after_LD = seen["before"].double(), seen["after"].double()
     length_L = (before_LD.norm(dim=1) + after_LD.norm(dim=1)) / 2
-    share_L = length_L / (after_LD - before_LD).norm(dim=1)
+    share_L = (length_L / (after_LD - before_LD).norm(dim=1)).nan_to_num()
     return _TOLERANCE + torch.finfo(seen["after"].dtype).eps * float(share_L.median())
