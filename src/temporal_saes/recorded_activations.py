@@ -64,10 +64,10 @@ class RecordedActivations:
             self._check_folder()
             n_tokens = sum(len(ids_L) for group in missing for ids_L in group)
             size = n_tokens * self.lm.d_model * self.lm.dtype.itemsize
-            place = f", kept in {self.folder} ({size / 1e6:,.0f} MB)" if self.folder and self.keeps else ""
+            kept = f", kept in {self.folder} ({size / 1e6:,.0f} MB)" if self.folder and self.keeps else ""
             self.log(
                 f"running {self.lm.name} to {self.place} over {sum(map(len, missing)):,} texts, "
-                f"{n_tokens:,} tokens{place}"
+                f"{n_tokens:,} tokens{kept}"
             )
 
     def _check_folder(self) -> None:
