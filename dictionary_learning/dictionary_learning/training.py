@@ -106,6 +106,6 @@ def trainSAE(
         data_config=dict(data_config or {}),
         tracker=Tracker(wandb_entity, wandb_project) if use_wandb else None,
     )
-    writes = save_dir is not None and distributed.is_first()
-    with RunFolder(save_dir).alone() if writes else nullcontext():
+    is_ours = save_dir is not None and distributed.is_first()
+    with RunFolder(str(save_dir)).alone() if is_ours else nullcontext():
         return train(plan)

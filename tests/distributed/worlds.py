@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
 from dictionary_learning import distributed
 from dictionary_learning.activations.sequences import Sequences
@@ -22,6 +21,7 @@ from dictionary_learning.trainers.architectures import ARCHITECTURES
 from dictionary_learning.trainers.standard import StandardTrainerAprilUpdate
 
 STEPS, B, D, LATENTS = 50, 24, 12, 48
+MEASURED = (0, 10, 25, STEPS - 1)
 COMMON: dict[str, Any] = {"steps": STEPS, "activation_dim": D, "seed": 0, "device": "cpu", "warmup_steps": 5}
 TOPK = {"dict_size": LATENTS, "k": 4, "lr": 1e-3, "threshold_start_step": 5, "auxk_alpha": 0.1}
 ATTENTION = {"width": LATENTS, "k": 4, "n_heads": 2, "bottleneck_factor": 4, "lr": 1e-3}
@@ -98,13 +98,14 @@ def train(name: str) -> dict[str, Any]:
     cls = ARCHITECTURES[arch].trainer_class() if isinstance(arch, str) else arch
     torch.manual_seed(0)
     trainer = cls(**COMMON, **options)
-    trainer.dead_feature_threshold = 120
+    trainer.dead_feature_threshold = 48
     data = batches(unit)
     losses, metrics, thresholds = [], [], []
     for step, batch in enumerate(data):
         losses.append(trainer.update(step, rows(batch)))
-        metrics.append(trainer.metrics())
-        thresholds.append(metrics[-1].get("threshold", 0.0))
+        thresholds.append(float(getattr(trainer.ae, "threshold", torch.zeros(1)).sum()))
+        if step in MEASURED:
+            metrics.append(trainer.metrics())
     first = {n: t.clone() for n, t in trainer.ae.state_dict().items()}
     calibrated = trainer.calibrate(rows(batch) for batch in data[:5])
     return {

@@ -44,6 +44,11 @@ class Store(ABC):
     def _read(self, start: BlockStart) -> Block:
         """Read the block that starts there; no other is in use any more."""
 
+    @property
+    def identity(self) -> str:
+        """What tells these activations from others, where it is known without reading them: of a cache."""
+        return str(self.config.get("cache_sha256"))
+
     # --- views ---
 
     def pairs(

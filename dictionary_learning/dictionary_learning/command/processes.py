@@ -3,15 +3,16 @@
     torchrun --nproc_per_node 8 .../train_temporal.py --config gemma-2-2b
 
 torchrun finds the processes of all machines and starts them again (`--max_restarts`); `torch.distributed`
-carries what they tell each other. What they compute together is in `distributed`. Only the first process speaks and
-writes what is written once. The one that fails leaves its sentence in torchrun's store, from which the first
-one tells it.
+carries what they tell each other. What they compute together is in `distributed`. Only the first process
+speaks, and writes what is written once. The one that fails leaves its sentence in torchrun's store, from
+which the first one tells it.
 """
 
+import argparse
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -34,12 +35,56 @@ def n_restarts() -> int:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0)
 
 
+def add_timeout(parser: argparse.ArgumentParser) -> None:
+    """The flag `--timeout`, of every command that several processes can run together."""
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=DEFAULT_TIMEOUT,
+        help=f"seconds that a process waits for the others, under torchrun (default: {DEFAULT_TIMEOUT})",
+    )
+
+
+def _seconds(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds: give at least 1.")
+    return int(text)
+
+
+def is_first() -> bool:
+    """Whether this is the process that speaks, and writes what is written once."""
+    return int(os.environ.get("RANK") or 0) == 0 or n_processes() == 1
+
+
+def check_alike(facts: Mapping[str, Any]) -> None:
+    """Refuse processes that were started with other flags, versions or data than the first one.
+
+    Args:
+        facts: what has to be the same, under the names that a sentence uses; JSON can hold it.
+
+    Raises:
+        UserError: names what differs, in every process.
+    """
+    if n_processes() == 1:
+        return
+    from dictionary_learning import distributed
+
+    of_all = distributed.values_of_all({name: str(value) for name, value in facts.items()})
+    for name, first in of_all[0].items():
+        for rank, others in enumerate(of_all):
+            if others.get(name) != first:
+                raise UserError(
+                    f"process {rank} has other {name} than process 0 ({others.get(name)}, not {first}): "
+                    "start all with the same command, from the same installation, on the same data."
+                )
+
+
 @contextmanager
-def together(timeout: int | None = None) -> Iterator[None]:
+def together(timeout: int = DEFAULT_TIMEOUT) -> Iterator[None]:
     """Within it the processes that torchrun started work as one; for a single process nothing changes.
 
     Args:
-        timeout: seconds that a process waits for the others before it gives up; `DEFAULT_TIMEOUT` when None.
+        timeout: seconds that a process waits for the others before it gives up.
 
     Raises:
         UserError: they cannot find each other, or another one has failed: with its sentence, in the first.
@@ -52,7 +97,7 @@ def together(timeout: int | None = None) -> Iterator[None]:
     speaking = sys.stdout, sys.stderr
     try:
         with _told_by_first():
-            _begin(DEFAULT_TIMEOUT if timeout is None else timeout)
+            _begin(timeout)
             if dist.get_rank() > 0:
                 sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
             yield

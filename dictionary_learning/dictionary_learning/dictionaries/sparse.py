@@ -206,9 +206,10 @@ def decode_groups(code: SparseCode, W_dec_FD: Tensor, group_ends: Sequence[int])
 
 
 def gathered(code: SparseCode) -> tuple[SparseCode, int]:
-    """The codes of the rows of all processes, one rank's behind the other's, with gradient; the first own row.
+    """The codes of the rows of all processes, one rank's behind the other's, and the first own row.
 
-    Only what is not zero is sent: of 8,192 tokens with 6 active latents 0.6 MB instead of 107.
+    The values carry the gradient. Only what is not zero is sent: 0.6 MB of 8,192 tokens with 6 active of
+    3,277 latents, instead of 107.
     """
     if distributed.size() == 1:
         return code, 0

@@ -11,6 +11,7 @@ from dictionary_learning.activations.options import DataOptions
 from dictionary_learning.command.devices import find_device
 from dictionary_learning.command.memory import available_memory, format_bytes
 from dictionary_learning.command.options import is_plain_name, option, shown
+from dictionary_learning.command.processes import n_processes
 from dictionary_learning.errors import UserError
 from dictionary_learning.trainers.architectures import ARCHITECTURES, Architecture
 from dictionary_learning.trainers.options import (
@@ -134,6 +135,19 @@ class TrainOptions(
             n = int(min(self.expansion_factor * d_model, 2.0**62))
         self.architecture.check(self, n)
         return n
+
+    def check_processes(self) -> None:
+        """Refuse a batch that the processes cannot divide into equal parts.
+
+        Raises:
+            UserError: names one that they can.
+        """
+        n = n_processes()
+        self._require(
+            self.batch_size % n == 0,
+            "batch_size",
+            f"must be a multiple of the {n} processes, such as {max(1, self.batch_size // n) * n}",
+        )
 
     def check_memory(self, d_model: int = 1) -> None:
         """Refuse dictionaries that memory cannot hold; without a width, those that fit no model.

@@ -10,8 +10,17 @@ from typing import TYPE_CHECKING, Any
 from dictionary_learning.command import program
 from dictionary_learning.command.extras import need
 from dictionary_learning.command.lock import is_ours_alone
-from dictionary_learning.command.options import Parser, add_options, preset_names
+from dictionary_learning.command.options import Parser, add_options, build, preset_names
+from dictionary_learning.command.processes import (
+    add_timeout,
+    check_alike,
+    is_first,
+    n_processes,
+    n_restarts,
+    together,
+)
 from dictionary_learning.command.progress import say
+from dictionary_learning.command.secrets import scrub_values
 from dictionary_learning.dictionaries.config_file import read_run_config
 from dictionary_learning.errors import UserError
 from dictionary_learning.jobs.data import batch_unit, batches, buffer_config, check_devices, open_activations
@@ -24,6 +33,7 @@ from dictionary_learning.jobs.request import (
     run_to_resume,
 )
 from dictionary_learning.runs.folder import RunFolder
+from dictionary_learning.runs.provenance import versions
 from dictionary_learning.runs.tracker import Tracker
 from dictionary_learning.trainers.architectures import ARCHITECTURES, ONLY_FOR, is_for
 
@@ -40,6 +50,7 @@ def parser(description: str | None, architectures: Sequence[str]) -> Parser:
         choices=preset_names(),
         help=f"preset whose values the other flags override (default: {default.preset})",
     )
+    add_timeout(made)
     foreign = [name for name in ONLY_FOR if not any(is_for(name, arch) for arch in architectures)]
     add_options(made, TrainOptions, [*foreign, "temporal", "arch"])
     if len(architectures) > 1:
@@ -76,6 +87,8 @@ class _Temporal(argparse.Action):
 def train(typed: Mapping[str, Any], architectures: Sequence[str]) -> None:
     """Train what the flags in `typed` ask for; everything is checked before the model's weights are read.
 
+    Under torchrun the processes train together. The first one has the folder, and says what they train.
+
     Args:
         architectures: those the script trains, the default first.
 
@@ -83,21 +96,47 @@ def train(typed: Mapping[str, Any], architectures: Sequence[str]) -> None:
         UserError: options, data, model or folder that cannot work.
         SystemExit: interrupted (130 or 143), after saving.
     """
+    typed = dict(typed)
+    with together(typed.pop("timeout")):
+        check_alike({"flags": scrub_values(dict(typed)), "versions": versions()})
+        if is_first():
+            _train_first(typed, architectures)
+        else:
+            options, preset = _from_first(None, None)
+            _train(None, options, preset)
+
+
+def _from_first(options: TrainOptions | None, preset: str | None) -> tuple[TrainOptions, str | None]:
+    """The first process's options and preset, in every process."""
+    if n_processes() == 1:
+        assert options is not None
+        return options, preset
+    from dictionary_learning import distributed
+
+    told = distributed.value_of_first(None if options is None else [asdict(options), preset])
+    return (build(TrainOptions, told[0]), told[1]) if options is None else (options, preset)
+
+
+def _train_first(typed: Mapping[str, Any], architectures: Sequence[str]) -> None:
+    """Train in the run's folder, which no other process may have."""
     flags = {name: value for name, value in typed.items() if name != "config"}
     config = typed.get("config")
     if flags.get("resume"):
         run = run_to_resume(flags, config, architectures)
         with run.alone():
-            _train(run, *_resumed(run, flags, config, architectures))
+            options, preset = _resumed(run, flags, config, architectures)
+            options.check_processes()
+            _train(run, *_from_first(options, preset))
     else:
         options, preset = new_options(flags, config, architectures)
+        options.check_processes()
         run = run_folder(options)
         with run.alone():
-            if _is_killed_start(run, options):
+            if _is_killed_start(run, options) or _is_started_again(run, options):
                 options = replace(options, resume=True)
             else:
                 run.check_new()
-            _train(run, options, preset)
+            _train(run, *_from_first(options, preset))
 
 
 def _resumed(
@@ -116,8 +155,16 @@ def _resumed(
 
 def _is_killed_start(run: RunFolder, options: TrainOptions) -> bool:
     """Whether the same command was killed in the folder before it saved anything."""
-    if not run.is_unsaved():
-        return False
+    return run.is_unsaved() and _is_of(run, options)
+
+
+def _is_started_again(run: RunFolder, options: TrainOptions) -> bool:
+    """Whether torchrun has started this command again (`--max_restarts`) after one of its processes died."""
+    return n_restarts() > 0 and run.config_path.is_file() and _is_of(run, options)
+
+
+def _is_of(run: RunFolder, options: TrainOptions) -> bool:
+    """Whether a run has these options."""
     asked = asdict(options)
     if options.expansion_factor is not None:
         del asked["dict_size"]  # the run has the number that came of it
@@ -125,18 +172,37 @@ def _is_killed_start(run: RunFolder, options: TrainOptions) -> bool:
     return isinstance(own, dict) and not differences(asked, own)
 
 
-def _train(run: RunFolder, options: TrainOptions, preset: str | None) -> None:
-    """Train what was resolved; the folder is held."""
+def _train(run: RunFolder | None, options: TrainOptions, preset: str | None) -> None:
+    """Train what was resolved; the first process holds the folder, and has it as `run`."""
+    if _all_say(run is None or _has_something_to_do(run, options)):
+        _train_in(run, options, preset)
+
+
+def _all_say(answer: bool) -> bool:
+    """Whether every process's answer is yes."""
+    if n_processes() == 1:
+        return answer
+    from dictionary_learning import distributed
+
+    return distributed.is_all(answer)
+
+
+def _has_something_to_do(run: RunFolder, options: TrainOptions) -> bool:
     if options.resume and all(_is_finished(run.trainer(i)) for i in range(len(options.seeds))):
         say(f"{run.path} is finished already: there is nothing to go on with.")
-        return
+        return False
+    return True
+
+
+def _train_in(run: RunFolder | None, options: TrainOptions, preset: str | None) -> None:
     check_devices(options)
     if options.expansion_factor is None:
         options.check_memory()
     if options.use_wandb:
         need("wandb", "records in Weights & Biases (--use_wandb)")
     store = open_activations(options)
-    if options.resume:
+    check_alike({"activations": store.identity})
+    if options.resume and run is not None:
         _check_same_cache(run, store.config)
     train_on(store, options, preset)
 
@@ -154,7 +220,8 @@ def train_on(store: "Store", options: TrainOptions, preset: str | None) -> None:
     what = "atoms" if options.arch == "attention" else "latents"
     say(
         f"{options.arch}: {options.dict_size:,} {what} on {options.place} of {options.model}, "
-        f"{options.steps:,} steps of {options.batch_size:,} {batch_unit(options)}, in {run.path}"
+        f"{options.steps:,} steps of {options.batch_size:,} {batch_unit(options)}{_divided(options)}, "
+        f"in {run.path}"
     )
     data = batches(store, options)
     result = train(
@@ -173,10 +240,24 @@ def train_on(store: "Store", options: TrainOptions, preset: str | None) -> None:
             backup_steps=options.resume_every,
             run_config={"preset": preset, "options": asdict(options)},
             data_config=buffer_config(options, data.config),
-            tracker=Tracker(options.wandb_entity, options.wandb_project) if options.use_wandb else None,
+            tracker=Tracker(options.wandb_entity, options.wandb_project)
+            if options.use_wandb and is_first()
+            else None,
         )
     )
     say(f"{result.steps_done} steps done: {run.path}")
+
+
+def _tracker(options: TrainOptions) -> Tracker | None:
+    if not (options.use_wandb and is_first()):
+        return None
+    return Tracker(options.wandb_entity, options.wandb_project)
+
+
+def _divided(options: TrainOptions) -> str:
+    """` (8 processes x 1,024)`; nothing for one process."""
+    n = n_processes()
+    return f" ({n} processes x {options.batch_size // n:,})" if n > 1 else ""
 
 
 def trainer_config(options: TrainOptions, d_model: int, seed: int) -> dict[str, Any]:

@@ -19,7 +19,7 @@ def provenance() -> dict[str, Any]:
         "command": shlex.join(scrub(program.typed())),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "git_revision": _git_revision(),
-        "versions": _versions(),
+        "versions": versions(),
         "machine": _machine(),
     }
 
@@ -42,18 +42,19 @@ def _git_revision() -> str | None:
     return f"{revision} with uncommitted changes" if revision and changed else revision
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that results depend on."""
     import torch
 
     names = ("temporal-saes", "torch", "transformers", "datasets", "nnsight", "numpy", "safetensors")
-    versions = {"python": platform.python_version()}
+    found = {"python": platform.python_version()}
     for name in names:
         try:
-            versions[name] = metadata.version(name)
+            found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    versions["torch"] = str(torch.__version__)
-    return versions
+    found["torch"] = str(torch.__version__)
+    return found
 
 
 def _machine() -> dict[str, Any]:

@@ -42,7 +42,7 @@ class Scaling:
         Raises:
             UserError: activations that are not finite, or all zero.
         """
-        total, n_rows = 0.0, 0
+        total, n_rows = 0.0, 0.0
         for i, batch in enumerate(source.look_ahead(NORM_TOKENS, NORM_BATCHES)):
             x = activations(batch).to(self.device, torch.float32)
             if not distributed.is_all(is_finite(x)):

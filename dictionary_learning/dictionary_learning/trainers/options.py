@@ -240,6 +240,12 @@ class TrainerOptions(Checked):
     encoder_dtype: str = option(
         "float32", "dtype of the encoder's dense product", group="training", choices=("float32", "bfloat16")
     )
+    batch_topk: str = option(
+        "global",
+        "BatchTopK over the batch of all processes, or (local) over each one's own part",
+        group="training",
+        choices=("global", "local"),
+    )
     seeds: tuple[int, ...] = option(
         (0,),
         "one dictionary a seed, all on the same batches (whose order is the first seed's)",
