@@ -11,8 +11,9 @@ import json
 import statistics
 import time
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from machine import machine_facts
@@ -44,9 +45,9 @@ class Recorder(LanguageModel):
 
     batches: list[tuple[Tensor, Tensor]]
 
-    def record(self, tokens_BL: Tensor, mask_BL: Tensor, layer: int | torch.nn.Module) -> Tensor:
+    def record_several(self, tokens_BL: Tensor, mask_BL: Tensor, layers: Sequence[Any]) -> list[Tensor]:
         self.batches.append((tokens_BL, mask_BL))
-        return super().record(tokens_BL, mask_BL, layer)
+        return super().record_several(tokens_BL, mask_BL, layers)
 
 
 def fill(lm: Recorder, documents: list[Document], flags: Namespace) -> ActivationStore:

@@ -5,6 +5,7 @@ for x_BD in buffer: ...
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -56,7 +57,8 @@ class ActivationBuffer:
         Args:
             data: gives texts; each is a document.
             model: an nnsight model, a transformers model, or a `LanguageModel`.
-            submodule: a decoder layer of it, as a module, as nnsight shows it, or by its number.
+            submodule: a decoder layer of it, as a module, as nnsight shows it, or by its number; or
+                the module in one whose output it adds to the residual stream, such as its MLP.
             d_submodule: width of the activations; checked if given.
             io: "out" for what the layer returns, "in" for what it is given (the layer before returns that).
             n_ctxs: contexts that are in memory together.
@@ -73,13 +75,15 @@ class ActivationBuffer:
             seed: of the order.
 
         Raises:
-            UserError: an option is out of range, or `submodule` is no decoder layer of `model`.
+            UserError: an option is out of range, or `submodule` is neither a decoder layer of `model` nor
+                what one adds to the residual stream.
         """
         lm = model if isinstance(model, LanguageModel) else LanguageModel.wrap(model)
-        layer = lm.check_layer(submodule) if isinstance(submodule, int) else lm.layer_of(submodule)
-        if io not in ("in", "out") or (io == "in" and layer == 0):
+        given = lm.check_place(submodule) if isinstance(submodule, int) else lm.place_of(submodule)
+        place = replace(given, io=io)
+        if place.output is None:
             raise UserError(
-                f"io {io!r} of layer {layer} cannot be recorded: use 'out', or 'in' from layer 1 on."
+                f"io {io!r} of {given} cannot be recorded: use 'out', or 'in' of a decoder layer from 1 on."
             )
         if d_submodule not in (None, lm.d_model):
             raise UserError(
@@ -91,7 +95,7 @@ class ActivationBuffer:
         self._ended = False
         self._store = ActivationStore(
             lm,
-            layer if io == "out" else layer - 1,
+            place.output,
             self._open_stream,
             context_length=ctx_len,
             lm_batch_size=refresh_batch_size,
@@ -111,7 +115,7 @@ class ActivationBuffer:
             self._batches = self._store.tokens(out_batch_size, seed=seed, epochs=1)
         self.config: dict[str, Any] = {
             **self._batches.config,
-            "layer": layer,
+            "layer": place.layer,
             "io": io,
             "n_ctxs": int(n_ctxs),
         }

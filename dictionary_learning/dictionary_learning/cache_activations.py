@@ -7,6 +7,11 @@ Training reads them in place of running the model, and with the same options see
     python dictionary_learning/dictionary_learning/train_temporal.py --config demo \\
         --activations runs/demo/activations
 
+Several layers are recorded in one pass of the language model, each into a cache of its own, here
+cache/layer_8 and cache/layer_15:
+
+    python -m dictionary_learning.cache_activations --config demo --layer 8 15 --activations cache
+
 `--parts train eval` also writes documents that training does not see, for eval_temporal.py. `--activations`
 alone goes on with a cache that was stopped, and writes shards again that are missing or damaged; `--verify`
 compares every shard with its checksum.
@@ -33,7 +38,7 @@ def parser() -> Parser:
         choices=tuple(ARCHITECTURES),
         help="take the values that the preset has for this architecture (attention: other contexts, perhaps)",
     )
-    add_options(made, CacheOptions)
+    add_options(made, CacheOptions, several=("layer",))
     return made
 
 

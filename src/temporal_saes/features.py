@@ -24,7 +24,7 @@ from torch import Tensor
 from dictionary_learning.command.progress import say
 from dictionary_learning.dictionaries.base import Dictionary, check_width, chunk_slice
 from dictionary_learning.errors import UserError
-from dictionary_learning.language_model import LanguageModel
+from dictionary_learning.language_model import LanguageModel, Place
 from dictionary_learning.language_model.text_codes import encode_tokens, norm_limit
 from temporal_saes.reading import Reading
 from temporal_saes.recorded_activations import RecordedActivations
@@ -74,7 +74,7 @@ def last_usable(text: int, tokens: Tokens) -> np.ndarray:
 def extract_features(
     texts: Sequence[str],
     lm: LanguageModel,
-    layer: int,
+    layer: int | Place,
     reading: Reading,
     dictionary: Dictionary | None,
     chunk: int = 2,
@@ -85,6 +85,7 @@ def extract_features(
     """Features of chosen positions of texts.
 
     Args:
+        layer: a decoder layer, or a place in one.
         reading: how the texts are read; the median of its norm filter is that of the text tokens of the
             first shard of texts.
         dictionary: works on raw activations; None gives the dense activations themselves.
@@ -151,7 +152,7 @@ class TextActivations(NamedTuple):
 def read_activations(
     texts: Sequence[str],
     lm: LanguageModel,
-    layer: int,
+    layer: int | Place,
     reading: Reading,
     *,
     log: Callable[[str], None] = say,
@@ -175,11 +176,11 @@ class _Shard(NamedTuple):
 
 
 def _read_shards(
-    texts: Sequence[str], lm: LanguageModel, layer: int, reading: Reading, log: Callable[[str], None]
+    texts: Sequence[str], lm: LanguageModel, layer: int | Place, reading: Reading, log: Callable[[str], None]
 ) -> Iterator[_Shard]:
-    lm.check_layer(layer)
+    place = lm.check_place(layer)
     encoded = list(_tokenize(texts, lm, reading))
-    source = RecordedActivations(lm, layer, reading, log)
+    source = RecordedActivations(lm, place, reading, log)
     limit = None
     for some, x_TD in source.shards([ids_L for ids_L, _, _ in encoded]):
         shard = encoded[some]
@@ -187,7 +188,7 @@ def _read_shards(
         is_text_T = np.concatenate([is_text_L for _, _, is_text_L in shard])
         if not bool(torch.isfinite(norm_T[torch.from_numpy(is_text_T)]).all()):
             raise UserError(
-                f"the activations of layer {layer} of {lm.name} are not finite in texts {some.start} to "
+                f"the activations of {place} of {lm.name} are not finite in texts {some.start} to "
                 f"{some.start + len(shard) - 1}: load the model in float32 or choose another layer."
             )
         if limit is None:

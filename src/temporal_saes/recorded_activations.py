@@ -2,7 +2,7 @@
 
     for some, x_TD in RecordedActivations(lm, layer, reading).shards(ids): ...  # of texts[some]
 
-What is kept is named by a hash of the weights, the layer and the tokens, so that another dictionary or chunk
+What is kept is named by a hash of the weights, the place and the tokens, so that another dictionary or chunk
 starts from the disk. A file that is not what was written is made again, and where the disk refuses, the
 language model runs without it: a cache never decides a number, nor whether there is one.
 
@@ -22,7 +22,7 @@ from torch import Tensor
 from dictionary_learning.command.files import check_writable, save_atomically
 from dictionary_learning.command.progress import LoopProgress, say
 from dictionary_learning.errors import UserError
-from dictionary_learning.language_model import LanguageModel
+from dictionary_learning.language_model import LanguageModel, Place
 from dictionary_learning.language_model.fingerprint import remembered_fingerprint
 from dictionary_learning.language_model.text_codes import MEDIAN_TEXTS
 from dictionary_learning.texts.demo_assets import cache_folder
@@ -32,22 +32,23 @@ SHARD_TEXTS = MEDIAN_TEXTS  # texts in one cache file, and in memory at a time
 
 
 class RecordedActivations:
-    """Residual activations of texts, from the cache or from the language model."""
+    """Activations of texts, from the cache or from the language model."""
 
     def __init__(
-        self, lm: LanguageModel, layer: int, reading: Reading, log: Callable[[str], None] = say
+        self, lm: LanguageModel, layer: int | Place, reading: Reading, log: Callable[[str], None] = say
     ) -> None:
         """Args: log: gets one line on what the language model has to do, and on a cache that fails."""
-        self.lm, self.layer, self.batch_size, self.log = lm, layer, reading.lm_batch_size, log
+        self.lm, self.batch_size, self.log = lm, reading.lm_batch_size, log
+        self.place = lm.check_place(layer)
         self.folder = cache_folder() / "activations" if reading.cache else None
         self.keeps = True
-        self.identity = weights_identity(lm, layer) if reading.cache else ""
+        self.identity = weights_identity(lm, self.place) if reading.cache else ""
 
     def shards(self, ids: Sequence[np.ndarray]) -> Iterator[tuple[slice, Tensor]]:
         """Which texts, and their activations [T, D], `SHARD_TEXTS` texts after another."""
         groups = [ids[i : i + SHARD_TEXTS] for i in range(0, len(ids), SHARD_TEXTS)]
         self._announce(groups)
-        with LoopProgress(len(ids), f"layer {self.layer}", "texts") as progress:
+        with LoopProgress(len(ids), str(self.place), "texts") as progress:
             for number, group in enumerate(groups):
                 with progress.piece(n=len(group)):
                     x_TD = self._cached(group)
@@ -63,10 +64,10 @@ class RecordedActivations:
             self._check_folder()
             n_tokens = sum(len(ids_L) for group in missing for ids_L in group)
             size = n_tokens * self.lm.d_model * self.lm.dtype.itemsize
-            place = f", kept in {self.folder} ({size / 1e6:,.0f} MB)" if self.folder and self.keeps else ""
+            kept = f", kept in {self.folder} ({size / 1e6:,.0f} MB)" if self.folder and self.keeps else ""
             self.log(
-                f"running {self.lm.name} to layer {self.layer} over {sum(map(len, missing)):,} texts, "
-                f"{n_tokens:,} tokens{place}"
+                f"running {self.lm.name} to {self.place} over {sum(map(len, missing)):,} texts, "
+                f"{n_tokens:,} tokens{kept}"
             )
 
     def _check_folder(self) -> None:
@@ -143,14 +144,14 @@ class RecordedActivations:
             for row, i in enumerate(batch):
                 tokens_BL[row, : len(group[i])] = torch.from_numpy(group[i]).long()
                 mask_BL[row, : len(group[i])] = True
-            x_BLD = self.lm.record(tokens_BL, mask_BL, self.layer).cpu()
+            x_BLD = self.lm.record(tokens_BL, mask_BL, self.place).cpu()
             for row, i in enumerate(batch):
                 x_TD[starts[i] : starts[i + 1]] = x_BLD[row, : len(group[i])]
         return x_TD
 
 
-def weights_identity(lm: LanguageModel, layer: int) -> str:
-    """A hash of what decides a layer's activations: config, dtype, and all weights up to it.
+def weights_identity(lm: LanguageModel, layer: int | Place) -> str:
+    """A hash of what decides the activations of a place: config, dtype, and all weights up to its layer.
 
     The same model in another folder has the same identity, a fine-tuned one under the same name
     another, and so has one that was changed in memory.
@@ -159,7 +160,10 @@ def weights_identity(lm: LanguageModel, layer: int) -> str:
     for key in ("_name_or_path", "transformers_version", "torch_dtype", "dtype"):
         config.pop(key, None)
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
-    digest.update(f"layer {layer} {lm.dtype} {remembered_fingerprint(lm, layer)}".encode())
+    place = lm.check_place(layer)
+    assert place.layer is not None
+    site = f" {place.site}" if place.is_added else ""  # what was kept before there were sites still counts
+    digest.update(f"layer {place.layer}{site} {lm.dtype} {remembered_fingerprint(lm, place.layer)}".encode())
     return digest.hexdigest()
 
 

@@ -495,6 +495,7 @@ def test_a_copy_without_its_times_is_checked_once_and_is_then_known(
 
 CONTRADICTIONS = [
     (["--layer", "3"], "--layer 3 (the cache has 2)"),
+    (["--site", "mlp"], "--site mlp (the cache has resid)"),
     (["--model", "demo"], "--model demo (the cache has"),
     (["--context_length", "32"], "--context_length 32 (the cache has 16)"),
     (["--lm_dtype", "bfloat16"], "--lm_dtype bfloat16 (the cache has float32)"),

@@ -5,7 +5,7 @@ Most tests use a language model whose activations tell where they come from; the
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from dictionary_learning.activations.live_store import ActivationStore, bytes_pe
 from dictionary_learning.command import memory as memory_module
 from dictionary_learning.command.memory import available_memory, format_bytes, parse_bytes
 from dictionary_learning.errors import UserError
-from dictionary_learning.language_model import LanguageModel
+from dictionary_learning.language_model import LanguageModel, Place
 from dictionary_learning.texts.documents import DocumentStream, document_id
 
 BOS, MARK, SINK, NAN = "\x01", "\x02", "\x03", "\x04"
@@ -67,17 +67,17 @@ class TellingLM:
     def text_mask(self, tokens: Tensor, mask: Tensor) -> Tensor:
         return mask & ~torch.isin(tokens, torch.tensor(sorted(self.special_ids)))
 
-    def check_layer(self, layer: int) -> int:
-        return layer
+    def check_place(self, place: int | Place) -> Place:
+        return place if isinstance(place, Place) else Place(place)
 
-    def record(self, tokens_BL: Tensor, mask_BL: Tensor, layer: int) -> Tensor:
+    def record_several(self, tokens_BL: Tensor, mask_BL: Tensor, layers: Sequence[Place]) -> list[Tensor]:
         self.batches.append(tuple(tokens_BL.shape))
         position_BL = torch.arange(tokens_BL.shape[1]).expand_as(tokens_BL)
         x_BLD = torch.stack([tokens_BL, position_BL, torch.full_like(tokens_BL, 100)], dim=-1).float()
         x_BLD[~mask_BL] = 1e9  # whoever reads padding is found out
         x_BLD[tokens_BL == ord(SINK)] *= 1e4
         x_BLD[tokens_BL == ord(NAN)] = float("nan")
-        return x_BLD
+        return [x_BLD for _ in layers]
 
 
 class LoudLM(TellingLM):
@@ -87,10 +87,10 @@ class LoudLM(TellingLM):
         super().__init__()
         self.loud = torch.tensor([ord(character) for character in loud])
 
-    def record(self, tokens_BL: Tensor, mask_BL: Tensor, layer: int) -> Tensor:
-        x_BLD = super().record(tokens_BL, mask_BL, layer)
+    def record_several(self, tokens_BL: Tensor, mask_BL: Tensor, layers: Sequence[Place]) -> list[Tensor]:
+        (x_BLD,) = super().record_several(tokens_BL, mask_BL, layers)
         x_BLD[torch.isin(tokens_BL, self.loud)] *= 1e4
-        return x_BLD
+        return [x_BLD]
 
 
 def document(number: int, length: int) -> str:
@@ -563,6 +563,7 @@ def test_the_config_records_every_option() -> None:
     assert config == {
         "d_submodule": 3,
         "layer": 0,
+        "site": "resid",
         "io": "out",
         "ctx_len": 8,
         "refresh_batch_size": 3,
@@ -613,9 +614,7 @@ def test_a_small_corpus_takes_no_more_memory_than_it_needs() -> None:
 
 
 def test_more_memory_than_there_is_is_refused_before_the_model_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    import dictionary_learning.activations.live_store
-
-    monkeypatch.setattr(dictionary_learning.activations.live_store, "available_memory", lambda device: 4_000)
+    monkeypatch.setattr(memory_module, "available_memory", lambda device: 4_000)
     lm = TellingLM()
     with pytest.raises(UserError, match=r"more than the 4 KB .* ask for less than 10 MB with --memory"):
         next(make_store(TEXTS, lm).tokens(1))

@@ -34,7 +34,7 @@ def test_the_size_is_told_and_has_to_be_on_the_disk_before_the_model_runs(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100_000))
-    monkeypatch.setattr(LanguageModel, "record", None)
+    monkeypatch.setattr(LanguageModel, "record_several", None)
     folder = tmp_path / "cache"
     told = refused(capsys, lambda: write(*cache_flags, "--activations", str(folder)))
     assert re.search(r"take another [\d.]+ [KM]B, and the disk of .*cache has 100 KB free", told)
@@ -90,6 +90,11 @@ WRONG = [
     (["--activations", "new", "--parts", "test"], "invalid choice"),
     (["--activations", "new", "--verify"], "there is no folder new"),
     (["--activations", "new", "--device", "abacus"], "abacus"),
+    (["--activations", "new", "--lm_device", "abacus"], "--lm_device 'abacus' is not a device"),
+    (["--activations", "new", "--site", "head"], "invalid choice"),
+    (["--activations", "new", "--layer", "1", "2", "1"], "--layer 1 2 1 names layer 1 twice"),
+    (["--activations", "new", "--layer", "1", "4"], "no layer 4"),
+    (["--activations", "new", "--layer", "-1", "2"], "--layer is -1"),
 ]
 
 
@@ -198,7 +203,7 @@ def test_a_cache_that_was_killed_and_stopped_ends_with_the_bytes_of_one_that_was
     write(*slow_flags, "--activations", str(whole))
     # a shard of 900 positions takes some 60 contexts of 16
     here = ["cache_activations", "--activations", "cut"]
-    read = "dictionary_learning.language_model.LanguageModel.record"
+    read = "dictionary_learning.language_model.LanguageModel.record_several"
     code, _ = stop_at(90, read, signal.SIGKILL, *here, *slow_flags, cwd=tmp_path)
     assert code == -signal.SIGKILL
     finished = {path: path.stat().st_mtime_ns for path in shards(cut)}
@@ -217,14 +222,14 @@ def test_a_cache_that_was_killed_and_stopped_ends_with_the_bytes_of_one_that_was
 
     # in this process, to count what the model reads: only what is not on disk
     seen = 0
-    record = LanguageModel.record
+    record = LanguageModel.record_several
 
-    def counted(self: LanguageModel, tokens_BL: Any, mask_BL: Any, layer: Any) -> Any:
+    def counted(self: LanguageModel, tokens_BL: Any, mask_BL: Any, layers: Any) -> Any:
         nonlocal seen
         seen += int(mask_BL.sum())
-        return record(self, tokens_BL, mask_BL, layer)
+        return record(self, tokens_BL, mask_BL, layers)
 
-    monkeypatch.setattr(LanguageModel, "record", counted)
+    monkeypatch.setattr(LanguageModel, "record_several", counted)
     monkeypatch.chdir(tmp_path)
     words = shlex.split(told[2])
     assert Path(words[1]).name == "cache_activations.py"
@@ -238,16 +243,16 @@ def test_a_cache_that_was_killed_and_stopped_ends_with_the_bytes_of_one_that_was
 
 def half_a_shard(cache_flags: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache whose first shard lacks its last activations."""
-    record, calls = LanguageModel.record, []
+    record, calls = LanguageModel.record_several, []
 
-    def failing(self: LanguageModel, *arguments: Any) -> torch.Tensor:
+    def failing(self: LanguageModel, *arguments: Any) -> list[torch.Tensor]:
         calls.append(1)
         if len(calls) == 8:
             raise MemoryError
         return record(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(LanguageModel, "record", failing)
+        patch.setattr(LanguageModel, "record_several", failing)
         with pytest.raises(MemoryError):
             write(*cache_flags, "--activations", str(folder))
     [part] = folder.glob("*.part")

@@ -275,7 +275,7 @@ def test_a_dictionary_of_what_a_layer_is_given_is_evaluated_on_the_output_of_the
 
 
 @pytest.mark.parametrize("layer", [[], ["--layer", 2]])
-@pytest.mark.parametrize("name", ["mlp_out_layer_1", "attn_out_layer_1"])
+@pytest.mark.parametrize("name", ["mlp_in_layer_1", "attn_z_layer_1"])
 def test_a_dictionary_of_a_part_of_a_layer_is_refused_by_its_name(runs, capsys, name, layer):
     place = runs / "one" / "trainer_0" / "config.json"
     config = json.loads(place.read_text())

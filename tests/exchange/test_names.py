@@ -16,7 +16,9 @@ from dictionary_learning.eval_temporal import EvalOptions
 from dictionary_learning.eval_temporal import resolve as resolve_evaluation
 from dictionary_learning.exchange import released_folder, run_folder, saelens
 from dictionary_learning.exchange.fidelity import Fidelity
+from dictionary_learning.exchange.model_card import model_card
 from dictionary_learning.exchange.saebench import SAEBenchSAE
+from dictionary_learning.language_model.places import Place
 from dictionary_learning.utils import load_dictionary
 from temporal_saes.experiment.options import ExperimentOptions
 from temporal_saes.experiment.subjects import resolve
@@ -53,7 +55,7 @@ def test_the_true_hook_is_exported_and_comes_back(
 @pytest.mark.parametrize("layer", [None, 6])
 @pytest.mark.parametrize(
     "hook",
-    ["blocks.6.hook_mlp_out", "blocks.6.hook_attn_out", "blocks.6.attn.hook_z", "blocks.6.hook_resid_mid"],
+    ["blocks.6.mlp.hook_post", "blocks.6.hook_attn_in", "blocks.6.attn.hook_z", "blocks.6.hook_resid_mid"],
 )
 def test_a_folder_of_another_hook_is_refused_by_its_name_whatever_layer_is_asked_for(
     tmp_path: Path, hook: str, layer: int | None
@@ -69,9 +71,36 @@ def test_a_folder_of_another_hook_is_refused_by_its_name_whatever_layer_is_asked
     assert json.loads((tmp_path / "again" / "cfg.json").read_text())["metadata"]["hook_name"] == hook
 
 
-def test_the_released_layout_is_not_given_a_place_that_it_cannot_name(tmp_path: Path) -> None:
-    config = {"trainer": {"layer": 2, "submodule_name": "mlp_out_layer_2"}}
-    with pytest.raises(UserError, match="trained on an MLP"):
+@pytest.mark.parametrize("site", ["attn", "mlp"])
+def test_a_folder_of_what_attention_or_mlp_add_is_read_there(tmp_path: Path, site: str) -> None:
+    hook = f"blocks.6.hook_{site}_out"
+    metadata = {"sae_lens_version": "6.54.12", "model_name": "gpt2-small", "hook_name": hook}
+    folder = foreign(tmp_path / "sae", "standard", flat(), metadata=metadata)
+    dictionary, config = load_dictionary(folder, "cpu")
+    place = Place(6, site=site)
+    assert resolve(ExperimentOptions(run_name=str(folder))).place == place
+    options = EvalOptions(run_name="r", dataset="d", context_length=32)
+    assert resolve_evaluation(options, config, folder).place == place
+    # a run keeps it, and so does what is made of the run
+    run_folder.write(dictionary, config, tmp_path / "run")
+    dictionary, config = load_dictionary(tmp_path / "run", "cpu")
+    assert (config["buffer"]["layer"], config["buffer"]["site"]) == (6, site)
+    assert resolve_evaluation(options, config, folder).place == place
+    saelens.write(dictionary, config, tmp_path / "again")
+    assert json.loads((tmp_path / "again" / "cfg.json").read_text())["metadata"]["hook_name"] == hook
+    card = model_card("me/it", dictionary, config, None, licence="mit")
+    assert f"# ReLU SAE for the {'MLP' if site == 'mlp' else 'attention'} of layer 6 of gpt2-small" in card
+    assert f"`{hook}` in TransformerLens' words" in card
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("mlp_out_layer_2", "reads what the MLP of layer 2 adds"), ("mlp_in", "on an MLP")]
+)
+def test_the_released_layout_is_not_given_a_place_that_it_cannot_name(
+    tmp_path: Path, name: str, told: str
+) -> None:
+    config = {"trainer": {"layer": 2, "submodule_name": name}}
+    with pytest.raises(UserError, match=told):
         released_folder.save(make("temporal"), tmp_path, config)
     assert not list(tmp_path.iterdir())
 

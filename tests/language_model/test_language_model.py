@@ -15,7 +15,7 @@ from model_families import FAMILIES, N_LAYERS, WIDTH, tiny_model
 from torch import nn
 
 from dictionary_learning.errors import UserError
-from dictionary_learning.language_model import LanguageModel, add, only, replace, zero
+from dictionary_learning.language_model import LanguageModel, Place, add, only, replace, zero
 from dictionary_learning.texts import demo_assets
 
 TEXTS = [
@@ -79,9 +79,11 @@ def test_the_families_cover_layers_that_return_a_tensor_and_layers_that_return_a
 
 
 def test_a_layer_is_known_again_as_a_module(llama: LanguageModel) -> None:
-    assert [llama.layer_of(layer) for layer in llama.layers] == [0, 1, 2]
-    with pytest.raises(UserError, match=r"LlamaMLP is no decoder layer of llama: give model.layers\[layer\]"):
-        llama.layer_of(llama.layers[0].mlp)
+    assert [llama.place_of(layer) for layer in llama.layers] == [Place(0), Place(1), Place(2)]
+    with pytest.raises(
+        UserError, match=r"LlamaRMSNorm is no decoder layer of llama: give model.layers\[layer\]"
+    ):
+        llama.place_of(llama.model.model.norm)
 
 
 @pytest.mark.parametrize("layer", [-1, 3, 99])
@@ -640,7 +642,7 @@ def test_nnsight_records_the_same_bits(lm: LanguageModel) -> None:
             tracer.stop()
         x_BLD = output if torch.is_tensor(output) else output[0]
         assert torch.equal(x_BLD, lm.record(tokens_BL, mask_BL, layer))
-        assert lm.layer_of(module) == layer
+        assert lm.place_of(module) == Place(layer)
 
 
 def test_nnsight_gives_the_same_logits_under_an_intervention(lm: LanguageModel) -> None:
@@ -703,7 +705,7 @@ def test_a_model_in_nnsight_is_wrapped_without_loading_it_twice(tiny_lm_folder: 
     lm = LanguageModel.wrap(theirs)
     assert lm.nnsight is theirs
     assert lm.model is theirs._module
-    assert lm.layer_of(theirs.model.layers[2]) == 2
+    assert lm.place_of(theirs.model.layers[2]) == Place(2)
     tokens_BL, mask_BL, _ = lm.tokenize(TEXTS, 64)
     assert mask_BL[:, 0].all()  # nnsight's tokenizer pads on the left; ours does not care
     loaded = LanguageModel.load(str(tiny_lm_folder), device="cpu")

@@ -90,14 +90,14 @@ def test_a_code_is_the_same_in_training_evaluation_and_experiments(
 ) -> None:
     """With a sink in front of every text, and a norm filter that takes it out."""
     monkeypatch.setenv("TEMPORAL_SAES_CACHE", str(tmp_path))
-    record = LanguageModel.record
+    record = LanguageModel.record_several
 
-    def with_sink(self: LanguageModel, tokens_BL: torch.Tensor, *rest: object) -> torch.Tensor:
-        x_BLD = record(self, tokens_BL, *rest).clone()
+    def with_sink(self: LanguageModel, tokens_BL: torch.Tensor, *rest: object) -> list[torch.Tensor]:
+        (x_BLD,) = record(self, tokens_BL, *rest)
         x_BLD[:, 0] *= 1000
-        return x_BLD
+        return [x_BLD]
 
-    monkeypatch.setattr(LanguageModel, "record", with_sink)
+    monkeypatch.setattr(LanguageModel, "record_several", with_sink)
     lm = LanguageModel.load(str(tiny_lm_folder), device="cpu")
     dictionary, _ = load_dictionary(runs / "tfa", "cpu")
     documents = list(DocumentStream.open(str(tiny_corpus), part="all"))[:5]

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from dictionary_learning.errors import UserError
 from dictionary_learning.exchange import run_folder, saelens
+from dictionary_learning.language_model import Place
 from dictionary_learning.runs.folder import RunFolder
 from dictionary_learning.texts.documents import DocumentStream
 from dictionary_learning.utils import load_dictionary
@@ -99,7 +100,7 @@ class Recorded(RecordedActivations):
 
     def __init__(self, folder: Path) -> None:
         self.lm = SimpleNamespace(name="m", d_model=4, dtype=torch.float32)  # type: ignore[assignment]
-        self.layer, self.folder, self.identity, self.keeps = 0, folder, "m", True
+        self.place, self.folder, self.identity, self.keeps = Place(0), folder, "m", True
         self.log = lambda line: None
 
     def _record(self, group: Any) -> Tensor:

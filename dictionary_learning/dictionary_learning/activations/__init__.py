@@ -1,4 +1,4 @@
-"""The activations of a corpus at one layer: each stored once, in its context.
+"""The activations of a corpus at one place in a language model: each stored once, in its context.
 
 In come documents and a language model, or the folder of a cache; out come shuffled batches of single tokens,
 of pairs (a token and an earlier one of its text), or of whole contexts, and a position to go on from.
@@ -8,6 +8,7 @@ block          the contexts that are in memory together, packed; which tokens ar
 batches        the three shuffled views of blocks
 sequences      a batch of whole texts, packed without padding
 store          a store: where blocks come from is left open
+recording      contexts through the language model, at one place or several
 live_store     blocks made by running the language model
 cache          blocks read from a folder on disk
 cache_writer   that folder written, and gone on with after an interruption

@@ -141,6 +141,8 @@ class Block:
     """Contexts of activations, packed. All tensors but `x_TD` are on the CPU."""
 
     x_TD: Tensor
+    device: torch.device
+    """Where batches arise; `x_TD` is there, too, or on the CPU."""
     tokens_T: Tensor  # int32
     usable_T: Tensor  # bool
     start_C: Tensor  # int64 [C + 1]: first row of each context, and the end
@@ -159,6 +161,7 @@ class Block:
         *,
         start: BlockStart,
         next: BlockStart | None,
+        device: torch.device | None = None,
     ) -> Self:
         """The block of some contexts and their activations: decides which positions are usable.
 
@@ -166,10 +169,12 @@ class Block:
             norm_T: norms of the activations, on the CPU.
             max_norm_ratio: tokens with a norm above this multiple of the median of the block's text tokens
                 (attention sinks) are not usable; None keeps all.
+            device: where batches arise, if not where the activations are.
         """
         usable_T, statistics = _select(packed, norm_T, max_norm_ratio)
         return cls(
             x_TD=x_TD,
+            device=device or x_TD.device,
             tokens_T=packed.tokens_T,
             usable_T=usable_T,
             start_C=packed.start_C,
@@ -196,15 +201,23 @@ class Block:
 
     def rows(self, rows: Tensor) -> Tensor:
         """Activations [..., D] of row numbers [...], as float32."""
-        x = self.x_TD.index_select(0, rows.flatten().to(self.x_TD.device))
-        return x.float().unflatten(0, rows.shape)
+        rows_n = rows.flatten().to(self.x_TD.device)
+        if self.x_TD.device.type == self.device.type:
+            x_nD = self.x_TD.index_select(0, rows_n)
+        else:
+            # gathered into pinned memory, out of which CUDA copies while the CPU goes on
+            size = len(rows_n), self.x_TD.shape[1]
+            pinned_nD = torch.empty(size, dtype=self.x_TD.dtype, pin_memory=self.device.type == "cuda")
+            torch.index_select(self.x_TD, 0, rows_n, out=pinned_nD)
+            x_nD = pinned_nD.to(self.device, non_blocking=True)
+        return x_nD.float().unflatten(0, rows.shape)
 
     def contexts(self, contexts_N: Tensor) -> Contexts:
         """Whole contexts by number, as long as the longest of them."""
         first_N, length_N = self.start_C[contexts_N], self.start_C.diff()[contexts_N]
         at_NL, real_NL = packed_rows(first_N, length_N)
         mask_NL = real_NL & self.usable_T[at_NL]
-        device = self.x_TD.device
+        device = self.device
         # An attention sink's activation must not reach anybody who forgets the mask.
         x_NLD = self.rows(at_NL).masked_fill_(~mask_NL.to(device).unsqueeze(-1), 0)
         tokens_NL = self.tokens_T[at_NL].masked_fill_(~real_NL, 0)

@@ -36,16 +36,17 @@ from dictionary_learning.activations.options import DataOptions, from_anywhere
 from dictionary_learning.activations.shard import Shard, file_sha256, read_shard
 from dictionary_learning.activations.store import Store
 from dictionary_learning.command.files import read_json, save_text
-from dictionary_learning.command.memory import parse_bytes
+from dictionary_learning.command.memory import memory_for_data, parse_bytes
 from dictionary_learning.command.options import shown
 from dictionary_learning.errors import UserError
+from dictionary_learning.language_model.places import Place
 
 INDEX = "index.json"
 FORMAT = "activation cache"
 VERSION = 1
 WRITE = "python -m dictionary_learning.cache_activations --activations"
 # What a cache knows of its activations.
-OPTIONS = {field.name for field in fields(DataOptions)} - {"device", "max_tokens"}
+OPTIONS = {field.name for field in fields(DataOptions)} - {"device", "lm_device", "max_tokens"}
 ESSENTIAL = {"model", "lm_dtype", "layer", "dataset", "context_length", "memory", "store_dtype"}
 FACTS = {"d_model", "drop_special", "add_bos", "tokenizer_sha256", "weights_sha256"}
 
@@ -116,6 +117,11 @@ class ActivationCache:
         path = Path(path)
         if not path.is_dir():
             raise UserError(f"there is no folder {path}: write a cache with {WRITE} {path}.")
+        if layers := caches_of_layers(path):
+            names = ", ".join(layer.name for layer in layers)
+            raise UserError(
+                f"{path} holds the caches of several layers ({names}): give one of them, such as {layers[0]}."
+            )
         if not (path / INDEX).is_file():
             raise UserError(
                 f"{path} is no activation cache (it has no {INDEX}): give another folder with --activations."
@@ -152,6 +158,11 @@ class ActivationCache:
                 " folder with --activations, or write the cache again into a new one."
             ) from None
         return cache
+
+    @property
+    def place(self) -> Place:
+        """Where in the language model the activations were read."""
+        return Place(self.options["layer"], site=self.options["site"])
 
     def save_index(self) -> None:
         """Write the index, atomically."""
@@ -210,6 +221,7 @@ class ActivationCache:
         *,
         max_tokens: int | None = None,
         max_norm_ratio: float | Literal["own"] | None = "own",
+        device: str | torch.device = "cpu",
         log: Callable[[str], None] = print,
     ) -> "CachedStore":
         """The activations of a part, to be read like those that come straight from the language model.
@@ -217,6 +229,7 @@ class ActivationCache:
         Args:
             max_tokens: use only so many text tokens, from the beginning.
             max_norm_ratio: norm filter instead of the cache's own, a multiple of the median; None keeps all.
+            device: where the batches arise. Where it has room for a shard, the shard is copied there.
 
         Raises:
             UserError: the part is not there or not complete; a shard is missing or of another length.
@@ -225,7 +238,7 @@ class ActivationCache:
         for entry in self.parts[part].shards:
             self.check_length(entry)
         ratio: float | None = self.options["max_norm_ratio"] if max_norm_ratio == "own" else max_norm_ratio
-        return CachedStore(self, part, max_tokens, ratio, log)
+        return CachedStore(self, part, max_tokens, ratio, torch.device(device), log)
 
     def check_complete(self, part: str) -> None:
         """Raise a UserError unless all of a part was written."""
@@ -241,6 +254,13 @@ class ActivationCache:
                 f"{self.path} is half-written ({n_written} of {n_shards} shards of the part {part!r}): finish"
                 f" it with {WRITE} {self.path}."
             )
+
+    def is_written(self, parts: Collection[str]) -> bool:
+        """Whether all of these parts are there."""
+        return all(
+            part in self.parts and self.parts[part].n_written == len(self.parts[part].shards)
+            for part in parts
+        )
 
     def check_length(self, entry: ShardEntry) -> None:
         """Raise a UserError unless the file of a shard is there, as long as it was written."""
@@ -286,6 +306,7 @@ class CachedStore(Store):
         part: str,
         max_tokens: int | None,
         max_norm_ratio: float | None,
+        device: torch.device,
         log: Callable[[str], None],
     ) -> None:
         """See `ActivationCache.store`."""
@@ -295,10 +316,11 @@ class CachedStore(Store):
         config = {
             "d_submodule": facts["d_model"],
             "layer": options["layer"],
+            "site": options["site"],
             "io": "out",
             "ctx_len": options["context_length"],
             "refresh_batch_size": options["lm_batch_size"],
-            "device": "cpu",
+            "device": str(device),
             "memory_bytes": memory_bytes,
             "dtype": options["store_dtype"],
             "max_norm_ratio": max_norm_ratio,
@@ -316,11 +338,12 @@ class CachedStore(Store):
         self._cache = cache
         self._max_tokens = max_tokens
         self._max_norm_ratio = max_norm_ratio
+        self._device = device
         self._checked: set[str] = set()
         self._entries = {entry.start: entry for entry in cache.parts[part].shards}
         self._entries = self._within_max_tokens()
         log(
-            f"activations of layer {options['layer']} of {options['model']} in contexts of"
+            f"activations of {cache.place} of {options['model']} in contexts of"
             f" {options['context_length']} tokens from {cache.path}: {len(self._entries)}"
             f" shard{'s' * (len(self._entries) != 1)} of the part {part!r}{self._told_tokens()}"
         )
@@ -352,13 +375,17 @@ class CachedStore(Store):
             raise UserError(f"max_tokens {self._max_tokens} is less than the first context: give more.")
         starts = list(self._entries)
         following = starts[starts.index(start) + 1 :]
+        x_TD = shard.x_TD[:n]
+        if self._device.type != "cpu" and x_TD.nbytes <= memory_for_data(self._device):
+            x_TD = x_TD.to(self._device)
         return Block.of(
             packed,
-            shard.x_TD[:n],
+            x_TD,
             shard.norm_T[:n],
             self._max_norm_ratio,
             start=start,
             next=following[0] if following else None,
+            device=self._device,
         )
 
     def _map(self, entry: ShardEntry) -> Shard:
@@ -373,6 +400,19 @@ class CachedStore(Store):
         if self._max_tokens is None:
             return len(n_text_C)
         return int((start.n_tokens + n_text_C.cumsum(0) <= self._max_tokens).sum())
+
+
+def cache_of_layer(folder: Path, layer: int) -> Path:
+    """The cache of one of the layers that were recorded together into a folder."""
+    return folder / f"layer_{layer}"
+
+
+def caches_of_layers(folder: Path) -> list[Path]:
+    """The caches of layers that were recorded together into a folder, by their numbers."""
+    if (folder / INDEX).exists():
+        return []
+    numbers = [int(path.name[6:]) for path in folder.glob("layer_*") if path.name[6:].isdecimal()]
+    return [path for n in sorted(numbers) if ((path := cache_of_layer(folder, n)) / INDEX).is_file()]
 
 
 def _agree(name: str, asked: Any, own: Any) -> bool:

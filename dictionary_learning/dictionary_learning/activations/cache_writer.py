@@ -1,16 +1,23 @@
-"""Writing an activation cache: what it will hold, whether the disk holds that, and shard after shard."""
+"""Writing activation caches: what they will hold, whether the disk holds that, and shard after shard.
+
+Caches of several places, such as the layers of one model, are written side by side: their texts are tokenised
+once and go through the language model once. Each ends with the bytes that it has when it is written alone.
+"""
 
 import hashlib
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
 
 import torch
 
 from dictionary_learning.activations.block import N_COUNTED, Block
 from dictionary_learning.activations.cache import ActivationCache, Part, ShardEntry
 from dictionary_learning.activations.contexts import PackedTokens
-from dictionary_learning.activations.live_store import ActivationStore
+from dictionary_learning.activations.live_store import ActivationStore, PlannedBlock
+from dictionary_learning.activations.recording import Recorded
 from dictionary_learning.activations.shard import ShardInProgress, shard_bytes
 from dictionary_learning.command import program
 from dictionary_learning.command.interruption import Interrupted, Interruption
@@ -22,49 +29,77 @@ from dictionary_learning.errors import UserError
 _BYTES_BESIDE = 4096
 
 
-def write(cache: ActivationCache, stores: Mapping[str, ActivationStore]) -> None:
+def write(caches: Sequence[ActivationCache], stores: Mapping[str, ActivationStore], folder: Path) -> None:
     """Write every shard that is not there; the size is told, and has to be there, before the first.
 
-    The caller holds the folder by `command.lock.locked`.
+    The caller holds the caches' folders by `command.lock.locked`.
 
     Args:
-        cache: new, begun, or with shards that are to be written again.
-        stores: the activations of every part, straight from the language model.
+        caches: of different places and otherwise of the same options; new, begun, or with shards that are to
+            be written again.
+        stores: the activations of every part, straight from the language model; of whichever place.
+        folder: that of the one cache, or the one that holds them all.
 
     Raises:
-        UserError: the disk is too small, the texts have changed since the cache was begun, or activations are
+        UserError: the disk is too small, the texts have changed since a cache was begun, or activations are
             not finite.
         SystemExit: interrupted (130 or 143); what has been made is kept.
     """
     for part, store in stores.items():
-        if part not in cache.parts:
-            cache.parts[part] = _planned(part, store)
-    _check_disk(cache)
-    cache.save_index()
-    todo = [(part, entry) for part in stores for entry in cache.parts[part].shards if not entry.sha256]
-    total = sum(entry.n_positions for part in cache.parts.values() for entry in part.shards)
-    progress = TokenProgress(total, total - sum(entry.n_positions for _, entry in todo), "activations")
+        _plan(caches, part, store)
+    _check_disk(caches, folder)
+    for cache in caches:
+        cache.save_index()
+    sizes = {
+        (part, number): shard.n_positions
+        for part in stores
+        for number, shard in enumerate(caches[0].parts[part].shards)
+    }
+    todo = {shard: some for shard in sizes if (some := [cache for cache in caches if _lacks(cache, *shard)])}
+    total = sum(sizes.values())
+    progress = TokenProgress(total, total - sum(sizes[shard] for shard in todo), "activations")
     try:
         with Interruption() as interruption:
             try:
-                for part, entry in todo:
-                    _fill(cache, part, entry, stores[part], progress, interruption)
+                for (part, number), some in todo.items():
+                    _fill(some, part, number, stores[part], progress, interruption)
             except Interrupted:
                 assert interruption.signal is not None
                 kept = f"{progress.done:,} of {total:,} tokens"
-                say(f"stopped with {kept} on disk; to go on: {go_on(cache)}")
+                say(f"stopped with {kept} on disk; to go on: {go_on(folder)}")
                 raise SystemExit(128 + interruption.signal) from None
     finally:
         progress.close()
 
 
-def go_on(cache: ActivationCache) -> str:
-    """The command that goes on with a cache."""
-    return shlex.join([*program.words(), "--activations", str(cache.path)])
+def go_on(folder: Path) -> str:
+    """The command that goes on with the cache, or the caches, in a folder."""
+    return shlex.join([*program.words(), "--activations", str(folder)])
+
+
+def _lacks(cache: ActivationCache, part: str, number: int) -> bool:
+    return not cache.parts[part].shards[number].sha256
+
+
+def _plan(caches: Sequence[ActivationCache], part: str, store: ActivationStore) -> None:
+    """Give every cache the part, of the same texts; they are tokenised, the language model does not run.
+
+    Raises:
+        UserError: a cache was begun with other texts.
+    """
+    begun = [cache for cache in caches if part in cache.parts]
+    planned = begun[0].parts[part] if len(begun) == len(caches) else _planned(part, store)
+    for cache in caches:
+        own = cache.parts.setdefault(part, deepcopy(planned))
+        if [shard.texts_sha256 for shard in own.shards] != [shard.texts_sha256 for shard in planned.shards]:
+            raise UserError(
+                f"{cache.path} was begun with other texts of the part {part!r} than there are now, or than"
+                " the caches of the other layers: restore them, or write into another folder."
+            )
 
 
 def _planned(part: str, store: ActivationStore) -> Part:
-    """The shards that a part will have; its texts are tokenised, the language model does not run."""
+    """The shards that a part will have."""
     shards = [
         ShardEntry(
             file=f"{part}-{number:05d}.safetensors",
@@ -78,12 +113,12 @@ def _planned(part: str, store: ActivationStore) -> Part:
     return Part(store.config["max_tokens"], shards)
 
 
-def _check_disk(cache: ActivationCache) -> None:
-    """Say how large the cache will be; raise a UserError where the disk has no room for what is missing."""
-    width, dtype = cache.facts["d_model"], cache.options["store_dtype"]
+def _check_disk(caches: Sequence[ActivationCache], folder: Path) -> None:
+    """Say how large the caches will be; raise a UserError where the disk has no room for what is missing."""
+    width, dtype = caches[0].facts["d_model"], caches[0].options["store_dtype"]
     total = missing = 0
-    for part in cache.parts.values():
-        for entry in part.shards:
+    for cache in caches:
+        for entry in (entry for part in cache.parts.values() for entry in part.shards):
             n_bytes = _BYTES_BESIDE + shard_bytes(
                 entry.n_positions, entry.n_contexts, width, getattr(torch, dtype)
             )
@@ -91,68 +126,93 @@ def _check_disk(cache: ActivationCache) -> None:
             if not entry.sha256:
                 begun = ShardInProgress.part_of(cache.path / entry.file)
                 missing += max(0, n_bytes - (begun.stat().st_size if begun.is_file() else 0))
-    free = shutil.disk_usage(cache.path).free
+    free = shutil.disk_usage(caches[0].path).free
     tokens = " and ".join(
         f"{sum(entry.n_positions for entry in part.shards):,} tokens of the part {name!r}"
-        for name, part in cache.parts.items()
+        for name, part in caches[0].parts.items()
     )
+    places = f" at {', '.join(str(cache.place) for cache in caches)}" if len(caches) > 1 else ""
     say(
-        f"activation cache: {format_bytes(total)} for {tokens}, width {width} {dtype}, in {cache.path}"
+        f"activation cache: {format_bytes(total)} for {tokens}{places}, width {width} {dtype}, in {folder}"
         f" ({format_bytes(free)} free)"
     )
     if missing > free:
         raise UserError(
-            f"the activations take another {format_bytes(missing)}, and the disk of {cache.path} has"
+            f"the activations take another {format_bytes(missing)}, and the disk of {folder} has"
             f" {format_bytes(free)} free: free some, choose another folder with --activations, or ask for"
             " less with --max_tokens or --store_dtype bfloat16."
         )
 
 
 def _fill(
-    cache: ActivationCache,
+    caches: Sequence[ActivationCache],
     part: str,
-    entry: ShardEntry,
+    number: int,
     store: ActivationStore,
     progress: TokenProgress,
     interruption: Interruption,
 ) -> None:
-    """Write one shard, or go on with it, and put it into the index."""
+    """Write one shard of several caches, or go on with it, and put it into their indices."""
+    entry = caches[0].parts[part].shards[number]
     with interruption.waiting():
         planned = next(store.plan(entry.start))
     if _texts_sha256(planned.packed) != entry.texts_sha256:
         raise UserError(
-            f"the texts have changed since {cache.path} was begun (behind record {entry.start.position:,}):"
-            " restore them, or write another cache."
+            f"the texts have changed since {caches[0].path} was begun (behind record"
+            f" {entry.start.position:,}): restore them, or write another cache."
         )
+    shards = [_begin(cache, part, entry, planned.packed) for cache in caches]
+    targets = [
+        Recorded(cache.place, shard.x_TD, shard.norm_T) for cache, shard in zip(caches, shards, strict=True)
+    ]
+    progress.find(int(torch.stack([shard.norm_T != 0 for shard in shards]).all(0).sum()))
+    try:
+        for n_tokens in store.fill(planned.packed, targets):
+            progress.add(n_tokens)
+            interruption.check()
+    except Interrupted:
+        for shard in shards:
+            shard.flush()
+        raise
+    for cache, shard in zip(caches, shards, strict=True):
+        _finish(cache, cache.parts[part].shards[number], shard, planned, store)
+    interruption.check()
+
+
+def _begin(cache: ActivationCache, part: str, entry: ShardEntry, packed: PackedTokens) -> ShardInProgress:
+    """The file of a shard, new or as far as it is."""
     facts = {
         "format": "pt",
         "part": part,
         "model": str(cache.options["model"]),
         "layer": str(cache.options["layer"]),
+        # as before there were sites, so that a shard that was begun then is gone on with
+        **({"site": cache.place.site} if cache.place.is_added else {}),
         "weights_sha256": cache.facts["weights_sha256"],
     }
     dtype: torch.dtype = getattr(torch, cache.options["store_dtype"])
-    path = cache.path / entry.file
-    shard = ShardInProgress(path, planned.packed, store.d_model, dtype, facts)
-    progress.find(shard.n_done)
-    try:
-        for n_tokens in store.fill(planned.packed, shard.x_TD, shard.norm_T):
-            progress.add(n_tokens)
-            interruption.check()
-    except Interrupted:
-        shard.flush()
-        raise
+    return ShardInProgress(cache.path / entry.file, packed, cache.facts["d_model"], dtype, facts)
+
+
+def _finish(
+    cache: ActivationCache,
+    entry: ShardEntry,
+    shard: ShardInProgress,
+    planned: PlannedBlock,
+    store: ActivationStore,
+) -> None:
+    """Give a full shard its name and its place in the index."""
     ratio = cache.options["max_norm_ratio"]
     statistics = Block.of(
-        planned.packed, shard.x_TD, shard.norm_T, ratio, start=entry.start, next=planned.next
+        planned.packed, shard.x_TD, shard.norm_T, ratio, start=planned.start, next=planned.next
     ).statistics
     entry.sha256 = shard.finish()
-    entry.n_bytes, entry.mtime_ns = path.stat().st_size, path.stat().st_mtime_ns
+    status = shard.path.stat()
+    entry.n_bytes, entry.mtime_ns = status.st_size, status.st_mtime_ns
     entry.n_tokens = statistics.n_tokens
     entry.high_norm_tokens = statistics.high_norm_tokens(store.lm.tokenizer, N_COUNTED)
     cache.save_index()
-    say(f"written: {path}, {statistics.describe(store.lm.tokenizer)}")
-    interruption.check()
+    say(f"written: {shard.path}, {statistics.describe(store.lm.tokenizer)}")
 
 
 def _texts_sha256(packed: PackedTokens) -> str:

@@ -1,7 +1,6 @@
 """The activation store: documents through the language model, kept as contexts, read in shuffled batches.
 
-Shapes: T stored positions, C contexts of a block, B contexts of a language model batch, L positions of the
-longest of them, n real positions of a batch, D model width.
+Shapes: T stored positions, B batch, D model width.
 
     store = ActivationStore(lm, 15, lambda start: DocumentStream.open("demo", start=start),
                             context_length=256, lm_batch_size=8, memory_bytes=parse_bytes("4GB"))
@@ -9,7 +8,7 @@ longest of them, n real positions of a batch, D model width.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, dropwhile
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from dictionary_learning.activations.block import BEGINNING, Block, BlockStart, bytes_per_token, packed_rows
+from dictionary_learning.activations.block import BEGINNING, Block, BlockStart, bytes_per_token
 from dictionary_learning.activations.contexts import (
     MIN_TEXT_TOKENS,
     PackedTokens,
@@ -25,13 +24,15 @@ from dictionary_learning.activations.contexts import (
     pack,
     read_contexts,
 )
+from dictionary_learning.activations.recording import Recorded, batches_of_like_length, record_contexts
 from dictionary_learning.activations.store import Store
-from dictionary_learning.command.memory import available_memory, format_bytes
+from dictionary_learning.command.memory import format_bytes, memory_for_data
 from dictionary_learning.errors import UserError
-from dictionary_learning.language_model import LanguageModel
+from dictionary_learning.language_model import LanguageModel, Place
 from dictionary_learning.texts.documents import DocumentStream
 
 DTYPES = (torch.float32, torch.bfloat16)
+CPU = torch.device("cpu")
 
 
 class PlannedBlock(NamedTuple):
@@ -43,7 +44,7 @@ class PlannedBlock(NamedTuple):
 
 
 class ActivationStore(Store):
-    """The activations of a corpus at one layer, straight from the language model.
+    """The activations of a corpus at one place, straight from the language model.
 
     A block holds as many contexts as fit into `memory_bytes`. A corpus that fits into one block goes through
     the language model once; a larger one goes through it in every epoch, block after block. How the corpus is
@@ -53,7 +54,7 @@ class ActivationStore(Store):
     def __init__(
         self,
         lm: LanguageModel,
-        layer: int,
+        layer: int | Place,
         open_stream: Callable[[int], DocumentStream],
         *,
         context_length: int,
@@ -72,7 +73,7 @@ class ActivationStore(Store):
         """Nothing is read or allocated before the first batch.
 
         Args:
-            layer: the residual stream after this decoder layer (from 0) is stored.
+            layer: what is stored: the residual stream after this decoder layer (from 0), or a place in one.
             open_stream: the documents from a position on; called again for every pass and on resuming.
             context_length: tokens of a context at most, a BOS included.
             lm_batch_size: contexts of full length in a language model batch; of shorter ones there are more,
@@ -83,7 +84,7 @@ class ActivationStore(Store):
                 are not usable; None keeps all.
             max_tokens: use only so many text tokens of the corpus, from its beginning.
             document_tokens: use only so many tokens of a document, in contexts spread evenly over it.
-            device: where the activations are stored and the batches arise.
+            device: where the batches arise, and where the activations are stored if it has room for them.
             drop_special: special tokens are not usable.
             add_bos: put a BOS in front of every context if the tokenizer puts one in front of a text.
             is_shared: False where `open_stream` gives each of several processes documents of its own.
@@ -110,7 +111,7 @@ class ActivationStore(Store):
             raise UserError(f"max_tokens {max_tokens} leaves no pair: give at least {MIN_TEXT_TOKENS}.")
         self.is_shared = is_shared
         self.lm = lm
-        self.layer = lm.check_layer(layer)
+        self.place = lm.check_place(layer)
         self._open_stream = open_stream
         self._context_length = context_length
         self._lm_batch_size = lm_batch_size
@@ -130,7 +131,8 @@ class ActivationStore(Store):
             )
         config: dict[str, Any] = {
             "d_submodule": lm.d_model,
-            "layer": self.layer,
+            "layer": self.place.layer,
+            "site": self.place.site,
             "io": "out",
             "ctx_len": context_length,
             "refresh_batch_size": lm_batch_size,
@@ -145,7 +147,7 @@ class ActivationStore(Store):
             "bos": add_bos and lm.bos_id is not None,  # what stood in front of the contexts
         }
         super().__init__(lm.d_model, capacity, config, log)
-        self._x_TD = torch.empty(0, self.d_model, dtype=dtype, device=self._device)
+        self._x_TD = torch.empty(0, self.d_model, dtype=dtype)
         # The contexts behind the last block, so that a stream is not opened anew for each block.
         self._waiting: tuple[BlockStart, Iterator[TokenContext]] | None = None
 
@@ -155,7 +157,7 @@ class ActivationStore(Store):
         Raises:
             UserError: the texts give no context, the memory is not there, activations are not finite.
         """
-        free_bytes = available_memory(self._device) + self._x_TD.nbytes
+        free_bytes = max(map(self._room, {self._device, CPU}))
         packed, following = self._plan(start, free_bytes)[1:]
         n_rows = len(packed.tokens_T)
         x_TD = self._allocate(n_rows, is_last=following is None)
@@ -163,10 +165,12 @@ class ActivationStore(Store):
         began = time.monotonic()
         bar = tqdm(total=n_rows, unit="token", unit_scale=True, desc="activations", leave=False, disable=None)
         with bar:
-            for n_done in self.fill(packed, x_TD, norm_T):
+            for n_done in self.fill(packed, [Recorded(self.place, x_TD, norm_T)]):
                 bar.update(n_done)
         speed = n_rows / (time.monotonic() - began)
-        block = Block.of(packed, x_TD, norm_T, self._max_norm_ratio, start=start, next=following)
+        block = Block.of(
+            packed, x_TD, norm_T, self._max_norm_ratio, start=start, next=following, device=self._device
+        )
         content = block.statistics.describe(self.lm.tokenizer)
         self.log(f"activation store: {content}, {speed:,.0f} tokens/s")
         return block
@@ -185,44 +189,13 @@ class ActivationStore(Store):
             yield planned
             following = planned.next
 
-    def fill(self, packed: PackedTokens, x_TD: Tensor, norm_T: Tensor) -> Iterator[int]:
-        """Write the activations of a block and their norms, batch by batch of the language model.
+    def fill(self, packed: PackedTokens, targets: Sequence[Recorded]) -> Iterator[int]:
+        """Write the activations of a block to where they are kept, those of all targets from one pass.
 
-        A position whose norm is not zero is there already: a batch of nothing else is passed over, so a block
-        that was left half filled comes out like any other.
-
-        Args:
-            x_TD: where the activations go.
-            norm_T: where their norms go, each after its activation; on the CPU.
-
-        Yields:
-            how many positions a batch has filled.
-
-        Raises:
-            UserError: activations are not finite.
+        Yields, Raises: as `recording.record_contexts`.
         """
-        length_C = packed.start_C.diff()
-        for number, contexts_B in enumerate(self._lm_batches(length_C)):
-            rows_BL, mask_BL = packed_rows(packed.start_C[contexts_B], length_C[contexts_B])
-            rows_n = rows_BL[mask_BL]
-            if norm_T[rows_n].all():
-                continue
-            tokens_BL = packed.tokens_T[rows_BL].long().masked_fill_(~mask_BL, 0)
-            device = self.lm.device
-            x_BLD = self.lm.record(tokens_BL.to(device), mask_BL.to(device), self.layer)
-            x_nD = x_BLD[mask_BL.to(x_BLD.device)]
-            norm_n = torch.linalg.vector_norm(x_nD, dim=1, dtype=torch.float32).cpu()
-            for row in rows_n[~norm_n.isfinite()][:1].tolist():
-                context = int(torch.searchsorted(packed.start_C, row, right=True)) - 1
-                raise UserError(
-                    f"layer {self.layer} of {self.lm.name} gives NaN or infinite activations in batch"
-                    f" {number} of the language model, on the document behind record"
-                    f" {int(packed.position_C[context]):,}: run the model in float32 or bfloat16, or take"
-                    " that document out."
-                )
-            x_TD.index_copy_(0, rows_n.to(x_TD.device), x_nD.to(x_TD.device, x_TD.dtype))
-            norm_T[rows_n] = norm_n
-            yield len(rows_n)
+        batches = batches_of_like_length(packed.start_C.diff(), self._lm_batch_size * self._context_length)
+        return record_contexts(self.lm, packed, batches, targets)
 
     def _plan(self, start: BlockStart, free_bytes: int | None = None) -> PlannedBlock:
         """The contexts of a block, which have to fit into `free_bytes` where that is given."""
@@ -273,20 +246,18 @@ class ActivationStore(Store):
         if len(self._x_TD) < n_rows:
             n_allocated = n_rows if is_last else self.capacity
             more = "" if is_last else "; the corpus is larger, so the language model runs in every epoch"
+            n_bytes = n_allocated * self.d_model * self._dtype.itemsize
+            device = self._device if n_bytes <= self._room(self._device) else CPU
+            if device != self._device:
+                more += f"; on the CPU, as {self._device} has no room for them beside its work"
             self.log(
                 f"activation store: {format_bytes(n_allocated * self._bytes_per_row)} for {n_allocated:,}"
                 f" tokens of width {self.d_model} {self.config['dtype']}{more}"
             )
             self._x_TD = torch.empty(0)  # free the old one first
-            self._x_TD = torch.empty(n_allocated, self.d_model, dtype=self._dtype, device=self._device)
+            self._x_TD = torch.empty(n_allocated, self.d_model, dtype=self._dtype, device=device)
         return self._x_TD[:n_rows]
 
-    def _lm_batches(self, length_C: Tensor) -> Iterator[Tensor]:
-        """Contexts of like lengths together, the longest first, in batches of about as many tokens."""
-        order_C = length_C.argsort(descending=True, stable=True)
-        n_padded = self._lm_batch_size * self._context_length
-        first = 0
-        while first < len(order_C):
-            size = max(1, n_padded // int(length_C[order_C[first]]))
-            yield order_C[first : first + size]
-            first += size
+    def _room(self, device: torch.device) -> int:
+        """Bytes that a block may take on a device, in place of the present one."""
+        return memory_for_data(device, self._x_TD.nbytes if self._x_TD.device.type == device.type else 0)

@@ -5,15 +5,26 @@ Defaults are the T-SAE paper's setting for Pythia-160m (arXiv 2511.05541).
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dictionary_learning.command.memory import parse_bytes
 from dictionary_learning.command.options import Checked, option
+from dictionary_learning.language_model.places import SITES, Place
 from dictionary_learning.texts.data_sets import TEXTS
 from dictionary_learning.texts.documents import PARTS
 
 if TYPE_CHECKING:
     import torch
+
+
+def lm_device_option(group: str) -> Any:
+    """The option `lm_device`, for every command that runs a language model."""
+    return option(
+        None,
+        "device of the language model where it is not --device; auto spreads it over all devices there are",
+        group=group,
+        spellings=("lm_devices",),
+    )
 
 
 @dataclass(frozen=True)
@@ -40,13 +51,21 @@ class DataOptions(Checked):
     )
     layer: int = option(
         8,
-        "decoder layer, from 0, after which the residual stream is read",
+        "decoder layer, from 0, whose output is read",
         group="language model",
         spellings=("layers",),
+    )
+    site: str = option(
+        "resid",
+        "what is read of the layer: resid, the residual stream after it; attn or mlp, what its attention or "
+        "its MLP adds to that",
+        group="language model",
+        choices=tuple(SITES),
     )
     device: str | None = option(
         None, "cuda, mps or cpu; the best there is when left out", group="language model"
     )
+    lm_device: str | None = lm_device_option("language model")
 
     # text
     dataset: str = option(
@@ -101,6 +120,11 @@ class DataOptions(Checked):
         self._require(0 <= self.eval_share < 1, "eval_share", "must be at least 0 and below 1")
         self._require(self.max_norm_ratio > 1, "max_norm_ratio", "must be above 1, such as 10")
         parse_bytes(self.memory)
+
+    @property
+    def place(self) -> Place:
+        """Where in the language model the activations are read."""
+        return Place(self.layer, site=self.site)
 
     @property
     def memory_bytes(self) -> int:

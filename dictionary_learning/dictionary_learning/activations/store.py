@@ -17,7 +17,7 @@ from dictionary_learning.activations.block import BEGINNING, Block, BlockStart, 
 
 
 class Store(ABC):
-    """The activations of a corpus at one layer; a subclass says how a block is read.
+    """The activations of a corpus at one place; a subclass says how a block is read.
 
     Attributes:
         is_shared: of several processes each has the same activations, and takes its rows of every batch; not

@@ -54,3 +54,15 @@ def available_memory(device: "str | torch.device" = "cpu") -> int:
         if path.is_file() and (limit := path.read_text().strip()).isdigit():
             available = min(available, int(limit))
     return available
+
+
+def memory_for_data(device: "torch.device", held: int = 0) -> int:
+    """Bytes that data may take on a device: all that is free on the CPU, half of it elsewhere.
+
+    The other half is for what computes there: a dictionary with its optimiser, batches of a language model.
+
+    Args:
+        held: bytes that the data have there already.
+    """
+    free = available_memory(device) + held
+    return free if device.type == "cpu" else free // 2

@@ -95,8 +95,14 @@ def _flag_type(annotation: Any) -> tuple[type, bool]:
     return annotation, False
 
 
-def add_options(parser: argparse.ArgumentParser, cls: type, skip: Sequence[str] = ()) -> None:
-    """Add one flag a field of the dataclass `cls`; a flag that is not typed leaves no trace."""
+def add_options(
+    parser: argparse.ArgumentParser, cls: type, skip: Sequence[str] = (), several: Sequence[str] = ()
+) -> None:
+    """Add one flag a field of the dataclass `cls`; a flag that is not typed leaves no trace.
+
+    Args:
+        several: options of one value whose flag takes several, each for options of its own.
+    """
     hints = typing.get_type_hints(cls)
     groups: dict[str, Any] = {}
     for field in dataclasses.fields(cls):
@@ -105,7 +111,7 @@ def add_options(parser: argparse.ArgumentParser, cls: type, skip: Sequence[str] 
         meta = field.metadata
         group = groups.get(meta["group"]) or parser.add_argument_group(meta["group"])
         groups[meta["group"]] = group
-        kind, several = _flag_type(hints[field.name])
+        kind, many = _flag_type(hints[field.name])
         names = [f"--{name}" for name in (field.name, *meta["spellings"])]
         default = field.default
         shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
@@ -125,7 +131,7 @@ def add_options(parser: argparse.ArgumentParser, cls: type, skip: Sequence[str] 
             *names,
             dest=field.name,
             type=kind,
-            nargs="+" if several else None,
+            nargs="+" if many or field.name in several else None,
             choices=meta["choices"],
             default=argparse.SUPPRESS,
             metavar=None if meta["choices"] else field.name.upper(),

@@ -20,6 +20,7 @@ from dictionary_learning.dictionaries.base import Dictionary, check_width
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.language_model.cross_entropy import CrossEntropy
+from dictionary_learning.language_model.places import Place
 from dictionary_learning.smoothness import METRICS, SmoothnessMean, smoothness
 
 MASKS = (
@@ -60,7 +61,7 @@ def evaluate(
     contexts: Iterable[Contexts],
     *,
     lm: LanguageModel | None = None,
-    layer: int | None = None,
+    layer: int | Place | None = None,
     loss_tokens: int | None = None,
     memory_bytes: int = 2**29,
     watch_loss: Callable[[int], None] | None = None,
@@ -72,7 +73,7 @@ def evaluate(
         contexts: batches of whole contexts, such as `ActivationStore.contexts` gives them. A dictionary
             that reads sequences sees the usable tokens of each one behind another (`sequences.py`).
         lm: the language model the activations are from; without one there is no cross-entropy.
-        layer: the decoder layer after which they were recorded.
+        layer: the decoder layer after which they were recorded, or the place in one.
         loss_tokens: cross-entropy ends with the batch that reaches so many usable tokens; None takes all.
         memory_bytes: for dense codes and for logits, each; at least one context is done at a time.
         watch_loss: gets the number of tokens whose cross-entropy is known, as it grows.

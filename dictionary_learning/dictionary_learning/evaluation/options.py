@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+from dictionary_learning.activations.options import lm_device_option
 from dictionary_learning.command.memory import parse_bytes
 from dictionary_learning.command.options import option
 from dictionary_learning.errors import UserError
+from dictionary_learning.language_model.places import SITES
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,12 @@ class EvalOptions:
     layer: int | None = option(
         None, "decoder layer instead of the run's, from 0; its output is read", group="language model"
     )
+    site: str | None = option(
+        None,
+        "what is read of the layer instead of the run's: the residual stream, or what attention or MLP adds",
+        group="language model",
+        choices=tuple(SITES),
+    )
     lm_dtype: str | None = option(
         None,
         "dtype of the language model instead of the run's",
@@ -52,6 +60,7 @@ class EvalOptions:
     device: str | None = option(
         None, "cuda, mps or cpu; the best there is when left out", group="language model"
     )
+    lm_device: str | None = lm_device_option("language model")
 
     # text
     dataset: str | None = option(

@@ -6,6 +6,7 @@ from typing import Any
 
 from dictionary_learning.errors import UserError
 from dictionary_learning.evaluation.options import EvalOptions
+from dictionary_learning.language_model.places import Place, place_to_read
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,7 @@ class Setting:
 
     model: str
     layer: int
+    site: str
     lm_dtype: str
     dataset: str
     subset: str | None
@@ -27,21 +29,25 @@ class Setting:
     drop_special: bool
     add_bos: bool
 
+    @property
+    def place(self) -> Place:
+        """Where in the language model the activations are read."""
+        return Place(self.layer, site=self.site)
+
 
 def resolve(options: EvalOptions, config: dict[str, Any], folder: Path) -> Setting:
     """What to evaluate on: the flags, else what the run's config.json says, else the usual.
 
     Raises:
-        UserError: the config does not say, and no flag does; the dictionary is of another place than the
-            output of a decoder layer; the run kept no documents for evaluation.
+        UserError: the config does not say, and no flag does; the dictionary is of a place that is not read
+            here; the run kept no documents for evaluation.
     """
-    from dictionary_learning.language_model.places import layer_to_read
-
     trainer, buffer = config["trainer"], config.get("buffer") or {}
+    place = place_to_read(config, options.layer, options.site, folder)
     texts = buffer if options.dataset in (None, buffer.get("dataset")) else {}
     given = {
         "model": _first(options.model, buffer.get("model"), trainer.get("lm_name")),
-        "layer": layer_to_read(config, options.layer, folder),
+        "layer": None if place is None else place.layer,
         "dataset": _first(options.dataset, buffer.get("dataset")),
         "context_length": _first(options.context_length, buffer.get("context_length"), buffer.get("ctx_len")),
     }
@@ -54,8 +60,10 @@ def resolve(options: EvalOptions, config: dict[str, Any], folder: Path) -> Setti
             f"{folder} was trained on all documents (eval_share 0), so none are left to evaluate on: give "
             "another --dataset, with --part all."
         )
+    assert place is not None
     return Setting(
         **given,
+        site=place.site,
         lm_dtype=_first(options.lm_dtype, buffer.get("lm_dtype"), "float32"),
         subset=_first(options.subset, texts.get("subset")),
         split=_first(options.split, texts.get("split"), "train"),

@@ -61,7 +61,7 @@ class Study:
             dictionary,
             self._contexts(store),
             lm=self.lm if self.options.measures_loss else None,
-            layer=setting.layer if self.options.measures_loss else None,
+            layer=setting.place if self.options.measures_loss else None,
             loss_tokens=self.options.loss_tokens,
             watch_loss=self._show_loss,
         )
@@ -110,14 +110,17 @@ class Study:
         if self.lm is None or self.setting is None or of_lm != (self.setting.model, self.setting.lm_dtype):
             self.lm = None  # free the old one first
             self.lm = LanguageModel.load(
-                setting.model, device=self.options.device, dtype=setting.lm_dtype, layer=setting.layer
+                setting.model,
+                device=self.options.lm_device or self.options.device,
+                dtype=setting.lm_dtype,
+                layer=setting.layer,
             )
         return self.lm
 
     def _live_store(self, lm: LanguageModel, setting: Setting) -> ActivationStore:
         return ActivationStore(
             lm,
-            setting.layer,
+            setting.place,
             lambda start: _documents(setting, start),
             context_length=setting.context_length,
             lm_batch_size=self.options.batch_size,

@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
     from dictionary_learning.exchange import released_folder
     from dictionary_learning.exchange.loading import find_run, load_dictionary
-    from dictionary_learning.language_model.places import layer_to_read
+    from dictionary_learning.language_model.places import place_to_read
 
     run = find_run(options.run_name, options.checkpoints_path, options.trainer)
     dictionary, config = load_dictionary(run.dictionary, "cpu", options.checkpoint)
@@ -62,9 +62,11 @@ def main(argv: list[str] | None = None) -> None:
         )
     output = Path(options.output)
     released_folder.save(dictionary, output, config)
-    layer = layer_to_read(config)
-    if not any(re.fullmatch(r"layer_\d+", part) for part in output.absolute().parts):
-        say(f"warning: no folder of {output} is named layer_{layer}, from which readers take the layer.")
+    place = place_to_read(config)
+    if place is not None and not any(re.fullmatch(r"layer_\d+", part) for part in output.absolute().parts):
+        say(
+            f"warning: no folder of {output} is named layer_{place.layer}, from which readers take the layer."
+        )
     say(f"written: {output / released_folder.CONF} and {output / released_folder.WEIGHTS[0]}")
 
 

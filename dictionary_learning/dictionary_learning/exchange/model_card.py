@@ -93,7 +93,7 @@ def model_card(
     model, read = names.model_name(trainer), Place.of_run(config)
     place = str(model or "a language model")
     if model and read is not None and read.layer is not None:
-        place = f"layer {read.layer} of {model}"
+        place = f"{read} of {model}"
     sections = [
         _front_matter(model, licence),
         f"# {title} for {place}",

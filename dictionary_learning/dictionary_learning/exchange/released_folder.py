@@ -23,7 +23,7 @@ from dictionary_learning.command.files import read_yaml, save_text
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.dictionaries.weights_file import read_safetensors, read_state_dict
 from dictionary_learning.errors import UserError
-from dictionary_learning.language_model.places import layer_to_read
+from dictionary_learning.language_model.places import place_to_read
 
 CONF = "conf.yaml"
 WEIGHTS = ("latest_ckpt.safetensors", "latest_ckpt.pt")  # the first that is there is taken
@@ -158,7 +158,12 @@ def save(dictionary: TemporalSAE, folder: str | Path, config: Mapping[str, Any] 
     from safetensors.torch import save as to_bytes
 
     folder = Path(folder)
-    layer_to_read(config or {})  # a layer is all that the layout names
+    place = place_to_read(config or {})
+    if place is not None and place.is_added:
+        raise UserError(
+            f"the dictionary reads {place.description}, and the released layout can name a layer alone: "
+            "choose another format, such as --to saelens."
+        )
     for name in (CONF, *WEIGHTS):
         if (folder / name).exists():
             raise UserError(f"{folder / name} is there already: choose another folder, or remove it.")

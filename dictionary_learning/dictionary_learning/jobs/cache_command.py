@@ -1,42 +1,81 @@
 """What cache_activations.py does: a cache of activations written, gone on with, or verified."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from dictionary_learning.activations import cache_writer
-from dictionary_learning.activations.cache import INDEX, OPTIONS, ActivationCache
+from dictionary_learning.activations.cache import (
+    INDEX,
+    OPTIONS,
+    ActivationCache,
+    cache_of_layer,
+    caches_of_layers,
+)
 from dictionary_learning.activations.options import CacheOptions, from_anywhere
-from dictionary_learning.command.devices import find_device
 from dictionary_learning.command.files import check_writable
 from dictionary_learning.command.lock import is_ours_alone, locked
-from dictionary_learning.command.options import build
+from dictionary_learning.command.options import build, shown
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
-from dictionary_learning.jobs.data import check_texts, open_store
-from dictionary_learning.language_model import LanguageModel
+from dictionary_learning.jobs.data import check_devices, check_texts, load_language_model, open_store
 from dictionary_learning.language_model.fingerprint import fingerprints
 from dictionary_learning.runs.provenance import provenance
 from dictionary_learning.texts.documents import DEMO_CORPORA
 from dictionary_learning.texts.records import is_local
 
+TOGETHER = "caches that are written together have all options but the layer in common"
+
 
 def write(folder: Path, asked: Mapping[str, Any]) -> None:
-    """Write the cache that the options ask for, or go on with the one in the folder.
+    """Write the caches that the options ask for, or go on with those in the folder.
+
+    A single layer has its cache in the folder itself, several have a folder each in it.
+
+    Args:
+        asked: the options; under "layer" one number or several.
 
     Raises:
         UserError: options, texts, model, memory, folder or disk that cannot work.
         SystemExit: interrupted (130 or 143), after saving.
     """
-    find_cache(folder)  # before a new folder is made
-    check_writable(folder, "--activations")
-    with locked(folder):
-        cache = find_cache(folder)  # as it is now that nobody else writes
-        if cache is None:
-            write_new(build(CacheOptions, asked))
-        else:
-            go_on_with(cache, asked)
+    every = _caches(folder, asked)
+    paths = [Path(one["activations"]) for one in every]
+    for path in paths:
+        find_cache(path)  # before a new folder is made
+        check_writable(path, "--activations")
+    with ExitStack() as held:
+        for path in paths:
+            held.enter_context(locked(path))
+        _write([_begun_or_new(path, one) for path, one in zip(paths, every, strict=True)], asked, folder)
+
+
+def _caches(folder: Path, asked: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What is asked of each cache: the same options, each with its own folder and layer.
+
+    Raises:
+        UserError: a layer is there twice, or the folder holds the cache of a single one.
+    """
+    asked_layer = asked.get("layer", [])
+    layers = [asked_layer] if isinstance(asked_layer, int) else list(asked_layer)
+    twice = next((layer for layer in layers if layers.count(layer) > 1), None)
+    if twice is not None:
+        raise UserError(f"--layer {shown(layers)} names layer {twice} twice: leave one out.")
+    there = caches_of_layers(folder)
+    if len(layers) < 2 and not there:
+        return [{**asked, "activations": str(folder), **({"layer": layers[0]} if layers else {})}]
+    if (folder / INDEX).is_file():
+        raise UserError(f"{folder} holds the cache of a single layer: choose another folder for several.")
+    if not layers:
+        return [{**asked, "activations": str(path)} for path in there]
+    # a layer that comes later has the options of those that are there, where it is not asked for others
+    usual = ActivationCache.open(there[0]).options if there else {}
+    return [
+        {**usual, **asked, "activations": str(cache_of_layer(folder, layer)), "layer": layer}
+        for layer in layers
+    ]
 
 
 def find_cache(folder: Path) -> ActivationCache | None:
@@ -56,25 +95,18 @@ def find_cache(folder: Path) -> ActivationCache | None:
     return None
 
 
-def write_new(options: CacheOptions) -> None:
-    """Write a cache.
+def _begun_or_new(path: Path, asked: Mapping[str, Any]) -> ActivationCache:
+    """The cache in a folder as far as it is, what is damaged of it marked to be written again; or a new one.
 
     Raises:
-        UserError: options, texts, model, memory or disk that cannot work.
-        SystemExit: interrupted (130 or 143), after saving.
+        UserError: options are asked for that cannot work, or that the cache was not begun with.
     """
-    options = replace(options, model=from_anywhere(options.model), dataset=from_anywhere(options.dataset))
-    own = {name: value for name, value in asdict(options).items() if name in OPTIONS}
-    cache = ActivationCache(Path(options.activations or ""), own, {}, provenance())
-    _write(cache, options)
-
-
-def go_on_with(cache: ActivationCache, asked: Mapping[str, Any]) -> None:
-    """Write what is missing or damaged of a cache, and the parts that are asked for in addition.
-
-    Raises:
-        UserError: as `write_new`; options are asked for that the cache was not begun with.
-    """
+    cache = find_cache(path)  # as it is now that nobody else writes
+    if cache is None:
+        options = build(CacheOptions, asked)
+        options = replace(options, model=from_anywhere(options.model), dataset=from_anywhere(options.dataset))
+        own = {name: value for name, value in asdict(options).items() if name in OPTIONS}
+        return ActivationCache(path, own, {}, provenance())
     remedy = "give the options that it was begun with (or --activations alone), or another folder"
     cache.check(asked, remedy, free=())
     for name, part in cache.parts.items():
@@ -84,26 +116,76 @@ def go_on_with(cache: ActivationCache, asked: Mapping[str, Any]) -> None:
                 f"the part {name!r} of {cache.path} was begun with --{flag} {part.max_tokens}, not"
                 f" {asked[flag]}: leave it out, or write another cache."
             )
-    options = build(CacheOptions, asked, cache.options)
-    new = [part for part in asked.get("parts", ()) if part not in cache.parts]
-    for part in cache.parts.values():
-        for entry in part.shards:
-            if entry.sha256 is not None and not cache.is_intact(entry):
-                say(f"{cache.path / entry.file} is not as it was written: it is written again.")
-                entry.sha256 = None
-    if not new and all(part.n_written == len(part.shards) for part in cache.parts.values()):
-        say(f"{cache.path} is complete ({_content(cache)}): there is nothing to do.")
+    for entry in (entry for part in cache.parts.values() for entry in part.shards):
+        if entry.sha256 is not None and not cache.is_intact(entry):
+            say(f"{cache.path / entry.file} is not as it was written: it is written again.")
+            entry.sha256 = None
+    return cache
+
+
+def _write(caches: Sequence[ActivationCache], asked: Mapping[str, Any], folder: Path) -> None:
+    """Write what is missing of caches of several layers, and the parts that are asked for in addition.
+
+    Raises:
+        UserError: options, texts, model, memory or disk that cannot work.
+        SystemExit: interrupted (130 or 143), after saving.
+    """
+    for cache in caches[1:]:
+        cache.check({**caches[0].options, "layer": cache.options["layer"]}, TOGETHER, free=())
+    begun = {name: part for cache in caches for name, part in cache.parts.items()}
+    parts = tuple(dict.fromkeys([*begun, *asked.get("parts", () if begun else CacheOptions.parts)]))
+    if all(cache.is_written(parts) for cache in caches):
+        for cache in caches:
+            say(f"{cache.path} is complete ({_content(cache)}): there is nothing to do.")
         return
-    _write(cache, replace(options, parts=(*cache.parts, *new)))
+    options = build(CacheOptions, asked, caches[0].options, {"parts": parts})
+    limits = {part: options.eval_tokens if part == "eval" else options.max_tokens for part in parts}
+    limits |= {name: part.max_tokens for name, part in begun.items()}
+    check_devices(options)
+    for part, limit in limits.items():
+        if limit is None and _is_of_hub(options.dataset):
+            raise UserError(
+                f"{options.dataset} is streamed from the hub and may be endless: say with --max_tokens how"
+                " much of it to keep, such as 10000000."
+            )
+        check_texts(options, part)
+    lm = load_language_model(options, max(cache.options["layer"] for cache in caches))
+    for cache in caches:
+        lm.check_place(cache.place)
+    stores = {
+        part: open_store(lm, replace(options, max_tokens=limit), part) for part, limit in limits.items()
+    }
+    made = next(iter(stores.values())).config
+    for cache in caches:
+        found = fingerprints(lm, cache.options["layer"])
+        if cache.facts:
+            cache.check_model(found)
+        cache.facts = {
+            "d_model": lm.d_model,
+            "drop_special": made["drop_special"],
+            "add_bos": made["add_bos"],
+            "bos": made["bos"],
+            "revision": lm.revision,
+            **found,
+        }
+    cache_writer.write(caches, stores, folder)
+    for cache in caches:
+        say(f"{cache.path} is complete ({_content(cache)}).")
 
 
 def verify(folder: Path) -> None:
-    """Compare every shard with its checksum; note its time, so that it need not be compared again.
+    """Compare every shard of the cache, or the caches, in a folder with its checksum.
+
+    The times of the files are noted, so that they need not be compared again.
 
     Raises:
         UserError: there is no cache, a shard is missing, cut short or changed, or it is not complete.
     """
-    cache = ActivationCache.open(folder)
+    for path in caches_of_layers(folder) or [folder]:
+        _verify(ActivationCache.open(path))
+
+
+def _verify(cache: ActivationCache) -> None:
     entries = [entry for part in cache.parts.values() for entry in part.shards if entry.sha256 is not None]
     for entry in entries:
         cache.check_content(entry, always=True)
@@ -116,39 +198,6 @@ def verify(folder: Path) -> None:
                 entry.mtime_ns = time
             cache.save_index()
     say(f"every shard of {cache.path} is as it was written ({_content(cache)}).")
-
-
-def _write(cache: ActivationCache, options: CacheOptions) -> None:
-    """Write `options.parts`, in which those that the cache has begun keep their `max_tokens`."""
-    limits = {part: options.eval_tokens if part == "eval" else options.max_tokens for part in options.parts}
-    limits |= {name: part.max_tokens for name, part in cache.parts.items()}
-    find_device(options.device)
-    for part, limit in limits.items():
-        if limit is None and _is_of_hub(options.dataset):
-            raise UserError(
-                f"{options.dataset} is streamed from the hub and may be endless: say with --max_tokens how"
-                " much of it to keep, such as 10000000."
-            )
-        check_texts(options, part)
-    lm = LanguageModel.load(options.model, device=options.device, dtype=options.lm_dtype, layer=options.layer)
-    lm.truncate(options.layer)
-    found = fingerprints(lm, options.layer)
-    if cache.facts:
-        cache.check_model(found)
-    stores = {
-        part: open_store(lm, replace(options, max_tokens=limit), part) for part, limit in limits.items()
-    }
-    made = next(iter(stores.values())).config
-    cache.facts = {
-        "d_model": lm.d_model,
-        "drop_special": made["drop_special"],
-        "add_bos": made["add_bos"],
-        "bos": made["bos"],
-        "revision": lm.revision,
-        **found,
-    }
-    cache_writer.write(cache, stores)
-    say(f"{cache.path} is complete ({_content(cache)}).")
 
 
 def _is_of_hub(dataset: str) -> bool:

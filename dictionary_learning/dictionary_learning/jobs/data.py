@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dictionary_learning.activations.options import DataOptions
+from dictionary_learning.command.devices import SPREAD, find_device
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
 from dictionary_learning.jobs.options import TrainOptions
@@ -27,15 +28,28 @@ def open_activations(options: TrainOptions, part: str = "train") -> "Store":
         from dictionary_learning.activations.cache import ActivationCache
 
         return ActivationCache.open(options.activations).store(
-            part, max_tokens=options.max_tokens, max_norm_ratio=options.max_norm_ratio, log=say
+            part,
+            max_tokens=options.max_tokens,
+            max_norm_ratio=options.max_norm_ratio,
+            device=find_device(options.device),
+            log=say,
         )
     check_texts(options, part)
+    return open_store(load_language_model(options, options.layer), options, part, is_shared=False)
 
+
+def load_language_model(options: DataOptions, layer: int) -> "LanguageModel":
+    """The language model of `options`, on its device, up to a layer.
+
+    Raises:
+        UserError: there is no such model, layer or device.
+    """
     from dictionary_learning.language_model import LanguageModel
 
-    lm = LanguageModel.load(options.model, device=options.device, dtype=options.lm_dtype, layer=options.layer)
-    lm.truncate(options.layer)
-    return open_store(lm, options, part, is_shared=False)
+    device = options.lm_device or options.device
+    lm = LanguageModel.load(options.model, device=device, dtype=options.lm_dtype, layer=layer)
+    lm.truncate(layer)
+    return lm
 
 
 def open_store(
@@ -57,7 +71,7 @@ def open_store(
             options = replace(options, max_tokens=options.max_tokens // distributed.size())
     return ActivationStore(
         lm,
-        options.layer,
+        options.place,
         lambda start: _open_texts(options, start, part, every),
         is_shared=every == (0, 1),
         context_length=options.context_length,
@@ -67,8 +81,16 @@ def open_store(
         max_norm_ratio=options.max_norm_ratio,
         max_tokens=options.max_tokens,
         document_tokens=options.document_tokens,
+        device=find_device(options.device),
         log=say,
     )
+
+
+def check_devices(options: DataOptions) -> None:
+    """Raise a UserError unless the devices that are asked for exist."""
+    find_device(options.device)
+    if options.lm_device != SPREAD:
+        find_device(options.lm_device, "--lm_device")
 
 
 def batches(store: "Store", options: TrainOptions) -> "Batches":
@@ -92,7 +114,7 @@ def batch_unit(options: TrainOptions) -> str:
 def buffer_config(options: TrainOptions, store: Mapping[str, Any]) -> dict[str, Any]:
     """What config.json records under "buffer": upstream's keys, and how to make these activations again."""
     names = (
-        "model lm_dtype layer dataset subset split text_field eval_share context_length max_tokens "
+        "model lm_dtype layer site dataset subset split text_field eval_share context_length max_tokens "
         "document_tokens max_norm_ratio lm_batch_size memory store_dtype activations normalize"
     )
     return {**store, **{name: getattr(options, name) for name in names.split()}}

@@ -23,7 +23,7 @@ from dictionary_learning.trainers.options import (
 
 # What may differ when a run is resumed: where it is, what is told about it, and on which device.
 FREE_ON_RESUME = {
-    *("checkpoints_path", "run_name", "resume", "resume_every", "log_steps", "device"),
+    *("checkpoints_path", "run_name", "resume", "resume_every", "log_steps", "device", "lm_device"),
     *("use_wandb", "wandb_project", "wandb_entity"),
 }
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dictionary_learning.command import program
-from dictionary_learning.command.devices import find_device
 from dictionary_learning.command.extras import need
 from dictionary_learning.command.lock import is_ours_alone
 from dictionary_learning.command.options import Parser, add_options, build, preset_names
@@ -24,7 +23,7 @@ from dictionary_learning.command.progress import say
 from dictionary_learning.command.secrets import scrub_values
 from dictionary_learning.dictionaries.config_file import read_run_config
 from dictionary_learning.errors import UserError
-from dictionary_learning.jobs.data import batch_unit, batches, buffer_config, open_activations
+from dictionary_learning.jobs.data import batch_unit, batches, buffer_config, check_devices, open_activations
 from dictionary_learning.jobs.options import TrainOptions, differences
 from dictionary_learning.jobs.request import (
     can_start,
@@ -196,7 +195,7 @@ def _has_something_to_do(run: RunFolder, options: TrainOptions) -> bool:
 
 
 def _train_in(run: RunFolder | None, options: TrainOptions, preset: str | None) -> None:
-    find_device(options.device)
+    check_devices(options)
     if options.expansion_factor is None:
         options.check_memory()
     if options.use_wandb:
@@ -220,7 +219,7 @@ def train_on(store: "Store", options: TrainOptions, preset: str | None) -> None:
     run = run_folder(options)
     what = "atoms" if options.arch == "attention" else "latents"
     say(
-        f"{options.arch}: {options.dict_size:,} {what} on layer {options.layer} of {options.model}, "
+        f"{options.arch}: {options.dict_size:,} {what} on {options.place} of {options.model}, "
         f"{options.steps:,} steps of {options.batch_size:,} {batch_unit(options)}{_divided(options)}, "
         f"in {run.path}"
     )
@@ -276,7 +275,7 @@ def trainer_config(options: TrainOptions, d_model: int, seed: int) -> dict[str, 
         "seed": seed,
         "device": options.device,
         "wandb_name": options.run_name,
-        "submodule_name": f"resid_post_layer_{options.layer}",
+        "submodule_name": options.place.submodule_name,
         **architecture.arguments(options, options.latents(d_model)),
     }
 

@@ -1,12 +1,13 @@
 """The only room that knows transformers and nnsight.
 
-In come a model's name and texts; out come token ids with masks, the activations after a decoder layer, the
-model's losses where a layer's output is replaced, and continuations.
+In come a model's name and texts; out come token ids with masks, the activations after a decoder layer or of
+its attention or MLP, the model's losses where these are replaced, and continuations.
 
 model            `LanguageModel`: load, tokenise, record, intervene, generate
 source           where weights come from: the hub, a folder, or `demo`
 places           where in the model a dictionary reads, under all the names that such a place has
-decoder_layers   finding the decoder layers of any architecture
+decoder_layers   finding the decoder layers of any architecture, and what they add to the residual stream
+hooks            a forward pass watched, or changed, at some modules
 tokens           token ids, special tokens and padding
 decoding         token ids back to text
 text_codes       texts to the codes of a dictionary, in one call
@@ -26,13 +27,15 @@ from dictionary_learning import lazy
 if TYPE_CHECKING:
     from dictionary_learning.language_model.generation import Continuation
     from dictionary_learning.language_model.model import Edit, LanguageModel, add, only, replace, zero
+    from dictionary_learning.language_model.places import Place
 
-__all__ = ["Continuation", "Edit", "LanguageModel", "add", "only", "replace", "zero"]
+__all__ = ["Continuation", "Edit", "LanguageModel", "Place", "add", "only", "replace", "zero"]
 
 __getattr__, __dir__ = lazy.names(
     __name__,
     {
         "generation": ("Continuation",),
         "model": ("Edit", "LanguageModel", "add", "only", "replace", "zero"),
+        "places": ("Place",),
     },
 )

@@ -10,12 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dictionary_learning.language_model.model import Edit, LanguageModel, only, replace, zero
+from dictionary_learning.language_model.places import Place
 
 
 class CrossEntropy:
     """Sums of next-token losses over three passes of a language model over the same tokens.
 
-    Clean: nothing is changed. Reconstructed: the layer's output is the reconstruction. Ablated: it is
+    Clean: nothing is changed. Reconstructed: what the dictionary reads is its reconstruction. Ablated: it is
     zero. A position outside the mask (a BOS, an attention sink) keeps its own activation in all three.
     Every prediction of a real next token counts, those made at such a position too: padding is the
     only thing that is left out.
@@ -24,12 +25,13 @@ class CrossEntropy:
     def __init__(
         self,
         lm: LanguageModel,
-        layer: int,
+        layer: int | Place,
         memory_bytes: int = 2**29,
         watch: Callable[[int], None] | None = None,
     ) -> None:
         """
         Args:
+            layer: a decoder layer, or a place in one, whose output is replaced.
             memory_bytes: what logits may take; at least one context is run at a time.
             watch: gets `tokens` each time that it has grown.
         """
@@ -73,7 +75,7 @@ class CrossEntropy:
         total = 0.0
         logits_BLV = self.lm.logits(tokens_BL, real_BL, layer, edit)
         for logits_LV, tokens_L, real_L in zip(logits_BLV, tokens_BL, real_BL, strict=True):
-            target = tokens_L[1:][real_L[1:]]
+            target = tokens_L[1:][real_L[1:]].to(logits_LV.device)
             if len(target):
                 losses = F.cross_entropy(logits_LV[: len(target)].float(), target, reduction="none")
                 total += losses.sum(

@@ -1,7 +1,8 @@
 """Language models: load one, find its decoder layers, record a layer, intervene on it, generate.
 
 "Layer L" is the residual stream AFTER decoder layer L, counted from 0: what `layers[L]` returns,
-before any final norm.
+before any final norm. `Place(L, site="attn")` and `Place(L, site="mlp")` are what the attention and the MLP
+of the layer add to that stream.
 
 Plain hooks do the work. nnsight gives the same numbers bit for bit and costs a little more a call
 (`benchmarks/nnsight_cost.py`); `LanguageModel.nnsight` puts it on the same weights for
@@ -10,6 +11,7 @@ interventions of one's own.
     lm = LanguageModel.load("demo")
     tokens_BL, mask_BL, _ = lm.tokenize(["The capital of France is"], max_length=128)
     x_BLD = lm.record(tokens_BL, mask_BL, layer=15)
+    x_BLD, mlp_BLD = lm.record_several(tokens_BL, mask_BL, [15, Place(15, site="mlp")])
     lm.encode(["The capital of France is"], dictionary, layer=15).codes_BLF
     lm.generate(["The capital of France is"], 15, add(direction_D, 8.0), max_new_tokens=20)
 
@@ -18,21 +20,20 @@ Shapes: B texts, L positions, D model width, V vocabulary.
 
 import copy
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from dictionary_learning.command.devices import find_device
+from dictionary_learning.command.devices import SPREAD, find_device
 from dictionary_learning.errors import UserError
-from dictionary_learning.language_model.decoder_layers import (
-    find_decoder_layers,
-    hidden_states,
-    with_hidden_states,
-)
+from dictionary_learning.language_model import hooks
+from dictionary_learning.language_model.decoder_layers import find_added, find_decoder_layers
 from dictionary_learning.language_model.generation import Continuation, continue_prompts
+from dictionary_learning.language_model.hooks import Edit
+from dictionary_learning.language_model.places import Place
 from dictionary_learning.language_model.source import (
     check_layer,
     hub_revision,
@@ -42,7 +43,8 @@ from dictionary_learning.language_model.source import (
 from dictionary_learning.language_model.text_codes import Encoder, TextCodes, encode_texts
 from dictionary_learning.language_model.tokens import Encoding, bos_id, encode, pad, special_ids
 
-Edit = Callable[[Tensor], Tensor]
+Where = int | Place | nn.Module
+"""A decoder layer by its number, a place in one, or any module."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -96,6 +98,7 @@ class LanguageModel:
         self.special_ids: frozenset[int] = special_ids(tokenizer)
         self.bos_id: int | None = bos_id(tokenizer)
         self._nnsight: Any = None
+        self._added: dict[int, dict[str, nn.Module]] = {}  # modules by layer and site
 
     @classmethod
     def load(
@@ -109,6 +112,7 @@ class LanguageModel:
         """Load a model by hub id, local folder, or "demo" (fetched when missing).
 
         Args:
+            device: the best there is when left out; "auto" spreads the layers over all devices.
             dtype: of weights and activations: float32, bfloat16 or float16.
             layer: checked against the config, before the weights are read.
 
@@ -117,7 +121,8 @@ class LanguageModel:
         """
         if dtype not in DTYPES:
             raise UserError(f"dtype {dtype!r} is not known: choose one of {', '.join(DTYPES)}.")
-        return cls(*read_model(name, find_device(device), DTYPES[dtype], layer), name)
+        found = None if device == SPREAD else find_device(device)
+        return cls(*read_model(name, found, DTYPES[dtype], layer), name)
 
     @classmethod
     def wrap(cls, model: Any, tokenizer: Any = None, name: str | None = None) -> Self:
@@ -144,7 +149,7 @@ class LanguageModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the tokens go."""
+        """Where the tokens go; of a model on several devices the one of the embeddings."""
         return self.model.get_input_embeddings().weight.device
 
     @property
@@ -180,16 +185,38 @@ class LanguageModel:
         """
         return check_layer(self.name, layer, self.n_layers)
 
-    def layer_of(self, submodule: Any) -> int:
-        """The number of a decoder layer that is given as a module or as nnsight's view of one.
+    def check_place(self, place: int | Place) -> Place:
+        """The place itself, a number standing for the residual stream after the layer.
 
         Raises:
-            UserError: it is not a decoder layer of this model.
+            UserError: the model has no such layer, or what is added to the stream in it cannot be read.
+        """
+        if isinstance(place, int):
+            place = Place(place)
+        self._module(place)
+        return place
+
+    def place_of(self, submodule: Any) -> Place:
+        """The place of a module, or of nnsight's view of one: a decoder layer, or what it adds to the stream.
+
+        Raises:
+            UserError: it is neither in this model.
         """
         module = _unwrapped(submodule)
         for number, layer in enumerate(self.layers):
             if layer is module:
-                return number
+                return Place(number)
+            if any(part is module for part in layer.modules()):
+                added = self._added_by(number)
+                for site, part in added.items():
+                    if part is module:
+                        return Place(number, site=site)
+                names = {part: name for name, part in layer.named_modules()}
+                raise UserError(
+                    f"{type(module).__name__} is not what layer {number} of {self.name} adds to the residual "
+                    f"stream: give {self.layers_path}[{number}] or its "
+                    f"{' or its '.join(names[part] for part in added.values())}."
+                )
         raise UserError(
             f"{type(module).__name__} is no decoder layer of {self.name}: give {self.layers_path}[layer]."
         )
@@ -224,46 +251,39 @@ class LanguageModel:
         return mask_BL & ~torch.isin(tokens_BL, special)
 
     @torch.no_grad()
-    def record(self, tokens_BL: Tensor, mask_BL: Tensor, layer: int | nn.Module) -> Tensor:
-        """Output [B, L, D] of a decoder layer (or of another module), in the model's dtype.
+    def record(self, tokens_BL: Tensor, mask_BL: Tensor, layer: Where) -> Tensor:
+        """Output [B, L, D] of a decoder layer, at a place in one, or of another module, in the model's dtype.
 
         The forward pass ends there: no later layer, no final norm, no LM head runs. Padded positions
         hold numbers without meaning.
 
         Raises:
-            UserError: the model has no such layer.
+            UserError: the model has no such layer or place.
         """
-        found: list[Tensor] = []
+        return self.record_several(tokens_BL, mask_BL, [layer])[0]
 
-        def keep(module: nn.Module, args: Any, output: Any) -> None:
-            found.append(hidden_states(output))
-            raise _Stop
-
-        handle = self._module(layer).register_forward_hook(keep)
-        try:
-            self.model(**self._inputs(tokens_BL, mask_BL), use_cache=False)
-        except _Stop:
-            pass
-        finally:
-            handle.remove()
-        assert found, "the module did not run"
-        return found[0]
+    @torch.no_grad()
+    def record_several(self, tokens_BL: Tensor, mask_BL: Tensor, layers: Sequence[Where]) -> list[Tensor]:
+        """What `record` gives of each of several different places, from one pass up to the last."""
+        modules = [self._module(layer) for layer in layers]
+        return hooks.record(self.model, self._inputs(tokens_BL, mask_BL), modules)
 
     def encode(
         self,
         texts: Sequence[str],
         dictionary: Encoder,
-        layer: int,
+        layer: int | Place,
         *,
         context_length: int = 128,
         max_norm_ratio: float | None = 10.0,
         add_bos: bool = True,
         batch_size: int = 16,
     ) -> TextCodes:
-        """Codes of texts: tokenise, record the layer, leave out what training leaves out, encode.
+        """Codes of texts: tokenise, record, leave out what training leaves out, encode.
 
         Args:
             dictionary: a `Dictionary` that takes raw activations, as loaded.
+            layer: a decoder layer, or a place in one.
             context_length: tokens of a text that are read, special ones included.
             max_norm_ratio: tokens with a norm above this multiple of the median of all text tokens (of the
                 first 128 texts) are not usable; None keeps all.
@@ -285,32 +305,20 @@ class LanguageModel:
             batch_size=batch_size,
         )
 
-    @contextmanager
-    def intervene(self, layer: int | nn.Module, edit: Edit) -> Iterator[None]:
-        """Inside the block every forward pass has `edit(x_BLD)` in place of the layer's output x_BLD.
+    def intervene(self, layer: Where, edit: Edit) -> AbstractContextManager[None]:
+        """Inside the block every forward pass has `edit(x_BLD)` in place of what `record` gives, x_BLD.
 
         Raises:
-            UserError: the model has no such layer.
+            UserError: the model has no such layer or place.
         """
-
-        def put(module: nn.Module, args: Any, output: Any) -> Any:
-            x_BLD = hidden_states(output)
-            edited_BLD = edit(x_BLD).to(x_BLD)
-            assert edited_BLD.shape == x_BLD.shape, f"edit made {edited_BLD.shape} of {x_BLD.shape}"
-            return with_hidden_states(output, edited_BLD)
-
-        handle = self._module(layer).register_forward_hook(put)
-        try:
-            yield
-        finally:
-            handle.remove()
+        return hooks.editing(self.model, self._module(layer), edit)
 
     @torch.no_grad()
     def logits(
         self,
         tokens_BL: Tensor,
         mask_BL: Tensor,
-        layer: int | nn.Module | None = None,
+        layer: Where | None = None,
         edit: Edit | None = None,
     ) -> Tensor:
         """Next-token logits [B, L, V], with `edit` applied to the layer's output when given.
@@ -324,7 +332,7 @@ class LanguageModel:
     def generate(
         self,
         prompts: list[str],
-        layer: int | nn.Module | None = None,
+        layer: Where | None = None,
         edit: Edit | None = None,
         *,
         max_new_tokens: int,
@@ -341,7 +349,7 @@ class LanguageModel:
     def continuations(
         self,
         prompts: list[str],
-        layer: int | nn.Module | None = None,
+        layer: Where | None = None,
         edit: Edit | None = None,
         *,
         max_new_tokens: int,
@@ -386,11 +394,21 @@ class LanguageModel:
         del self.layers[self.check_layer(layer) + 1 :]
         self.model.set_output_embeddings(nn.Identity())
 
-    def _module(self, layer: int | nn.Module) -> nn.Module:
+    def _module(self, layer: Where) -> nn.Module:
         if isinstance(layer, int):
-            assert self.check_layer(layer) < len(self.layers), f"layer {layer} was truncated away"
-            return self.layers[layer]
-        return _unwrapped(layer)
+            layer = Place(layer)
+        if not isinstance(layer, Place):
+            return _unwrapped(layer)
+        assert layer == layer.output, f"{layer} is no output of a decoder layer"
+        assert layer.layer is not None
+        assert self.check_layer(layer.layer) < len(self.layers), f"{layer} was truncated away"
+        return self._added_by(layer.layer)[layer.site] if layer.is_added else self.layers[layer.layer]
+
+    def _added_by(self, layer: int) -> dict[str, nn.Module]:
+        """The modules whose outputs a decoder layer adds to the residual stream, by site."""
+        if layer not in self._added:
+            self._added[layer] = find_added(self.model, self.layers[layer])
+        return self._added[layer]
 
     def _inputs(self, tokens_BL: Tensor, mask_BL: Tensor) -> dict[str, Tensor]:
         assert not (mask_BL[:, 1:] & ~mask_BL[:, :-1]).any(), "pad on the right, as `tokenize` does"
@@ -399,14 +417,10 @@ class LanguageModel:
             "attention_mask": mask_BL.to(self.device, torch.long),
         }
 
-    def _intervention(self, layer: int | nn.Module | None, edit: Edit | None) -> AbstractContextManager[None]:
+    def _intervention(self, layer: Where | None, edit: Edit | None) -> AbstractContextManager[None]:
         assert len(self.layers) == self.n_layers, "a truncated model has no logits"
         assert (layer is None) == (edit is None), "an intervention is a layer and an edit"
         return nullcontext() if layer is None or edit is None else self.intervene(layer, edit)
-
-
-class _Stop(Exception):  # noqa: N818
-    """Ends a forward pass at the layer that was wanted."""
 
 
 def _unwrapped(model: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from dictionary_learning.command.devices import SPREAD
 from dictionary_learning.command.rehearsal import about_to
 from dictionary_learning.errors import UserError
 
@@ -18,15 +19,16 @@ HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
 
 
 def read_model(
-    name: str, device: torch.device, dtype: torch.dtype, layer: int | None = None
+    name: str, device: torch.device | None, dtype: torch.dtype, layer: int | None = None
 ) -> tuple[Any, Any]:
     """The transformers model and tokenizer of that name; the cheapest questions are asked first.
 
     Args:
+        device: None spreads the model over all devices that there are.
         layer: checked against the config, before the weights are read.
 
     Raises:
-        UserError: there is no such model or layer, or it cannot be read.
+        UserError: there is no such model or layer, it cannot be read, or the devices have no room for it.
     """
     source, options = _locate(name)
 
@@ -55,7 +57,7 @@ def read_model(
             source,
             config=config,
             dtype=dtype,
-            device_map={"": device},
+            device_map=SPREAD if device is None else {"": device},
             output_loading_info=True,
             **options,
         )
@@ -64,6 +66,11 @@ def read_model(
         raise UserError(
             f"the weights of {name} are not complete ({len(missing)} missing, {missing[0]} the first) "
             f"and would be random numbers: {REMEDY}."
+        )
+    if any(weight.is_meta for weight in model.parameters()):
+        raise UserError(
+            f"{name} in {str(dtype).removeprefix('torch.')} is larger than the devices of this machine "
+            "together: choose --lm_dtype bfloat16, a smaller model or a larger machine."
         )
     return model.requires_grad_(False), tokenizer
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from dictionary_learning.errors import UserError
+from dictionary_learning.language_model.places import Place
 from dictionary_learning.language_model.tokens import pad
 
 MEDIAN_TEXTS = 128  # of which the median norm is taken
@@ -45,13 +46,13 @@ class Reader(Protocol):
     @property
     def dtype(self) -> torch.dtype: ...
 
-    def check_layer(self, layer: int) -> int: ...
+    def check_place(self, place: int | Place) -> Place: ...
 
     def text_mask(self, tokens_BL: Tensor, mask_BL: Tensor) -> Tensor: ...
 
     def tokenize(self, texts: list[str], max_length: int, offsets: bool = False) -> Any: ...
 
-    def record(self, tokens_BL: Tensor, mask_BL: Tensor, layer: int) -> Tensor: ...
+    def record(self, tokens_BL: Tensor, mask_BL: Tensor, layer: Place) -> Tensor: ...
 
 
 class TextCodes(NamedTuple):
@@ -75,7 +76,7 @@ def encode_texts(
     lm: Reader,
     texts: Sequence[str],
     dictionary: Encoder,
-    layer: int,
+    layer: int | Place,
     *,
     context_length: int,
     max_norm_ratio: float | None,
@@ -86,7 +87,7 @@ def encode_texts(
     if isinstance(texts, str):
         raise UserError(f"one text is given where several are wanted: put {texts[:40]!r} into a list.")
     check_width(dictionary, lm)
-    lm.check_layer(layer)
+    place = lm.check_place(layer)
     texts = list(texts)
     tokens_BL, mask_BL, offsets = _tokenize(lm, texts, context_length, add_bos)
     usable_BL = lm.text_mask(tokens_BL, mask_BL)
@@ -95,11 +96,11 @@ def encode_texts(
     for first in range(0, len(texts), MEDIAN_TEXTS):
         some = slice(first, first + MEDIAN_TEXTS)
         is_text_BL = usable_BL[some]
-        x_BLD = _record(lm, tokens_BL[some], mask_BL[some], layer, batch_size)
+        x_BLD = _record(lm, tokens_BL[some], mask_BL[some], place, batch_size)
         norm_BL = x_BLD.float().norm(dim=-1)
         if not bool(torch.isfinite(norm_BL[is_text_BL]).all()):
             raise UserError(
-                f"the activations of layer {layer} of {lm.name} are not finite in texts {first} to "
+                f"the activations of {place} of {lm.name} are not finite in texts {first} to "
                 f"{first + len(x_BLD) - 1}: load the model in float32 or choose another layer."
             )
         if limit is None:
@@ -151,7 +152,7 @@ def _tokenize(
     return tokens_BL, mask_BL, [row[begin:] for row, begin in zip(encoding.offsets, begins, strict=True)]
 
 
-def _record(lm: Reader, tokens_BL: Tensor, mask_BL: Tensor, layer: int, batch_size: int) -> Tensor:
+def _record(lm: Reader, tokens_BL: Tensor, mask_BL: Tensor, place: Place, batch_size: int) -> Tensor:
     """Activations [B, L, D] on the CPU, texts of like length at a time; 0 where padded."""
     x_BLD = torch.zeros(*tokens_BL.shape, lm.d_model, dtype=lm.dtype)
     lengths_B = mask_BL.sum(1)
@@ -159,5 +160,5 @@ def _record(lm: Reader, tokens_BL: Tensor, mask_BL: Tensor, layer: int, batch_si
         length = int(lengths_B[rows].max())
         if length:
             some = rows[:, None], torch.arange(length)
-            x_BLD[some] = lm.record(tokens_BL[some], mask_BL[some], layer).cpu()
+            x_BLD[some] = lm.record(tokens_BL[some], mask_BL[some], place).cpu()
     return x_BLD

@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     def rename(path: Path, question: Mapping[str, Any]) -> Path:
         return named(path, options)
 
-    models = LanguageModels(options.device)
+    models = LanguageModels(options.lm_device or options.device)
     cases, results = [], []
     for subject, known in zip(subjects, explanations, strict=True):
         path = named(subject.result_path(options, EXPERIMENT), options)

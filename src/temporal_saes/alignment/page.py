@@ -8,7 +8,7 @@ from temporal_saes.alignment.findings import sentences, surface_table
 from temporal_saes.alignment.latent_panels import cells_told, examples_section, top_table, top_tables
 from temporal_saes.alignment.result import VIEW_NAMES, units
 from temporal_saes.alignment.wording import SIDES, Result, is_demo
-from temporal_saes.experiment.results import label
+from temporal_saes.experiment.results import label, model_and_place
 from temporal_saes.pages import page
 from temporal_saes.pages.page import Html, element
 
@@ -84,7 +84,7 @@ def _facts(result: Result) -> list[tuple[str, object]]:
     subject = result["subject"]
     return [
         ("Dictionary", f"{subject['run_name']}, {subject['dict_class']}, {subject['split']} latents"),
-        ("Language model", f"{subject['model']}, layer {subject['layer']}"),
+        ("Language model", model_and_place(subject)),
         *_data_facts(result),
         ("Tested", _latents_told(result)),
     ]

@@ -46,7 +46,7 @@ def study(
         features = extract_features(
             [text.text for text in texts],
             lm,
-            subject.layer,
+            subject.place,
             reading,
             dictionary,
             subject.chunk,

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from dictionary_learning.command.files import read_json
 from dictionary_learning.errors import UserError
+from temporal_saes.experiment.results import read_place
 from temporal_saes.latents.explanations import check_latents, latent_number
 
 KEY = "eval_result_unstructured"
@@ -70,6 +71,7 @@ def sae_bench_result(result: Mapping[str, Any], logs: Sequence[str]) -> dict[str
             "model_name": result["subject"]["model"],
             "architecture": result["subject"]["dict_class"],
             "hook_layer": result["subject"]["layer"],
+            "hook_name": read_place(result["subject"]).hook_name,
             "d_sae": result["dict_size"],
             "context_size": result["subject"]["context_length"],
         },

@@ -109,7 +109,7 @@ def draw_sample(
     columns = chunk_slice(dictionary, subject.chunk)
 
     def chunks() -> Iterator[CodesOfContexts]:
-        activations = read_activations(texts, lm, subject.layer, subject.reading(options))
+        activations = read_activations(texts, lm, subject.place, subject.reading(options))
         return codes_of_texts(activations, dictionary, columns)
 
     splits = split_slices(dictionary, subject.chunk)

@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = output_folder(EXPERIMENT, subject, options)
     with kept_for(folder, options):
         source = Source(options, subject)
-        lm = LanguageModels(options.device).get(subject)
+        lm = LanguageModels(options.lm_device or options.device).get(subject)
         browser = study(
             subject,
             options,

@@ -35,7 +35,8 @@ class Source:
         from dictionary_learning.activations.cache import ActivationCache
 
         self.cache = ActivationCache.open(options.activations)
-        self.cache.check({"model": subject.model, "layer": subject.layer, "lm_dtype": subject.lm_dtype})
+        own = {"model": subject.model, "layer": subject.layer, "site": subject.site}
+        self.cache.check({**own, "lm_dtype": subject.lm_dtype})
         self.cache.check_complete(options.part)
         self.context_length = int(self.cache.options["context_length"])
         self.name = f"{self.cache.options['dataset']}, the part {options.part}"
@@ -50,7 +51,7 @@ class Source:
         """
         if self.cache is None:
             reading = self.subject.reading(self.options)
-            activations = read_activations(self._enough(lm), lm, self.subject.layer, reading)
+            activations = read_activations(self._enough(lm), lm, self.subject.place, reading)
             yield from codes_of_texts(activations, dictionary, columns, watch=smoothness.add)
             return
         from dictionary_learning.language_model.fingerprint import fingerprints

@@ -78,7 +78,7 @@ def _encode(
     if not texts:
         return []
     reading = dataclasses.replace(subject.reading(options), cache=False)
-    activations = read_activations(texts, lm, subject.layer, reading)
+    activations = read_activations(texts, lm, subject.place, reading)
     pairs = zip(texts, activations, strict=True)
     return [encode_sentence(text, x, dictionary, columns) for text, x in pairs]
 
@@ -93,7 +93,7 @@ def _about(subject: Subject, facts: LatentFacts, source: Source) -> dict[str, st
     """The facts at the head of the index."""
     return {
         "dictionary": f"{figures.method_of(subject.dict_class)}, {facts.n_latents:,} latents",
-        "language model": f"{subject.model}, layer {subject.layer}",
+        "language model": f"{subject.model}, {subject.place}",
         "texts": source.name,
         "read": f"{facts.examples.n_tokens:,} tokens in {facts.examples.n_contexts:,} contexts",
     }

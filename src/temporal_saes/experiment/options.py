@@ -6,8 +6,10 @@ it that the experiment asks: `ComparedOptions`, `ExplainedOptions`, `JoinedTextO
 
 from dataclasses import dataclass
 
+from dictionary_learning.activations.options import lm_device_option
 from dictionary_learning.command.options import MOST_SEED, is_seed, option
 from dictionary_learning.errors import UserError
+from dictionary_learning.language_model.places import SITES
 from dictionary_learning.texts.data_sets import LABELLED
 
 BASELINE = "baseline_model"
@@ -41,6 +43,12 @@ class ExperimentOptions:
     )
     layer: int | None = option(
         None, "decoder layer instead of the run's, counted from 0; its output is read", group="run"
+    )
+    site: str | None = option(
+        None,
+        "what is read of the layer instead of the run's: the residual stream, or what attention or MLP adds",
+        group="run",
+        choices=tuple(SITES),
     )
     context_length: int | None = option(
         None, "tokens of a text that are read instead of the run's, special ones included", group="run"
@@ -77,6 +85,7 @@ class ExperimentOptions:
     device: str | None = option(
         None, "cpu, cuda, cuda:1 or mps; the best there is if not given", group="machine"
     )
+    lm_device: str | None = lm_device_option("machine")
     cache: bool = option(
         True, "keep the language model's activations on disk for the next time", group="machine"
     )

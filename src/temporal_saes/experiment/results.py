@@ -16,6 +16,7 @@ from dictionary_learning.command import figures
 from dictionary_learning.command.files import read_json, save_text
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
+from dictionary_learning.language_model.places import RESIDUAL, Place
 from temporal_saes.experiment.intervals import INTERVAL
 from temporal_saes.experiment.names import beside, dataset_name, slug
 from temporal_saes.experiment.options import ExperimentOptions
@@ -26,8 +27,27 @@ Options = TypeVar("Options", bound=ExperimentOptions)
 
 MODEL = "model_identity"  # the key under which a result says which weights of the language model it is of
 # where a result goes, or how fast it is made; or what the subject says with its final value
-_LEFT_OUT = {"run_name", "checkpoints_path", "chunk", "compare", "output_dir", "device", "cache", "layer"}
-_LEFT_OUT |= {"model", "checkpoint", "trainer", "context_length", "lm_dtype", "lm_batch_size", "threshold"}
+_LEFT_OUT = {
+    "run_name",
+    "checkpoints_path",
+    "chunk",
+    "compare",
+    "output_dir",
+    "device",
+    "cache",
+    "layer",
+    "site",
+}
+_LEFT_OUT |= {
+    "model",
+    "checkpoint",
+    "trainer",
+    "context_length",
+    "lm_dtype",
+    "lm_batch_size",
+    "lm_device",
+    "threshold",
+}
 
 
 def asked(subject: Subject, options: ExperimentOptions, texts: Iterable[str]) -> dict[str, Any]:
@@ -60,8 +80,10 @@ def asked(subject: Subject, options: ExperimentOptions, texts: Iterable[str]) ->
 
 
 def _facts(subject: Subject) -> dict[str, Any]:
-    """The fields of a subject; a threshold only where one was chosen, so that earlier results still count."""
+    """The fields of a subject; without those that say the usual, so that earlier results still count."""
     facts = dataclasses.asdict(subject)
+    if not subject.place.is_added:
+        del facts["site"]
     if subject.threshold is None:
         del facts["threshold"], facts["threshold_value"]
     return facts
@@ -127,6 +149,16 @@ def label(result: Mapping[str, Any]) -> str:
     if subject["trainer_folder"] is None:
         return method
     return f"{result['name']} ({method}, {subject['split']})"
+
+
+def read_place(subject: Mapping[str, Any]) -> Place:
+    """Where the activations are read of the subject that a result is of."""
+    return Place(subject.get("layer"), site=subject.get("site", RESIDUAL))
+
+
+def model_and_place(subject: Mapping[str, Any]) -> str:
+    """The same with the language model, such as `demo, the MLP of layer 8`."""
+    return f"{subject['model']}, {read_place(subject)}"
 
 
 def colours(results: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dictionary_learning.errors import UserError
+from dictionary_learning.language_model.places import RESIDUAL, Place
 from temporal_saes.experiment.names import dataset_name, place_name, slug
 from temporal_saes.experiment.options import BASELINE, ComparedOptions, ExperimentOptions
 from temporal_saes.reading import Reading
@@ -49,6 +50,13 @@ class Subject:
     """Name of the inference threshold; None: that of the training."""
     threshold_value: float | None = None
     """Of a threshold that was chosen by its name, under which another can be written."""
+    site: str = RESIDUAL
+    """What is read of the layer, one of `SITES`."""
+
+    @property
+    def place(self) -> Place:
+        """Where in the language model its activations are read."""
+        return Place(self.layer, site=self.site)
 
     @property
     def is_baseline(self) -> bool:
@@ -96,12 +104,14 @@ class Subject:
         parts = [dataset_name(options)]
         if self.is_baseline:
             parts += [place_name(self.model), f"layer{self.layer}"]
+            parts += [self.site] if self.place.is_added else []
         else:
             parts += [f"chunk{self.chunk}"]
             parts += [f"trainer{options.trainer}"] if options.trainer else []
             parts += [slug(Path(self.checkpoint).stem)] if self.checkpoint else []
             parts += [f"threshold-{self.threshold}"] if self.threshold else []
             parts += [f"layer{options.layer}"] if options.layer is not None else []
+            parts += [options.site] if options.site is not None else []
             parts += [place_name(options.model)] if options.model is not None else []
         return "_".join([*parts, f"seed{options.seed}"] if options.seed else parts)
 
@@ -130,7 +140,7 @@ def resolve(options: ExperimentOptions, *, like: Subject | None = None) -> Subje
     from dictionary_learning.dictionaries.base import chunk_slice
     from dictionary_learning.exchange.loading import find_run
     from dictionary_learning.exchange.thresholds import facts
-    from dictionary_learning.language_model.places import layer_to_read
+    from dictionary_learning.language_model.places import place_to_read
     from dictionary_learning.utils import load_dictionary
 
     trainer_folder, folder = find_run(options.run_name, options.checkpoints_path, options.trainer)
@@ -140,10 +150,12 @@ def resolve(options: ExperimentOptions, *, like: Subject | None = None) -> Subje
     chunk_slice(dictionary, options.chunk)
     trainer, buffer = config["trainer"], config.get("buffer") or {}
     model = options.model or trainer.get("lm_name") or buffer.get("model")
-    layer = layer_to_read(config, options.layer, trainer_folder)
+    place = place_to_read(config, options.layer, options.site, trainer_folder)
+    layer = None if place is None else place.layer
     for value, flag, key in ((model, "--model", "lm_name"), (layer, "--layer", "layer")):
         if value is None:
             raise UserError(f"the config in {trainer_folder} does not name its {key}: give {flag}.")
+    assert place is not None
     assert layer is not None
     context_length = _first(
         options.context_length,
@@ -161,6 +173,7 @@ def resolve(options: ExperimentOptions, *, like: Subject | None = None) -> Subje
         dict_class=type(dictionary).__name__,
         model=str(model),
         layer=layer,
+        site=place.site,
         context_length=int(context_length),
         max_norm_ratio=buffer.get("max_norm_ratio", DEFAULT_MAX_NORM_RATIO),
         add_bos=bool(buffer.get("add_bos", True)),
@@ -286,6 +299,7 @@ def _baseline(options: ExperimentOptions, folder: Path, like: Subject | None) ->
         dict_class=BASELINE,
         model=model,
         layer=int(layer),
+        site=options.site or (like.site if like else RESIDUAL),
         context_length=_first(
             options.context_length, like.context_length if like else None, DEFAULT_CONTEXT_LENGTH
         ),

@@ -47,7 +47,7 @@ def text_codes(
     """
     if dictionary is not None:
         check_width(dictionary, lm)
-    for tokens, x_LD in read_activations(texts, lm, subject.layer, reading):
+    for tokens, x_LD in read_activations(texts, lm, subject.place, reading):
         x_uD = x_LD[torch.from_numpy(tokens.usable_L)].float()
         f_uF = x_uD
         if dictionary is not None and len(x_uD):

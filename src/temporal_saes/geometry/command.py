@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from temporal_saes.geometry.trajectories import long_texts
 
     candidates = labelled_texts(options, options.max_texts)
-    models = LanguageModels(options.device)
+    models = LanguageModels(options.lm_device or options.device)
     texts = long_texts(candidates, models.get(subjects[0]), context_length, options.n_texts)
     cases = [case_of(EXPERIMENT, subject, options, texts) for subject in subjects]
     results = []

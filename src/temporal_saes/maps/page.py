@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dictionary_learning.command import figures
-from temporal_saes.experiment.results import label
+from temporal_saes.experiment.results import label, model_and_place
 from temporal_saes.maps.feature_map import Class, classes
 from temporal_saes.maps.options import COLOURINGS, METHOD_NAMES
 from temporal_saes.maps.points import labels
@@ -34,7 +34,7 @@ def map_page(results: Sequence[Result], picture: str) -> str:
         element("p", f"Every point is a token of {options['dataset']}. {how_it_was_made(results)}"),
         facts(
             [
-                ("language model, layer", f"{subject['model']}, {subject['layer']}"),
+                ("language model", model_and_place(subject)),
                 ("tokens of each text", options["tokens_a_text"]),
                 ("texts", results[0]["n_texts"]),
                 ("seed", options["seed"]),

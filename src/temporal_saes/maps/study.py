@@ -32,7 +32,7 @@ def study(
     features = extract_features(
         [text.text for text in texts],
         lm,
-        subject.layer,
+        subject.place,
         subject.reading(options),
         subject.load_dictionary(lm.device),
         subject.chunk,

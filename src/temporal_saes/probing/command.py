@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from temporal_saes.probing.study import study
 
     texts = labelled_texts(options, options.n_texts)
-    models = LanguageModels(options.device)
+    models = LanguageModels(options.lm_device or options.device)
     cases = [case_of(EXPERIMENT, subject, options, identities(texts)) for subject in subjects]
 
     def probe(subject: Subject) -> dict[str, Any]:

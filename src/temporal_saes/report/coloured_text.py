@@ -75,7 +75,7 @@ def latents_on_text(run: RunFiles, options: ReportOptions, text: str | None) -> 
     features = extract_features(
         texts,
         lm,
-        subject.layer,
+        subject.place,
         subject.reading(asked),
         dictionary,
     )

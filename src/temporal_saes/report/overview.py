@@ -79,7 +79,7 @@ def _demo_name(kind: str, name: object) -> str:
 
 
 def _layer(run: RunFiles) -> str:
-    return "" if run.place is None or run.place.layer is None else f", layer {run.place.layer}"
+    return "" if run.place is None or run.place.layer is None else f", {run.place}"
 
 
 def _activations(run: RunFiles) -> str:

@@ -13,6 +13,7 @@ from dictionary_learning.errors import UserError
 from dictionary_learning.language_model.places import Place
 from dictionary_learning.runs.folder import RunFolder
 from temporal_saes.experiment.options import BASELINE
+from temporal_saes.experiment.results import read_place
 
 LARGEST = 1e300  # number in a log; what is beyond, or not finite, cannot be drawn
 
@@ -90,9 +91,9 @@ class RunFiles:
         return self.trainer.get("lm_name") or self.buffer.get("model")
 
     @property
-    def layer(self) -> int | None:
-        """The decoder layer, from 0, whose output that is; None where it is another place."""
-        return None if self.place is None else self.place.output_layer
+    def output(self) -> Place | None:
+        """The output of a decoder layer that these are; None where they are of another place."""
+        return None if self.place is None else self.place.output
 
     @property
     def place(self) -> Place | None:
@@ -179,5 +180,5 @@ def read_baseline_probing(checkpoints_path: str | Path, run: RunFiles) -> list[d
     return [
         result
         for result in read_probing(Path(checkpoints_path) / BASELINE)
-        if (result["subject"].get("model"), result["subject"].get("layer")) == (run.model, run.layer)
+        if result["subject"].get("model") == run.model and read_place(result["subject"]) == run.output
     ]

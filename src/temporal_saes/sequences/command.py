@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     context_length = min(subject.context_length for subject in subjects)
     documents = [] if given else read_documents(options, context_length)
-    models = LanguageModels(options.device)
+    models = LanguageModels(options.lm_device or options.device)
     texts = open_texts(options, given, documents, models.get(subjects[0]), context_length)
     read = [text.text for text in texts]
     cases = [

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from temporal_saes.experiment.results import label
+from temporal_saes.experiment.results import label, model_and_place
 from temporal_saes.features import Tokens
 from temporal_saes.pages.page import Html, element, facts, image, page, table
 from temporal_saes.pages.text_latents import text_pieces
@@ -43,7 +43,7 @@ def sequence_page(results: Sequence[Result], figure_png: bytes | None = None) ->
         element("h1", "Latents along joined passages"),
         facts(
             [
-                ("language model, layer", f"{first['subject']['model']}, {first['subject']['layer']}"),
+                ("language model", model_and_place(first["subject"])),
                 (
                     "texts scored",
                     f"{first['n_texts']:,}, each of {options['n_passages']} passages of {options['dataset']}"

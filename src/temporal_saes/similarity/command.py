@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from temporal_saes.similarity.figure import draw
     from temporal_saes.similarity.study import read_texts, study
 
-    models = LanguageModels(options.device)
+    models = LanguageModels(options.lm_device or options.device)
     joined = joined_texts(options, given, documents, models.get(subjects[0]), context_length)
     cases = [case_of(EXPERIMENT, subject, options, [one.text for one in joined]) for subject in subjects]
     results, shown = [], []

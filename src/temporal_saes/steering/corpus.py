@@ -56,11 +56,11 @@ class CorpusReader:
         """One pass over the texts: what the latents do, and the mean activation of each text."""
         pooled: list[np.ndarray | None] = []
         reading = subject.reading(self.options)
-        activations = read_activations([text.text for text in self.texts], lm, subject.layer, reading)
+        activations = read_activations([text.text for text in self.texts], lm, subject.place, reading)
         table = tabulate(
             self.texts, self._pooling(activations, pooled), dictionary, chunk_slice(dictionary, subject.chunk)
         )
-        key = (subject.model, subject.layer, subject.lm_dtype, reading)
+        key = (subject.model, subject.place, subject.lm_dtype, reading)
         if key not in self._probes:
             labels = [text.label for text, x_D in zip(self.texts, pooled, strict=True) if x_D is not None]
             x_ND = np.stack([x_D for x_D in pooled if x_D is not None])

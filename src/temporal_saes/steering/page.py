@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from temporal_saes.experiment.results import label
+from temporal_saes.experiment.results import label, model_and_place
 from temporal_saes.pages.page import Html, element, facts, image, page, table
 from temporal_saes.pages.token_colours import visible
 from temporal_saes.steering.options import RULES
@@ -24,7 +24,7 @@ def steering_page(result: Mapping[str, Any], figure_png: bytes | None = None) ->
         element("h1", f"Steering with {label(result)}"),
         facts(
             [
-                ("language model, layer", f"{result['subject']['model']}, {result['subject']['layer']}"),
+                ("language model", model_and_place(result["subject"])),
                 ("mode, positions", f"{options['mode']}, {options['positions']}"),
                 ("latents chosen", "as given" if options["latents"] else RULES[options["choose"]]),
                 ("maxima measured on", f"{corpus['n_tokens']:,} tokens of {options['dataset']}"),

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.errors import UserError
-from dictionary_learning.language_model import Continuation, Edit, LanguageModel, only
+from dictionary_learning.language_model import Continuation, Edit, LanguageModel, Place, only
 from temporal_saes.steering.text_scores import read_continuations
 
 
@@ -115,7 +115,7 @@ class Steering(NamedTuple):
     """What all rows share."""
 
     lm: LanguageModel
-    layer: int
+    place: Place
     dictionary: Dictionary
     mode: str
     norm_limit: float
@@ -153,7 +153,7 @@ def write_texts(
             edit = steering.edit([push for _, push in batch])
             texts += steering.lm.continuations(
                 [prompt for prompt, _ in batch],
-                None if edit is None else steering.layer,
+                None if edit is None else steering.place,
                 edit,
                 max_new_tokens=max_new_tokens,
                 temperature=temperature,
@@ -185,8 +185,8 @@ def token_shares(steering: Steering, rows: Sequence[ShareRow], batch_size: int) 
         edit = steering.edit(pushes)
         if edit is not None and steering.generated_only:
             edit = only(batch.continues_BL, edit)
-        layer = None if edit is None else steering.layer
-        logits_BLV = steering.lm.logits(batch.tokens_BL, batch.mask_BL, layer, edit)
+        place = None if edit is None else steering.place
+        logits_BLV = steering.lm.logits(batch.tokens_BL, batch.mask_BL, place, edit)
         for row, i in enumerate(batch.rows):
             predicts_T = batch.predicting(row)
             if len(predicts_T):

@@ -65,7 +65,7 @@ class Study:
         dictionary = subject.load_dictionary(lm.device)
         assert dictionary is not None
         check_width(dictionary, lm)
-        lm.check_layer(subject.layer)
+        lm.check_place(subject.place)
         check_lengths(lm, self.prompts, self.options.max_new_tokens)
         with reading_l0() as l0:
             corpus = self._corpus.read(lm, dictionary, subject)
@@ -75,7 +75,7 @@ class Study:
         ratio = subject.max_norm_ratio
         steering = Steering(
             lm,
-            subject.layer,
+            subject.place,
             dictionary,
             self.options.mode,
             np.inf if ratio is None else ratio * table.median_norm,
@@ -132,7 +132,7 @@ class Study:
         )
         readings = score_texts(
             steering.lm,
-            steering.layer,
+            steering.place,
             steering.dictionary,
             [one["latent"] for one in latents],
             written,

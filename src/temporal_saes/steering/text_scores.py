@@ -1,7 +1,7 @@
 """Numbers about a text that a steered model wrote, from the model as it is without steering.
 
     written = lm.continuations(["I think that"], max_new_tokens=40)
-    readings = score_texts(lm, layer, dictionary, [5, 9], written, norm_limit=1800, batch_size=8)
+    readings = score_texts(lm, place, dictionary, [5, 9], written, norm_limit=1800, batch_size=8)
     readings[0].nll          # surprise of the unsteered model, nats a token
     readings[0].repetition   # share of three tokens in a row that were there before
     readings[0].latents_K    # the latents, as the unsteered model and the dictionary see them in the text
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from dictionary_learning.dictionaries.base import Dictionary
-from dictionary_learning.language_model import Continuation, LanguageModel
+from dictionary_learning.language_model import Continuation, LanguageModel, Place
 from dictionary_learning.language_model.tokens import pad
 from temporal_saes.features import encode_text
 
@@ -73,7 +73,7 @@ def read_continuations(texts: Sequence[Continuation], batch_size: int, what: str
 @torch.no_grad()
 def score_texts(
     lm: LanguageModel,
-    layer: int,
+    place: Place,
     dictionary: Dictionary,
     latents: Sequence[int],
     texts: Sequence[Continuation],
@@ -96,7 +96,7 @@ def score_texts(
 
     for batch in read_continuations(texts, batch_size, "reading"):
         seen.clear()
-        logits_BLV = lm.logits(batch.tokens_BL, batch.mask_BL, layer, look)
+        logits_BLV = lm.logits(batch.tokens_BL, batch.mask_BL, place, look)
         x_BLD = seen[0].cpu()
         is_text_BL = lm.text_mask(batch.tokens_BL, batch.mask_BL)
         usable_BL = is_text_BL & (x_BLD.float().norm(dim=-1) <= norm_limit)

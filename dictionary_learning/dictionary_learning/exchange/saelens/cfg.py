@@ -151,12 +151,14 @@ def run_config(folder: Path, cfg: Mapping[str, Any]) -> dict[str, Any]:
         check_run_config(folder / CFG, ours)
         return {"trainer": dict(ours["trainer"]), "buffer": dict(ours.get("buffer") or {}), "cfg": dict(cfg)}
     hook = metadata.get("hook_name")
-    layer = None if hook is None else Place.of_hook(str(hook)).output_layer
+    place = None if hook is None else Place.of_hook(str(hook)).output
+    layer = None if place is None else place.layer
     trainer = {"lm_name": metadata.get("model_name"), "layer": layer, "hook_name": hook}
     trainer |= {key: metadata[key] for key in ("k",) if metadata.get(key) is not None}
     buffer = {
         "model": metadata.get("model_name"),
         "layer": layer,
+        "site": None if place is None else place.site,
         "ctx_len": metadata.get("context_size"),
         "dataset": metadata.get("dataset_path"),
     }
