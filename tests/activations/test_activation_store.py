@@ -607,10 +607,10 @@ def test_memory_is_told_before_it_is_allocated(monkeypatch: pytest.MonkeyPatch) 
 def test_a_small_corpus_takes_no_more_memory_than_it_needs() -> None:
     store = make_store(TEXTS)
     next(store.tokens(1))
-    assert store._x_TD.shape == (56, WIDTH)
+    assert store._buffers[0].shape == (56, WIDTH)
     large = make_store(TEXTS, rows=20)
     list(large.tokens(1, epochs=2))
-    assert large._x_TD.shape == (20, WIDTH)
+    assert large._buffers[0].shape == (20, WIDTH)
 
 
 def test_more_memory_than_there_is_is_refused_before_the_model_runs(monkeypatch: pytest.MonkeyPatch) -> None:

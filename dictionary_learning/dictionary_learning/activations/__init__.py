@@ -8,6 +8,7 @@ block          the contexts that are in memory together, packed; which tokens ar
 batches        the three shuffled views of blocks
 sequences      a batch of whole texts, packed without padding
 store          a store: where blocks come from is left open
+read_ahead     a store whose next block is read while the present one is in use
 recording      contexts through the language model, at one place or several
 live_store     blocks made by running the language model
 cache          blocks read from a folder on disk

@@ -367,6 +367,10 @@ class CachedStore(Store):
             del used[last]
         return used
 
+    @property
+    def devices(self) -> Collection[torch.device]:
+        return {self._device}
+
     def _read(self, start: BlockStart) -> Block:
         shard = self._map(self._entries[start])
         packed = shard.packed.first(self._n_contexts(start, shard))

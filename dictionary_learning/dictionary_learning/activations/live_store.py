@@ -8,7 +8,7 @@ Shapes: T stored positions, B batch, D model width.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import chain, dropwhile
 from typing import Any, NamedTuple
 
@@ -147,9 +147,15 @@ class ActivationStore(Store):
             "bos": add_bos and lm.bos_id is not None,  # what stood in front of the contexts
         }
         super().__init__(lm.d_model, capacity, config, log)
-        self._x_TD = torch.empty(0, self.d_model, dtype=dtype)
+        # They take turns: where a block is read while another one is in use, there are two.
+        self._buffers = [torch.empty(0, self.d_model, dtype=dtype)] * 2
+        self._turn = 0
         # The contexts behind the last block, so that a stream is not opened anew for each block.
         self._waiting: tuple[BlockStart, Iterator[TokenContext]] | None = None
+
+    @property
+    def devices(self) -> Collection[torch.device]:
+        return {self._device, *self.lm.devices}
 
     def _read(self, start: BlockStart) -> Block:
         """Run the language model over the texts of a block.
@@ -157,6 +163,7 @@ class ActivationStore(Store):
         Raises:
             UserError: the texts give no context, the memory is not there, activations are not finite.
         """
+        self._turn = (self._turn + 1) % self.n_blocks
         free_bytes = max(map(self._room, {self._device, CPU}))
         packed, following = self._plan(start, free_bytes)[1:]
         n_rows = len(packed.tokens_T)
@@ -167,6 +174,7 @@ class ActivationStore(Store):
         with bar:
             for n_done in self.fill(packed, [Recorded(self.place, x_TD, norm_T)]):
                 bar.update(n_done)
+                self.pause()
         speed = n_rows / (time.monotonic() - began)
         block = Block.of(
             packed, x_TD, norm_T, self._max_norm_ratio, start=start, next=following, device=self._device
@@ -204,6 +212,7 @@ class ActivationStore(Store):
         following: BlockStart | None = None
         waiting = self._contexts_from(start)
         for context in tqdm(waiting, unit="context", desc="tokenising", leave=False, disable=None):
+            self.pause()
             n_rows += len(context.tokens_L)
             n_tokens += context.n_text
             if self._max_tokens is not None and n_tokens > self._max_tokens:
@@ -242,22 +251,46 @@ class ActivationStore(Store):
         return dropwhile(lambda c: c.position == start.position and c.number < start.context, contexts)
 
     def _allocate(self, n_rows: int, is_last: bool) -> Tensor:
-        """Room for the activations of a block: exactly what a small corpus needs, all that was asked else."""
-        if len(self._x_TD) < n_rows:
+        """Room for the activations of a block: exactly what a small corpus needs, all that was asked else.
+
+        Raises:
+            UserError: there is no room for as many blocks as are in use at a time.
+        """
+        if len(self._buffers[self._turn]) < n_rows:
             n_allocated = n_rows if is_last else self.capacity
-            more = "" if is_last else "; the corpus is larger, so the language model runs in every epoch"
             n_bytes = n_allocated * self.d_model * self._dtype.itemsize
             device = self._device if n_bytes <= self._room(self._device) else CPU
+            more = "" if is_last else "; the corpus is larger, so the language model runs in every epoch"
+            if self.n_blocks > 1 and not is_last:
+                self._check_room()
+                more += (
+                    f", while the block before it is trained on (with --overlap there are {self.n_blocks})"
+                )
             if device != self._device:
                 more += f"; on the CPU, as {self._device} has no room for them beside its work"
             self.log(
                 f"activation store: {format_bytes(n_allocated * self._bytes_per_row)} for {n_allocated:,}"
                 f" tokens of width {self.d_model} {self.config['dtype']}{more}"
             )
-            self._x_TD = torch.empty(0)  # free the old one first
-            self._x_TD = torch.empty(n_allocated, self.d_model, dtype=self._dtype, device=device)
-        return self._x_TD[:n_rows]
+            self._buffers[self._turn] = torch.empty(0)  # free the old one first
+            self._buffers[self._turn] = torch.empty(
+                n_allocated, self.d_model, dtype=self._dtype, device=device
+            )
+        return self._buffers[self._turn][:n_rows]
+
+    def _check_room(self) -> None:
+        """Raise a UserError unless all blocks that are in use at a time have room."""
+        n_missing = sum(len(buffer) < self.capacity for buffer in self._buffers[: self.n_blocks])
+        needed = n_missing * self.capacity * self._bytes_per_row
+        free_bytes = sum(map(self._room, {self._device, CPU}))
+        if needed > free_bytes:
+            raise UserError(
+                f"{self.n_blocks} blocks of activations, one read while the other is trained on, take"
+                f" {format_bytes(needed)} of memory, and {format_bytes(free_bytes)} are free: ask for less"
+                " with --memory, or for one block with --no_overlap."
+            )
 
     def _room(self, device: torch.device) -> int:
-        """Bytes that a block may take on a device, in place of the present one."""
-        return memory_for_data(device, self._x_TD.nbytes if self._x_TD.device.type == device.type else 0)
+        """Bytes that a block may take on a device, in place of the one whose turn it is."""
+        present = self._buffers[self._turn]
+        return memory_for_data(device, present.nbytes if present.device.type == device.type else 0)

@@ -7,9 +7,10 @@ Shapes: B batch, D model width.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from dictionary_learning.activations.batches import Batches, PairView, SequenceView, TokenView
@@ -26,9 +27,12 @@ class Store(ABC):
         capacity: positions that fit into a block.
         config: the options, under upstream's names and ours, for a run's record.
         log: takes one line for a person.
+        n_blocks: how many are in use at a time: 2 where the next one is read meanwhile.
+        pause: called now and then while a block is read; what it raises ends that.
     """
 
     is_shared = True
+    n_blocks = 1
 
     def __init__(
         self, d_model: int, capacity: int, config: dict[str, Any], log: Callable[[str], None]
@@ -37,12 +41,18 @@ class Store(ABC):
         self.capacity = capacity
         self.config = config
         self.log = log
+        self.pause: Callable[[], None] = lambda: None
         self._block: Block | None = None
         self._statistics: dict[BlockStart, Statistics] = {}
 
     @abstractmethod
     def _read(self, start: BlockStart) -> Block:
-        """Read the block that starts there; no other is in use any more."""
+        """Read the block that starts there; of those before it `n_blocks - 1` may still be in use."""
+
+    @property
+    def devices(self) -> Collection[torch.device]:
+        """On which a block is made."""
+        return ()
 
     @property
     def identity(self) -> str:

@@ -1,6 +1,7 @@
 """The activations that a run is trained on: from a cache, or from a language model that reads texts."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +92,26 @@ def check_devices(options: DataOptions) -> None:
     find_device(options.device)
     if options.lm_device != SPREAD:
         find_device(options.lm_device, "--lm_device")
+
+
+@contextmanager
+def overlapped(store: "Store", options: TrainOptions) -> Iterator["Store"]:
+    """The store, which reads the next block while the present one is in use, where `options` ask for that."""
+    from dictionary_learning.activations.read_ahead import ReadAhead
+
+    if not _overlaps(options):
+        yield store
+        return
+    with ReadAhead(store) as ahead:
+        yield ahead
+
+
+def _overlaps(options: TrainOptions) -> bool:
+    if options.overlap is not None or options.activations is not None:
+        return bool(options.overlap)
+    own = find_device(options.device)
+    of_lm = own if options.lm_device in (None, SPREAD) else find_device(options.lm_device)
+    return own.type == "cuda" or of_lm != own
 
 
 def batches(store: "Store", options: TrainOptions) -> "Batches":

@@ -24,7 +24,7 @@ from dictionary_learning.trainers.options import (
 # What may differ when a run is resumed: where it is, what is told about it, and on which device.
 FREE_ON_RESUME = {
     *("checkpoints_path", "run_name", "resume", "resume_every", "log_steps", "device", "lm_device"),
-    *("use_wandb", "wandb_project", "wandb_entity"),
+    *("use_wandb", "wandb_project", "wandb_entity", "overlap"),
 }
 
 # In float32: a weight, its gradient, and the two moments of Adam.
@@ -49,6 +49,12 @@ class TrainingDataOptions(DataOptions):
         "scale activations to unit mean square norm for training; saved weights work on raw ones",
         group="activations",
         spellings=("normalize_activations",),
+    )
+    overlap: bool | None = option(
+        None,
+        "read the next block of activations while the present one is trained on, which takes twice --memory; "
+        "on where a GPU or a device of its own runs the language model when left out",
+        group="activations",
     )
 
 

@@ -23,7 +23,14 @@ from dictionary_learning.command.progress import say
 from dictionary_learning.command.secrets import scrub_values
 from dictionary_learning.dictionaries.config_file import read_run_config
 from dictionary_learning.errors import UserError
-from dictionary_learning.jobs.data import batch_unit, batches, buffer_config, check_devices, open_activations
+from dictionary_learning.jobs.data import (
+    batch_unit,
+    batches,
+    buffer_config,
+    check_devices,
+    open_activations,
+    overlapped,
+)
 from dictionary_learning.jobs.options import TrainOptions, differences
 from dictionary_learning.jobs.request import (
     can_start,
@@ -38,7 +45,9 @@ from dictionary_learning.runs.tracker import Tracker
 from dictionary_learning.trainers.architectures import ARCHITECTURES, ONLY_FOR, is_for
 
 if TYPE_CHECKING:
+    from dictionary_learning.activations.batches import Batches
     from dictionary_learning.activations.store import Store
+    from dictionary_learning.runs.plan import Plan
 
 
 def parser(description: str | None, architectures: Sequence[str]) -> Parser:
@@ -209,10 +218,7 @@ def _train_in(run: RunFolder | None, options: TrainOptions, preset: str | None) 
 
 def train_on(store: "Store", options: TrainOptions, preset: str | None) -> None:
     """Train one dictionary a seed on the activations of a store, into the run's folder."""
-    import torch
-
     from dictionary_learning.runs.loop import train
-    from dictionary_learning.runs.plan import Plan
 
     options.check_memory(store.d_model)
     options = replace(options, dict_size=options.latents(store.d_model))
@@ -223,29 +229,34 @@ def train_on(store: "Store", options: TrainOptions, preset: str | None) -> None:
         f"{options.steps:,} steps of {options.batch_size:,} {batch_unit(options)}{_divided(options)}, "
         f"in {run.path}"
     )
-    data = batches(store, options)
-    result = train(
-        Plan(
-            data=data,
-            trainers=[trainer_config(options, store.d_model, seed) for seed in options.seeds],
-            steps=options.steps,
-            folder=run.path,
-            resume=options.resume,
-            resume_hint=_resume_command(options),
-            normalize=options.normalize,
-            autocast_dtype=getattr(torch, options.autocast),
-            calibration_tokens=options.calibration_tokens,
-            save_steps=frozenset(options.save_steps),
-            log_steps=options.log_steps,
-            backup_steps=options.resume_every,
-            run_config={"preset": preset, "options": asdict(options)},
-            data_config=buffer_config(options, data.config),
-            tracker=Tracker(options.wandb_entity, options.wandb_project)
-            if options.use_wandb and is_first()
-            else None,
-        )
-    )
+    with overlapped(store, options) as blocks:
+        result = train(_plan(batches(blocks, options), store.d_model, options, preset))
     say(f"{result.steps_done} steps done: {run.path}")
+
+
+def _plan(data: "Batches", d_model: int, options: TrainOptions, preset: str | None) -> "Plan":
+    """The run on these batches."""
+    import torch
+
+    from dictionary_learning.runs.plan import Plan
+
+    return Plan(
+        data=data,
+        trainers=[trainer_config(options, d_model, seed) for seed in options.seeds],
+        steps=options.steps,
+        folder=run_folder(options).path,
+        resume=options.resume,
+        resume_hint=_resume_command(options),
+        normalize=options.normalize,
+        autocast_dtype=getattr(torch, options.autocast),
+        calibration_tokens=options.calibration_tokens,
+        save_steps=frozenset(options.save_steps),
+        log_steps=options.log_steps,
+        backup_steps=options.resume_every,
+        run_config={"preset": preset, "options": asdict(options)},
+        data_config=buffer_config(options, data.config),
+        tracker=_tracker(options),
+    )
 
 
 def _tracker(options: TrainOptions) -> Tracker | None:

@@ -153,6 +153,11 @@ class LanguageModel:
         return self.model.get_input_embeddings().weight.device
 
     @property
+    def devices(self) -> set[torch.device]:
+        """Where its weights are."""
+        return {weight.device for weight in self.model.parameters()}
+
+    @property
     def dtype(self) -> torch.dtype:
         """Of weights and activations."""
         return self.model.get_input_embeddings().weight.dtype
