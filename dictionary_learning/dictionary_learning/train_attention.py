@@ -10,7 +10,7 @@ Flags override the preset; `--resume` goes on with a run that was stopped:
 
 from dictionary_learning.command import cli
 from dictionary_learning.command.options import Parser
-from dictionary_learning.jobs import train_command
+from dictionary_learning.jobs import sweep, train_command
 
 
 def parser() -> Parser:
@@ -18,7 +18,7 @@ def parser() -> Parser:
 
 
 def main(argv: list[str] | None = None) -> None:
-    train_command.train(vars(parser().parse_args(argv)), ["attention"])
+    sweep.train(vars(parser().parse_args(argv)), ["attention"])
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(words, namespace)
 
 
-def _flag_type(annotation: Any) -> tuple[type, bool]:
+def flag_type(annotation: Any) -> tuple[type, bool]:
     """The scalar type of an annotation and whether it takes several values."""
     if typing.get_origin(annotation) in (types.UnionType, typing.Union):
         annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
@@ -111,7 +111,7 @@ def add_options(
         meta = field.metadata
         group = groups.get(meta["group"]) or parser.add_argument_group(meta["group"])
         groups[meta["group"]] = group
-        kind, many = _flag_type(hints[field.name])
+        kind, many = flag_type(hints[field.name])
         names = [f"--{name}" for name in (field.name, *meta["spellings"])]
         default = field.default
         shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
@@ -181,7 +181,7 @@ def build(cls: type[Options], *layers: Mapping[str, Any]) -> Options:
         for key, value in layer.items():
             if key in names:
                 values[key] = tuple(value) if isinstance(value, list) else value
-    _check_kinds(cls, values)
+    check_kinds(cls, values)
     return cls(**values)
 
 
@@ -193,7 +193,7 @@ _KINDS = {
 }
 
 
-def _check_kinds(cls: type, values: Mapping[str, Any]) -> None:
+def check_kinds(cls: type, values: Mapping[str, Any]) -> None:
     """Refuse a value of another kind than its option is declared with, and a float that is not finite.
 
     Raises:
@@ -201,7 +201,7 @@ def _check_kinds(cls: type, values: Mapping[str, Any]) -> None:
     """
     hints = typing.get_type_hints(cls)
     for name, value in values.items():
-        kind, several = _flag_type(hints[name])
+        kind, several = flag_type(hints[name])
         if kind not in _KINDS or (value is None and type(None) in typing.get_args(hints[name])):
             continue
         items = value if several and isinstance(value, tuple) else (value,)

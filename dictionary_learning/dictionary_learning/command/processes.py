@@ -24,11 +24,12 @@ DEFAULT_TIMEOUT = 1800
 # How long a failed process waits until the first one has told its sentence, and that one for a sentence.
 _SECONDS_TO_TELL = 5.0
 _FAILURE, _TOLD = "temporal_saes/failure", "temporal_saes/told"
+_TAKEN, _READY = "temporal_saes/taken", "temporal_saes/ready"
 
 
 def n_processes() -> int:
-    """How many processes torchrun started; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE") or 1)
+    """How many processes torchrun started; 1 without it, and where each works `apart`."""
+    return 1 if _apart else int(os.environ.get("WORLD_SIZE") or 1)
 
 
 def n_restarts() -> int:
@@ -78,6 +79,38 @@ def check_alike(facts: Mapping[str, Any]) -> None:
                     f"process {rank} has other {name} than process 0 ({others.get(name)}, not {first}): "
                     "start all with the same command, from the same installation, on the same data."
                 )
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Within it this process works by itself, as if torchrun had started no other."""
+    from dictionary_learning import distributed
+
+    _apart.append(True)
+    try:
+        with distributed.alone():
+            yield
+    finally:
+        _apart.pop()
+
+
+_apart: list[bool] = []
+
+
+def dealt_out(n: int) -> Iterator[int]:
+    """Numbers from 0 to below `n`, each to the process that is first free for it; ends when all are done.
+
+    To be gone through once; meanwhile each process works `apart`. A process that has nothing left to do waits
+    for the others however long they take: it is torchrun that ends it when one of them fails.
+    """
+    import torch.distributed as dist
+
+    store: Any = dist.distributed_c10d._get_default_store()
+    while (number := store.add(_TAKEN, 1) - 1) < n:
+        yield number
+    store.set(f"{_READY}/{dist.get_rank()}", "1")
+    while not store.check([f"{_READY}/{rank}" for rank in range(dist.get_world_size())]):
+        time.sleep(0.5)
 
 
 @contextmanager

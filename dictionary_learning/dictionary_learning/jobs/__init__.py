@@ -8,5 +8,8 @@ presets         what a preset gives an architecture
 request         the options that are asked for, of a new run or of one that goes on
 data            the activations that a run is trained on
 train_command   what the three training commands do
+grid            the file of a sweep: a grid over options, and its members
+sweep           the language model once, and a run for each member
+sweep_results   the members side by side
 cache_command   what cache_activations.py does
 """

@@ -60,6 +60,13 @@ def parser(description: str | None, architectures: Sequence[str]) -> Parser:
         help=f"preset whose values the other flags override (default: {default.preset})",
     )
     add_timeout(made)
+    made.add_argument(
+        "--sweep",
+        default=argparse.SUPPRESS,
+        metavar="FILE",
+        help="YAML with a grid of options, such as k: [10, 20, 40]: a run for each of its points, the "
+        "language model once for all",
+    )
     foreign = [name for name in ONLY_FOR if not any(is_for(name, arch) for arch in architectures)]
     add_options(made, TrainOptions, [*foreign, "temporal", "arch"])
     if len(architectures) > 1:
@@ -108,11 +115,20 @@ def train(typed: Mapping[str, Any], architectures: Sequence[str]) -> None:
     typed = dict(typed)
     with together(typed.pop("timeout")):
         check_alike({"flags": scrub_values(dict(typed)), "versions": versions()})
-        if is_first():
-            _train_first(typed, architectures)
-        else:
-            options, preset = _from_first(None, None)
-            _train(None, options, preset)
+        train_run(typed, architectures)
+
+
+def train_run(typed: Mapping[str, Any], architectures: Sequence[str]) -> None:
+    """Train a run, in every process that works `together`.
+
+    Raises:
+        UserError, SystemExit: as `train`.
+    """
+    if is_first():
+        _train_first(typed, architectures)
+    else:
+        options, preset = _from_first(None, None)
+        _train(None, options, preset)
 
 
 def _from_first(options: TrainOptions | None, preset: str | None) -> tuple[TrainOptions, str | None]:
@@ -197,7 +213,7 @@ def _all_say(answer: bool) -> bool:
 
 
 def _has_something_to_do(run: RunFolder, options: TrainOptions) -> bool:
-    if options.resume and all(_is_finished(run.trainer(i)) for i in range(len(options.seeds))):
+    if options.resume and is_finished(run, options):
         say(f"{run.path} is finished already: there is nothing to go on with.")
         return False
     return True
@@ -304,8 +320,12 @@ def _check_same_cache(run: RunFolder, data_config: Mapping[str, Any]) -> None:
         )
 
 
-def _is_finished(trainer: Path) -> bool:
-    """Whether the final weights of a trainer's folder are there."""
+def is_finished(run: RunFolder, options: TrainOptions) -> bool:
+    """Whether the final weights of all dictionaries of a run are there."""
+    return all(_has_final_weights(run.trainer(i)) for i in range(len(options.seeds)))
+
+
+def _has_final_weights(trainer: Path) -> bool:
     path = trainer / "config.json"
     if not path.is_file() or not (trainer / "ae.pt").is_file():
         return False
