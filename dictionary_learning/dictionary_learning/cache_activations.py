@@ -23,6 +23,7 @@ from typing import Any
 from dictionary_learning.activations.options import CacheOptions
 from dictionary_learning.command import cli
 from dictionary_learning.command.options import Parser, add_options, preset_names, read_preset
+from dictionary_learning.command.processes import together
 from dictionary_learning.errors import UserError
 from dictionary_learning.jobs.presets import preset_values
 from dictionary_learning.trainers.architectures import ARCHITECTURES
@@ -44,6 +45,11 @@ def parser() -> Parser:
 
 def main(argv: list[str] | None = None) -> None:
     typed = vars(parser().parse_args(argv))
+    with together(typed.get("timeout")):
+        _run(typed)
+
+
+def _run(typed: dict[str, Any]) -> None:
     flags = {name: value for name, value in typed.items() if name not in ("config", "arch")}
     if "activations" not in flags:
         raise UserError("--activations is missing: give the folder of the cache.")

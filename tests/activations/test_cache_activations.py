@@ -208,8 +208,7 @@ def test_a_cache_that_was_killed_and_stopped_ends_with_the_bytes_of_one_that_was
     assert code == -signal.SIGKILL
     finished = {path: path.stat().st_mtime_ns for path in shards(cut)}
     assert 1 <= len(finished) < len(shards(whole))
-    [part] = cut.glob("*.part")
-    assert n_filled(part) > 0
+    assert any(n_filled(part) for part in cut.glob("*.part"))  # one more is begun ahead
 
     code, said = stop_at(60, read, signal.SIGINT, *here, cwd=tmp_path)
     assert code == 130, said

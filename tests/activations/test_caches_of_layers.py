@@ -180,7 +180,7 @@ def test_layers_that_were_killed_and_stopped_end_with_the_bytes_of_those_that_we
     here = ["cache_activations", "--activations", "cut"]
     code, _ = stop_at(90, read, signal.SIGKILL, *here, *flags, cwd=tmp_path)
     assert code == -signal.SIGKILL
-    assert len(list((tmp_path / "cut").rglob("*.part"))) == 2
+    assert len(list((tmp_path / "cut").rglob("*.part"))) >= 2  # of each layer; the next ones are begun ahead
     code, said = stop_at(40, read, signal.SIGINT, *here, cwd=tmp_path)
     assert code == 130, said
     [told] = [line for line in said.splitlines() if "to go on: " in line]

@@ -1,38 +1,43 @@
-"""Writing activation caches: what they will hold, whether the disk holds that, and shard after shard.
+"""Writing activation caches, shard after shard; by one process, or by several side by side.
 
-Caches of several places, such as the layers of one model, are written side by side: their texts are tokenised
-once and go through the language model once. Each ends with the bytes that it has when it is written alone.
+Caches of several places, such as the layers of one model, are written side by side: their texts go through
+the language model once. Each ends with the bytes that it has when it is written alone.
+
+Of several processes, each machine takes some of the missing pieces, one behind the other, so that it reads
+its texts once; and the processes of a machine fill the same files, batch i of the language model by process
+i mod their number. Which batches there are depends on the texts alone, so the files' bytes do not depend on
+the number of processes. The first process of a machine begins and finishes its files (`backstage`).
+
+Every few seconds all processes report to each other: what they have done, whether one was asked to stop or
+has failed. So they end together, whatever happens to one, and none waits long for another.
 """
 
-import hashlib
 import shlex
-import shutil
-from collections.abc import Mapping, Sequence
-from copy import deepcopy
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import torch
-
-from dictionary_learning.activations.block import N_COUNTED, Block
-from dictionary_learning.activations.cache import ActivationCache, Part, ShardEntry
-from dictionary_learning.activations.contexts import PackedTokens
-from dictionary_learning.activations.live_store import ActivationStore, PlannedBlock
-from dictionary_learning.activations.recording import Recorded
-from dictionary_learning.activations.shard import ShardInProgress, shard_bytes
+from dictionary_learning import distributed
+from dictionary_learning.activations.backstage import Backstage
+from dictionary_learning.activations.cache import ActivationCache
+from dictionary_learning.activations.live_store import ActivationStore
+from dictionary_learning.activations.piece import Piece, PieceInProgress
 from dictionary_learning.command import program
+from dictionary_learning.command.files import sentence
 from dictionary_learning.command.interruption import Interrupted, Interruption
-from dictionary_learning.command.memory import format_bytes
+from dictionary_learning.command.processes import machine
 from dictionary_learning.command.progress import TokenProgress, say
 from dictionary_learning.errors import UserError
 
-# Beside its tensors a file has a header and the disk a directory.
-_BYTES_BESIDE = 4096
+# How often several processes report to each other.
+_SECONDS_BETWEEN_REPORTS = 2.0
 
 
 def write(caches: Sequence[ActivationCache], stores: Mapping[str, ActivationStore], folder: Path) -> None:
-    """Write every shard that is not there; the size is told, and has to be there, before the first.
+    """Write every shard that was planned (`cache_plan.plan`) and is not there.
 
-    The caller holds the caches' folders by `command.lock.locked`.
+    The first process's caller holds the caches' folders by `command.lock.locked`.
 
     Args:
         caches: of different places and otherwise of the same options; new, begun, or with shards that are to
@@ -41,28 +46,19 @@ def write(caches: Sequence[ActivationCache], stores: Mapping[str, ActivationStor
         folder: that of the one cache, or the one that holds them all.
 
     Raises:
-        UserError: the disk is too small, the texts have changed since a cache was begun, or activations are
-            not finite.
+        UserError: the texts have changed since a cache was begun, activations are not finite, or the disk of
+            another process is full.
+        OSError: the disk is full.
         SystemExit: interrupted (130 or 143); what has been made is kept.
     """
-    for part, store in stores.items():
-        _plan(caches, part, store)
-    _check_disk(caches, folder)
-    for cache in caches:
-        cache.save_index()
-    sizes = {
-        (part, number): shard.n_positions
-        for part in stores
-        for number, shard in enumerate(caches[0].parts[part].shards)
-    }
-    todo = {shard: some for shard in sizes if (some := [cache for cache in caches if _lacks(cache, *shard)])}
-    total = sum(sizes.values())
-    progress = TokenProgress(total, total - sum(sizes[shard] for shard in todo), "activations")
+    pieces = list(_missing(caches, stores))
+    total = sum(entry.n_positions for part in caches[0].parts.values() for entry in part.shards)
+    n_missing = sum(piece.entries[0].n_positions for piece in pieces)
+    progress = TokenProgress(total, total - n_missing, "activations")
     try:
         with Interruption() as interruption:
             try:
-                for (part, number), some in todo.items():
-                    _fill(some, part, number, stores[part], progress, interruption)
+                _Writer(pieces, progress, interruption).go()
             except Interrupted:
                 assert interruption.signal is not None
                 kept = f"{progress.done:,} of {total:,} tokens"
@@ -77,146 +73,168 @@ def go_on(folder: Path) -> str:
     return shlex.join([*program.words(), "--activations", str(folder)])
 
 
-def _lacks(cache: ActivationCache, part: str, number: int) -> bool:
-    return not cache.parts[part].shards[number].sha256
+def _missing(caches: Sequence[ActivationCache], stores: Mapping[str, ActivationStore]) -> Iterator[Piece]:
+    """The pieces that not every cache has, in the order of the corpus."""
+    for part, store in stores.items():
+        for number in range(len(caches[0].parts[part].shards)):
+            lacking = [cache for cache in caches if not cache.parts[part].shards[number].sha256]
+            if lacking:
+                yield Piece(part, number, lacking, store)
 
 
-def _plan(caches: Sequence[ActivationCache], part: str, store: ActivationStore) -> None:
-    """Give every cache the part, of the same texts; they are tokenised, the language model does not run.
+class _Report(NamedTuple):
+    """What a process tells all others; but for the first three, what came since it last told."""
 
-    Raises:
-        UserError: a cache was begun with other texts.
+    machine: int
+    n_begun: int  # pieces of the machine that are open, from the process that begins them
+    n_filled: int  # pieces of the machine whose batches this process is through with
+    n_found: int = 0  # tokens that were there when a piece was begun
+    n_tokens: int = 0
+    n_batches: int = 0
+    seconds: float = 0.0
+    finished: Sequence[tuple[int, Sequence[Any]]] = ()  # number of a piece, and `Written` of each cache
+    is_busy: bool = True
+    signal: int = 0
+    failure: str = ""
+
+
+class _Writer:
+    """One process's share in the writing of some pieces.
+
+    The machine's own pieces have numbers from 0; its first process has the thread that begins them.
     """
-    begun = [cache for cache in caches if part in cache.parts]
-    planned = begun[0].parts[part] if len(begun) == len(caches) else _planned(part, store)
-    for cache in caches:
-        own = cache.parts.setdefault(part, deepcopy(planned))
-        if [shard.texts_sha256 for shard in own.shards] != [shard.texts_sha256 for shard in planned.shards]:
-            raise UserError(
-                f"{cache.path} was begun with other texts of the part {part!r} than there are now, or than"
-                " the caches of the other layers: restore them, or write into another folder."
-            )
 
-
-def _planned(part: str, store: ActivationStore) -> Part:
-    """The shards that a part will have."""
-    shards = [
-        ShardEntry(
-            file=f"{part}-{number:05d}.safetensors",
-            start=block.start,
-            n_positions=len(block.packed.tokens_T),
-            n_contexts=len(block.packed.document_C),
-            texts_sha256=_texts_sha256(block.packed),
+    def __init__(self, pieces: Sequence[Piece], progress: TokenProgress, interruption: Interruption) -> None:
+        self.pieces, self.progress, self.interruption = pieces, progress, interruption
+        self.machine = machine()
+        self.first, end = (
+            (self.machine.number + i) * len(pieces) // self.machine.n_machines for i in range(2)
         )
-        for number, block in enumerate(store.plan())
-    ]
-    return Part(store.config["max_tokens"], shards)
+        self.own = pieces[self.first : end]
+        self.backstage = Backstage(self.own) if self.machine.rank == 0 else None
+        self.n_begun = self.n_filled = self.n_full = self.n_finished = 0
+        self.filling: Iterator[int] | None = None
+        self.pace = 1  # batches between two reports
+        self.failure: Exception | None = None
 
+    def go(self) -> None:
+        """Write until all is there.
 
-def _check_disk(caches: Sequence[ActivationCache], folder: Path) -> None:
-    """Say how large the caches will be; raise a UserError where the disk has no room for what is missing."""
-    width, dtype = caches[0].facts["d_model"], caches[0].options["store_dtype"]
-    total = missing = 0
-    for cache in caches:
-        for entry in (entry for part in cache.parts.values() for entry in part.shards):
-            n_bytes = _BYTES_BESIDE + shard_bytes(
-                entry.n_positions, entry.n_contexts, width, getattr(torch, dtype)
-            )
-            total += n_bytes
-            if not entry.sha256:
-                begun = ShardInProgress.part_of(cache.path / entry.file)
-                missing += max(0, n_bytes - (begun.stat().st_size if begun.is_file() else 0))
-    free = shutil.disk_usage(caches[0].path).free
-    tokens = " and ".join(
-        f"{sum(entry.n_positions for entry in part.shards):,} tokens of the part {name!r}"
-        for name, part in caches[0].parts.items()
-    )
-    places = f" at {', '.join(str(cache.place) for cache in caches)}" if len(caches) > 1 else ""
-    say(
-        f"activation cache: {format_bytes(total)} for {tokens}{places}, width {width} {dtype}, in {folder}"
-        f" ({format_bytes(free)} free)"
-    )
-    if missing > free:
-        raise UserError(
-            f"the activations take another {format_bytes(missing)}, and the disk of {folder} has"
-            f" {format_bytes(free)} free: free some, choose another folder with --activations, or ask for"
-            " less with --max_tokens or --store_dtype bfloat16."
+        Raises:
+            Interrupted: some process was asked to stop.
+            UserError, OSError: something has failed, here or elsewhere.
+        """
+        try:
+            is_busy = True
+            while is_busy:
+                reports = self._tell(self._work())
+                failures = [report.failure for report in reports if report.failure]
+                if failures:
+                    raise self.failure or UserError(failures[0])
+                stopped = max(report.signal for report in reports)
+                if stopped:
+                    self.interruption.signal = self.interruption.signal or stopped
+                    self._stop()
+                is_busy = any(report.is_busy for report in reports)
+        finally:
+            if self.backstage is not None:
+                self.backstage.close()
+
+    def _work(self) -> _Report:
+        """Some batches of the language model, if there are any to do."""
+        began = time.monotonic()
+        n_tokens = n_batches = 0
+        report = _Report(self.machine.number, self.n_begun, self.n_filled)
+        try:
+            while n_batches < self.pace and not self.interruption.signal and (n := self._fill_batch()):
+                n_tokens, n_batches = n_tokens + n, n_batches + 1
+            report = report._replace(n_tokens=n_tokens, n_batches=n_batches, seconds=time.monotonic() - began)
+            if self.backstage is not None:
+                report = self._look_backstage(self.backstage, report)
+        except (UserError, OSError) as error:
+            self.failure = error
+            if not sentence(error):
+                raise
+            report = report._replace(n_tokens=n_tokens, failure=sentence(error))
+        n_done = self.n_filled if self.backstage is None else self.n_finished
+        return report._replace(
+            n_filled=self.n_filled, is_busy=n_done < len(self.own), signal=self.interruption.signal or 0
         )
 
+    def _fill_batch(self) -> int:
+        """One batch of the language model: its tokens, or 0 where there is none to do now."""
+        while self.n_filled < self.n_begun:
+            if self.filling is None:
+                piece = (
+                    PieceInProgress.join(self.own[self.n_filled])
+                    if self.backstage is None
+                    else self.backstage.open(self.n_filled)
+                )
+                self.filling = piece.fill((self.machine.rank, self.machine.size))
+            for n_tokens in self.filling:
+                return n_tokens
+            self.filling = None
+            self.n_filled += 1
+        return 0
 
-def _fill(
-    caches: Sequence[ActivationCache],
-    part: str,
-    number: int,
-    store: ActivationStore,
-    progress: TokenProgress,
-    interruption: Interruption,
-) -> None:
-    """Write one shard of several caches, or go on with it, and put it into their indices."""
-    entry = caches[0].parts[part].shards[number]
-    with interruption.waiting():
-        planned = next(store.plan(entry.start))
-    if _texts_sha256(planned.packed) != entry.texts_sha256:
-        raise UserError(
-            f"the texts have changed since {caches[0].path} was begun (behind record"
-            f" {entry.start.position:,}): restore them, or write another cache."
-        )
-    shards = [_begin(cache, part, entry, planned.packed) for cache in caches]
-    targets = [
-        Recorded(cache.place, shard.x_TD, shard.norm_T) for cache, shard in zip(caches, shards, strict=True)
-    ]
-    progress.find(int(torch.stack([shard.norm_T != 0 for shard in shards]).all(0).sum()))
-    try:
-        for n_tokens in store.fill(planned.packed, targets):
-            progress.add(n_tokens)
-            interruption.check()
-    except Interrupted:
-        for shard in shards:
-            shard.flush()
-        raise
-    for cache, shard in zip(caches, shards, strict=True):
-        _finish(cache, cache.parts[part].shards[number], shard, planned, store)
-    interruption.check()
+    def _look_backstage(self, backstage: Backstage, report: _Report) -> _Report:
+        """What the thread has begun and finished; waits for it where the language model has nothing to do."""
+        if not report.n_batches and not self.interruption.signal:
+            if self.n_finished == self.n_filled:
+                backstage.check(self.n_filled)
+            backstage.wait(_SECONDS_BETWEEN_REPORTS)
+        n_found = 0
+        for piece in backstage.newly_begun():
+            self.n_begun += 1
+            n_found += piece.n_found
+        finished = [(self.first + number, written) for number, written in backstage.newly_finished()]
+        self.n_finished += len(finished)
+        return report._replace(n_begun=self.n_begun, n_found=n_found, finished=finished)
 
+    def _tell(self, report: _Report) -> list[_Report]:
+        """Tell all processes, hear their reports, and do what follows from them."""
+        reports = [_Report(*values) for values in distributed.values_of_all(report)]
+        if n_found := sum(report.n_found for report in reports):
+            self.progress.find(n_found)
+        if n_tokens := sum(report.n_tokens for report in reports):
+            self.progress.add(n_tokens)
+        self._record([finished for report in reports for finished in report.finished])
+        of_machine = [report for report in reports if report.machine == self.machine.number]
+        self.n_begun = max(report.n_begun for report in of_machine)
+        n_full = min(report.n_filled for report in of_machine)
+        if self.backstage is not None:
+            for number in range(self.n_full, n_full):
+                self.backstage.finish(number)
+        self.n_full = n_full
+        n_batches = sum(report.n_batches for report in reports)
+        if n_batches and len(reports) > 1:
+            seconds = sum(report.seconds for report in reports) / n_batches
+            self.pace = max(1, round(_SECONDS_BETWEEN_REPORTS / seconds))
+        return reports
 
-def _begin(cache: ActivationCache, part: str, entry: ShardEntry, packed: PackedTokens) -> ShardInProgress:
-    """The file of a shard, new or as far as it is."""
-    facts = {
-        "format": "pt",
-        "part": part,
-        "model": str(cache.options["model"]),
-        "layer": str(cache.options["layer"]),
-        # as before there were sites, so that a shard that was begun then is gone on with
-        **({"site": cache.place.site} if cache.place.is_added else {}),
-        "weights_sha256": cache.facts["weights_sha256"],
-    }
-    dtype: torch.dtype = getattr(torch, cache.options["store_dtype"])
-    return ShardInProgress(cache.path / entry.file, packed, cache.facts["d_model"], dtype, facts)
+    def _record(self, finished: Sequence[tuple[int, Sequence[Any]]]) -> None:
+        """Put shards that are finished into the indices, which the first process saves."""
+        changed = []
+        for number, written in finished:
+            piece = self.pieces[number]
+            for cache, entry, (facts, line) in zip(piece.caches, piece.entries, written, strict=True):
+                for name, value in facts.items():
+                    setattr(entry, name, value)
+                changed += [cache] if cache not in changed else []
+                say(line)
+        if distributed.is_first():
+            for cache in changed:
+                cache.save_index()
 
+    def _stop(self) -> None:
+        """Have everything on the disk, in all processes.
 
-def _finish(
-    cache: ActivationCache,
-    entry: ShardEntry,
-    shard: ShardInProgress,
-    planned: PlannedBlock,
-    store: ActivationStore,
-) -> None:
-    """Give a full shard its name and its place in the index."""
-    ratio = cache.options["max_norm_ratio"]
-    statistics = Block.of(
-        planned.packed, shard.x_TD, shard.norm_T, ratio, start=planned.start, next=planned.next
-    ).statistics
-    entry.sha256 = shard.finish()
-    status = shard.path.stat()
-    entry.n_bytes, entry.mtime_ns = status.st_size, status.st_mtime_ns
-    entry.n_tokens = statistics.n_tokens
-    entry.high_norm_tokens = statistics.high_norm_tokens(store.lm.tokenizer, N_COUNTED)
-    cache.save_index()
-    say(f"written: {shard.path}, {statistics.describe(store.lm.tokenizer)}")
-
-
-def _texts_sha256(packed: PackedTokens) -> str:
-    digest = hashlib.sha256()
-    for tensor in packed:
-        digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+        Raises:
+            Interrupted: always.
+        """
+        report = _Report(self.machine.number, self.n_begun, self.n_filled)
+        if self.backstage is not None:
+            self.backstage.stop()
+            report = self._look_backstage(self.backstage, report)
+        self._tell(report)
+        raise Interrupted

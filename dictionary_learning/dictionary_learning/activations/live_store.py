@@ -197,13 +197,15 @@ class ActivationStore(Store):
             yield planned
             following = planned.next
 
-    def fill(self, packed: PackedTokens, targets: Sequence[Recorded]) -> Iterator[int]:
+    def fill(
+        self, packed: PackedTokens, targets: Sequence[Recorded], every: tuple[int, int] = (0, 1)
+    ) -> Iterator[int]:
         """Write the activations of a block to where they are kept, those of all targets from one pass.
 
-        Yields, Raises: as `recording.record_contexts`.
+        Args, Yields, Raises: as `recording.record_contexts`.
         """
         batches = batches_of_like_length(packed.start_C.diff(), self._lm_batch_size * self._context_length)
-        return record_contexts(self.lm, packed, batches, targets)
+        return record_contexts(self.lm, packed, batches, targets, every)
 
     def _plan(self, start: BlockStart, free_bytes: int | None = None) -> PlannedBlock:
         """The contexts of a block, which have to fit into `free_bytes` where that is given."""

@@ -5,6 +5,7 @@ n real positions of a batch, D model width.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -35,7 +36,11 @@ def batches_of_like_length(length_C: Tensor, n_padded: int) -> Iterator[Tensor]:
 
 
 def record_contexts(
-    lm: LanguageModel, packed: PackedTokens, batches: Iterable[Tensor], targets: Sequence[Recorded]
+    lm: LanguageModel,
+    packed: PackedTokens,
+    batches: Iterable[Tensor],
+    targets: Sequence[Recorded],
+    every: tuple[int, int] = (0, 1),
 ) -> Iterator[int]:
     """Write the activations of contexts and their norms, at all places from one pass of the language model.
 
@@ -44,6 +49,7 @@ def record_contexts(
 
     Args:
         batches: the contexts that the language model reads together, by number.
+        every: (r, n) records only the batches whose number leaves the rest r when divided by n.
 
     Yields:
         how many positions a batch has filled.
@@ -52,7 +58,8 @@ def record_contexts(
         UserError: activations are not finite.
     """
     length_C = packed.start_C.diff()
-    for number, contexts_B in enumerate(batches):
+    first, step = every
+    for number, contexts_B in islice(enumerate(batches), first, None, step):
         rows_BL, mask_BL = packed_rows(packed.start_C[contexts_B], length_C[contexts_B])
         rows_n = rows_BL[mask_BL]
         missing = [target for target in targets if not target.norm_T[rows_n].all()]

@@ -25,7 +25,7 @@ import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -49,6 +49,7 @@ _ALIGNMENT = 64
 # Norms are summed in another order when they are checked; a page that is not on the disk is far off.
 _NORM_TOLERANCE = 1e-2
 _CHECKED_ROWS = 4096
+_NO_SHARD = (ValueError, KeyError, IndexError, TypeError, AttributeError)
 
 Layout = dict[str, tuple[torch.dtype, tuple[int, ...]]]
 
@@ -78,7 +79,7 @@ def read_shard(path: Path) -> Shard:
         layout, first = _read_header(memory)
     except FileNotFoundError:
         raise UserError(f"{path} is missing.") from None
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+    except _NO_SHARD:
         raise UserError(f"{path} is damaged: it does not begin as a shard does.") from None
     tensors = _tensors(memory, layout, first)
     return Shard(PackedTokens(*(tensors[name] for name in _PACKED)), tensors["x"], tensors["norm"])
@@ -87,9 +88,11 @@ def read_shard(path: Path) -> Shard:
 class ShardInProgress:
     """A shard that the language model is filling.
 
+    Several processes of a machine may fill one: the first of them begins it, the others join it.
+
     Attributes:
+        packed: its texts.
         x_TD, norm_T: where activations and their norms go; what is written there is in the file.
-        n_done: positions that were there when the file was opened.
     """
 
     def __init__(
@@ -111,6 +114,7 @@ class ShardInProgress:
         assert sys.byteorder == "little", "safetensors files are little-endian"
         self.path = path
         self.part = self.part_of(path)
+        self.packed = packed
         layout = _layout(len(packed.tokens_T), len(packed.document_C), d_model, dtype)
         header = _header(layout, facts)
         size = len(header) + _data_bytes(layout)
@@ -131,7 +135,29 @@ class ShardInProgress:
         self.x_TD, self.norm_T = tensors["x"], tensors["norm"]
         if not is_new:
             self._drop_unwritten()
-        self.n_done = int(self.norm_T.count_nonzero())
+
+    @classmethod
+    def join(cls, path: Path) -> Self:
+        """One that another process of this machine has begun, and may be filling.
+
+        Raises:
+            UserError: it is not there, or no shard.
+        """
+        shard = cls.__new__(cls)
+        shard.path, shard.part = path, cls.part_of(path)
+        try:
+            with open(shard.part, "r+b") as file:
+                shard._memory = mmap.mmap(file.fileno(), 0)
+            layout, first = _read_header(shard._memory)
+        except (OSError, *_NO_SHARD) as error:
+            raise UserError(
+                f"{shard.part} was begun by another process of this machine and cannot be read here"
+                f" ({error}): give a folder that all processes have with --activations."
+            ) from None
+        tensors = _tensors(shard._memory, layout, first)
+        shard.packed = PackedTokens(*(tensors[name] for name in _PACKED))
+        shard.x_TD, shard.norm_T = tensors["x"], tensors["norm"]
+        return shard
 
     @staticmethod
     def part_of(path: Path) -> Path:
@@ -205,7 +231,7 @@ def _read_header(memory: mmap.mmap) -> tuple[Layout, int]:
     """What is in a file, and where the data begin.
 
     Raises:
-        ValueError, KeyError, IndexError, TypeError, AttributeError: not what a shard holds.
+        _NO_SHARD: not what a shard holds.
     """
     first = 8 + int.from_bytes(memory[:8], "little")
     content = json.loads(memory[8:first])

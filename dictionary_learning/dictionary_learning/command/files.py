@@ -20,6 +20,24 @@ FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 LEFTOVER = re.compile(r"\..+\.(\d+-[0-9a-f]{8}\.)?part")  # what a writer that was killed leaves of a file
 
 
+def sentence(error: Exception) -> str:
+    """What a user is told of an error; "" if it is neither theirs nor of a file that the system refuses."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in FULL_DISK:
+        return f"the disk is full ({error.filename or 'while saving'}): free some space and run again."
+    if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
+        name = _name(error.filename)
+        return f"{name} cannot be used ({error.strerror}): check the path and its permissions."
+    return ""
+
+
+def _name(filename: object) -> str:
+    """A path as it was given, cut where it is too long to be read."""
+    text = filename.decode(errors="replace") if isinstance(filename, bytes) else str(filename)
+    return text if len(text) <= 200 else f"{text[:100]}...{text[-60:]} ({len(text):,} characters)"
+
+
 def save_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file so that `path` holds the old content or the new one, never a part.
 

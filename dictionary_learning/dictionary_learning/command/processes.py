@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from dictionary_learning.errors import UserError
 
@@ -51,6 +51,29 @@ def _seconds(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is no number of seconds: give at least 1.")
     return int(text)
+
+
+class Machine(NamedTuple):
+    """Where a process stands among those of its machine, and the machine among all."""
+
+    number: int
+    n_machines: int
+    rank: int
+    size: int
+
+
+def machine() -> Machine:
+    """This process's, as torchrun says; without its word each process has a machine of its own."""
+    if n_processes() == 1:
+        return Machine(0, 1, 0, 1)
+
+    def told(name: str) -> int:
+        return int(os.environ.get(name) or 0)
+
+    if not told("LOCAL_WORLD_SIZE"):
+        return Machine(told("RANK"), n_processes(), 0, 1)
+    n_machines = told("GROUP_WORLD_SIZE") or 1
+    return Machine(told("GROUP_RANK"), n_machines, told("LOCAL_RANK"), told("LOCAL_WORLD_SIZE"))
 
 
 def is_first() -> bool:

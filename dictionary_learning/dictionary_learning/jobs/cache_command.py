@@ -1,11 +1,13 @@
 """What cache_activations.py does: a cache of activations written, gone on with, or verified."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from dictionary_learning import distributed
 from dictionary_learning.activations import cache_writer
 from dictionary_learning.activations.cache import (
     INDEX,
@@ -14,25 +16,41 @@ from dictionary_learning.activations.cache import (
     cache_of_layer,
     caches_of_layers,
 )
+from dictionary_learning.activations.cache_plan import plan
 from dictionary_learning.activations.options import CacheOptions, from_anywhere
 from dictionary_learning.command.files import check_writable
 from dictionary_learning.command.lock import is_ours_alone, locked
 from dictionary_learning.command.options import build, shown
+from dictionary_learning.command.processes import check_alike, is_first, n_processes
 from dictionary_learning.command.progress import say
+from dictionary_learning.command.secrets import scrub_values
 from dictionary_learning.errors import UserError
 from dictionary_learning.jobs.data import check_devices, check_texts, load_language_model, open_store
 from dictionary_learning.language_model.fingerprint import fingerprints
-from dictionary_learning.runs.provenance import provenance
+from dictionary_learning.runs.provenance import provenance, versions
 from dictionary_learning.texts.documents import DEMO_CORPORA
 from dictionary_learning.texts.records import is_local
 
 TOGETHER = "caches that are written together have all options but the layer in common"
 
 
+class Job(NamedTuple):
+    """What there is to do, the same for all processes."""
+
+    paths: list[Path]
+    """Of the caches."""
+    layers: list[int]
+    options: CacheOptions
+    """Of every cache, but for its layer and its folder."""
+    limits: dict[str, int | None]
+    """The parts that are written, each with its `max_tokens`."""
+
+
 def write(folder: Path, asked: Mapping[str, Any]) -> None:
     """Write the caches that the options ask for, or go on with those in the folder.
 
-    A single layer has its cache in the folder itself, several have a folder each in it.
+    A single layer has its cache in the folder itself, several have a folder each in it. Under torchrun the
+    processes write them together. The first one has the folders, and says what is written.
 
     Args:
         asked: the options; under "layer" one number or several.
@@ -41,6 +59,17 @@ def write(folder: Path, asked: Mapping[str, Any]) -> None:
         UserError: options, texts, model, memory, folder or disk that cannot work.
         SystemExit: interrupted (130 or 143), after saving.
     """
+    check_alike({"flags": scrub_values(dict(asked)), "versions": versions()})
+    if is_first():
+        _write_first(folder, asked)
+    else:
+        job = _of_first(None)
+        if job is not None:
+            _record(job, folder)
+
+
+def _write_first(folder: Path, asked: Mapping[str, Any]) -> None:
+    """Write the caches in their folders, which no other command may have meanwhile."""
     every = _caches(folder, asked)
     paths = [Path(one["activations"]) for one in every]
     for path in paths:
@@ -49,7 +78,10 @@ def write(folder: Path, asked: Mapping[str, Any]) -> None:
     with ExitStack() as held:
         for path in paths:
             held.enter_context(locked(path))
-        _write([_begun_or_new(path, one) for path, one in zip(paths, every, strict=True)], asked, folder)
+        caches = [_begun_or_new(path, one) for path, one in zip(paths, every, strict=True)]
+        job = _of_first(_job(caches, asked))
+        if job is not None:
+            _record(job, folder, caches)
 
 
 def _caches(folder: Path, asked: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -123,12 +155,11 @@ def _begun_or_new(path: Path, asked: Mapping[str, Any]) -> ActivationCache:
     return cache
 
 
-def _write(caches: Sequence[ActivationCache], asked: Mapping[str, Any], folder: Path) -> None:
-    """Write what is missing of caches of several layers, and the parts that are asked for in addition.
+def _job(caches: Sequence[ActivationCache], asked: Mapping[str, Any]) -> Job | None:
+    """What is missing of caches of several layers, and the parts that are asked for beside; None: nothing.
 
     Raises:
-        UserError: options, texts, model, memory or disk that cannot work.
-        SystemExit: interrupted (130 or 143), after saving.
+        UserError: options or texts that cannot work.
     """
     for cache in caches[1:]:
         cache.check({**caches[0].options, "layer": cache.options["layer"]}, TOGETHER, free=())
@@ -137,7 +168,7 @@ def _write(caches: Sequence[ActivationCache], asked: Mapping[str, Any], folder: 
     if all(cache.is_written(parts) for cache in caches):
         for cache in caches:
             say(f"{cache.path} is complete ({_content(cache)}): there is nothing to do.")
-        return
+        return None
     options = build(CacheOptions, asked, caches[0].options, {"parts": parts})
     limits = {part: options.eval_tokens if part == "eval" else options.max_tokens for part in parts}
     limits |= {name: part.max_tokens for name, part in begun.items()}
@@ -149,34 +180,86 @@ def _write(caches: Sequence[ActivationCache], asked: Mapping[str, Any], folder: 
                 " much of it to keep, such as 10000000."
             )
         check_texts(options, part)
-    lm = load_language_model(options, max(cache.options["layer"] for cache in caches))
-    for cache in caches:
-        lm.check_place(cache.place)
+    return Job(
+        [cache.path for cache in caches], [cache.options["layer"] for cache in caches], options, limits
+    )
+
+
+def _of_first(job: Job | None) -> Job | None:
+    """The first process's job, in every process."""
+    if n_processes() == 1:
+        return job
+    told = distributed.value_of_first(
+        job and [list(map(str, job.paths)), job.layers, asdict(job.options), job.limits]
+    )
+    if told is None or job is not None:
+        return job
+    paths, layers, options, limits = told
+    return Job(list(map(Path, paths)), layers, build(CacheOptions, options), limits)
+
+
+def _record(job: Job, folder: Path, caches: Sequence[ActivationCache] = ()) -> None:
+    """Write what the job says; every process does its share.
+
+    Args:
+        caches: as far as they are, from the first process.
+
+    Raises:
+        UserError: model, memory or disk that cannot work, or processes with different models or folders.
+        SystemExit: interrupted (130 or 143), after saving.
+    """
+    lm = load_language_model(job.options, max(job.layers))
+    for layer in job.layers:
+        lm.check_place(replace(job.options, layer=layer).place)
+    found = [fingerprints(lm, layer) for layer in job.layers]
+    check_alike({name: [one[name][:12] for one in found] for name in found[0]})
     stores = {
-        part: open_store(lm, replace(options, max_tokens=limit), part) for part, limit in limits.items()
+        part: open_store(lm, replace(job.options, max_tokens=limit), part)
+        for part, limit in job.limits.items()
     }
     made = next(iter(stores.values())).config
-    for cache in caches:
-        found = fingerprints(lm, cache.options["layer"])
+    for cache, fingerprint in zip(caches, found, strict=False):
         if cache.facts:
-            cache.check_model(found)
+            cache.check_model(fingerprint)
         cache.facts = {
             "d_model": lm.d_model,
             "drop_special": made["drop_special"],
             "add_bos": made["add_bos"],
             "bos": made["bos"],
             "revision": lm.revision,
-            **found,
+            **fingerprint,
         }
+    plan(caches, stores, folder)
+    _check_shared(job.paths)
+    caches = caches or [ActivationCache.open(path) for path in job.paths]
     cache_writer.write(caches, stores, folder)
     for cache in caches:
         say(f"{cache.path} is complete ({_content(cache)}).")
 
 
+def _check_shared(paths: Sequence[Path]) -> None:
+    """Raise a UserError unless all processes see the same folders."""
+    if n_processes() == 1:
+        return
+    of_all = distributed.values_of_all([_sha256_if_there(path / INDEX) for path in paths])
+    for rank, found in enumerate(of_all):
+        for path, own, first in zip(paths, found, of_all[0], strict=True):
+            if own != first:
+                raise UserError(
+                    f"{path} is not the same folder for process {rank} as for process 0: give one that all"
+                    " machines share with --activations."
+                )
+
+
+def _sha256_if_there(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
 def verify(folder: Path) -> None:
     """Compare every shard of the cache, or the caches, in a folder with its checksum.
 
-    The times of the files are noted, so that they need not be compared again.
+    The times of the files are noted, so that they need not be compared again. Under torchrun each process
+    takes some of the shards.
 
     Raises:
         UserError: there is no cache, a shard is missing, cut short or changed, or it is not complete.
@@ -187,10 +270,19 @@ def verify(folder: Path) -> None:
 
 def _verify(cache: ActivationCache) -> None:
     entries = [entry for part in cache.parts.values() for entry in part.shards if entry.sha256 is not None]
-    for entry in entries:
-        cache.check_content(entry, always=True)
+    fault = ""
+    try:
+        for entry in entries[distributed.rank() :: distributed.size()]:
+            cache.check_content(entry, always=True)
+    except UserError as error:
+        fault = str(error)
+    faults = [fault for fault in distributed.texts(fault) if fault]
+    if faults:
+        raise UserError(faults[0])
     for name in cache.parts:
         cache.check_complete(name)
+    if not is_first():
+        return
     times = [(cache.path / entry.file).stat().st_mtime_ns for entry in entries]
     if times != [entry.mtime_ns for entry in entries]:
         with locked(cache.path):
