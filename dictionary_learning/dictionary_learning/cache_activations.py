@@ -12,6 +12,11 @@ cache/layer_8 and cache/layer_15:
 
     python -m dictionary_learning.cache_activations --config demo --layer 8 15 --activations cache
 
+Under torchrun the processes of all machines write one cache, with the bytes that one process gives it:
+
+    torchrun --nproc_per_node 8 dictionary_learning/dictionary_learning/cache_activations.py \\
+        --config gemma-2-2b --activations cache
+
 `--parts train eval` also writes documents that training does not see, for eval_temporal.py. `--activations`
 alone goes on with a cache that was stopped, and writes shards again that are missing or damaged; `--verify`
 compares every shard with its checksum.
@@ -23,7 +28,7 @@ from typing import Any
 from dictionary_learning.activations.options import CacheOptions
 from dictionary_learning.command import cli
 from dictionary_learning.command.options import Parser, add_options, preset_names, read_preset
-from dictionary_learning.command.processes import together
+from dictionary_learning.command.processes import add_timeout, together
 from dictionary_learning.errors import UserError
 from dictionary_learning.jobs.presets import preset_values
 from dictionary_learning.trainers.architectures import ARCHITECTURES
@@ -39,13 +44,14 @@ def parser() -> Parser:
         choices=tuple(ARCHITECTURES),
         help="take the values that the preset has for this architecture (attention: other contexts, perhaps)",
     )
+    add_timeout(made)
     add_options(made, CacheOptions, several=("layer",))
     return made
 
 
 def main(argv: list[str] | None = None) -> None:
     typed = vars(parser().parse_args(argv))
-    with together(typed.get("timeout")):
+    with together(typed.pop("timeout")):
         _run(typed)
 
 

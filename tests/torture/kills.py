@@ -7,20 +7,30 @@ folder, unlinking, flushing to the disk.
 """
 
 import os
+import random
 import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dictionary_learning.command import cli
 
+KILLS = int(os.environ.get("KILLS", "3"))  # how often a command is killed
 COUNTED = (
     *((os, name) for name in ("replace", "rename", "mkdir", "rmdir", "unlink", "fsync")),
     (shutil, "rmtree"),
 )
+
+
+def places(operations: int, seed: int) -> list[int]:
+    """Where to kill: everywhere, or a few places drawn anew for each command, the first ones among them."""
+    if operations <= KILLS:
+        return list(range(1, operations + 1))
+    draw = random.Random(seed)
+    return sorted({1, *draw.sample(range(1, operations + 1), KILLS - 1)})
 
 
 class End(NamedTuple):
@@ -54,19 +64,7 @@ def _run(main: Any, argv: list[str], at: int | None, cwd: Path, said: Path, coun
         os.dup2(output, 2)
         sys.stdout = os.fdopen(1, "w", buffering=1)
         sys.stderr = os.fdopen(2, "w", buffering=1)
-        counter = os.open(count, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
-        done = 0
-
-        def before() -> None:
-            nonlocal done
-            done += 1
-            if at is not None and done >= at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            os.write(counter, b".")
-
-        for owner, name in COUNTED:
-            setattr(owner, name, _counting(getattr(owner, name), before))
-        sys.addaudithook(_writing(before, {str(said), str(count)}))
+        arm(at, count, but=[str(said)])
         sys.argv = ["killed", *argv]
         try:
             cli.run(lambda: main(argv))
@@ -76,6 +74,28 @@ def _run(main: Any, argv: list[str], at: int | None, cwd: Path, said: Path, coun
     except BaseException:
         traceback.print_exc()
         os._exit(255)
+
+
+def arm(at: int | None, count: Path, but: Collection[str] = ()) -> None:
+    """Have this process die at its `at`-th file operation from now on.
+
+    Args:
+        count: grows by a byte an operation.
+        but: files that do not count.
+    """
+    counter = os.open(count, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+    done = 0
+
+    def before() -> None:
+        nonlocal done
+        done += 1
+        if at is not None and done >= at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        os.write(counter, b".")
+
+    for owner, name in COUNTED:
+        setattr(owner, name, _counting(getattr(owner, name), before))
+    sys.addaudithook(_writing(before, {*but, str(count)}))
 
 
 def _counting(function: Callable[..., Any], before: Callable[[], None]) -> Callable[..., Any]:

@@ -3,8 +3,6 @@
 A minute's share runs with the other tests; `scripts/torture.sh` kills at every operation (KILLS: how many).
 """
 
-import os
-import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,22 +10,12 @@ from typing import Any
 
 import pytest
 import torch
-from kills import End, killed
+from kills import End, killed, places
 from toy_runs import make_run
 
 from dictionary_learning import cache_activations, train_baseline
 from dictionary_learning.dictionaries.weights_file import load_weights
 from temporal_saes.browser import command as dashboard
-
-KILLS = int(os.environ.get("KILLS", "3"))
-
-
-def places(operations: int, seed: int) -> list[int]:
-    """Where to kill: everywhere, or a few places drawn anew for each command, the first ones among them."""
-    if operations <= KILLS:
-        return list(range(1, operations + 1))
-    draw = random.Random(seed)
-    return sorted({1, *draw.sample(range(1, operations + 1), KILLS - 1)})
 
 
 def again(main: Callable[[list[str]], object], argv: list[str], cwd: Path) -> End:

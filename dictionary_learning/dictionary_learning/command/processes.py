@@ -270,15 +270,19 @@ def _failure_of_another(store: Any, error: BaseException) -> BaseException:
         return UserError(store.get(_FAILURE).decode())
     return UserError(
         f"another process was killed or gave no answer ({_first_line(error)}): its own lines say why, if "
-        "there are any; what was saved is safe, and the same command with --resume goes on with it."
+        "there are any; what was saved is safe, and the same command goes on with it (a training with "
+        "--resume)."
     )
 
 
 def _appears(store: Any, key: str) -> bool:
-    """Whether a key is in the store, now or within a few seconds."""
+    """Whether a key is in the store, now or within a few seconds, or the store is gone with its process."""
     until = time.monotonic() + _SECONDS_TO_TELL
     while time.monotonic() < until:
-        if _quietly(store.check, [key]):
+        try:
+            if store.check([key]):
+                return True
+        except RuntimeError:
             return True
         time.sleep(0.1)
     return False
