@@ -70,7 +70,7 @@ class Backstage:
 
     def wait(self, seconds: float) -> None:
         """Until something more is begun or finished, but no longer than so, and not for nothing."""
-        beginning = [future for future in self._begun.values() if not future.done()]
+        beginning: list[Future[Any]] = [future for future in self._begun.values() if not future.done()]
         if beginning or self._finished:
             wait([*beginning, *self._finished.values()], seconds, FIRST_COMPLETED)
 
