@@ -171,7 +171,7 @@ class _Writer:
                     else self.backstage.open(self.n_filled)
                 )
                 self.filling = piece.fill((self.machine.rank, self.machine.size))
-            for n_tokens in self.filling:
+            if n_tokens := next(self.filling, 0):
                 return n_tokens
             self.filling = None
             self.n_filled += 1

@@ -19,7 +19,7 @@ from dictionary_learning.activations.cache import (
 from dictionary_learning.activations.cache_plan import plan
 from dictionary_learning.activations.options import CacheOptions, from_anywhere
 from dictionary_learning.command.files import check_writable
-from dictionary_learning.command.lock import is_ours_alone, locked
+from dictionary_learning.command.lock import is_ours_alone, locked, remove_leftovers
 from dictionary_learning.command.options import build, shown
 from dictionary_learning.command.processes import check_alike, is_first, n_processes
 from dictionary_learning.command.progress import say
@@ -78,6 +78,7 @@ def _write_first(folder: Path, asked: Mapping[str, Any]) -> None:
     with ExitStack() as held:
         for path in paths:
             held.enter_context(locked(path))
+            remove_leftovers(path)
         caches = [_begun_or_new(path, one) for path, one in zip(paths, every, strict=True)]
         job = _of_first(_job(caches, asked))
         if job is not None:
