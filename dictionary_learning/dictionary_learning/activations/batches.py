@@ -146,17 +146,17 @@ class Batches(Iterator[Batch]):
     ) -> None:
         if batch_size < 1:
             raise UserError(f"a batch of {batch_size} is empty: give at least 1.")
-        if batch_size > store.capacity:
-            raise UserError(
-                f"a batch of {batch_size:,} {view.what} is larger than the {store.capacity:,} tokens that are"
-                " in memory together: ask for more with --memory, or choose a smaller batch."
-            )
         self.division = "rows" if store.is_shared else "documents"
         self._whole_size = batch_size
         self._rows = distributed.share(batch_size)
         if not store.is_shared:
             batch_size = self._rows.stop - self._rows.start
             self._rows = slice(0, batch_size)
+        if batch_size > store.capacity:
+            raise UserError(
+                f"a batch of {batch_size:,} {view.what} is larger than the {store.capacity:,} tokens that are"
+                " in memory together: ask for more with --memory, or choose a smaller batch."
+            )
         self.epoch = 0
         self._store = store
         self._view = view
