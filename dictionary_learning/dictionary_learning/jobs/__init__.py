@@ -7,6 +7,9 @@ options         every option of a training run, once
 presets         what a preset gives an architecture
 request         the options that are asked for, of a new run or of one that goes on
 data            the activations that a run is trained on
+costs           what a run takes, by formulas
+machines        how fast a machine is, assumed or timed
+plan_command    what --plan prints
 train_command   what the three training commands do
 grid            the file of a sweep: a grid over options, and its members
 sweep           the language model once, and a run for each member

@@ -142,13 +142,16 @@ class TrainOptions(
         self.architecture.check(self, n)
         return n
 
-    def check_processes(self) -> None:
+    def check_processes(self, n: int | None = None) -> None:
         """Refuse a batch that the processes cannot divide into equal parts.
+
+        Args:
+            n: how many there are; those that torchrun started when None.
 
         Raises:
             UserError: names one that they can.
         """
-        n = n_processes()
+        n = n or n_processes()
         self._require(
             self.batch_size % n == 0,
             "batch_size",

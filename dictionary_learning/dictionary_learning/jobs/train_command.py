@@ -23,6 +23,7 @@ from dictionary_learning.command.progress import say
 from dictionary_learning.command.secrets import scrub_values
 from dictionary_learning.dictionaries.config_file import read_run_config
 from dictionary_learning.errors import UserError
+from dictionary_learning.jobs import plan_command
 from dictionary_learning.jobs.data import (
     batch_unit,
     batches,
@@ -67,6 +68,7 @@ def parser(description: str | None, architectures: Sequence[str]) -> Parser:
         help="YAML with a grid of options, such as k: [10, 20, 40]: a run for each of its points, the "
         "language model once for all",
     )
+    plan_command.add_flags(made)
     foreign = [name for name in ONLY_FOR if not any(is_for(name, arch) for arch in architectures)]
     add_options(made, TrainOptions, [*foreign, "temporal", "arch"])
     if len(architectures) > 1:
@@ -112,7 +114,9 @@ def train(typed: Mapping[str, Any], architectures: Sequence[str]) -> None:
         UserError: options, data, model or folder that cannot work.
         SystemExit: interrupted (130 or 143), after saving.
     """
-    typed = dict(typed)
+    if plan_command.has_planned(typed, architectures):
+        return
+    typed = {name: value for name, value in typed.items() if name not in plan_command.FLAGS}
     with together(typed.pop("timeout")):
         check_alike({"flags": scrub_values(dict(typed)), "versions": versions()})
         train_run(typed, architectures)

@@ -15,6 +15,7 @@ token_text       tokens as text a person can read
 generation       continuing prompts, with or without an intervention
 cross_entropy    the loss with the layer's output as it is, reconstructed, and ablated
 fingerprint      which weights and which tokenizer made some activations
+sizes            how large a model is, from its config alone
 model_files      which files a model is read from, without loading it
 
 The names here are imported when they are first used.

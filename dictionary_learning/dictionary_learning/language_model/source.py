@@ -30,7 +30,7 @@ def read_model(
     Raises:
         UserError: there is no such model or layer, it cannot be read, or the devices have no room for it.
     """
-    source, options = _locate(name)
+    source, options = locate(name)
 
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -81,7 +81,7 @@ def read_tokenizer(name: str) -> Any:
     Raises:
         UserError: there is no such model, or its tokenizer cannot be read.
     """
-    source, options = _locate(name)
+    source, options = locate(name)
 
     from transformers import AutoTokenizer
 
@@ -115,7 +115,7 @@ def told_in_a_sentence(name: str, part: str) -> Iterator[None]:
         ) from error
 
 
-def _locate(name: str) -> tuple[str, dict[str, Any]]:
+def locate(name: str) -> tuple[str, dict[str, Any]]:
     """Where transformers finds a model, and the options it needs for that."""
     if name == "demo":
         from dictionary_learning.texts.demo_assets import language_model_folder

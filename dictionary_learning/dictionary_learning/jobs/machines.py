@@ -1,0 +1,124 @@
+"""How fast a machine is, in a few numbers: what `costs` divides by.
+
+The H100's are assumed, none is measured. "this CPU" is timed at the call, on products of about the sizes that
+are asked for.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What one process has of a machine.
+
+    Attributes:
+        lm_flops: operations a second of the language model's forward pass.
+        float32_flops, bfloat16_flops: of one large product.
+        memory: bytes a second, read and written in order.
+        gather: bytes a second, of rows that are gathered and added.
+        network: bytes a second that a process sends and receives.
+        disk: bytes a second.
+        source: where the numbers come from, for the reader.
+    """
+
+    name: str
+    lm_flops: float
+    float32_flops: float
+    bfloat16_flops: float
+    memory: float
+    gather: float
+    network: float
+    disk: float
+    source: str
+
+    def flops(self, dtype: str) -> float:
+        """Operations a second of a large product."""
+        return self.float32_flops if dtype == "float32" else self.bfloat16_flops
+
+    def lm(self, dtype: str) -> float:
+        """Operations a second of the language model, which is no faster than a product."""
+        return min(self.lm_flops, self.flops(dtype))
+
+
+H100 = Machine(
+    name="H100",
+    lm_flops=450e12,
+    float32_flops=300e12,
+    bfloat16_flops=650e12,
+    memory=2.5e12,
+    gather=2.5e12,
+    network=50e9,
+    disk=2e9,
+    source="assumed, not measured: one H100 SXM a process with 450 TFLOP/s in the language model, 650 in "
+    "products of bfloat16 and 300 of TF32, 2.5 TB/s of memory, 50 GB/s of network, 2 GB/s of disk",
+)
+
+
+def this_cpu(d_model: int, n_latents: int, lm_dtype: str) -> Machine:
+    """This CPU with torch's present number of threads, timed for about two seconds.
+
+    Args:
+        d_model, n_latents: sizes of the products; larger ones are timed at 1,024 and 8,192.
+        lm_dtype: in which the language model runs.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    n_rows, width, n_latents = 512, min(d_model, 1024), min(n_latents, 8192)
+    x, weight = torch.randn(n_rows, width), torch.randn(n_latents, width)
+    out = torch.empty(n_rows, n_latents)
+    n_product = 2.0 * n_rows * width * n_latents
+    low = [tensor.bfloat16() for tensor in (x, weight, out)]
+    rates = {
+        "float32_flops": n_product / _seconds(lambda: torch.mm(x, weight.T, out=out)),
+        "bfloat16_flops": n_product / _seconds(lambda: torch.mm(low[0], low[1].T, out=low[2])),
+    }
+    longer = torch.empty(2**23)  # 32 MiB: more than most caches
+    rates["memory"] = 2 * longer.nbytes / _seconds(lambda: longer.mul_(1.0))
+    rows = torch.randint(n_latents, (n_rows * 20,))
+    bags, shares = torch.arange(0, len(rows), 20), torch.rand(len(rows))
+    gathered = lambda: F.embedding_bag(rows, weight, bags, mode="sum", per_sample_weights=shares)  # noqa: E731
+    rates["gather"] = 4.0 * width * len(rows) / _seconds(gathered)
+    rates["lm_flops"] = _lm_flops(max(64, width // 64 * 64), getattr(torch, lm_dtype))
+    return Machine(
+        name="this CPU",
+        network=1e9,
+        disk=1e9,
+        source=f"timed just now on {torch.get_num_threads()} {'thread' if torch.get_num_threads() == 1 else 'threads'}: "
+        f"{rates['lm_flops'] / 1e9:.0f} GFLOP/s in the language model, {rates['float32_flops'] / 1e9:.0f} in "
+        f"products of float32 and {rates['bfloat16_flops'] / 1e9:.0f} of bfloat16, "
+        f"{rates['memory'] / 1e9:.1f} GB/s of memory, {rates['gather'] / 1e9:.1f} gathered; assumed: 1 GB/s "
+        "of network and of disk",
+        **rates,
+    )
+
+
+def _lm_flops(width: int, dtype: "torch.dtype", n_texts: int = 8, length: int = 128) -> float:
+    """Of a usual transformer layer's forward pass."""
+    import torch
+
+    layer = torch.nn.TransformerEncoderLayer(width, width // 64, 4 * width, batch_first=True).eval().to(dtype)
+    x = torch.randn(n_texts, length, width, dtype=dtype)
+    with torch.inference_mode():
+        seconds = _seconds(lambda: layer(x))
+    return n_texts * length * (24.0 * width**2 + 4.0 * length * width) / seconds
+
+
+def _seconds(work: Callable[[], object], limit: float = 0.4) -> float:
+    """The least time of several calls. On one thread it is this process's own, whoever else is at work."""
+    import torch
+
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    work()
+    least, until = float("inf"), time.perf_counter() + limit
+    while time.perf_counter() < until or least == float("inf"):
+        began = clock()
+        work()
+        least = min(least, clock() - began)
+    return max(least, 1e-9)

@@ -1,0 +1,52 @@
+"""How large a language model is, from its config alone: no weight is read."""
+
+from typing import NamedTuple
+
+from dictionary_learning.errors import UserError
+
+
+class ModelSizes(NamedTuple):
+    """What the cost of a language model's passes depends on."""
+
+    n_layers: int
+    d_model: int
+    layer_parameters: float  # of all decoder layers together
+    vocab_size: int
+
+
+def read_sizes(name: str) -> ModelSizes:
+    """The sizes of the model of that name: the hub's, a folder's, or the demo's.
+
+    Raises:
+        UserError: its config cannot be read.
+    """
+    import torch
+
+    from dictionary_learning.language_model.decoder_layers import find_decoder_layers
+    from dictionary_learning.language_model.source import locate, told_in_a_sentence
+
+    source, options = locate(name)
+
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with told_in_a_sentence(name, "its config"):
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+    text = config.get_text_config(decoder=True)
+    layers = find_decoder_layers(model)[1]
+    n_parameters = sum(weight.numel() for weight in layers.parameters())
+    return ModelSizes(len(layers), text.hidden_size, n_parameters, text.vocab_size)
+
+
+def given_sizes(numbers: list[float]) -> ModelSizes:
+    """The sizes that were typed: layers, width, parameters of the layers, vocabulary.
+
+    Raises:
+        UserError: they are no sizes of a model.
+    """
+    if not all(0 < number < 1e18 for number in numbers):
+        told = " ".join(f"{number:g}" for number in numbers)
+        raise UserError(f"--model_sizes is {told}, and must be four positive numbers.")
+    n_layers, d_model, n_parameters, vocab_size = numbers
+    return ModelSizes(int(n_layers), int(d_model), n_parameters, int(vocab_size))
