@@ -36,7 +36,7 @@ from dictionary_learning.texts.documents import DocumentStream
 from dictionary_learning.trainers import TemporalMatryoshkaBatchTopKTrainer
 
 # width of the model, latents, pairs a step
-SIZES = ((128, 2048, 1024), (256, 4096, 1024), (512, 8192, 2048))
+SIZES = ((128, 1024, 512), (256, 2048, 512), (384, 4096, 1024))
 N_LAYERS, LAYER, LENGTH, K = 6, 3, 128, 20
 
 
@@ -71,7 +71,7 @@ def make_texts(n_documents: int, path: Path) -> None:
 
 def measure(width: int, n_latents: int, batch_size: int, folder: Path, repeats: int) -> dict[str, Any]:
     make_model(width, folder / "lm")
-    make_texts(64, folder / "texts.jsonl")
+    make_texts(8192 // width, folder / "texts.jsonl")
     lm = LanguageModel.load(str(folder / "lm"), device="cpu", dtype="float32")
 
     def store() -> ActivationStore:

@@ -15,6 +15,8 @@ _FLOAT = 4
 _HISTOGRAMS = 4 * (2**15 + 2**16)  # bytes of the two histograms of a selection over all processes
 _ADAM = 58  # bytes a parameter: Adam 28, clipping 12, what keeps decoder rows at norm 1 36 of a half
 _LOGIT_PASSES = 100  # bytes a logit of the contrastive loss: softmax by rows and by columns, and the gradient
+_CALLS = 1500  # operations of a step, forward and back
+_ENTRY = 1000  # bytes an entry that is kept: its place is sorted, looked up and divided some sixty times
 _DENSE_FLOPS = {"standard": 10, "jumprelu": 10, "gated": 14}  # times b D F: products of a dense code
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -164,7 +166,7 @@ def _embedding_bytes(sizes: Sizes) -> float:
 def step(sizes: Sizes, machine: Machine) -> Cost:
     """One optimiser step of all dictionaries of the run."""
     in_memory = _FLOAT * 15 * sizes.d_model * (sizes.n_rows + sizes.n_groups * sizes.share)
-    seconds = in_memory / machine.memory + _of_parameters(sizes) / machine.memory
+    seconds = _CALLS * machine.call + (in_memory + _of_parameters(sizes)) / machine.memory
     if sizes.arch == "attention":
         seconds += _attention(sizes, machine) + _sparse(sizes, machine)
     elif sizes.arch in _DENSE_FLOPS:
@@ -196,7 +198,8 @@ def _sparse(sizes: Sizes, machine: Machine) -> float:
     # encoding and decoding: two gathers and two for the gradients each; earlier tokens are not decoded
     n_decoded = sizes.share if sizes.unit == "pairs" else n_rows
     gathers = _FLOAT * D * sizes.k * 4 * (n_rows + n_decoded) / machine.gather
-    return product + selection + gathers
+    entries = _ENTRY * sizes.k * (n_rows + n_decoded) / machine.memory
+    return product + selection + gathers + entries
 
 
 def _contrast(sizes: Sizes, machine: Machine) -> float:

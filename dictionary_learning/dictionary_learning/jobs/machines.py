@@ -20,10 +20,11 @@ class Machine:
     Attributes:
         lm_flops: operations a second of the language model's forward pass.
         float32_flops, bfloat16_flops: of one large product.
-        memory: bytes a second, read and written in order.
+        memory: bytes a second, read and written in order, to fresh memory.
         gather: bytes a second, of rows that are gathered and added.
         network: bytes a second that a process sends and receives.
         disk: bytes a second.
+        call: seconds that an operation takes however small it is.
         source: where the numbers come from, for the reader.
     """
 
@@ -35,6 +36,7 @@ class Machine:
     gather: float
     network: float
     disk: float
+    call: float
     source: str
 
     def flops(self, dtype: str) -> float:
@@ -55,8 +57,9 @@ H100 = Machine(
     gather=2.5e12,
     network=50e9,
     disk=2e9,
+    call=10e-6,
     source="assumed, not measured: one H100 SXM a process with 450 TFLOP/s in the language model, 650 in "
-    "products of bfloat16 and 300 of TF32, 2.5 TB/s of memory, 50 GB/s of network, 2 GB/s of disk",
+    "products of bfloat16 and 300 of TF32, 2.5 TB/s of memory, 50 GB/s of network, 2 GB/s of disk, 10 us a call",
 )
 
 
@@ -79,8 +82,9 @@ def this_cpu(d_model: int, n_latents: int, lm_dtype: str) -> Machine:
         "float32_flops": n_product / _seconds(lambda: torch.mm(x, weight.T, out=out)),
         "bfloat16_flops": n_product / _seconds(lambda: torch.mm(low[0], low[1].T, out=low[2])),
     }
-    longer = torch.empty(2**23)  # 32 MiB: more than most caches
-    rates["memory"] = 2 * longer.nbytes / _seconds(lambda: longer.mul_(1.0))
+    longer, one = torch.zeros(2**24), torch.zeros(1)  # 64 MiB: more than most caches
+    rates["memory"] = 2 * longer.nbytes / _seconds(lambda: longer + 1.0)
+    rates["call"] = _seconds(lambda: [one + 1.0 for _ in range(100)]) / 100
     rows = torch.randint(n_latents, (n_rows * 20,))
     bags, shares = torch.arange(0, len(rows), 20), torch.rand(len(rows))
     gathered = lambda: F.embedding_bag(rows, weight, bags, mode="sum", per_sample_weights=shares)  # noqa: E731
