@@ -1,6 +1,7 @@
 """A store one block ahead: the same batches, another block in memory, and an end when it is asked for."""
 
 import json
+import signal
 import threading
 from itertools import islice, pairwise
 from typing import Any
@@ -72,7 +73,7 @@ def test_the_batches_and_the_positions_are_those_of_the_store_alone(
 def settled(store: ReadAhead) -> None:
     """Wait until nothing is being read."""
     if store._next is not None:
-        store._next._thread.join()
+        assert store._next._is_over.wait(60)
 
 
 def test_one_block_is_read_ahead_and_no_more() -> None:
@@ -131,8 +132,8 @@ def test_an_error_is_raised_where_its_block_is_asked_for() -> None:
                 next(batches)
 
 
-def held(n_free: int, monkeypatch: pytest.MonkeyPatch) -> tuple[HeldLM, ReadAhead, Any]:
-    """A reader that is held in a batch of the language model until somebody waits for its end.
+def held(n_free: int) -> tuple[HeldLM, ReadAhead, Any]:
+    """A reader that is held in a batch of the language model.
 
     Blocks are three contexts, each a batch of its own.
     """
@@ -141,40 +142,44 @@ def held(n_free: int, monkeypatch: pytest.MonkeyPatch) -> tuple[HeldLM, ReadAhea
     batches = store.tokens(24)
     next(batches)
     assert lm.waits.wait(60)
-    assert store._next is not None
-    thread = store._next._thread
-    join = thread.join
-    monkeypatch.setattr(thread, "join", lambda timeout=None: (lm.goes_on.set(), join(timeout)))
     return lm, store, batches
+
+
+def close(lm: HeldLM, store: ReadAhead, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Close the store; the language model is let go when its end is waited for."""
+    assert store._next is not None
+    over = store._next._is_over
+    wait = over.wait
+    assert not over.is_set()
+    monkeypatch.setattr(over, "wait", lambda timeout=None: (lm.goes_on.set(), wait(timeout)))
+    store.close()
+    assert over.is_set()
 
 
 def test_closing_ends_the_reader_between_two_batches_of_the_language_model(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    lm, store, _ = held(4, monkeypatch)
+    lm, store, _ = held(4)
     assert len(lm.batches) == 5  # the second one of the next block
-    store.close()
+    close(lm, store, monkeypatch)
     assert len(lm.batches) == 5
-    assert store._next is not None
-    assert not store._next._thread.is_alive()
     store.close()
 
 
-def test_a_wait_that_is_interrupted_leaves_the_reader_to_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    lm, store, batches = held(3, monkeypatch)
-    assert store._next is not None
-    thread = store._next._thread
-    join = thread.join
+def test_a_signal_ends_the_wait_for_a_block_and_then_the_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm, store, batches = held(3)
 
-    def interrupted(timeout: float | None = None) -> None:
-        raise KeyboardInterrupt
+    def interrupted() -> None:
+        before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        try:
+            next(batches)
+        finally:
+            signal.signal(signal.SIGALRM, before)
 
-    monkeypatch.setattr(thread, "join", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        next(batches)
-    monkeypatch.setattr(thread, "join", join)
-    store.close()
-    assert not thread.is_alive()
+        interrupted()
+    close(lm, store, monkeypatch)
     assert len(lm.batches) == 4
 
 

@@ -85,11 +85,12 @@ class _Reading:
         self._found: Block | None = None
         self._error: BaseException | None = None
         self._is_to_stop = threading.Event()
+        # not Thread.join, which takes a thread for ended when a signal interrupts the wait for it
+        self._is_over = threading.Event()
         for stream in streams:  # the buffer may still be read by what this thread has begun
             stream.wait_stream(torch.cuda.current_stream(stream.device))
         # as a daemon it cannot hold up the end of the process
-        self._thread = threading.Thread(target=self._run, name="next block", daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._run, name="next block", daemon=True).start()
 
     def wait(self) -> Block:
         """The block, when it is there.
@@ -97,7 +98,7 @@ class _Reading:
         Raises:
             UserError, or anything else that reading it has raised.
         """
-        self._thread.join()
+        self._is_over.wait()
         if self._error is not None:
             raise self._error
         assert self._found is not None
@@ -106,7 +107,7 @@ class _Reading:
     def stop(self, seconds: float | None = None) -> None:
         """End the thread at the next batch of the language model, and wait for that, so long at most."""
         self._is_to_stop.set()
-        self._thread.join(seconds)
+        self._is_over.wait(seconds)
 
     def _run(self) -> None:
         def pause() -> None:
@@ -126,3 +127,4 @@ class _Reading:
             self._error = error
         finally:
             self._store.pause = before
+            self._is_over.set()
