@@ -78,7 +78,9 @@ def measure(width: int, n_latents: int, batch_size: int, folder: Path, repeats: 
         return ActivationStore(
             lm,
             LAYER,
-            lambda start: DocumentStream.open(str(folder / "texts.jsonl"), start=start, part="all", eval_share=0),
+            lambda start: DocumentStream.open(
+                str(folder / "texts.jsonl"), start=start, part="all", eval_share=0
+            ),
             context_length=LENGTH,
             lm_batch_size=8,
             memory_bytes=2**28,

@@ -36,7 +36,7 @@ def sizes(**other: object) -> Sizes:
 
 
 def test_the_language_model_costs_two_operations_a_weight_and_its_attention() -> None:
-    # two of four layers: 2 * 2 * 1000 for the weights, 2 * 4 * 16 * 10 for the attention, 1000 tokens, 2 ranks
+    # two of four layers: 2 * 2 * 1000 for the weights, 2 * 4 * 16 * 10 for attention; 1000 tokens, 2 ranks
     assert costs.harvest(sizes(), UNIT).seconds == 1000 * (4000 + 1280) / 2
 
 

@@ -3,7 +3,7 @@
 Every formula counts operations and bytes, and a `Machine` says how many of them a second has. docs/scaling.md
 gives them in words, and how far they are off.
 
-    b pairs (tokens, contexts) of a process, B of all W processes; R rows that are encoded; D width; F latents;
+    b pairs (tokens, contexts) of a process, B of all W processes; R encoded rows; D width; F latents;
     P parameters of the dictionary; k latents a token; C tokens a context; a float has 4 bytes
 """
 
@@ -108,7 +108,9 @@ def plan(sizes: Sizes, machine: Machine) -> dict[str, Cost]:
         "harvest": read,
         "cache": cache(sizes, machine),
         "one step": one,
-        f"{sizes.steps:,} steps": replace(one, seconds=one.seconds * sizes.steps, wire=one.wire * sizes.steps),
+        f"{sizes.steps:,} steps": replace(
+            one, seconds=one.seconds * sizes.steps, wire=one.wire * sizes.steps
+        ),
         "evaluation": evaluation(sizes, machine),
     }
 
@@ -185,7 +187,7 @@ def _has_contrast(sizes: Sizes) -> bool:
 
 
 def _of_parameters(sizes: Sizes) -> float:
-    """Bytes that Adam and what is around it move; several processes put gradients into one piece, and back."""
+    """Bytes that Adam and what is around it move; several processes copy gradients into one piece, too."""
     return sizes.parameters * (_ADAM + (4 * _FLOAT if sizes.processes > 1 else 0))
 
 

@@ -59,7 +59,8 @@ H100 = Machine(
     disk=2e9,
     call=10e-6,
     source="assumed, not measured: one H100 SXM a process with 450 TFLOP/s in the language model, 650 in "
-    "products of bfloat16 and 300 of TF32, 2.5 TB/s of memory, 50 GB/s of network, 2 GB/s of disk, 10 us a call",
+    "products of bfloat16 and 300 of TF32, 2.5 TB/s of memory, 50 GB/s of network, 2 GB/s of disk, "
+    "10 us a call",
 )
 
 
@@ -94,7 +95,7 @@ def this_cpu(d_model: int, n_latents: int, lm_dtype: str) -> Machine:
         name="this CPU",
         network=1e9,
         disk=1e9,
-        source=f"timed just now on {torch.get_num_threads()} {'thread' if torch.get_num_threads() == 1 else 'threads'}: "
+        source=f"timed just now, torch with threads: {torch.get_num_threads()}; "
         f"{rates['lm_flops'] / 1e9:.0f} GFLOP/s in the language model, {rates['float32_flops'] / 1e9:.0f} in "
         f"products of float32 and {rates['bfloat16_flops'] / 1e9:.0f} of bfloat16, "
         f"{rates['memory'] / 1e9:.1f} GB/s of memory, {rates['gather'] / 1e9:.1f} gathered; assumed: 1 GB/s "

@@ -27,8 +27,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="h100",
         choices=("h100", "cpu"),
-        help="print what the run would cost and end: on GPUs of assumed speed (h100, the default), or on this "
-        "CPU, which is timed",
+        help="print what the run would cost and end: on GPUs of assumed speed (h100, the default), or on "
+        "this CPU, which is timed",
     )
     group.add_argument(
         "--processes", type=int, metavar="N", help="processes of the plan (default: those of torchrun, or 1)"
