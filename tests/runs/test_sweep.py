@@ -223,6 +223,21 @@ def test_a_sweep_that_was_stopped_goes_on_with_what_is_not_finished(
     assert "| k5 | 12 |" in told.out
 
 
+def test_a_sweep_that_is_stopped_in_the_language_model_says_how_both_go_on(
+    data: list[str], sizes: list[str], tmp_path: Path
+) -> None:
+    flags = [*data, *sizes, "--layer", "2", "--dict_size", "64", "--sweep", written(tmp_path, "k: [3, 4]")]
+    here = ["train_baseline", *flags, "--lm_batch_size", "4", "--checkpoints_path", ".", "--run_name", "s"]
+    record = "dictionary_learning.language_model.LanguageModel.record_several"
+    code, said = stop_at(3, record, signal.SIGTERM, *here, cwd=tmp_path)
+    assert code == 143, said
+    assert "to go on: python -m dictionary_learning.cache_activations --activations s/activations\n" in said
+    assert re.search(r"to go on with the sweep: .*--resume\n", said)
+    assert runs(tmp_path) == []
+    train_baseline.main([*flags, "--lm_batch_size", "4", *place(tmp_path), "--resume"])
+    assert runs(tmp_path) == ["s-k3", "s-k4"]
+
+
 def check_same_weights(one: Path, other: Path) -> None:
     mine, theirs = (load_weights(run / "trainer_0/ae.pt") for run in (one, other))
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from dictionary_learning import distributed
 from dictionary_learning.activations.backstage import Backstage
-from dictionary_learning.activations.cache import ActivationCache
+from dictionary_learning.activations.cache import WRITE, ActivationCache
 from dictionary_learning.activations.live_store import ActivationStore
 from dictionary_learning.activations.piece import Piece, PieceInProgress
 from dictionary_learning.command import program
@@ -69,8 +69,10 @@ def write(caches: Sequence[ActivationCache], stores: Mapping[str, ActivationStor
 
 
 def go_on(folder: Path) -> str:
-    """The command that goes on with the cache, or the caches, in a folder."""
-    return shlex.join([*program.words(), "--activations", str(folder)])
+    """The command that goes on with the cache, or the caches, in a folder; a sweep writes them, too."""
+    started = program.words()
+    words = [*started, "--activations"] if "cache" in Path(started[-1]).stem else WRITE.split()
+    return shlex.join([*words, str(folder)])
 
 
 def _missing(caches: Sequence[ActivationCache], stores: Mapping[str, ActivationStore]) -> Iterator[Piece]:

@@ -277,6 +277,7 @@ def _activations(sweep: Sweep) -> dict[str, str]:
         folder = sweep.folder / "activations" / (site if len(sites) > 1 else "")
         data = {field.name: getattr(members[0].options, field.name) for field in fields(DataOptions)}
         cache_command.write(folder, {**data, "layer": layers, "parts": ("train",)})
+        check_alike({"folder": folder})  # by now the first process has written all of it
         caches |= {member.name: _cache_of(str(folder), {"layer": member.options.layer}) for member in members}
     return caches
 
