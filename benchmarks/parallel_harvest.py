@@ -99,7 +99,7 @@ def main() -> None:
     tokens, checksums = found[alone][0]["tokens"], found[alone][0]["sha256"]
     print(f"{tokens:,} tokens in {len(checksums)} shards, a core each; {busy} cores busy beside")
     print(
-        f"{'processes':>9} {'writing s':>10} {'tokens/s':>9} {'times':>6} {'command s':>10} {'times':>6} bytes"
+        f"{'processes':>9} {'writing s':>9} {'tokens/s':>9} {'times':>6} {'command s':>9} {'times':>6} bytes"
     )
     rows = []
     for n in arguments.processes:
