@@ -266,11 +266,25 @@ def _in_memory_order(gradient: Tensor) -> Tensor:
 
 def texts(text: str) -> list[str]:
     """A text of every process, in order of rank."""
+    return [content.decode() for content in bytes_of_all(text.encode())]
+
+
+def bytes_of_all(content: bytes) -> list[bytes]:
+    """Some bytes of every process, in order of rank."""
     if size() == 1:
-        return [text]
-    content = torch.tensor(list(text.encode()), dtype=torch.uint8)
+        return [content]
     (counts_W,) = counts(len(content))
-    return [bytes(part.tolist()).decode() for part in gather(content, counts_W).split(counts_W)]
+    own = torch.frombuffer(bytearray(content), dtype=torch.uint8) if content else torch.zeros(0).byte()
+    return [part.numpy().tobytes() for part in gather(own, counts_W).split(counts_W)]
+
+
+def states_of_all(state: Any) -> list[Any]:
+    """Tensors in dicts, lists and tuples of every process, in order of rank."""
+    if size() == 1:
+        return [state]
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return [torch.load(io.BytesIO(one), weights_only=True) for one in bytes_of_all(buffer.getvalue())]
 
 
 def values_of_all(value: Any) -> list[Any]:

@@ -21,6 +21,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from dictionary_learning import distributed
 from dictionary_learning.command.progress import say
 from dictionary_learning.dictionaries.base import Dictionary, check_width, chunk_slice
 from dictionary_learning.errors import UserError
@@ -162,44 +163,75 @@ def read_activations(
     Arguments and errors as `extract_features`; no more than a shard of texts is in memory.
     """
     for shard in _read_shards(texts, lm, layer, reading, log):
-        lengths = [len(tokens.ids_L) for tokens in shard.tokens]
-        for tokens, x_LD in zip(shard.tokens, shard.x_TD.split(lengths), strict=True):
-            yield TextActivations(tokens, x_LD)
+        yield from (one for _, one in _texts_of(shard))
+
+
+def read_dealt(
+    texts: Sequence[str],
+    lm: LanguageModel,
+    layer: int | Place,
+    reading: Reading,
+    *,
+    log: Callable[[str], None] = say,
+) -> Iterator[tuple[int, TextActivations]]:
+    """As `read_activations`, with the texts' numbers; of several processes each has some of the texts.
+
+    They are dealt out by the shard, so each is read exactly as one process reads it.
+    """
+    for shard in _read_shards(texts, lm, layer, reading, log, is_dealt=True):
+        yield from _texts_of(shard)
 
 
 class _Shard(NamedTuple):
     """A few texts in a row."""
 
+    first: int  # number of the first one
     tokens: list[Tokens]
     x_TD: Tensor
     n_text_tokens: int  # usable ones and norm outliers
 
 
+def _texts_of(shard: _Shard) -> Iterator[tuple[int, TextActivations]]:
+    """Each text of a shard, with its number."""
+    lengths = [len(tokens.ids_L) for tokens in shard.tokens]
+    texts = zip(shard.tokens, shard.x_TD.split(lengths), strict=True)
+    return ((number, TextActivations(*one)) for number, one in enumerate(texts, start=shard.first))
+
+
 def _read_shards(
-    texts: Sequence[str], lm: LanguageModel, layer: int | Place, reading: Reading, log: Callable[[str], None]
+    texts: Sequence[str],
+    lm: LanguageModel,
+    layer: int | Place,
+    reading: Reading,
+    log: Callable[[str], None],
+    is_dealt: bool = False,
 ) -> Iterator[_Shard]:
     place = lm.check_place(layer)
     encoded = list(_tokenize(texts, lm, reading))
     source = RecordedActivations(lm, place, reading, log)
     limit = None
-    for some, x_TD in source.shards([ids_L for ids_L, _, _ in encoded]):
+    every = (distributed.rank(), distributed.size()) if is_dealt else (0, 1)
+    for some, x_TD in source.shards([ids_L for ids_L, _, _ in encoded], every):
         shard = encoded[some]
         norm_T = x_TD.float().norm(dim=-1)
         is_text_T = np.concatenate([is_text_L for _, _, is_text_L in shard])
+        if limit is None:
+            limit = norm_limit(norm_T.numpy()[is_text_T], reading.max_norm_ratio)
+            limit = distributed.value_of_first(limit) if is_dealt else limit
         if not bool(torch.isfinite(norm_T[torch.from_numpy(is_text_T)]).all()):
             raise UserError(
                 f"the activations of {place} of {lm.name} are not finite in texts {some.start} to "
                 f"{some.start + len(shard) - 1}: load the model in float32 or choose another layer."
             )
-        if limit is None:
-            limit = norm_limit(norm_T.numpy()[is_text_T], reading.max_norm_ratio)
         usable_T = is_text_T & (norm_T.numpy() <= limit)
         ends = np.cumsum([len(ids_L) for ids_L, _, _ in shard])
         tokens = [
             Tokens(ids_L, offsets, usable_L)
             for (ids_L, offsets, _), usable_L in zip(shard, np.split(usable_T, ends[:-1]), strict=True)
         ]
-        yield _Shard(tokens, x_TD, int(is_text_T.sum()))
+        yield _Shard(some.start, tokens, x_TD, int(is_text_T.sum()))
+    if limit is None and is_dealt:
+        distributed.value_of_first(limit)  # the others ask, and this process had nothing to read
 
 
 def _tokenize(

@@ -44,12 +44,21 @@ class RecordedActivations:
         self.keeps = True
         self.identity = weights_identity(lm, self.place) if reading.cache else ""
 
-    def shards(self, ids: Sequence[np.ndarray]) -> Iterator[tuple[slice, Tensor]]:
-        """Which texts, and their activations [T, D], `SHARD_TEXTS` texts after another."""
+    def shards(
+        self, ids: Sequence[np.ndarray], every: tuple[int, int] = (0, 1)
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """Which texts, and their activations [T, D], `SHARD_TEXTS` texts after another.
+
+        Args:
+            every: (r, n) gives only the shards whose number leaves the rest r when divided by n.
+        """
         groups = [ids[i : i + SHARD_TEXTS] for i in range(0, len(ids), SHARD_TEXTS)]
-        self._announce(groups)
-        with LoopProgress(len(ids), str(self.place), "texts") as progress:
-            for number, group in enumerate(groups):
+        own = range(every[0], len(groups), every[1])
+        self._announce([groups[number] for number in own])
+        n_texts = sum(len(groups[number]) for number in own)
+        with LoopProgress(n_texts, str(self.place), "texts") as progress:
+            for number in own:
+                group = groups[number]
                 with progress.piece(n=len(group)):
                     x_TD = self._cached(group)
                     if x_TD is None:

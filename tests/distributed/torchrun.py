@@ -25,7 +25,7 @@ class Done(NamedTuple):
 
 
 def torchrun(n: int, module: str, *argv: str, cwd: Path, restarts: int = 0, code: str = "") -> Done:
-    """Run a module of dictionary_learning in `n` processes.
+    """Run a module of dictionary_learning, or temporal_saes itself, in `n` processes.
 
     Args:
         code: run first in every process; `rank` holds its number.
@@ -37,10 +37,11 @@ def torchrun(n: int, module: str, *argv: str, cwd: Path, restarts: int = 0, code
 def start(
     n: int, module: str, *argv: str, cwd: Path, restarts: int = 0, code: str = ""
 ) -> subprocess.Popen[str]:
+    name = module if module == "temporal_saes" else f"dictionary_learning.{module}"
     script = cwd / "started_by_torchrun.py"
     script.write_text(
         "import os, runpy, sys\nrank = int(os.environ['RANK'])\n"
-        f"{code}\nrunpy.run_module('dictionary_learning.{module}', run_name='__main__', alter_sys=True)\n",
+        f"{code}\nrunpy.run_module({name!r}, run_name='__main__', alter_sys=True)\n",
         encoding="utf-8",
     )
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(n)]

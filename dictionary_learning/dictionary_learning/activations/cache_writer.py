@@ -4,8 +4,8 @@ Caches of several places, such as the layers of one model, are written side by s
 the language model once. Each ends with the bytes that it has when it is written alone.
 
 Of several processes, each machine takes some of the missing pieces, one behind the other, so that it reads
-its texts once; and the processes of a machine fill the same files, batch i of the language model by process
-i mod their number. Which batches there are depends on the texts alone, so the files' bytes do not depend on
+its texts once; and the processes of a machine fill the same files, batch i of shard s by process i + s mod
+their number. Which batches there are depends on the texts alone, so the files' bytes do not depend on
 the number of processes. The first process of a machine begins and finishes its files (`backstage`).
 
 Every few seconds all processes report to each other: what they have done, whether one was asked to stop or
@@ -172,7 +172,9 @@ class _Writer:
                     if self.backstage is None
                     else self.backstage.open(self.n_filled)
                 )
-                self.filling = piece.fill((self.machine.rank, self.machine.size))
+                # the one that has a batch more is another one in every piece
+                first = (self.machine.rank - self.own[self.n_filled].number) % self.machine.size
+                self.filling = piece.fill((first, self.machine.size))
             if n_tokens := next(self.filling, 0):
                 return n_tokens
             self.filling = None

@@ -90,12 +90,26 @@ class Store(ABC):
 
     def contexts(self, batch_size: int) -> Iterator[Contexts]:
         """One pass over all contexts in the order of the corpus, the last of a block in a smaller batch."""
+        return (batch for _, batch in self.numbered_contexts(batch_size))
+
+    def numbered_contexts(
+        self, batch_size: int, every: tuple[int, int] = (0, 1)
+    ) -> Iterator[tuple[int, Contexts]]:
+        """The batches of `contexts` with their numbers.
+
+        Args:
+            every: (r, n) gives only the batches whose number leaves the rest r when divided by n.
+        """
+        number = 0
         start: BlockStart | None = BEGINNING
         while start is not None:
             for numbers in self.block(start).contexts_K.split(batch_size):
-                if len(numbers):
+                if not len(numbers):
+                    continue
+                if number % every[1] == every[0]:
                     # Asked for anew each time: another reader may have brought another block in between.
-                    yield self.block(start).contexts(numbers)
+                    yield number, self.block(start).contexts(numbers)
+                number += 1
             start = self.block(start).next
 
     @property

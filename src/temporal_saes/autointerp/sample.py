@@ -29,7 +29,6 @@ from temporal_saes.autointerp.scores import (
     split_contexts,
 )
 from temporal_saes.experiment.subjects import Subject
-from temporal_saes.features import read_activations
 from temporal_saes.latents.codes import CodesOfContexts, codes_of_texts
 
 
@@ -109,8 +108,7 @@ def draw_sample(
     columns = chunk_slice(dictionary, subject.chunk)
 
     def chunks() -> Iterator[CodesOfContexts]:
-        activations = read_activations(texts, lm, subject.place, subject.reading(options))
-        return codes_of_texts(activations, dictionary, columns)
+        return codes_of_texts(texts, lm, subject.place, subject.reading(options), dictionary, columns)
 
     splits = split_slices(dictionary, subject.chunk)
     n_alive: dict[str, int] = {}

@@ -10,7 +10,6 @@ from dictionary_learning.language_model import LanguageModel
 from temporal_saes.browser.options import BrowserOptions
 from temporal_saes.experiment.subjects import Subject
 from temporal_saes.experiment.texts import labelled_texts
-from temporal_saes.features import read_activations
 from temporal_saes.latents.codes import CodesOfContexts, codes_of_store, codes_of_texts
 from temporal_saes.latents.smoothness import LatentSmoothness
 
@@ -51,8 +50,10 @@ class Source:
         """
         if self.cache is None:
             reading = self.subject.reading(self.options)
-            activations = read_activations(self._enough(lm), lm, self.subject.place, reading)
-            yield from codes_of_texts(activations, dictionary, columns, watch=smoothness.add)
+            texts = self._enough(lm)
+            yield from codes_of_texts(
+                texts, lm, self.subject.place, reading, dictionary, columns, watch=smoothness
+            )
             return
         from dictionary_learning.language_model.fingerprint import fingerprints
 
@@ -68,7 +69,7 @@ class Source:
         with ExitStack() as stack:
             progress = TokenProgress(total, 0, "codes")
             stack.callback(progress.close)
-            for chunk in codes_of_store(store, dictionary, columns, watch=smoothness.add):
+            for chunk in codes_of_store(store, dictionary, columns, watch=smoothness):
                 progress.add(int(chunk.usable_T.sum()))
                 yield chunk
 

@@ -39,8 +39,7 @@ def study(
     Raises:
         UserError: the dictionary is of another width than the language model.
     """
-    check_width(dictionary, lm)
-    columns = chunk_slice(dictionary, subject.chunk)
+    columns = _columns(subject, dictionary, lm)
     latents = range(columns.start, columns.stop) if options.latents is None else set(options.latents)
     smoothness = LatentSmoothness(columns.stop - columns.start)
     with reading_l0() as l0:
@@ -65,6 +64,22 @@ def study(
         sentences=_encode(sentences, subject, options, lm, dictionary, columns),
         made={"options": dataclasses.asdict(options), "provenance": provenance(), **l0.told(subject.name)},
     )
+
+
+def lend_a_hand(subject: Subject, source: Source, dictionary: Dictionary, lm: LanguageModel) -> None:
+    """What a process does for the first one's `study`: it reads and encodes some of the contexts.
+
+    Raises:
+        UserError: as `study`.
+    """
+    columns = _columns(subject, dictionary, lm)
+    for _ in source.codes(lm, dictionary, columns, LatentSmoothness(columns.stop - columns.start)):
+        pass
+
+
+def _columns(subject: Subject, dictionary: Dictionary, lm: LanguageModel) -> slice:
+    check_width(dictionary, lm)
+    return chunk_slice(dictionary, subject.chunk)
 
 
 def _encode(

@@ -3,6 +3,7 @@
 In come codes over texts; out come a latent's examples, facts and tables.
 
 codes          codes over a corpus, as entries
+dealt          contexts that several processes have encoded, put in order
 collector      the one pass that finds examples of all latents
 examples       where a latent is strongest, and where it is not
 places         the best of many places, and places drawn at random

@@ -1,31 +1,47 @@
 """Codes of whole contexts, sparse and a chunk at a time: what one pass over a corpus reads.
 
-    for codes in codes_of_texts(read_activations(texts, lm, layer, ...), dictionary, columns): ...
+    for codes in codes_of_texts(texts, lm, place, reading, dictionary, columns): ...
     for codes in codes_of_store(ActivationCache.open(folder).store("eval"), dictionary, columns): ...
+
+Of several processes each encodes some of the contexts, and the first one is given all of them, in the chunks
+that it would make alone (`dealt`).
 
 A value that is not above 0 is no activation: the predicted code of a TemporalSAE has some below 0.
 
 Shapes: C contexts, T positions of all of them one behind another, L of one, F latents of the chunk,
-u usable positions of one context.
+u usable positions of one context, N codes above 0.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
 
+from dictionary_learning import distributed
 from dictionary_learning.activations.store import Store
 from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.errors import UserError
-from temporal_saes.features import TextActivations, encode_text
+from dictionary_learning.language_model import LanguageModel, Place
+from temporal_saes.features import encode_text, read_dealt
+from temporal_saes.latents.dealt import Coded, in_order
+from temporal_saes.reading import Reading
 from temporal_saes.sparsity import count
 
 CHUNK_TOKENS = 16_384
-Watch = Callable[[Tensor, Tensor], None]
-"""Sees the codes [u, F] and the activations [u, D] of one context after another."""
+STORE_CONTEXTS = 16  # of a store, at a time
+
+
+class Watch(Protocol):
+    """Sees the codes [u, F] and the activations [u, D] of one context after another."""
+
+    def measure(self, f_uF: Tensor, x_uD: Tensor) -> tuple[np.ndarray, ...]:
+        """What it makes of one context."""
+
+    def add(self, *measured: np.ndarray) -> None:
+        """Take that in, in the order of the contexts."""
 
 
 class CodesOfContexts(NamedTuple):
@@ -52,16 +68,13 @@ class _Chunk:
         self.columns: list[np.ndarray] = []
         self.values: list[np.ndarray] = []
 
-    def add(self, tokens_L: np.ndarray, usable_L: np.ndarray, f_uF: np.ndarray) -> None:
-        if not np.isfinite(f_uF).all():
-            raise UserError("the dictionary gives latents that are not finite: its weights are damaged.")
-        rank_N, column_N = np.nonzero(f_uF > 0)
-        self.rows.append(self.n_tokens + np.flatnonzero(usable_L)[rank_N])
-        self.columns.append(column_N)
-        self.values.append(f_uF[rank_N, column_N])
-        self.tokens.append(tokens_L)
-        self.usable.append(usable_L)
-        self.n_tokens += len(tokens_L)
+    def add(self, coded: Coded) -> None:
+        self.rows.append(self.n_tokens + coded.position_N)
+        self.columns.append(coded.column_N)
+        self.values.append(coded.value_N)
+        self.tokens.append(coded.tokens_L)
+        self.usable.append(coded.usable_L)
+        self.n_tokens += len(coded.tokens_L)
 
     def take(self) -> CodesOfContexts:
         rows_N = np.concatenate(self.rows)
@@ -85,7 +98,10 @@ class _Chunk:
 
 
 def codes_of_texts(
-    activations: Iterable[TextActivations],
+    texts: Sequence[str],
+    lm: LanguageModel,
+    place: int | Place,
+    reading: Reading,
     dictionary: Dictionary,
     columns: slice,
     *,
@@ -95,13 +111,17 @@ def codes_of_texts(
     """Codes of texts, each encoded whole and by itself, a text a context.
 
     Args:
+        place: of the language model, which the dictionary reads; as for `read_activations`.
         columns: the latents of the chunk.
         chunk_tokens: positions that are handed on together, at least; whole contexts.
 
     Raises:
-        UserError: a code is not finite.
+        UserError: as `read_activations`, or a code is not finite.
     """
-    contexts = ((text.tokens.ids_L, text.tokens.usable_L, text.x_LD) for text in activations)
+    contexts = (
+        (number, text.tokens.ids_L, text.tokens.usable_L, text.x_LD)
+        for number, text in read_dealt(texts, lm, place, reading)
+    )
     yield from _chunks(contexts, dictionary, columns, chunk_tokens, watch)
 
 
@@ -120,16 +140,17 @@ def codes_of_store(
     yield from _chunks(_contexts(store), dictionary, columns, chunk_tokens, watch)
 
 
-_Context = tuple[np.ndarray, np.ndarray, Tensor]  # tokens [L], usable [L], activations [L, D]
+_Context = tuple[int, np.ndarray, np.ndarray, Tensor]  # number, tokens [L], usable [L], activations [L, D]
 
 
 def _contexts(store: Store) -> Iterator[_Context]:
-    for batch in store.contexts(16):
-        for x_LD, mask_L, tokens_L in zip(
-            batch.x_NLD.cpu(), batch.mask_NL.cpu().numpy(), batch.tokens_NL.cpu().numpy(), strict=True
+    every = (distributed.rank(), distributed.size())
+    for number, batch in store.numbered_contexts(STORE_CONTEXTS, every):
+        for i, (x_LD, mask_L, tokens_L) in enumerate(
+            zip(batch.x_NLD.cpu(), batch.mask_NL.cpu().numpy(), batch.tokens_NL.cpu().numpy(), strict=True)
         ):
             length = int(np.flatnonzero(mask_L)[-1]) + 1
-            yield tokens_L[:length], mask_L[:length], x_LD[:length]
+            yield number * STORE_CONTEXTS + i, tokens_L[:length], mask_L[:length], x_LD[:length]
 
 
 def _chunks(
@@ -140,14 +161,28 @@ def _chunks(
     watch: Watch | None,
 ) -> Iterator[CodesOfContexts]:
     chunk = _Chunk(columns.stop - columns.start)
-    for tokens_L, usable_L, x_LD in contexts:
-        if not usable_L.any():
-            continue
-        f_uF = count(dictionary, encode_text(dictionary, x_LD, usable_L))[:, columns]
-        chunk.add(tokens_L, usable_L, f_uF.float().cpu().numpy())
+    for coded in in_order(_encoded(contexts, dictionary, columns, watch)):
+        chunk.add(coded)
         if watch is not None:
-            watch(f_uF, x_LD[torch.from_numpy(usable_L)])
+            watch.add(*coded.measured)
         if chunk.n_tokens >= chunk_tokens:
             yield chunk.take()
     if chunk.n_tokens:
         yield chunk.take()
+
+
+def _encoded(
+    contexts: Iterable[_Context], dictionary: Dictionary, columns: slice, watch: Watch | None
+) -> Iterator[Coded]:
+    """The contexts that have a usable position."""
+    for number, tokens_L, usable_L, x_LD in contexts:
+        if not usable_L.any():
+            continue
+        f_uF = count(dictionary, encode_text(dictionary, x_LD, usable_L))[:, columns]
+        f = f_uF.float().cpu().numpy()
+        if not np.isfinite(f).all():
+            raise UserError("the dictionary gives latents that are not finite: its weights are damaged.")
+        rank_N, column_N = np.nonzero(f > 0)
+        measured = () if watch is None else watch.measure(f_uF, x_LD[torch.from_numpy(usable_L)])
+        position_N = np.flatnonzero(usable_L)[rank_N]
+        yield Coded(number, tokens_L, usable_L, position_N, column_N, f[rank_N, column_N], measured)

@@ -1,7 +1,7 @@
 """How smoothly each latent follows texts: the papers' smoothness of one latent, and its steadiness.
 
     smoothness = LatentSmoothness(n_latents)
-    smoothness.add(f_uF, x_uD)      # a text after the other
+    smoothness.add(*smoothness.measure(f_uF, x_uD))    # a text after the other
     smoothness.lipschitz_F          # mean over the texts in which a latent is active; lower is smoother
     smoothness.steadiness_F         # 0 fires at single tokens, 1 - 1/n holds its value over n tokens
 
@@ -24,8 +24,9 @@ class LatentSmoothness:
         self._change_F = np.zeros(n_latents)
         self._total_F = np.zeros(n_latents)
 
-    def add(self, f_uF: Tensor, x_uD: Tensor) -> None:
-        """Add one text.
+    @staticmethod
+    def measure(f_uF: Tensor, x_uD: Tensor) -> tuple[np.ndarray, ...]:
+        """What there is to add of one text.
 
         Args:
             f_uF: its codes; values below 0 count as 0.
@@ -33,13 +34,25 @@ class LatentSmoothness:
         """
         f_uF = f_uF.float().clamp(min=0)
         columns_A, lipschitz_A = latents_lipschitz(f_uF, x_uD)
-        self._sum_F[columns_A] += lipschitz_A
-        self._texts_F[columns_A] += 1
         active_A = (f_uF != 0).any(0).nonzero().flatten()
         f_uA = f_uF.index_select(1, active_A)
         change_A = torch.nn.functional.pad(f_uA, (0, 0, 1, 1)).diff(dim=0).abs().sum(0)
-        self._change_F[active_A.cpu().numpy()] += change_A.cpu().numpy()
-        self._total_F[active_A.cpu().numpy()] += f_uA.sum(0).cpu().numpy()
+        sums = (active_A.cpu().numpy(), change_A.cpu().numpy(), f_uA.sum(0).cpu().numpy())
+        return columns_A, lipschitz_A, *sums
+
+    def add(
+        self,
+        columns_A: np.ndarray,
+        lipschitz_A: np.ndarray,
+        active_A: np.ndarray,
+        change_A: np.ndarray,
+        total_A: np.ndarray,
+    ) -> None:
+        """Add what was measured of one text."""
+        self._sum_F[columns_A] += lipschitz_A
+        self._texts_F[columns_A] += 1
+        self._change_F[active_A] += change_A
+        self._total_F[active_A] += total_A
 
     @property
     def lipschitz_F(self) -> np.ndarray:
