@@ -38,7 +38,7 @@ def test_smoothness_and_steadiness_are_taken_over_all_texts() -> None:
     first, second = codes(1), codes(2)
     measured = LatentSmoothness(6)
     for text in (first, second):
-        measured.add(*measured.measure(*text))
+        measured.add(measured.measure(*text))
     both = [latents_lipschitz(*text)[1][0] for text in (first, second)]
     assert measured.lipschitz_F[0] == pytest.approx(np.mean(both))
     assert math.isnan(measured.lipschitz_F[4])
@@ -54,7 +54,7 @@ def test_smoothness_and_steadiness_are_taken_over_all_texts() -> None:
 def test_a_code_below_zero_is_no_activation() -> None:
     measured = LatentSmoothness(1)
     text = torch.tensor([[-3.0], [2.0], [-1.0]]), torch.tensor([[0.0], [1.0], [3.0]])
-    measured.add(*measured.measure(*text))
+    measured.add(measured.measure(*text))
     assert measured.lipschitz_F.tolist() == [2.0]  # from 0 to 2 over a distance of 1
     assert measured.steadiness_F.tolist() == [0.0]
 

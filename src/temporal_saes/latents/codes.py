@@ -40,7 +40,7 @@ class Watch(Protocol):
     def measure(self, f_uF: Tensor, x_uD: Tensor) -> tuple[np.ndarray, ...]:
         """What it makes of one context."""
 
-    def add(self, *measured: np.ndarray) -> None:
+    def add(self, measured: tuple[np.ndarray, ...]) -> None:
         """Take that in, in the order of the contexts."""
 
 
@@ -164,7 +164,7 @@ def _chunks(
     for coded in in_order(_encoded(contexts, dictionary, columns, watch)):
         chunk.add(coded)
         if watch is not None:
-            watch.add(*coded.measured)
+            watch.add(coded.measured)
         if chunk.n_tokens >= chunk_tokens:
             yield chunk.take()
     if chunk.n_tokens:
@@ -184,5 +184,6 @@ def _encoded(
             raise UserError("the dictionary gives latents that are not finite: its weights are damaged.")
         rank_N, column_N = np.nonzero(f > 0)
         measured = () if watch is None else watch.measure(f_uF, x_LD[torch.from_numpy(usable_L)])
-        position_N = np.flatnonzero(usable_L)[rank_N]
-        yield Coded(number, tokens_L, usable_L, position_N, column_N, f[rank_N, column_N], measured)
+        position_N = np.flatnonzero(usable_L)[rank_N].astype(np.int32)
+        value_N = f[rank_N, column_N]
+        yield Coded(number, tokens_L, usable_L, position_N, column_N.astype(np.int32), value_N, measured)

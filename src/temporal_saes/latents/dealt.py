@@ -89,5 +89,5 @@ def _packed(some: list[Coded]) -> _Packed:
 
 def _unpacked(packed: _Packed) -> Iterator[Coded]:
     fields = [[one.numpy() for one in content.split(lengths.tolist())] for content, lengths in packed]
-    for (number,), *arrays in zip(*fields, strict=True):
-        yield Coded(int(number), *arrays[:5], tuple(arrays[5:]))
+    for (number,), tokens_L, usable_L, position_N, column_N, value_N, *measured in zip(*fields, strict=True):
+        yield Coded(int(number), tokens_L, usable_L, position_N, column_N, value_N, tuple(measured))

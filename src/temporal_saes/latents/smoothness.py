@@ -1,7 +1,7 @@
 """How smoothly each latent follows texts: the papers' smoothness of one latent, and its steadiness.
 
     smoothness = LatentSmoothness(n_latents)
-    smoothness.add(*smoothness.measure(f_uF, x_uD))    # a text after the other
+    smoothness.add(smoothness.measure(f_uF, x_uD))    # a text after the other
     smoothness.lipschitz_F          # mean over the texts in which a latent is active; lower is smoother
     smoothness.steadiness_F         # 0 fires at single tokens, 1 - 1/n holds its value over n tokens
 
@@ -40,15 +40,9 @@ class LatentSmoothness:
         sums = (active_A.cpu().numpy(), change_A.cpu().numpy(), f_uA.sum(0).cpu().numpy())
         return columns_A, lipschitz_A, *sums
 
-    def add(
-        self,
-        columns_A: np.ndarray,
-        lipschitz_A: np.ndarray,
-        active_A: np.ndarray,
-        change_A: np.ndarray,
-        total_A: np.ndarray,
-    ) -> None:
+    def add(self, measured: tuple[np.ndarray, ...]) -> None:
         """Add what was measured of one text."""
+        columns_A, lipschitz_A, active_A, change_A, total_A = measured
         self._sum_F[columns_A] += lipschitz_A
         self._texts_F[columns_A] += 1
         self._change_F[active_A] += change_A
