@@ -36,7 +36,7 @@ def sizes(**other: object) -> Sizes:
 
 
 def test_the_language_model_costs_two_operations_a_weight_and_its_attention() -> None:
-    # two of four layers: 2 * 2 * 1000 for the weights, 2 * 4 * 16 * 10 for attention; 1000 tokens, 2 ranks
+    # two of four layers: 2 * 2 * 1000 for the weights, 2 * 4 * 16 * 10 for the attention; 1000 tokens
     assert costs.harvest(sizes(), UNIT).seconds == 1000 * (4000 + 1280) / 2
 
 
@@ -153,6 +153,7 @@ def test_under_torchrun_the_first_process_alone_plans_for_all(
         ([*GEMMA, "--processes", "0"], "--processes is 0, and must be at least 1"),
         ([*GEMMA, "--layer", "26"], "has no layer 26"),
         ([*GEMMA, "--resume"], "leave out --resume"),
+        ([*GEMMA, "--sweep", "grid.yaml"], "leave out --sweep"),
         (["--config", "demo", "--processes", "8"], "--processes is for a plan: add --plan"),
         (["--config", "demo", "--plan", "--model_sizes", "2", "0", "9", "9"], "four positive numbers"),
     ],

@@ -3,8 +3,8 @@
 Every formula counts operations and bytes, and a `Machine` says how many of them a second has. docs/scaling.md
 gives them in words, and how far they are off.
 
-    b pairs (tokens, contexts) of a process, B of all W processes; R encoded rows; D width; F latents;
-    P parameters of the dictionary; k latents a token; C tokens a context; a float has 4 bytes
+    b pairs (tokens, contexts) of a process, B of all W processes; R rows that are encoded; D width;
+    F latents; P parameters of the dictionary; k latents a token; C tokens a context; a float has 4 bytes
 """
 
 from dataclasses import dataclass, replace
@@ -15,8 +15,8 @@ _FLOAT = 4
 _HISTOGRAMS = 4 * (2**15 + 2**16)  # bytes of the two histograms of a selection over all processes
 _ADAM = 58  # bytes a parameter: Adam 28, clipping 12, what keeps decoder rows at norm 1 36 of a half
 _LOGIT_PASSES = 100  # bytes a logit of the contrastive loss: softmax by rows and by columns, and the gradient
-_CALLS = 1500  # operations of a step, forward and back
-_ENTRY = 1000  # bytes an entry that is kept: its place is sorted, looked up and divided some sixty times
+_CALLS = 600  # operations of a step: 269 were counted for a T-SAE, and autograd is about as much again
+_ENTRY = 4500  # bytes an entry that is kept: it is sorted, looked up and divided; set on measured steps
 _DENSE_FLOPS = {"standard": 10, "jumprelu": 10, "gated": 14}  # times b D F: products of a dense code
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -187,7 +187,7 @@ def _has_contrast(sizes: Sizes) -> bool:
 
 
 def _of_parameters(sizes: Sizes) -> float:
-    """Bytes that Adam and what is around it move; several processes copy gradients into one piece, too."""
+    """Bytes that Adam and what is around it move; W > 1 copies gradients to one piece and back."""
     return sizes.parameters * (_ADAM + (4 * _FLOAT if sizes.processes > 1 else 0))
 
 

@@ -7,10 +7,6 @@ are asked for.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True)
@@ -20,7 +16,7 @@ class Machine:
     Attributes:
         lm_flops: operations a second of the language model's forward pass.
         float32_flops, bfloat16_flops: of one large product.
-        memory: bytes a second, read and written in order, to fresh memory.
+        memory: bytes a second, read and written by operations on every number of a tensor.
         gather: bytes a second, of rows that are gathered and added.
         network: bytes a second that a process sends and receives.
         disk: bytes a second.
@@ -57,10 +53,10 @@ H100 = Machine(
     gather=2.5e12,
     network=50e9,
     disk=2e9,
-    call=10e-6,
+    call=5e-6,
     source="assumed, not measured: one H100 SXM a process with 450 TFLOP/s in the language model, 650 in "
     "products of bfloat16 and 300 of TF32, 2.5 TB/s of memory, 50 GB/s of network, 2 GB/s of disk, "
-    "10 us a call",
+    "5 us a call",
 )
 
 
@@ -83,19 +79,28 @@ def this_cpu(d_model: int, n_latents: int, lm_dtype: str) -> Machine:
         "float32_flops": n_product / _seconds(lambda: torch.mm(x, weight.T, out=out)),
         "bfloat16_flops": n_product / _seconds(lambda: torch.mm(low[0], low[1].T, out=low[2])),
     }
-    longer, one = torch.zeros(2**24), torch.zeros(1)  # 64 MiB: more than most caches
-    rates["memory"] = 2 * longer.nbytes / _seconds(lambda: longer + 1.0)
+    longer, one = torch.rand(2**21), torch.zeros(1)
+    # what the passes of a step are: a mask, an exponential, a sum (5 + 8 + 8 bytes a number)
+    mask, result = torch.empty(len(longer), dtype=torch.bool), torch.empty_like(longer)
+
+    def passes() -> None:
+        torch.gt(longer, 0.5, out=mask)
+        torch.exp(longer, out=result)
+        torch.add(longer, 1.0, out=result)
+
+    rates["memory"] = 21 * len(longer) / _seconds(passes)
     rates["call"] = _seconds(lambda: [one + 1.0 for _ in range(100)]) / 100
     rows = torch.randint(n_latents, (n_rows * 20,))
     bags, shares = torch.arange(0, len(rows), 20), torch.rand(len(rows))
     gathered = lambda: F.embedding_bag(rows, weight, bags, mode="sum", per_sample_weights=shares)  # noqa: E731
     rates["gather"] = 4.0 * width * len(rows) / _seconds(gathered)
-    rates["lm_flops"] = _lm_flops(max(64, width // 64 * 64), getattr(torch, lm_dtype))
+    rates["lm_flops"] = _lm_flops(max(64, width // 64 * 64), lm_dtype)
+    n_threads = torch.get_num_threads()
     return Machine(
         name="this CPU",
         network=1e9,
         disk=1e9,
-        source=f"timed just now, torch with threads: {torch.get_num_threads()}; "
+        source=f"timed just now on {n_threads} {'thread' if n_threads == 1 else 'threads'}: "
         f"{rates['lm_flops'] / 1e9:.0f} GFLOP/s in the language model, {rates['float32_flops'] / 1e9:.0f} in "
         f"products of float32 and {rates['bfloat16_flops'] / 1e9:.0f} of bfloat16, "
         f"{rates['memory'] / 1e9:.1f} GB/s of memory, {rates['gather'] / 1e9:.1f} gathered; assumed: 1 GB/s "
@@ -104,15 +109,19 @@ def this_cpu(d_model: int, n_latents: int, lm_dtype: str) -> Machine:
     )
 
 
-def _lm_flops(width: int, dtype: "torch.dtype", n_texts: int = 8, length: int = 128) -> float:
-    """Of a usual transformer layer's forward pass."""
+def _lm_flops(width: int, lm_dtype: str) -> float:
+    """Of the forward pass of a Llama of that width, with a batch of contexts."""
     import torch
 
-    layer = torch.nn.TransformerEncoderLayer(width, width // 64, 4 * width, batch_first=True).eval().to(dtype)
-    x = torch.randn(n_texts, length, width, dtype=dtype)
+    from dictionary_learning.language_model.sizes import random_llama
+
+    n_texts, length, n_layers = 8, 128, 2
+    model = random_llama(width, n_layers, getattr(torch, lm_dtype))
+    n_parameters = sum(weight.numel() for weight in model.layers.parameters())
+    tokens = torch.zeros(n_texts, length, dtype=torch.int64)
     with torch.inference_mode():
-        seconds = _seconds(lambda: layer(x))
-    return n_texts * length * (24.0 * width**2 + 4.0 * length * width) / seconds
+        seconds = _seconds(lambda: model(tokens))
+    return n_texts * length * (2.0 * n_parameters + n_layers * 4.0 * length * width) / seconds
 
 
 def _seconds(work: Callable[[], object], limit: float = 0.4) -> float:

@@ -3,6 +3,7 @@
 import argparse
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from dictionary_learning.command.memory import format_bytes
@@ -26,17 +27,23 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--plan",
         nargs="?",
         const="h100",
+        default=argparse.SUPPRESS,
         choices=("h100", "cpu"),
         help="print what the run would cost and end: on GPUs of assumed speed (h100, the default), or on "
         "this CPU, which is timed",
     )
     group.add_argument(
-        "--processes", type=int, metavar="N", help="processes of the plan (default: those of torchrun, or 1)"
+        "--processes",
+        type=int,
+        default=argparse.SUPPRESS,
+        metavar="N",
+        help="processes of the plan (default: those of torchrun, or 1)",
     )
     group.add_argument(
         "--model_sizes",
         type=float,
         nargs=4,
+        default=argparse.SUPPRESS,
         metavar=("LAYERS", "WIDTH", "PARAMETERS", "VOCABULARY"),
         help="the language model's, for a plan without its config; parameters of its decoder layers",
     )
@@ -48,10 +55,10 @@ def has_planned(typed: Mapping[str, Any], architectures: Sequence[str]) -> bool:
     Raises:
         UserError: options that do not go together, or a model whose sizes are not known.
     """
-    asked = {name: typed[name] for name in FLAGS if typed.get(name) is not None}
-    if "plan" not in asked:
-        if asked:
-            raise UserError(f"--{next(iter(asked))} is for a plan: add --plan, or leave it out.")
+    if "plan" not in typed:
+        for name in FLAGS:
+            if name in typed:
+                raise UserError(f"--{name} is for a plan: add --plan, or leave it out.")
         return False
     if is_first():
         print(told(typed, architectures))
@@ -62,13 +69,17 @@ def told(typed: Mapping[str, Any], architectures: Sequence[str]) -> str:
     """The plan as a text."""
     config = typed.get("config")
     flags = {name: value for name, value in typed.items() if name not in ("config", *FLAGS)}
-    if flags.get("resume"):
-        raise UserError("--plan is for a new run: leave out --resume.")
+    flags.pop("timeout", None)
+    for name in ("resume", "sweep"):
+        if flags.get(name):
+            raise UserError(f"--plan is for one new run: leave out --{name}.")
     cached = flags.pop("activations", None)
     if config is None and "model" not in flags:
         config = ARCHITECTURES[flags.get("arch", architectures[0])].preset
     options, _ = new_options(flags, config, architectures)
     sizes = sizes_of(options, _model_sizes(typed, options), _processes(typed))
+    if options.overlap or (options.overlap is None and typed["plan"] == "h100"):
+        sizes = replace(sizes, memory=2 * sizes.memory)  # the next block is read ahead
     machine = H100 if typed["plan"] == "h100" else this_cpu(sizes.d_model, sizes.n_latents, sizes.lm_dtype)
     return table(sizes, machine, options.model, is_cached=cached is not None)
 
@@ -81,7 +92,7 @@ def _processes(typed: Mapping[str, Any]) -> int:
 
 
 def _model_sizes(typed: Mapping[str, Any], options: TrainOptions) -> ModelSizes:
-    if typed.get("model_sizes") is not None:
+    if "model_sizes" in typed:
         return given_sizes(typed["model_sizes"])
     try:
         return read_sizes(options.model)

@@ -37,6 +37,7 @@ from dictionary_learning.jobs import train_command
 from dictionary_learning.jobs.data import batch_unit, check_devices
 from dictionary_learning.jobs.grid import Member, read_members
 from dictionary_learning.jobs.options import TrainOptions, differences
+from dictionary_learning.jobs.plan_command import has_planned
 from dictionary_learning.jobs.request import new_options, run_folder
 from dictionary_learning.jobs.sweep_results import Row, save_results
 from dictionary_learning.runs.folder import RunFolder
@@ -94,6 +95,8 @@ def train(typed: Mapping[str, Any], architectures: Sequence[str]) -> None:
         UserError, SystemExit: as `train_command.train`; the file of the sweep is wrong; some members failed.
     """
     typed = dict(typed)
+    if has_planned(typed, architectures):
+        return
     if "sweep" not in typed:
         train_command.train(typed, architectures)
         return

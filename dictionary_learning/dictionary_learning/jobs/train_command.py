@@ -114,9 +114,7 @@ def train(typed: Mapping[str, Any], architectures: Sequence[str]) -> None:
         UserError: options, data, model or folder that cannot work.
         SystemExit: interrupted (130 or 143), after saving.
     """
-    if plan_command.has_planned(typed, architectures):
-        return
-    typed = {name: value for name, value in typed.items() if name not in plan_command.FLAGS}
+    typed = dict(typed)
     with together(typed.pop("timeout")):
         check_alike({"flags": scrub_values(dict(typed)), "versions": versions()})
         train_run(typed, architectures)

@@ -1,8 +1,11 @@
 """How large a language model is, from its config alone: no weight is read."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dictionary_learning.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 
 class ModelSizes(NamedTuple):
@@ -50,3 +53,23 @@ def given_sizes(numbers: list[float]) -> ModelSizes:
         raise UserError(f"--model_sizes is {told}, and must be four positive numbers.")
     n_layers, d_model, n_parameters, vocab_size = numbers
     return ModelSizes(int(n_layers), int(d_model), n_parameters, int(vocab_size))
+
+
+def random_llama(width: int, n_layers: int, dtype: "torch.dtype") -> Any:
+    """A Llama of random weights without a head, whose time is that of a usual model; width in 64s."""
+    from transformers import LlamaConfig, LlamaModel
+
+    heads = width // 64
+    config = LlamaConfig(
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=n_layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        vocab_size=8,
+        use_cache=False,
+        pad_token_id=None,
+        bos_token_id=0,
+        eos_token_id=1,
+    )
+    return LlamaModel(config).eval().to(dtype)
