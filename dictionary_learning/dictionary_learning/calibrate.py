@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from dictionary_learning.command import cli
 from dictionary_learning.command.files import check_writable
 from dictionary_learning.command.options import Parser, add_options, build
+from dictionary_learning.command.processes import leave_to_first
 from dictionary_learning.errors import UserError
 from dictionary_learning.evaluation.options import CalibrationOptions
 from dictionary_learning.evaluation.setting import resolve
@@ -39,7 +40,9 @@ def parser() -> Parser:
 
 
 def main(argv: list[str] | None = None) -> None:
-    print(calibrate(build(CalibrationOptions, vars(parser().parse_args(argv)))))
+    options = build(CalibrationOptions, vars(parser().parse_args(argv)))
+    leave_to_first()
+    print(calibrate(options))
 
 
 def calibrate(options: CalibrationOptions) -> str:

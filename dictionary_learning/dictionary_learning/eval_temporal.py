@@ -16,6 +16,7 @@ from typing import Any
 from dictionary_learning.command import cli
 from dictionary_learning.command.files import check_writable
 from dictionary_learning.command.options import Parser, add_options, build
+from dictionary_learning.command.processes import leave_to_first
 from dictionary_learning.command.progress import say
 from dictionary_learning.evaluation.options import EvalOptions
 from dictionary_learning.evaluation.setting import resolve
@@ -28,7 +29,9 @@ def parser() -> Parser:
 
 
 def main(argv: list[str] | None = None) -> None:
-    evaluate_runs(build(EvalOptions, vars(parser().parse_args(argv))))
+    options = build(EvalOptions, vars(parser().parse_args(argv)))
+    leave_to_first()
+    evaluate_runs(options)
 
 
 def evaluate_runs(options: EvalOptions) -> dict[str, dict[str, Any]]:

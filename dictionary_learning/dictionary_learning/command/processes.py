@@ -81,6 +81,16 @@ def is_first() -> bool:
     return int(os.environ.get("RANK") or 0) == 0 or n_processes() == 1
 
 
+def leave_to_first() -> None:
+    """End all processes but the first one, where one process is enough; they would write the same files."""
+    if n_processes() > 1:
+        if not is_first():
+            raise SystemExit(0)
+        print("note: one process runs this command; the others have ended.", file=sys.stderr)
+        for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):  # what is left is a process of its own
+            os.environ.pop(name, None)
+
+
 def check_alike(facts: Mapping[str, Any]) -> None:
     """Refuse processes that were started with other flags, versions or data than the first one.
 
