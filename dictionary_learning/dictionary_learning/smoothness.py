@@ -68,18 +68,55 @@ def smoothness(f_TF: Tensor, x_TD: Tensor, splits: Mapping[str, slice] | None = 
     if f_TF.ndim != 2 or x_TD.ndim != 2 or len(f_TF) != len(x_TD):
         shapes = f"{list(f_TF.shape)} and {list(x_TD.shape)}"
         raise ValueError(f"smoothness takes f [T, F] and x [T, D] of one text, not {shapes}.")
-    T, F = f_TF.shape
-    ranges = {"all": slice(0, F)} | {name: _range(name, part, F) for name, part in (splits or {}).items()}
-    if T < 2 or F == 0:
+    ranges = _ranges(splits, f_TF.shape[1])
+    if len(f_TF) < 2 or f_TF.shape[1] == 0:
         return {name: dict.fromkeys(METRICS) for name in ranges}
+    return _of_columns(*_touched(f_TF), step_lengths(x_TD), ranges)
 
-    # In numpy, because a device may lack float64, and because torch's threads wait for each other longer
-    # than an operation of this size takes when other work has the cores.
-    columns_A, f_TA = _touched(f_TF)
+
+def smoothness_of_entries(
+    values_N: NDArray[np.floating],
+    row_N: NDArray[np.integer],
+    col_N: NDArray[np.integer],
+    n_latents: int,
+    step_T: Array,
+    splits: Mapping[str, slice] | None = None,
+) -> dict[str, Values]:
+    """What `smoothness` gives, from what is not zero in the code [T, F] of a text: no pass over silent latents.
+
+    Args:
+        values_N, row_N, col_N: the entries in any order, none twice; rows are the text's tokens, in order.
+        n_latents: F.
+        step_T: `step_lengths` of the activations they were encoded from, [T - 1].
+        splits: as there.
+    """
+    ranges = _ranges(splits, n_latents)
+    if not len(step_T) or n_latents == 0:
+        return {name: dict.fromkeys(METRICS) for name in ranges}
+    columns_A, place_N = np.unique(col_N, return_inverse=True)
+    if not len(columns_A):
+        columns_A = np.zeros(1, np.intp)
+    f_TA = np.zeros((len(step_T) + 1, len(columns_A)))
+    f_TA[row_N, place_N] = values_N
+    return _of_columns(columns_A, f_TA, step_T, ranges)
+
+
+def step_lengths(x_TD: Tensor) -> Array:
+    """‖x_t - x_{t-1}‖₂ of the activations of a text, [T - 1]."""
     x = _array(x_TD).astype(np.float64)
-    distance_T = np.linalg.norm(x[1:] - x[:-1], axis=1)
+    return np.linalg.norm(x[1:] - x[:-1], axis=1)
+
+
+def _of_columns(
+    columns_A: NDArray[np.intp], f_TA: NDArray[np.floating], step_T: Array, ranges: Mapping[str, slice]
+) -> dict[str, Values]:
+    """The measures from the columns of the latents that are not zero everywhere, ascending.
+
+    In numpy, because a device may lack float64, and because torch's threads wait for each other longer than an
+    operation of this size takes when other work has the cores.
+    """
     blocks = [
-        _measure(f_TA[:, start : start + BLOCK].astype(np.float64), distance_T)
+        _measure(f_TA[:, start : start + BLOCK].astype(np.float64), step_T)
         for start in range(0, f_TA.shape[1], BLOCK)
     ]
     measured = {key: np.concatenate([block[key] for block in blocks]) for key in blocks[0]}
@@ -105,17 +142,16 @@ def latents_lipschitz(f_TF: Tensor, x_TD: Tensor) -> tuple[NDArray[np.intp], Arr
     if len(f_TF) < 2 or f_TF.shape[1] == 0:
         return nothing
     columns_A, f_TA = _touched(f_TF)
-    x = _array(x_TD).astype(np.float64)
-    distance_T = np.linalg.norm(x[1:] - x[:-1], axis=1)
+    step_T = step_lengths(x_TD)
     active_A = f_TA.sum(0, dtype=np.float64) != 0
-    if not (distance_T > 0).all():
+    if not (step_T > 0).all():
         return nothing
     f_TA = f_TA[:, active_A].astype(np.float64)
-    return columns_A[active_A], _lipschitz(np.abs(f_TA[1:] - f_TA[:-1]), distance_T)
+    return columns_A[active_A], _lipschitz(np.abs(f_TA[1:] - f_TA[:-1]), step_T)
 
 
-def _lipschitz(change_TA: Array, distance_T: Array) -> Array:
-    return (change_TA / distance_T[:, None]).max(0)
+def _lipschitz(change_TA: Array, step_T: Array) -> Array:
+    return (change_TA / step_T[:, None]).max(0)
 
 
 def _touched(f_TF: Tensor) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
@@ -131,8 +167,8 @@ def _touched(f_TF: Tensor) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
 
 
 def _array(tensor: Tensor) -> NDArray[np.floating]:
-    """numpy knows float32 and float64, not bfloat16."""
-    return (tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()).cpu().numpy()
+    """numpy does not know bfloat16."""
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy()
 
 
 class SmoothnessMean:
@@ -163,6 +199,10 @@ class SmoothnessMean:
         return means
 
 
+def _ranges(splits: Mapping[str, slice] | None, F: int) -> dict[str, slice]:
+    return {"all": slice(0, F)} | {name: _range(name, part, F) for name, part in (splits or {}).items()}
+
+
 def _range(name: str, part: slice, F: int) -> slice:
     start, stop, step = part.indices(F)
     if name == "all" or step != 1:
@@ -170,13 +210,13 @@ def _range(name: str, part: slice, F: int) -> slice:
     return slice(start, max(start, stop))
 
 
-def _measure(f_TA: Array, distance_T: Array) -> dict[str, Array]:
+def _measure(f_TA: Array, step_T: Array) -> dict[str, Array]:
     """What each latent adds to the sums of the measures that a text of T tokens defines."""
     T = len(f_TA)
     change_TA = np.abs(f_TA[1:] - f_TA[:-1])
     measured = {"sum": f_TA.sum(0), "total_variation": change_TA.sum(0), "fourier": _fourier(f_TA)}
-    if (distance_T > 0).all():
-        measured["lipschitz"] = _lipschitz(change_TA, distance_T)
+    if (step_T > 0).all():
+        measured["lipschitz"] = _lipschitz(change_TA, step_T)
     if 2**HAAR_LEVELS <= T:
         measured["detail"], measured["approximation"] = _haar_energies(f_TA)
     largest = max(scale for scale in SCALES if scale < T)

@@ -10,7 +10,7 @@ from dictionary_learning.activations.block import Contexts
 from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.dictionaries.classics import AutoEncoder
 from dictionary_learning.errors import UserError
-from dictionary_learning.evaluation.measures import FORMULAS, evaluate, flat_keys
+from dictionary_learning.evaluation import FORMULAS, evaluate, flat_keys
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.language_model.cross_entropy import CrossEntropy
 from dictionary_learning.smoothness import smoothness
