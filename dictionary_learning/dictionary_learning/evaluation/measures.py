@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dictionary_learning.activations.block import Contexts
+from dictionary_learning.activations.block import Contexts, UnmaskedContexts
 from dictionary_learning.dictionaries.base import Dictionary, check_width
 from dictionary_learning.dictionaries.sparse import SparseCode
 from dictionary_learning.errors import UserError
@@ -85,7 +85,8 @@ def evaluate_together(
             longest = max(longest, some.mask_NL.shape[1])
             x_hats = _add(found, some)
             if loss is not None and has_loss:
-                loss.add(some.tokens_NL, some.mask_NL, x_hats)
+                x_NLD = some.unmasked_NLD if isinstance(some, UnmaskedContexts) else None
+                loss.add(some.tokens_NL, some.mask_NL, x_hats, x_NLD)
     return {
         name: evaluation.results({} if loss is None else _of_loss(loss, name), longest)
         for name, evaluation in found.items()
@@ -220,14 +221,7 @@ def _that_fit(
     if batch.x_NLD.device.type == "cpu":
         positions = min(positions, POSITIONS_ON_A_CPU)
     used_N = batch.mask_NL.any(1).nonzero().flatten()
-    for some in used_N.split(max(1, positions // batch.mask_NL.shape[1])):
-        if not len(some):
-            continue
-        mask_NL = batch.mask_NL[some]
-        length = int(mask_NL.any(0).nonzero().max()) + 1
-        yield Contexts(
-            batch.x_NLD[some, :length],
-            mask_NL[:, :length],
-            batch.tokens_NL[some, :length],
-            batch.document_N[some],
-        )
+    for some_N in used_N.split(max(1, positions // batch.mask_NL.shape[1])):
+        if len(some_N):
+            length = int(batch.mask_NL[some_N].any(0).nonzero().max()) + 1
+            yield batch.part(some_N, length)

@@ -148,10 +148,10 @@ class Study:
         """The contexts, as many as were asked for, under a bar of tokens."""
         left = self.options.n_contexts or sys.maxsize
         try:
-            for batch in store.contexts(self.options.batch_size):
+            for batch in store.contexts(self.options.batch_size, unmasked=self.options.measures_loss):
                 if self._progress is None:
                     self._progress = TokenProgress(store.statistics.n_tokens, 0, "evaluating")
-                kept = Contexts(*(tensor[:left] for tensor in batch))
+                kept = batch.part(slice(left))
                 left -= len(kept.x_NLD)
                 yield kept
                 self._progress.note("")
