@@ -37,7 +37,8 @@ def main(argv: list[str] | None = None) -> None:
 def evaluate_runs(options: EvalOptions) -> dict[str, dict[str, Any]]:
     """Evaluate every run, write its results, print the table; the results by run.
 
-    Activations are made once for runs that were trained in the same setting.
+    Runs that were trained in the same setting are evaluated together: their activations are made once, and the
+    language model's own loss is measured once.
 
     Raises:
         UserError: a run, a checkpoint, a model, a layer or documents that are not there or do not fit.
@@ -64,12 +65,16 @@ def evaluate_runs(options: EvalOptions) -> dict[str, dict[str, Any]]:
         study.check(subjects[name][1], config.get("buffer") or {})
         check_writable(Path(options.output_dir or targets[name]), "--output_dir")
 
+    measured: dict[str, dict[str, Any]] = {}
+    for setting in dict.fromkeys(setting for _, setting in subjects.values()):
+        alike = {name: dictionary for name, (dictionary, own) in subjects.items() if own == setting}
+        measured |= study.evaluate(alike, setting)
+
     found: dict[str, dict[str, Any]] = {}
     for name, (dictionary, setting) in subjects.items():
         folder = runs[name].dictionary
-        measured = study.evaluate(dictionary, setting)
-        say(f"{name}: {thresholds.beside_k(dictionary, measured['l0'])}")
-        found[name] = measured | {
+        say(f"{name}: {thresholds.beside_k(dictionary, measured[name]['l0'])}")
+        found[name] = measured[name] | {
             "run": name,
             "k": thresholds.k_of(dictionary),
             "threshold": thresholds.facts(dictionary, options.threshold),

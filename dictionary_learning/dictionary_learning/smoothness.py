@@ -21,6 +21,7 @@ evaluation released with it.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -31,8 +32,11 @@ from torch import Tensor
 METRICS = ("total_variation", "lipschitz", "fourier", "wavelet", "multiscale")
 SCALES = (1, 2, 4, 8)
 HAAR_LEVELS = 3
+# Texts whose Fourier transform is a matrix product: 127 tokens, what is left of 128 behind a BOS, are a prime
+# number, of which a fast transform takes eight times as long.
+LONGEST_BY_PRODUCT = 512
 EPSILON = 1e-10  # of the formulas' denominators
-BLOCK = 1024  # latents at a time: 128 tokens of them in float64 stay in a core's cache
+BLOCK = 256  # latents at a time: what is made of 128 tokens of them in float64 stays in a core's cache
 
 Values = dict[str, float | None]
 Array = NDArray[np.float64]
@@ -68,30 +72,68 @@ def smoothness(f_TF: Tensor, x_TD: Tensor, splits: Mapping[str, slice] | None = 
     if f_TF.ndim != 2 or x_TD.ndim != 2 or len(f_TF) != len(x_TD):
         shapes = f"{list(f_TF.shape)} and {list(x_TD.shape)}"
         raise ValueError(f"smoothness takes f [T, F] and x [T, D] of one text, not {shapes}.")
-    T, F = f_TF.shape
-    ranges = {"all": slice(0, F)} | {name: _range(name, part, F) for name, part in (splits or {}).items()}
-    if T < 2 or F == 0:
+    ranges = _ranges(splits, f_TF.shape[1])
+    if len(f_TF) < 2 or f_TF.shape[1] == 0:
         return {name: dict.fromkeys(METRICS) for name in ranges}
+    return _of_columns(*_touched(f_TF), step_lengths(x_TD), ranges)
 
-    # In numpy, because a device may lack float64, and because torch's threads wait for each other longer
-    # than an operation of this size takes when other work has the cores.
-    columns_A, f_TA = _touched(f_TF)
+
+def smoothness_of_entries(
+    values_N: NDArray[np.floating],
+    row_N: NDArray[np.integer],
+    col_N: NDArray[np.integer],
+    n_latents: int,
+    step_T: Array,
+    splits: Mapping[str, slice] | None = None,
+) -> dict[str, Values]:
+    """What `smoothness` gives, from what is not zero in the code [T, F] of a text: no pass over silent latents.
+
+    Args:
+        values_N, row_N, col_N: the entries in any order, none twice; rows are the text's tokens, in order.
+        n_latents: F.
+        step_T: `step_lengths` of the activations they were encoded from, [T - 1].
+        splits: as there.
+    """
+    ranges = _ranges(splits, n_latents)
+    if not len(step_T) or n_latents == 0:
+        return {name: dict.fromkeys(METRICS) for name in ranges}
+    columns_A, place_N = np.unique(col_N, return_inverse=True)
+    if not len(columns_A):
+        columns_A = np.zeros(1, np.intp)
+    f_TA = np.zeros((len(step_T) + 1, len(columns_A)))
+    f_TA[row_N, place_N] = values_N
+    return _of_columns(columns_A, f_TA, step_T, ranges)
+
+
+def step_lengths(x_TD: Tensor) -> Array:
+    """‖x_t - x_{t-1}‖₂ of the activations of a text, [T - 1]."""
     x = _array(x_TD).astype(np.float64)
-    distance_T = np.linalg.norm(x[1:] - x[:-1], axis=1)
+    return np.linalg.norm(x[1:] - x[:-1], axis=1)
+
+
+def _of_columns(
+    columns_A: NDArray[np.intp], f_TA: NDArray[np.floating], step_T: Array, ranges: Mapping[str, slice]
+) -> dict[str, Values]:
+    """The measures from the columns of the latents that are not zero everywhere, ascending.
+
+    In numpy, because a device may lack float64, and because torch's threads wait for each other longer than an
+    operation of this size takes when other work has the cores.
+    """
     blocks = [
-        _measure(f_TA[:, start : start + BLOCK].astype(np.float64), distance_T)
+        _measure(f_TA[:, start : start + BLOCK].astype(np.float64), step_T)
         for start in range(0, f_TA.shape[1], BLOCK)
     ]
     measured = {key: np.concatenate([block[key] for block in blocks]) for key in blocks[0]}
 
     active_A = measured.pop("sum") != 0
+    # a latent that goes up and down by the same is not active, and varies
+    terms_MA = np.stack([measured.pop("total_variation"), *(value_A * active_A for value_A in measured.values())])
     result = {}
     for name, part in ranges.items():
         start, stop = np.searchsorted(columns_A, (part.start, part.stop))
-        active_S = active_A[start:stop]
-        sums = {key: float(value_A[start:stop][active_S].sum()) for key, value_A in measured.items()}
-        sums["total_variation"] = float(measured["total_variation"][start:stop].sum())
-        result[name] = _values(sums, int(active_S.sum()))
+        sums = terms_MA[:, start:stop].sum(1).tolist()
+        active = int(np.count_nonzero(active_A[start:stop]))
+        result[name] = _values(dict(zip(["total_variation", *measured], sums, strict=True)), active)
     return result
 
 
@@ -105,17 +147,16 @@ def latents_lipschitz(f_TF: Tensor, x_TD: Tensor) -> tuple[NDArray[np.intp], Arr
     if len(f_TF) < 2 or f_TF.shape[1] == 0:
         return nothing
     columns_A, f_TA = _touched(f_TF)
-    x = _array(x_TD).astype(np.float64)
-    distance_T = np.linalg.norm(x[1:] - x[:-1], axis=1)
+    step_T = step_lengths(x_TD)
     active_A = f_TA.sum(0, dtype=np.float64) != 0
-    if not (distance_T > 0).all():
+    if not (step_T > 0).all():
         return nothing
     f_TA = f_TA[:, active_A].astype(np.float64)
-    return columns_A[active_A], _lipschitz(np.abs(f_TA[1:] - f_TA[:-1]), distance_T)
+    return columns_A[active_A], _lipschitz(np.abs(f_TA[1:] - f_TA[:-1]), step_T)
 
 
-def _lipschitz(change_TA: Array, distance_T: Array) -> Array:
-    return (change_TA / distance_T[:, None]).max(0)
+def _lipschitz(change_TA: Array, step_T: Array) -> Array:
+    return (change_TA / step_T[:, None]).max(0)
 
 
 def _touched(f_TF: Tensor) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
@@ -131,8 +172,8 @@ def _touched(f_TF: Tensor) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
 
 
 def _array(tensor: Tensor) -> NDArray[np.floating]:
-    """numpy knows float32 and float64, not bfloat16."""
-    return (tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()).cpu().numpy()
+    """numpy does not know bfloat16."""
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy()
 
 
 class SmoothnessMean:
@@ -163,6 +204,10 @@ class SmoothnessMean:
         return means
 
 
+def _ranges(splits: Mapping[str, slice] | None, F: int) -> dict[str, slice]:
+    return {"all": slice(0, F)} | {name: _range(name, part, F) for name, part in (splits or {}).items()}
+
+
 def _range(name: str, part: slice, F: int) -> slice:
     start, stop, step = part.indices(F)
     if name == "all" or step != 1:
@@ -170,27 +215,60 @@ def _range(name: str, part: slice, F: int) -> slice:
     return slice(start, max(start, stop))
 
 
-def _measure(f_TA: Array, distance_T: Array) -> dict[str, Array]:
+def _measure(f_TA: Array, step_T: Array) -> dict[str, Array]:
     """What each latent adds to the sums of the measures that a text of T tokens defines."""
     T = len(f_TA)
-    change_TA = np.abs(f_TA[1:] - f_TA[:-1])
+    difference_TA = f_TA[1:] - f_TA[:-1]
+    change_TA = np.abs(difference_TA)
     measured = {"sum": f_TA.sum(0), "total_variation": change_TA.sum(0), "fourier": _fourier(f_TA)}
-    if (distance_T > 0).all():
-        measured["lipschitz"] = _lipschitz(change_TA, distance_T)
+    if (step_T > 0).all():
+        measured["lipschitz"] = _lipschitz(change_TA, step_T)
     if 2**HAAR_LEVELS <= T:
         measured["detail"], measured["approximation"] = _haar_energies(f_TA)
     largest = max(scale for scale in SCALES if scale < T)
     if T - largest >= 2:
-        for name, scale in (("v(smallest)", SCALES[0]), ("v(largest)", largest)):
-            measured[name] = np.var(f_TA[scale:] - f_TA[:-scale], axis=0, ddof=1)
+        measured["v(smallest)"] = _variance(difference_TA)
+        measured["v(largest)"] = _variance(f_TA[largest:] - f_TA[:-largest])
     return measured
 
 
+def _variance(difference_TA: Array) -> Array:
+    """Over time; what is given is lost."""
+    difference_TA -= difference_TA.mean(0)
+    return _squares(difference_TA) / (len(difference_TA) - 1)
+
+
+def _squares(f_TA: Array) -> Array:
+    """The sum of the squares of each latent."""
+    return np.einsum("ta,ta->a", f_TA, f_TA)
+
+
 def _fourier(f_TA: Array) -> Array:
-    spectrum_KA = np.fft.rfft(f_TA, axis=0)
-    power_KA = spectrum_KA.real**2 + spectrum_KA.imag**2
-    middle = int(0.5 * len(power_KA))
-    return power_KA[middle:].sum(0) / (power_KA[:middle].sum(0) + EPSILON)
+    T = len(f_TA)
+    frequencies = T // 2 + 1
+    low_A = _low_power(f_TA, int(0.5 * frequencies))
+    # All frequencies of both signs hold T times the sum of squares (Parseval); the first has no partner of the
+    # other sign, nor has the last where T is even.
+    alone_A = np.square(f_TA.sum(0))
+    if T % 2 == 0:
+        alone_A += np.square(f_TA[::2].sum(0) - f_TA[1::2].sum(0))
+    all_A = (T * _squares(f_TA) + alone_A) / 2
+    return np.maximum(all_A - low_A, 0) / (low_A + EPSILON)
+
+
+def _low_power(f_TA: Array, middle: int) -> Array:
+    """The power of the frequencies below the middle one."""
+    if len(f_TA) <= LONGEST_BY_PRODUCT:
+        return _squares(_waves(len(f_TA), middle) @ f_TA)
+    spectrum_KA = np.fft.rfft(f_TA, axis=0)[:middle]
+    return _squares(spectrum_KA.real) + _squares(spectrum_KA.imag)
+
+
+@lru_cache(4)
+def _waves(T: int, middle: int) -> Array:
+    """Cosines and sines of the frequencies below the middle one, [2 middle, T]."""
+    angle_KT = 2 * np.pi / T * (np.outer(np.arange(middle), np.arange(T)) % T)
+    return np.concatenate([np.cos(angle_KT), np.sin(angle_KT)])
 
 
 def _haar_energies(f_TA: Array) -> tuple[Array, Array]:
@@ -199,9 +277,9 @@ def _haar_energies(f_TA: Array) -> tuple[Array, Array]:
     for _ in range(HAAR_LEVELS):
         pairs = len(approximation_TA) // 2
         even, odd = approximation_TA[: 2 * pairs : 2], approximation_TA[1 : 2 * pairs : 2]
-        detail_A += np.square((even - odd) / 2).sum(0)
+        detail_A += _squares(even - odd) / 4
         approximation_TA = (even + odd) / 2
-    return detail_A, np.square(approximation_TA).sum(0)
+    return detail_A, _squares(approximation_TA)
 
 
 def _values(sums: Mapping[str, float], active: int) -> Values:

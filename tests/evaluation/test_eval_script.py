@@ -13,7 +13,7 @@ from dictionary_learning import ActivationBuffer, LanguageModel, eval_temporal, 
 from dictionary_learning.command import cli
 from dictionary_learning.eval_temporal import EvalOptions, main
 from dictionary_learning.evaluation import report
-from dictionary_learning.evaluation.measures import FORMULAS
+from dictionary_learning.evaluation.formulas import FORMULAS
 from dictionary_learning.evaluation.results import result_path
 from dictionary_learning.evaluation.setting import resolve
 from dictionary_learning.exchange.loading import find_run

@@ -10,7 +10,7 @@ from dictionary_learning.activations.block import Contexts
 from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.dictionaries.classics import AutoEncoder
 from dictionary_learning.errors import UserError
-from dictionary_learning.evaluation.measures import FORMULAS, evaluate, flat_keys
+from dictionary_learning.evaluation import FORMULAS, evaluate, flat_keys
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.language_model.cross_entropy import CrossEntropy
 from dictionary_learning.smoothness import smoothness
@@ -255,7 +255,7 @@ def assert_same(ours, other):
 def test_padding_and_the_size_of_batches_change_nothing(lm, real_contexts):
     ae = t_sae(D=32, threshold=1.0)
     together = evaluate(ae, [real_contexts], lm=lm, layer=LAYER)
-    alone = [Contexts(*(t[i : i + 1] for t in real_contexts)) for i in range(3)]
+    alone = [real_contexts.part(slice(i, i + 1)) for i in range(3)]
     assert_same(evaluate(ae, alone, lm=lm, layer=LAYER), together)
     x_NLD, mask_NL, tokens_NL, document_N = real_contexts
     wider = Contexts(
@@ -393,7 +393,7 @@ def test_losses_are_those_of_one_text_at_a_time_without_padding(lm, real_context
 
 
 def test_the_loss_can_be_measured_on_fewer_tokens(lm, real_contexts):
-    alone = [Contexts(*(t[i : i + 1] for t in real_contexts)) for i in range(3)]
+    alone = [real_contexts.part(slice(i, i + 1)) for i in range(3)]
     results = evaluate(t_sae(D=32), alone, lm=lm, layer=LAYER, loss_tokens=1)
     first = int(real_contexts.mask_NL[0].sum())  # and the sink in front of them predicts, too
     assert results["measures"]["all"]["loss_clean"]["predictions"] == first

@@ -44,6 +44,29 @@ class Contexts(NamedTuple):
     tokens_NL: Tensor  # int32, padded with 0
     document_N: Tensor  # int64, the id of each context's document
 
+    def part(self, contexts: slice | Tensor, length: int | None = None) -> "Contexts":
+        """Some of the contexts, with so many of their positions."""
+        x_NLD, mask_NL, tokens_NL = (tensor[contexts, :length] for tensor in self[:3])
+        return Contexts(x_NLD, mask_NL, tokens_NL, self.document_N[contexts])
+
+
+class UnmaskedContexts(Contexts):
+    """Contexts, and what stands where the mask is False as well, for a language model to go on from.
+
+    It is no field of theirs: an attention sink's activation must not reach anybody who forgets the mask.
+    """
+
+    unmasked_NLD: Tensor
+
+    @classmethod
+    def of(cls, contexts: Contexts, unmasked_NLD: Tensor) -> Self:
+        made = cls(*contexts)
+        made.unmasked_NLD = unmasked_NLD
+        return made
+
+    def part(self, contexts: slice | Tensor, length: int | None = None) -> Self:
+        return self.of(super().part(contexts, length), self.unmasked_NLD[contexts, :length])
+
 
 class BlockStart(NamedTuple):
     """Where in the corpus a block begins."""
@@ -212,18 +235,27 @@ class Block:
             x_nD = pinned_nD.to(self.device, non_blocking=True)
         return x_nD.float().unflatten(0, rows.shape)
 
-    def contexts(self, contexts_N: Tensor) -> Contexts:
-        """Whole contexts by number, as long as the longest of them."""
+    def contexts(self, contexts_N: Tensor, unmasked: bool = False) -> Contexts:
+        """Whole contexts by number, as long as the longest of them.
+
+        Args:
+            unmasked: give `UnmaskedContexts`.
+        """
         first_N, length_N = self.start_C[contexts_N], self.start_C.diff()[contexts_N]
         at_NL, real_NL = packed_rows(first_N, length_N)
         mask_NL = real_NL & self.usable_T[at_NL]
         device = self.device
-        # An attention sink's activation must not reach anybody who forgets the mask.
-        x_NLD = self.rows(at_NL).masked_fill_(~mask_NL.to(device).unsqueeze(-1), 0)
+        unmasked_NLD = self.rows(at_NL)
+        x_NLD = unmasked_NLD.clone() if unmasked else unmasked_NLD
         tokens_NL = self.tokens_T[at_NL].masked_fill_(~real_NL, 0)
-        return Contexts(
-            x_NLD, mask_NL.to(device), tokens_NL.to(device), self.document_C[contexts_N].to(device)
+        contexts = Contexts(
+            # An attention sink's activation must not reach anybody who forgets the mask.
+            x_NLD.masked_fill_(~mask_NL.to(device).unsqueeze(-1), 0),
+            mask_NL.to(device),
+            tokens_NL.to(device),
+            self.document_C[contexts_N].to(device),
         )
+        return UnmaskedContexts.of(contexts, unmasked_NLD) if unmasked else contexts
 
 
 def _select(packed: PackedTokens, norm_T: Tensor, max_norm_ratio: float | None) -> tuple[Tensor, Statistics]:

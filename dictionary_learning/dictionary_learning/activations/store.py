@@ -88,17 +88,22 @@ class Store(ABC):
         """Batches of whole contexts, for what looks at several positions at once."""
         return Batches(self, SequenceView(), batch_size, seed, epochs)
 
-    def contexts(self, batch_size: int) -> Iterator[Contexts]:
-        """One pass over all contexts in the order of the corpus, the last of a block in a smaller batch."""
-        return (batch for _, batch in self.numbered_contexts(batch_size))
+    def contexts(self, batch_size: int, unmasked: bool = False) -> Iterator[Contexts]:
+        """One pass over all contexts in the order of the corpus, the last of a block in a smaller batch.
+
+        Args:
+            unmasked: as `UnmaskedContexts`.
+        """
+        return (batch for _, batch in self.numbered_contexts(batch_size, unmasked=unmasked))
 
     def numbered_contexts(
-        self, batch_size: int, every: tuple[int, int] = (0, 1)
+        self, batch_size: int, every: tuple[int, int] = (0, 1), unmasked: bool = False
     ) -> Iterator[tuple[int, Contexts]]:
         """The batches of `contexts` with their numbers.
 
         Args:
             every: (r, n) gives only the batches whose number leaves the rest r when divided by n.
+            unmasked: as `UnmaskedContexts`.
         """
         number = 0
         start: BlockStart | None = BEGINNING
@@ -108,7 +113,7 @@ class Store(ABC):
                     continue
                 if number % every[1] == every[0]:
                     # Asked for anew each time: another reader may have brought another block in between.
-                    yield number, self.block(start).contexts(numbers)
+                    yield number, self.block(start).contexts(numbers, unmasked)
                 number += 1
             start = self.block(start).next
 

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from dictionary_learning.dictionaries import loader
+from dictionary_learning.dictionaries.sparse import SparseCode
+from dictionary_learning.dictionaries.tiles import entries_of
 from dictionary_learning.dictionaries.weights_file import read_checkpoint
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model.text_codes import check_width as check_width
@@ -30,6 +32,12 @@ class Dictionary(nn.Module, ABC):
     reads_sequences: bool = False
     """Whether a code depends on earlier tokens, so that `encode` has to see whole texts [B, L, D]."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "encode" in cls.__dict__ and "encode_entries" not in cls.__dict__:
+            # what a parent knows of the entries of its own codes does not hold for these
+            cls.encode_entries = Dictionary.encode_entries  # type: ignore[method-assign]
+
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
         """Activations [..., D] to latents [..., F]."""
@@ -37,6 +45,11 @@ class Dictionary(nn.Module, ABC):
     @abstractmethod
     def decode(self, f: Tensor) -> Tensor:
         """Latents [..., F] to reconstructed activations [..., D]."""
+
+    def encode_entries(self, x_BD: Tensor) -> SparseCode:
+        """The entries of `encode(x_BD)` that are not zero, of tokens [B, D] without a text around them."""
+        assert not self.reads_sequences, "these codes depend on the earlier tokens of a text"
+        return entries_of(self.encode, x_BD, self.dict_size)
 
     def forward(self, x: Tensor, output_features: bool = False) -> Any:
         """Reconstruct [..., D]; with `output_features` return `(x_hat, f)`."""

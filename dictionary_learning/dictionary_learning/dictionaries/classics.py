@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from dictionary_learning.dictionaries.base import Dictionary, state_sizes
+from dictionary_learning.dictionaries.sparse import SparseCode
+from dictionary_learning.dictionaries.tiles import entries_above
 
 
 def _random_directions(n: int, dim: int, seed: int) -> Tensor:
@@ -202,6 +204,10 @@ class JumpReluAutoEncoder(_Classic):
         dictionary = super().from_state_dict(state, config)
         dictionary.apply_b_dec_to_input = bool(config.get("apply_b_dec_to_input", False))
         return dictionary
+
+    def encode_entries(self, x_BD: Tensor) -> SparseCode:
+        x_BD = x_BD - self.b_dec if self.apply_b_dec_to_input else x_BD
+        return entries_above(x_BD, self.W_enc, self.b_enc, self.threshold.clamp(min=0))
 
     def encode(self, x: Tensor) -> Tensor:
         pre = (x - self.b_dec if self.apply_b_dec_to_input else x) @ self.W_enc + self.b_enc

@@ -100,7 +100,7 @@ def _of_batch(
     residual_TD = texts.tokens(prediction.residual_BLD)
     if "predicted_codes" in want:
         codes_TW = texts.tokens(prediction.codes())
-        found["predicted_codes"] = _entries(codes_TW) if sparse else codes_TW
+        found["predicted_codes"] = SparseCode.of(codes_TW) if sparse else codes_TW
     prediction = prediction._replace(parts=[])  # the codes' memory is wanted for the novel ones
     if "predicted_recons" in want:
         found["predicted_recons"] = sae.unscaled(texts.tokens(prediction.recons_BLD))
@@ -116,11 +116,6 @@ def _of_batch(
             if "x_hat" in want:
                 found["x_hat"] = sae.uncentred(texts.tokens(prediction.recons_BLD) + novel_TD)
     return found
-
-
-def _entries(codes_TW: Tensor) -> SparseCode:
-    row_N, col_N = codes_TW.nonzero(as_tuple=True)
-    return SparseCode(codes_TW[row_N, col_N], row_N, col_N, *codes_TW.shape)
 
 
 def _bytes_per_text(sae: TemporalSAE, length: int) -> int:

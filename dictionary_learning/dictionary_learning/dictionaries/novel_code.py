@@ -1,6 +1,6 @@
 """The novel code of a TemporalSAE: which activations of what the context left are kept.
 
-Shapes: B texts, L positions, T tokens, W atoms, K atoms kept, P entries of a sparse code.
+Shapes: B texts, L positions, T tokens, W atoms, K atoms kept.
 """
 
 import torch
@@ -37,12 +37,6 @@ def top_entries(pre_TW: Tensor, k: int) -> SparseCode:
     row_TK = torch.arange(len(pre_TW), device=pre_TW.device).unsqueeze(1).expand_as(col_TK)
     is_on_TK = value_TK > 0
     return SparseCode(value_TK[is_on_TK], row_TK[is_on_TK], col_TK[is_on_TK], *pre_TW.shape)
-
-
-def entries(code_TW: Tensor) -> SparseCode:
-    """The entries of a dense code that are not zero."""
-    row_P, col_P = code_TW.nonzero(as_tuple=True)
-    return SparseCode(code_TW[row_P, col_P], row_P, col_P, *code_TW.shape)
 
 
 def check_k(inf_k: int, kind: str, width: int) -> None:

@@ -52,6 +52,27 @@ class SparseCode:
     n_rows: int
     n_cols: int
 
+    @classmethod
+    def of(cls, f_BF: Tensor) -> "SparseCode":
+        """The entries of dense codes [B, F], with gradient."""
+        row_N, col_N = f_BF.nonzero(as_tuple=True)
+        return cls(f_BF[row_N, col_N], row_N, col_N, *f_BF.shape)
+
+    @classmethod
+    def stacked(cls, codes: Sequence["SparseCode"]) -> "SparseCode":
+        """The codes of several batches, at least one, with the rows of one behind those of the other."""
+        first, firsts = 0, []
+        for code in codes:
+            firsts.append(first)
+            first += code.n_rows
+        return cls(
+            torch.cat([code.values_N for code in codes]),
+            torch.cat([code.row_N + first for code, first in zip(codes, firsts, strict=True)]),
+            torch.cat([code.col_N for code in codes]),
+            first,
+            codes[0].n_cols,
+        )
+
     def dense(self) -> Tensor:
         """The same codes as a dense tensor [B, F], with gradient."""
         f_BF = self.values_N.new_zeros(self.n_rows, self.n_cols)

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from dictionary_learning.dictionaries.attention import ContextAttention
 from dictionary_learning.dictionaries.base import Dictionary
-from dictionary_learning.dictionaries.novel_code import check_k, entries, select, top_entries
+from dictionary_learning.dictionaries.novel_code import check_k, select, top_entries
 from dictionary_learning.dictionaries.prediction import Prediction, predict
 from dictionary_learning.dictionaries.sparse import SparseCode, sparse_matmul
 from dictionary_learning.dictionaries.temporal_sizes import check_sizes
@@ -265,7 +265,7 @@ class TemporalSAE(Dictionary):
         """The same, of tokens [T, D] and sparse: never a dense tensor after the selection."""
         k = self._k(inf_k)
         if self.sae_diff_type != "topk":
-            return entries(self.novel(residual_TD, inf_k))
+            return SparseCode.of(self.novel(residual_TD, inf_k))
         return top_entries(self.activations(residual_TD), k)
 
     def novel_recons(self, residual_BLD: Tensor, inf_k: int | None = None) -> Tensor:

@@ -1,9 +1,9 @@
-"""Several dictionaries evaluated one after the other, on activations that are made once for each setting."""
+"""Dictionaries of one setting evaluated together, on activations that are made once."""
 
 import dataclasses
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +15,7 @@ from dictionary_learning.command.memory import parse_bytes
 from dictionary_learning.command.progress import TokenProgress, say
 from dictionary_learning.dictionaries.base import Dictionary, check_width
 from dictionary_learning.errors import UserError
-from dictionary_learning.evaluation.measures import evaluate
+from dictionary_learning.evaluation.measures import evaluate_together
 from dictionary_learning.evaluation.options import EvalOptions
 from dictionary_learning.evaluation.setting import Setting
 from dictionary_learning.language_model import LanguageModel
@@ -49,26 +49,31 @@ class Study:
         self.cache.check(dataclasses.asdict(setting) | known, remedy)
         self.cache.check_complete(setting.part)
 
-    def evaluate(self, dictionary: Dictionary, setting: Setting) -> dict[str, Any]:
-        """What `measures.evaluate` says of the dictionary, and what it was measured on.
+    def evaluate(self, dictionaries: Mapping[str, Dictionary], setting: Setting) -> dict[str, dict[str, Any]]:
+        """What `evaluate_together` says of the dictionaries, and what they were measured on.
+
+        `seconds` are those of all of them together.
 
         Raises:
-            UserError: no such texts, model or layer, or of another width than the dictionary.
+            UserError: no such texts, model or layer, or of another width than a dictionary.
         """
         began = time.monotonic()
-        store = self._store_for(dictionary, setting)
-        results = evaluate(
-            dictionary,
+        store = self._prepare(setting)
+        for dictionary in dictionaries.values():
+            self._check_width(dictionary, setting, store)
+        results = evaluate_together(
+            dictionaries,
             self._contexts(store),
             lm=self.lm if self.options.measures_loss else None,
             layer=setting.place if self.options.measures_loss else None,
             loss_tokens=self.options.loss_tokens,
             watch_loss=self._show_loss,
         )
-        return results | {
+        beside = {
             "texts": store.statistics.record(None if self.lm is None else self.lm.tokenizer),
             "seconds": round(time.monotonic() - began, 1),
         }
+        return {name: result | beside for name, result in results.items()}
 
     def contexts(self, dictionary: Dictionary, setting: Setting) -> Iterator[Contexts]:
         """The contexts on which the dictionary is evaluated.
@@ -76,12 +81,13 @@ class Study:
         Raises:
             UserError: as `evaluate`.
         """
-        yield from self._contexts(self._store_for(dictionary, setting))
-
-    def _store_for(self, dictionary: Dictionary, setting: Setting) -> Store:
         store = self._prepare(setting)
+        self._check_width(dictionary, setting, store)
+        yield from self._contexts(store)
+
+    @staticmethod
+    def _check_width(dictionary: Dictionary, setting: Setting, store: Store) -> None:
         check_width(dictionary, SimpleNamespace(name=setting.model, d_model=store.d_model))
-        return store
 
     def _prepare(self, setting: Setting) -> Store:
         """The store of the setting, with the language model in memory where it is needed."""
@@ -142,10 +148,10 @@ class Study:
         """The contexts, as many as were asked for, under a bar of tokens."""
         left = self.options.n_contexts or sys.maxsize
         try:
-            for batch in store.contexts(self.options.batch_size):
+            for batch in store.contexts(self.options.batch_size, unmasked=self.options.measures_loss):
                 if self._progress is None:
                     self._progress = TokenProgress(store.statistics.n_tokens, 0, "evaluating")
-                kept = Contexts(*(tensor[:left] for tensor in batch))
+                kept = batch.part(slice(left))
                 left -= len(kept.x_NLD)
                 yield kept
                 self._progress.note("")

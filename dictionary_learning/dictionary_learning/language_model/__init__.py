@@ -14,6 +14,7 @@ text_codes       texts to the codes of a dictionary, in one call
 token_text       tokens as text a person can read
 generation       continuing prompts, with or without an intervention
 cross_entropy    the loss with the layer's output as it is, reconstructed, and ablated
+skipping         passes in which the layers below one do not run again
 fingerprint      which weights and which tokenizer made some activations
 sizes            how large a model is, from its config alone
 model_files      which files a model is read from, without loading it

@@ -123,5 +123,5 @@ def _rows_of_process(batch: Batch | Contexts) -> Batch | Contexts:
         )
     part = distributed.share(n)
     if isinstance(batch, Contexts):
-        return Contexts(*(of_context[part] for of_context in batch))
+        return batch.part(part)
     return batch.texts(part) if isinstance(batch, Sequences) else batch[part]

@@ -4,12 +4,14 @@ Shapes: B tokens, D model width, F latents, G groups.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from dictionary_learning.dictionaries.base import state_sizes
+from dictionary_learning.dictionaries.sparse import SparseCode
 from dictionary_learning.errors import UserError
 from dictionary_learning.trainers.batch_top_k import BatchTopKTrainer
 from dictionary_learning.trainers.threshold import (
@@ -73,6 +75,13 @@ class MatryoshkaBatchTopKSAE(ThresholdDictionary):
             return encoded * mask_F
         f, active_F, post_relu = encoded
         return f * mask_F, active_F & mask_F, post_relu
+
+    def encode_entries(self, x_BD: Tensor) -> SparseCode:
+        code = super().encode_entries(x_BD)
+        if self.active_groups == len(self.group_sizes):
+            return code
+        stop = self.group_ends[self.active_groups - 1] if self.active_groups else 0
+        return replace(code.columns(stop), n_cols=self.dict_size)
 
     def decoder_gradient(self) -> Tensor:
         assert self.W_dec.grad is not None

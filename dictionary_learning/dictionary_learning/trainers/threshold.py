@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from dictionary_learning import distributed
 from dictionary_learning.dictionaries.base import Dictionary
-from dictionary_learning.dictionaries.sparse import batch_topk
+from dictionary_learning.dictionaries.sparse import SparseCode, batch_topk
+from dictionary_learning.dictionaries.tiles import entries_above
 from dictionary_learning.trainers.trainer import unit_norm_rows_
 
 UNSET_THRESHOLD = -1.0
@@ -80,6 +81,12 @@ class ThresholdDictionary(Dictionary):
         if return_active:
             return f, (f != 0).reshape(-1, self.dict_size).any(0), post_relu
         return f
+
+    def encode_entries(self, x_BD: Tensor) -> SparseCode:
+        if not self.infers_with_threshold:
+            return super().encode_entries(x_BD)
+        W_enc_DF, b_enc_F, _, b_dec_D = self.weights()
+        return entries_above(x_BD - b_dec_D, W_enc_DF, b_enc_F, self.threshold.clamp(min=0))
 
     def before_selection(self, x: Tensor) -> Tensor:
         """relu((x - b_dec) W_enc + b_enc) [..., F] of activations [..., D]."""
