@@ -2,11 +2,11 @@
 
     python benchmarks/evaluation.py
 
-Each side is the whole command in a process of its own, from its start to the written results, with one thread;
-rounds of the two alternate, and the fastest of each is compared, in seconds and in processor seconds. The
-earlier build is a revision of this repository, checked out into a folder for as long as it is measured. It also
-writes the activations and trains the dictionaries, for a few steps: their weights mean nothing, their threshold
-lets k latents through. The figures of both builds are compared, too.
+Each side is the whole command in a process of its own, from its start to the written results, with one
+thread; rounds of the two alternate, and the fastest of each is compared, in seconds and in processor seconds.
+The earlier build is a revision of this repository, checked out into a folder for as long as it is measured.
+It also writes the activations and trains the dictionaries, for a few steps: their weights mean nothing, their
+threshold lets k latents through. The figures of both builds are compared, too.
 
 The sizes are those of the demo; `--tokens 2000 --loss_tokens 500 --rounds 1` is over in minutes, and
 `--archs batch_top_k --latents 65536 --loss_tokens 0` looks at wide dictionaries. Writes
@@ -154,7 +154,8 @@ def measure(flags: Namespace, work: Path, earlier: Build) -> dict[str, Any]:
             print(f"round {number + 1}, {name}: {took[name][-1].wall:.1f} s", flush=True)
     apart, where = largest_difference(figures["ours"], figures["earlier"])
     fastest = {
-        name: Took(min(t.wall for t in times), min(t.processor for t in times)) for name, times in took.items()
+        name: Took(min(t.wall for t in times), min(t.processor for t in times))
+        for name, times in took.items()
     }
     first = figures["ours"][names[0]]
     return {

@@ -37,8 +37,8 @@ def main(argv: list[str] | None = None) -> None:
 def evaluate_runs(options: EvalOptions) -> dict[str, dict[str, Any]]:
     """Evaluate every run, write its results, print the table; the results by run.
 
-    Runs that were trained in the same setting are evaluated together: their activations are made once, and the
-    language model's own loss is measured once.
+    Runs that were trained in the same setting are evaluated together: their activations are made once, and
+    the language model's own loss is measured once.
 
     Raises:
         UserError: a run, a checkpoint, a model, a layer or documents that are not there or do not fit.

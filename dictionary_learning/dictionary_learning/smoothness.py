@@ -86,7 +86,7 @@ def smoothness_of_entries(
     step_T: Array,
     splits: Mapping[str, slice] | None = None,
 ) -> dict[str, Values]:
-    """What `smoothness` gives, from what is not zero in the code [T, F] of a text: no pass over silent latents.
+    """What `smoothness` gives, from what is not zero in the code [T, F] of a text; silent latents cost nothing.
 
     Args:
         values_N, row_N, col_N: the entries in any order, none twice; rows are the text's tokens, in order.
@@ -116,8 +116,8 @@ def _of_columns(
 ) -> dict[str, Values]:
     """The measures from the columns of the latents that are not zero everywhere, ascending.
 
-    In numpy, because a device may lack float64, and because torch's threads wait for each other longer than an
-    operation of this size takes when other work has the cores.
+    In numpy, because a device may lack float64, and because torch's threads wait for each other longer than
+    an operation of this size takes when other work has the cores.
     """
     blocks = [
         _measure(f_TA[:, start : start + BLOCK].astype(np.float64), step_T)
@@ -127,7 +127,9 @@ def _of_columns(
 
     active_A = measured.pop("sum") != 0
     # a latent that goes up and down by the same is not active, and varies
-    terms_MA = np.stack([measured.pop("total_variation"), *(value_A * active_A for value_A in measured.values())])
+    terms_MA = np.stack(
+        [measured.pop("total_variation"), *(value_A * active_A for value_A in measured.values())]
+    )
     result = {}
     for name, part in ranges.items():
         start, stop = np.searchsorted(columns_A, (part.start, part.stop))
@@ -247,8 +249,8 @@ def _fourier(f_TA: Array) -> Array:
     T = len(f_TA)
     frequencies = T // 2 + 1
     low_A = _low_power(f_TA, int(0.5 * frequencies))
-    # All frequencies of both signs hold T times the sum of squares (Parseval); the first has no partner of the
-    # other sign, nor has the last where T is even.
+    # All frequencies of both signs hold T times the sum of squares (Parseval); the first has no partner of
+    # the other sign, nor has the last where T is even.
     alone_A = np.square(f_TA.sum(0))
     if T % 2 == 0:
         alone_A += np.square(f_TA[::2].sum(0) - f_TA[1::2].sum(0))

@@ -35,7 +35,9 @@ def entries_above(x_BD: Tensor, W_enc_DF: Tensor, b_enc_F: Tensor, floor: Tensor
     """
     rows = ROWS if x_BD.device.type == "cpu" else max(1, len(x_BD))
     floor_F = floor.expand(len(b_enc_F))
-    return SparseCode.stacked([_entries_of_rows(x_TD, W_enc_DF, b_enc_F, floor_F) for x_TD in x_BD.split(rows)])
+    return SparseCode.stacked(
+        [_entries_of_rows(x_TD, W_enc_DF, b_enc_F, floor_F) for x_TD in x_BD.split(rows)]
+    )
 
 
 def _entries_of_rows(x_TD: Tensor, W_enc_DF: Tensor, b_enc_F: Tensor, floor_F: Tensor) -> SparseCode:

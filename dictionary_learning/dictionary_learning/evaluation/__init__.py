@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING
 from dictionary_learning import lazy
 
 if TYPE_CHECKING:
-    from dictionary_learning.evaluation.library_keys import flat_keys
     from dictionary_learning.evaluation.formulas import FORMULAS
+    from dictionary_learning.evaluation.library_keys import flat_keys
     from dictionary_learning.evaluation.measures import evaluate, evaluate_together
 
 __all__ = ["FORMULAS", "evaluate", "evaluate_together", "flat_keys"]

@@ -5,6 +5,7 @@ reconstructions of the whole and of all splits are sums of the same few parts, a
 nothing. Shapes: n tokens, D model width, F latents.
 """
 
+import itertools
 from dataclasses import replace
 
 import torch
@@ -90,10 +91,8 @@ def _within(code: SparseCode, part: slice) -> SparseCode:
     if (part.start, part.stop) == (0, code.n_cols):
         return code
     inside = ((code.col_N >= part.start) & (code.col_N < part.stop)).nonzero().squeeze(1)
-    return replace(
-        code, values_N=code.values_N[inside], row_N=code.row_N[inside], col_N=code.col_N[inside]
-    )
+    return replace(code, values_N=code.values_N[inside], row_N=code.row_N[inside], col_N=code.col_N[inside])
 
 
 def _pairs(edges: list[int]) -> list[tuple[int, int]]:
-    return list(zip(edges, edges[1:], strict=False))
+    return list(itertools.pairwise(edges))

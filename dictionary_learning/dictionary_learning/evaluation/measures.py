@@ -22,8 +22,8 @@ from dictionary_learning.dictionaries.sparse import SparseCode
 from dictionary_learning.errors import UserError
 from dictionary_learning.evaluation.activity import Activity
 from dictionary_learning.evaluation.decoding import Decoder
-from dictionary_learning.evaluation.library_keys import flat_keys
 from dictionary_learning.evaluation.formulas import FORMULAS, MASKS, Measure, measure
+from dictionary_learning.evaluation.library_keys import flat_keys
 from dictionary_learning.evaluation.reconstruction import Parts, Reconstruction
 from dictionary_learning.evaluation.target import Target
 from dictionary_learning.language_model import LanguageModel
@@ -63,8 +63,8 @@ def evaluate_together(
         watch_loss: gets the number of tokens whose cross-entropy is known, as it grows.
 
     Returns:
-        of each dictionary `measures`: {"all" or split: {name: {"value", "formula", "tokens" (or "contexts", or
-        "predictions"), "left_out"}}} with the names of `FORMULAS`; `tokens`, `contexts`, `masks`; and
+        of each dictionary `measures`: {"all" or split: {name: {"value", "formula", "tokens" (or "contexts",
+        or "predictions"), "left_out"}}} with the names of `FORMULAS`; `tokens`, `contexts`, `masks`; and
         the flat keys of dictionary_learning's eval_results.json.
 
     Raises:
@@ -112,7 +112,8 @@ class _Evaluation:
         code = self._encode(target)
         parts = self.decoder.parts(code)
         x_hat_of_split = {
-            split: (self.decoder.nothing_D + part_nD).to(target.x_nD.dtype) for split, part_nD in parts.items()
+            split: (self.decoder.nothing_D + part_nD).to(target.x_nD.dtype)
+            for split, part_nD in parts.items()
         }
         if not bool(torch.isfinite(x_hat_of_split["all"]).all()):
             raise self._not_finite()
@@ -135,9 +136,7 @@ class _Evaluation:
             of_text = slice(entry_C[context], entry_C[context + 1])
             row_T = row_N[of_text] - first_C[context]
             self.smooth.add(
-                smoothness_of_entries(
-                    values_N[of_text], row_T, col_N[of_text], code.n_cols, step_T, splits
-                )
+                smoothness_of_entries(values_N[of_text], row_T, col_N[of_text], code.n_cols, step_T, splits)
             )
 
     def _encode(self, target: Target) -> SparseCode:

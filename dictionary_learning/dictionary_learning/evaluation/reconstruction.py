@@ -123,7 +123,8 @@ class Parts:
             return {
                 f"{kind}_share": measure(
                     share(
-                        self.sums[f"{kind} {name}"], sum(self.sums[f"{kind} {other}"] for other in self.splits)
+                        self.sums[f"{kind} {name}"],
+                        sum(self.sums[f"{kind} {other}"] for other in self.splits),
                     ),
                     tokens=n,
                 )

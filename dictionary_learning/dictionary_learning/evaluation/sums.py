@@ -1,6 +1,5 @@
 """Sums over tokens that stay where the activations are until they are read."""
 
-import torch
 from torch import Tensor
 
 

@@ -23,8 +23,8 @@ from dictionary_learning.language_model.hooks import hidden_states, with_hidden_
 from dictionary_learning.language_model.model import LanguageModel
 from dictionary_learning.language_model.places import Place
 
-# By how much logits may differ, as a share of their spread: activations that were recorded in another batch are
-# rounded otherwise. A model that needs more than them is off by as much as its logits spread.
+# By how much logits may differ, as a share of their spread: activations that were recorded in another batch
+# are rounded otherwise. A model that needs more than them is off by as much as its logits spread.
 TOLERANCE, TOLERANCE_OF_HALVES = 1e-4, 0.1
 
 
@@ -89,8 +89,8 @@ class LowerLayers:
         self._can_skip = self._can_start or self._gives(output, tokens_BL, mask_BL, logits_BLV)
         if not self._can_skip:
             say(
-                f"{self.lm.name} shares more between its layers than what each gives the next, so all of them "
-                "run for every reconstruction."
+                f"{self.lm.name} shares more between its layers than what each gives the next, so all "
+                "of them run for every reconstruction."
             )
 
     def _gives(self, output: Any, tokens_BL: Tensor, mask_BL: Tensor, logits_BLV: Tensor) -> bool:
