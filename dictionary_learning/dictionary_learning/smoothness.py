@@ -86,7 +86,7 @@ def smoothness_of_entries(
     step_T: Array,
     splits: Mapping[str, slice] | None = None,
 ) -> dict[str, Values]:
-    """What `smoothness` gives, from what is not zero in the code [T, F] of a text; silent latents cost nothing.
+    """What `smoothness` gives, from the entries of the code [T, F] of a text; silent latents cost nothing.
 
     Args:
         values_N, row_N, col_N: the entries in any order, none twice; rows are the text's tokens, in order.
