@@ -13,7 +13,7 @@ Shapes: N entries or rows of this process, W processes, P parts, any more dimens
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -316,9 +316,3 @@ def _bytes_of_first(content: bytes) -> bytes:
         data = torch.zeros(int(length), dtype=torch.uint8)
     dist.broadcast(data, 0)
     return data.numpy().tobytes()
-
-
-def differences(values: dict[str, Any]) -> Sequence[str]:
-    """The names whose values (as JSON holds them) are not the same in all processes."""
-    of_all = values_of_all(values)
-    return [name for name in values if any(other.get(name) != of_all[0].get(name) for other in of_all)]

@@ -275,9 +275,10 @@ def _failure_of_another(store: Any, error: BaseException) -> BaseException:
 
     if dist.get_rank() > 0:
         return SystemExit(2)
-    if _appears(store, _FAILURE):
+    told = _quietly(store.get, _FAILURE) if _appears(store, _FAILURE) else None
+    if told is not None:
         _quietly(store.set, _TOLD, "1")
-        return UserError(store.get(_FAILURE).decode())
+        return UserError(told.decode())
     return UserError(
         f"another process was killed or gave no answer ({_first_line(error)}): its own lines say why, if "
         "there are any; what was saved is safe, and the same command goes on with it (a training with "

@@ -1,0 +1,43 @@
+"""What a process ends with when another one failed, by what torchrun's store still says."""
+
+from typing import Any
+
+import pytest
+import torch.distributed as dist
+
+from dictionary_learning.command import processes
+from dictionary_learning.errors import UserError
+
+
+class Gone:
+    """A store whose machine went down."""
+
+    def __getattr__(self, name: str) -> Any:
+        def fail(*_: object) -> None:
+            raise RuntimeError("Connection reset by peer")
+
+        return fail
+
+
+@pytest.fixture
+def first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dist, "get_rank", lambda: 0)
+    monkeypatch.setattr(processes, "_SECONDS_TO_TELL", 0.2)
+
+
+@pytest.mark.usefixtures("first")
+def test_the_sentence_of_the_one_that_failed_is_told() -> None:
+    store = dist.HashStore()
+    store.set(processes._FAILURE, "process 2: the texts are gone.")
+    ended = processes._failure_of_another(store, RuntimeError("Connection closed by peer"))
+    assert isinstance(ended, UserError)
+    assert str(ended) == "process 2: the texts are gone."
+    assert store.check([processes._TOLD])
+
+
+@pytest.mark.usefixtures("first")
+@pytest.mark.parametrize("store", [Gone(), dist.HashStore()], ids=["gone", "silent"])
+def test_a_store_that_says_nothing_leaves_a_sentence_of_our_own(store: Any) -> None:
+    ended = processes._failure_of_another(store, RuntimeError("Connection closed by peer"))
+    assert isinstance(ended, UserError)
+    assert "another process was killed or gave no answer (Connection closed by peer)" in str(ended)
