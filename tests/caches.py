@@ -71,6 +71,13 @@ def refused(capsys: pytest.CaptureFixture[str], main: Callable[[], object]) -> s
     return told[0]
 
 
+def forbid_language_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("the language model was loaded")
+
+    monkeypatch.setattr(LanguageModel, "load", load)
+
+
 def cut_short(folder: Path) -> None:
     path = shards(folder)[-1]
     os.truncate(path, path.stat().st_size // 2)

@@ -14,6 +14,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import json
 import random
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -234,3 +235,13 @@ def written_cache(cache_flags: list[str], tmp_path_factory: pytest.TempPathFacto
 def cache_copy(written_cache: Path, tmp_path: Path) -> Path:
     """`written_cache` to change, with the times of its files."""
     return Path(shutil.copytree(written_cache, tmp_path / "copy"))
+
+
+@pytest.fixture
+def stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Empty stores at memory:// and shaky:// (see `stores`), and a machine; its cache folder."""
+    from stores import empty_stores, on_machine
+
+    with empty_stores(monkeypatch):
+        yield on_machine(tmp_path / "machine", monkeypatch)
+        on_machine(tmp_path / "machine", monkeypatch)

@@ -22,7 +22,6 @@ alone goes on with a cache that was stopped, and writes shards again that are mi
 compares every shard with its checksum.
 """
 
-from pathlib import Path
 from typing import Any
 
 from dictionary_learning.activations.options import CacheOptions
@@ -64,9 +63,9 @@ def _run(typed: dict[str, Any]) -> None:
     from dictionary_learning.jobs import cache_command
 
     if flags.get("verify"):
-        cache_command.verify(Path(flags["activations"]))
+        cache_command.verify(flags["activations"])
     else:
-        cache_command.write(Path(flags["activations"]), asked)
+        cache_command.write(flags["activations"], asked)
 
 
 def preset(config: str | None, arch: str | None) -> dict[str, Any]:

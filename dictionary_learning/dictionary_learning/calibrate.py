@@ -11,16 +11,17 @@ weights stay as they are. docs/threshold.md says when it matters.
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dictionary_learning.command import cli
 from dictionary_learning.command.files import check_writable
 from dictionary_learning.command.options import Parser, add_options, build
 from dictionary_learning.command.processes import leave_to_first
+from dictionary_learning.command.secrets import scrub_text
 from dictionary_learning.errors import UserError
 from dictionary_learning.evaluation.options import CalibrationOptions
 from dictionary_learning.evaluation.setting import resolve
+from dictionary_learning.remote.path import path_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,15 +98,15 @@ def calibrate(options: CalibrationOptions) -> str:
         l0=found.l0,
         k=k,
         tokens=found.tokens,
-        dataset=setting.dataset,
+        dataset=scrub_text(setting.dataset),
         weights_sha256=weights_sha256(folder, options.checkpoint),
         made=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     path = thresholds.save(folder, options.name, entry)
     return (
         f"{options.name}: threshold {found.threshold:.4g} with L0 {found.l0:.2f} over {found.tokens:,} "
-        f"tokens of {Path(options.dataset).name}; the trained one, {float(dictionary.threshold):.4g}, has L0 "
-        f"{n_active / found.tokens:.2f} there.\nwritten: {path}"
+        f"tokens of {path_of(options.dataset).name}; the trained one, {float(dictionary.threshold):.4g}, has "
+        f"L0 {n_active / found.tokens:.2f} there.\nwritten: {path}"
     )
 
 

@@ -18,8 +18,10 @@ from dictionary_learning.command.files import check_writable
 from dictionary_learning.command.options import Parser, add_options, build
 from dictionary_learning.command.processes import leave_to_first
 from dictionary_learning.command.progress import say
+from dictionary_learning.command.secrets import scrub_values
 from dictionary_learning.evaluation.options import EvalOptions
 from dictionary_learning.evaluation.setting import resolve
+from dictionary_learning.remote.file_system import told
 
 
 def parser() -> Parser:
@@ -49,7 +51,7 @@ def evaluate_runs(options: EvalOptions) -> dict[str, dict[str, Any]]:
     from dictionary_learning.exchange.loading import find_run, load_dictionary, weights_path, weights_sha256
     from dictionary_learning.runs.provenance import provenance
 
-    runs = {name: find_run(name, options.checkpoints_path, options.trainer) for name in options.runs}
+    runs = {told(name): find_run(name, options.checkpoints_path, options.trainer) for name in options.runs}
     # beside the weights; a folder of the hub's cache is not ours to write to
     targets = {
         name: run.dictionary if run.dictionary.is_relative_to(run.results) else run.results
@@ -81,8 +83,8 @@ def evaluate_runs(options: EvalOptions) -> dict[str, dict[str, Any]]:
             "dict_class": type(dictionary).__name__,
             "checkpoint": options.checkpoint or weights_path(folder).name,
             "weights_sha256": weights_sha256(folder, options.checkpoint),
-            "setting": dataclasses.asdict(setting),
-            "options": dataclasses.asdict(options),
+            "setting": scrub_values(dataclasses.asdict(setting)),
+            "options": scrub_values(dataclasses.asdict(options)),
             "provenance": provenance(),
         }
         results.write(name, found[name], targets[name], options)

@@ -19,13 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dictionary_learning.command.files import check_writable, save_atomically
+from dictionary_learning.command.files import cache_folder, check_writable, save_atomically
 from dictionary_learning.command.progress import LoopProgress, say
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel, Place
 from dictionary_learning.language_model.fingerprint import remembered_fingerprint
 from dictionary_learning.language_model.text_codes import MEDIAN_TEXTS
-from dictionary_learning.texts.demo_assets import cache_folder
 from temporal_saes.reading import Reading
 
 SHARD_TEXTS = MEDIAN_TEXTS  # texts in one cache file, and in memory at a time

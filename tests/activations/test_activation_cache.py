@@ -22,6 +22,7 @@ from caches import (
     contents,
     cut_short,
     flip_a_byte,
+    forbid_language_model,
     index,
     live_store,
     refused,
@@ -47,13 +48,6 @@ from dictionary_learning.utils import load_dictionary
 @pytest.fixture(scope="module")
 def lm(tiny_lm_folder: Path) -> LanguageModel:
     return LanguageModel.load(str(tiny_lm_folder), device="cpu")
-
-
-def forbid_language_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(*arguments: Any, **options: Any) -> None:
-        raise AssertionError("the language model was loaded")
-
-    monkeypatch.setattr(LanguageModel, "load", load)
 
 
 @pytest.fixture
@@ -472,15 +466,13 @@ def test_a_change_that_hides_behind_its_time_is_found_by_verify(
 def test_a_copy_without_its_times_is_checked_once_and_is_then_known(
     cache_copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from dictionary_learning.activations import cache as activation_cache
+    from dictionary_learning.activations import shard_files
 
     for path in shards(cache_copy):
         os.utime(path)
     hashed: list[Path] = []
-    file_sha256 = activation_cache.file_sha256
-    monkeypatch.setattr(
-        activation_cache, "file_sha256", lambda path: hashed.append(path) or file_sha256(path)
-    )
+    file_sha256 = shard_files.file_sha256
+    monkeypatch.setattr(shard_files, "file_sha256", lambda path: hashed.append(path) or file_sha256(path))
     store = cached_store(cache_copy)
     list(store.contexts(50))
     list(store.contexts(50))

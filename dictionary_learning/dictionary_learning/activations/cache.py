@@ -16,10 +16,10 @@ system could not take back.
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from dataclasses import asdict, fields
 from typing import Any, Literal, Self
 
 import torch
@@ -32,16 +32,21 @@ from dictionary_learning.activations.block import (
     bytes_per_token,
     told_tokens,
 )
+from dictionary_learning.activations.cache_index import INDEX, Part, ShardEntry, caches_of_layers
 from dictionary_learning.activations.options import DataOptions, from_anywhere
-from dictionary_learning.activations.shard import Shard, file_sha256, read_shard
+from dictionary_learning.activations.shard import Shard
+from dictionary_learning.activations.shard_files import files_at
 from dictionary_learning.activations.store import Store
-from dictionary_learning.command.files import read_json, save_text
+from dictionary_learning.command.files import save_text
 from dictionary_learning.command.memory import memory_for_data, parse_bytes
-from dictionary_learning.command.options import shown
+from dictionary_learning.command.options import is_plain_name, shown
+from dictionary_learning.command.secrets import scrub_values
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model.places import Place
+from dictionary_learning.remote.file_system import told
+from dictionary_learning.remote.options import LocalCacheOptions
+from dictionary_learning.remote.path import AnyPath, path_of
 
-INDEX = "index.json"
 FORMAT = "activation cache"
 VERSION = 1
 WRITE = "python -m dictionary_learning.cache_activations --activations"
@@ -51,42 +56,12 @@ ESSENTIAL = {"model", "lm_dtype", "layer", "dataset", "context_length", "memory"
 FACTS = {"d_model", "drop_special", "add_bos", "tokenizer_sha256", "weights_sha256"}
 
 
-@dataclass
-class ShardEntry:
-    """What the index says of a shard; the last five are None until it is written."""
-
-    file: str
-    start: BlockStart
-    n_positions: int
-    n_contexts: int
-    texts_sha256: str
-    """Of the tokens and document ids, to notice that a corpus has changed."""
-    n_tokens: int | None = None
-    """Usable ones, with the cache's own norm filter."""
-    n_bytes: int | None = None
-    sha256: str | None = None
-    mtime_ns: int | None = None
-    high_norm_tokens: dict[str, int] | None = None
-    """What the cache's own norm filter leaves out most often; older caches do not know."""
-
-
-@dataclass
-class Part:
-    """The shards of one part of the corpus, in order."""
-
-    max_tokens: int | None
-    shards: list[ShardEntry]
-
-    @property
-    def n_written(self) -> int:
-        return sum(shard.sha256 is not None for shard in self.shards)
-
-
 class ActivationCache:
-    """A folder of activations, with its index.
+    """A folder of activations, of this machine or at a URL, with its index.
 
     Attributes:
-        path: the folder.
+        files: where its files lie; `address` is what that is called.
+        path: the folder of this machine in which it is written.
         options: of `DataOptions`, those that the activations were made with.
         facts: the width and the fingerprints of the language model, its revision, and how contexts were made.
         parts: by name ("train", "eval", "all").
@@ -95,39 +70,47 @@ class ActivationCache:
 
     def __init__(
         self,
-        path: str | Path,
+        path: str | AnyPath,
         options: Mapping[str, Any],
         facts: Mapping[str, Any],
         provenance: Mapping[str, Any],
         parts: Mapping[str, Part] | None = None,
+        *,
+        local_cache: str = LocalCacheOptions.local_cache,
     ) -> None:
-        self.path = Path(path)
+        self.files = files_at(path_of(path), parse_bytes(local_cache))
+        self.path, self.address = self.files.folder, self.files.address
         self.options = dict(options)
         self.facts = dict(facts)
         self.provenance = dict(provenance)
         self.parts = dict(parts or {})
 
     @classmethod
-    def open(cls, path: str | Path) -> Self:
+    def open(cls, path: str | AnyPath, local_cache: str = LocalCacheOptions.local_cache) -> Self:
         """The cache in a folder.
 
+        Args:
+            path: the folder, or its URL.
+            local_cache: what shards at a URL, of this cache and of others, may take of this disk.
+
         Raises:
-            UserError: there is none, or its index cannot be read.
+            UserError: there is none, its index cannot be read, or the URL cannot be reached.
         """
-        path = Path(path)
-        if not path.is_dir():
+        path = path_of(path)
+        files = files_at(path, parse_bytes(local_cache))
+        index = files.read_index(INDEX)
+        if index is None and not files.is_folder():
             raise UserError(f"there is no folder {path}: write a cache with {WRITE} {path}.")
-        if layers := caches_of_layers(path):
+        if index is None and (layers := caches_of_layers(path)):
             names = ", ".join(layer.name for layer in layers)
             raise UserError(
                 f"{path} holds the caches of several layers ({names}): give one of them, such as {layers[0]}."
             )
-        if not (path / INDEX).is_file():
+        if index is None:
             raise UserError(
                 f"{path} is no activation cache (it has no {INDEX}): give another folder with --activations."
             )
         try:
-            index = read_json(path / INDEX)
             if index["format"] != FORMAT:
                 raise ValueError("another index")
             if index["version"] != VERSION:
@@ -147,7 +130,10 @@ class ActivationCache:
             }
             # an option that is younger than the cache was not there, as it is not by default
             options = {name: getattr(DataOptions, name) for name in OPTIONS} | index["options"]
-            cache = cls(path, options, index["facts"], index["provenance"], parts)
+            cache = cls(path, options, index["facts"], index["provenance"], parts, local_cache=local_cache)
+            shards = [shard for part in parts.values() for shard in part.shards]
+            if not all(is_plain_name(shard.file) and _is_digest(shard.sha256) for shard in shards):
+                raise ValueError("names of files")
             if ESSENTIAL - index["options"].keys() or FACTS - cache.facts.keys():
                 raise ValueError("options")
         except UserError:
@@ -165,11 +151,11 @@ class ActivationCache:
         return Place(self.options["layer"], site=self.options["site"])
 
     def save_index(self) -> None:
-        """Write the index, atomically."""
+        """Write the index, atomically; to a URL it is sent."""
         content = {
             "format": FORMAT,
             "version": VERSION,
-            "options": self.options,
+            "options": scrub_values(self.options),
             "facts": self.facts,
             "parts": {name: asdict(part) for name, part in self.parts.items()},
             "provenance": self.provenance,
@@ -199,7 +185,7 @@ class ActivationCache:
         ]
         if told:
             raise UserError(
-                f"{self.path} holds other activations than asked for: {', '.join(told)}; {remedy}."
+                f"{self.address} holds other activations than asked for: {', '.join(told)}; {remedy}."
             )
 
     def check_model(self, fingerprints: Mapping[str, str]) -> None:
@@ -211,7 +197,7 @@ class ActivationCache:
         for what, name in (("tokenizer", "tokenizer_sha256"), ("weights", "weights_sha256")):
             if fingerprints[name] != self.facts[name]:
                 raise UserError(
-                    f"the activations in {self.path} are those of another {self.options['model']} than is"
+                    f"the activations in {self.address} are those of another {self.options['model']} than is"
                     f" there now (its {what} changed): restore it, or write another cache."
                 )
 
@@ -245,14 +231,14 @@ class ActivationCache:
         if part not in self.parts:
             there = " and ".join(self.parts) or "no part yet"
             raise UserError(
-                f"{self.path} has no activations of the part {part!r} (it has {there}): add them with"
-                f" {WRITE} {self.path} --parts {part}."
+                f"{self.address} has no activations of the part {part!r} (it has {there}): add them with"
+                f" {WRITE} {self.address} --parts {part}."
             )
         n_written, n_shards = self.parts[part].n_written, len(self.parts[part].shards)
         if n_written < n_shards:
             raise UserError(
-                f"{self.path} is half-written ({n_written} of {n_shards} shards of the part {part!r}): finish"
-                f" it with {WRITE} {self.path}."
+                f"{self.address} is half-written ({n_written} of {n_shards} shards of the part {part!r}):"
+                f" finish it with {WRITE} {self.address}."
             )
 
     def is_written(self, parts: Collection[str]) -> bool:
@@ -264,23 +250,24 @@ class ActivationCache:
 
     def check_length(self, entry: ShardEntry) -> None:
         """Raise a UserError unless the file of a shard is there, as long as it was written."""
-        path = self.path / entry.file
-        n_bytes = path.stat().st_size if path.is_file() else None
+        n_bytes = self.files.length(entry)
         if n_bytes != entry.n_bytes:
             fault = "missing" if n_bytes is None else f"{n_bytes:,} bytes long instead of {entry.n_bytes:,}"
-            raise UserError(f"{path} is {fault}: write it again with {WRITE} {self.path}.")
+            raise UserError(
+                f"{self.address / entry.file} is {fault}: write it again with {WRITE} {self.address}."
+            )
 
     def check_content(self, entry: ShardEntry, always: bool = False) -> None:
         """Raise a UserError if a shard has changed since it was written.
 
-        The checksum is computed where the file's time is not that of its writing, or `always`.
+        The checksum is computed where the file's time is not that of its writing, or `always`; of a shard
+        at a URL whenever it is fetched.
         """
         self.check_length(entry)
-        path = self.path / entry.file
-        if (always or path.stat().st_mtime_ns != entry.mtime_ns) and file_sha256(path) != entry.sha256:
+        if not self.files.is_as_written(entry, always):
             raise UserError(
-                f"{path} has changed since it was written (its checksum is another): write it again with"
-                f" {WRITE} {self.path}."
+                f"{self.address / entry.file} has changed since it was written (its checksum is another):"
+                f" write it again with {WRITE} {self.address}."
             )
 
     def is_intact(self, entry: ShardEntry) -> bool:
@@ -344,7 +331,7 @@ class CachedStore(Store):
         self._entries = self._within_max_tokens()
         log(
             f"activations of {cache.place} of {options['model']} in contexts of"
-            f" {options['context_length']} tokens from {cache.path}: {len(self._entries)}"
+            f" {options['context_length']} tokens from {cache.address}: {len(self._entries)}"
             f" shard{'s' * (len(self._entries) != 1)} of the part {part!r}{self._told_tokens()}"
         )
 
@@ -379,6 +366,8 @@ class CachedStore(Store):
             raise UserError(f"max_tokens {self._max_tokens} is less than the first context: give more.")
         starts = list(self._entries)
         following = starts[starts.index(start) + 1 :]
+        if following:
+            self._cache.files.prefetch(self._entries[following[0]], after=self._entries[start])
         x_TD = shard.x_TD[:n]
         if self._device.type != "cpu" and x_TD.nbytes <= memory_for_data(self._device):
             x_TD = x_TD.to(self._device)
@@ -396,7 +385,7 @@ class CachedStore(Store):
         if entry.file not in self._checked:
             self._cache.check_content(entry)
             self._checked.add(entry.file)
-        return read_shard(self._cache.path / entry.file)
+        return self._cache.files.read(entry)
 
     def _n_contexts(self, start: BlockStart, shard: Shard) -> int:
         """How many contexts of a shard are within `max_tokens`."""
@@ -406,17 +395,9 @@ class CachedStore(Store):
         return int((start.n_tokens + n_text_C.cumsum(0) <= self._max_tokens).sum())
 
 
-def cache_of_layer(folder: Path, layer: int) -> Path:
-    """The cache of one of the layers that were recorded together into a folder."""
-    return folder / f"layer_{layer}"
-
-
-def caches_of_layers(folder: Path) -> list[Path]:
-    """The caches of layers that were recorded together into a folder, by their numbers."""
-    if (folder / INDEX).exists():
-        return []
-    numbers = [int(path.name[6:]) for path in folder.glob("layer_*") if path.name[6:].isdecimal()]
-    return [path for n in sorted(numbers) if ((path := cache_of_layer(folder, n)) / INDEX).is_file()]
+def _is_digest(text: str | None) -> bool:
+    """Whether it is a SHA-256, or there is none yet."""
+    return text is None or re.fullmatch(r"[0-9a-f]{64}", text) is not None
 
 
 def _agree(name: str, asked: Any, own: Any) -> bool:
@@ -424,5 +405,5 @@ def _agree(name: str, asked: Any, own: Any) -> bool:
     if name == "memory":
         return parse_bytes(asked) == parse_bytes(own)
     if name in ("model", "dataset"):
-        return from_anywhere(asked) == from_anywhere(own)
+        return told(from_anywhere(asked)) == told(from_anywhere(own))
     return shown(asked) == shown(own)

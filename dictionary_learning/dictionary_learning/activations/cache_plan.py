@@ -8,24 +8,25 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from pathlib import Path
 
 import torch
 
 from dictionary_learning import distributed
-from dictionary_learning.activations.cache import ActivationCache, Part, ShardEntry
+from dictionary_learning.activations.cache import ActivationCache
+from dictionary_learning.activations.cache_index import Part, ShardEntry
 from dictionary_learning.activations.live_store import ActivationStore
 from dictionary_learning.activations.piece import texts_sha256
 from dictionary_learning.activations.shard import ShardInProgress, shard_bytes
 from dictionary_learning.command.memory import format_bytes
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
+from dictionary_learning.remote.path import AnyPath
 
 # Beside its tensors a file has a header and the disk a directory.
 _BYTES_BESIDE = 4096
 
 
-def plan(caches: Sequence[ActivationCache], stores: Mapping[str, ActivationStore], folder: Path) -> None:
+def plan(caches: Sequence[ActivationCache], stores: Mapping[str, ActivationStore], folder: AnyPath) -> None:
     """Give every cache the parts that the stores have, of the same texts, and save its index.
 
     The texts are tokenised, the language model does not run. The first process does it; the others come back
@@ -58,7 +59,7 @@ def _plan(caches: Sequence[ActivationCache], part: str, store: ActivationStore) 
         own = cache.parts.setdefault(part, deepcopy(planned))
         if [shard.texts_sha256 for shard in own.shards] != [shard.texts_sha256 for shard in planned.shards]:
             raise UserError(
-                f"{cache.path} was begun with other texts of the part {part!r} than there are now, or than"
+                f"{cache.address} was begun with other texts of the part {part!r} than there are now, or than"
                 " the caches of the other layers: restore them, or write into another folder."
             )
 
@@ -89,11 +90,12 @@ def _take_up(caches: Sequence[ActivationCache]) -> None:
                 os.replace(path, ShardInProgress.part_of(path))
 
 
-def _check_disk(caches: Sequence[ActivationCache], folder: Path) -> None:
+def _check_disk(caches: Sequence[ActivationCache], folder: AnyPath) -> None:
     """Say how large the caches will be; raise a UserError where the disk has no room for what is missing."""
     width, dtype = caches[0].facts["d_model"], caches[0].options["store_dtype"]
-    total = missing = 0
+    total = needed = 0
     for cache in caches:
+        missing = []
         for entry in (entry for part in cache.parts.values() for entry in part.shards):
             n_bytes = _BYTES_BESIDE + shard_bytes(
                 entry.n_positions, entry.n_contexts, width, getattr(torch, dtype)
@@ -101,7 +103,8 @@ def _check_disk(caches: Sequence[ActivationCache], folder: Path) -> None:
             total += n_bytes
             if not entry.sha256:
                 begun = ShardInProgress.part_of(cache.path / entry.file)
-                missing += max(0, n_bytes - (begun.stat().st_size if begun.is_file() else 0))
+                missing.append(max(0, n_bytes - (begun.stat().st_size if begun.is_file() else 0)))
+        needed += cache.files.bytes_at_once(missing)
     free = shutil.disk_usage(caches[0].path).free
     tokens = " and ".join(
         f"{sum(entry.n_positions for entry in part.shards):,} tokens of the part {name!r}"
@@ -112,9 +115,9 @@ def _check_disk(caches: Sequence[ActivationCache], folder: Path) -> None:
         f"activation cache: {format_bytes(total)} for {tokens}{places}, width {width} {dtype}, in {folder}"
         f" ({format_bytes(free)} free)"
     )
-    if missing > free:
+    if needed > free:
         raise UserError(
-            f"the activations take another {format_bytes(missing)}, and the disk of {folder} has"
+            f"the activations take another {format_bytes(needed)}, and the disk of {caches[0].path} has"
             f" {format_bytes(free)} free: free some, choose another folder with --activations, or ask for"
             " less with --max_tokens or --store_dtype bfloat16."
         )

@@ -29,12 +29,13 @@ from dictionary_learning.command.interruption import Interrupted, Interruption
 from dictionary_learning.command.processes import machine
 from dictionary_learning.command.progress import TokenProgress, say
 from dictionary_learning.errors import UserError
+from dictionary_learning.remote.path import AnyPath
 
 # How often several processes report to each other.
 _SECONDS_BETWEEN_REPORTS = 2.0
 
 
-def write(caches: Sequence[ActivationCache], stores: Mapping[str, ActivationStore], folder: Path) -> None:
+def write(caches: Sequence[ActivationCache], stores: Mapping[str, ActivationStore], folder: AnyPath) -> None:
     """Write every shard that was planned (`cache_plan.plan`) and is not there.
 
     The first process's caller holds the caches' folders by `command.lock.locked`.
@@ -68,7 +69,7 @@ def write(caches: Sequence[ActivationCache], stores: Mapping[str, ActivationStor
         progress.close()
 
 
-def go_on(folder: Path) -> str:
+def go_on(folder: AnyPath) -> str:
     """The command that goes on with the cache, or the caches, in a folder; a sweep writes them, too."""
     started = program.words()
     words = [*started, "--activations"] if "cache" in Path(started[-1]).stem else WRITE.split()

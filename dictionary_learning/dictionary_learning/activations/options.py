@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from dictionary_learning.command.memory import parse_bytes
 from dictionary_learning.command.options import Checked, option
 from dictionary_learning.language_model.places import SITES, Place
+from dictionary_learning.remote.file_system import is_url
+from dictionary_learning.remote.options import LocalCacheOptions
 from dictionary_learning.texts.data_sets import TEXTS
 from dictionary_learning.texts.documents import PARTS
 
@@ -70,7 +72,8 @@ class DataOptions(Checked):
     # text
     dataset: str = option(
         "monology/pile-uncopyrighted",
-        "texts: demo, pile, hub name, or local copy (.jsonl .json .csv .parquet .txt .jsonl.zst or folder)",
+        "texts: demo, pile, hub name, or a file (.jsonl .json .csv .parquet .txt .jsonl.zst) or folder, here "
+        "or at a URL",
         group="text",
         spellings=("dataset_name", "data_path"),
     )
@@ -138,7 +141,7 @@ class DataOptions(Checked):
 
 
 @dataclass(frozen=True)
-class CacheOptions(DataOptions):
+class CacheOptions(DataOptions, LocalCacheOptions):
     """Which activations are written, and where.
 
     Raises:
@@ -146,7 +149,7 @@ class CacheOptions(DataOptions):
     """
 
     activations: str | None = option(
-        None, "folder of the cache: a new one, or one to go on with", group="cache"
+        None, "folder or URL of the cache: a new one, or one to go on with", group="cache"
     )
     parts: tuple[str, ...] = option(
         ("train",),
@@ -169,6 +172,8 @@ class CacheOptions(DataOptions):
 
 def from_anywhere(name: str) -> str:
     """A model's or data set's local path in full, a data set's hub id for its name; others as they are."""
+    if is_url(name):
+        return name
     if name in TEXTS and TEXTS[name].hub_id is not None:
         return str(TEXTS[name].hub_id)
     return name if name.startswith("demo") or not Path(name).exists() else str(Path(name).resolve())

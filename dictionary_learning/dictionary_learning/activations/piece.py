@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, Self
 import torch
 
 from dictionary_learning.activations.block import N_COUNTED, Block
-from dictionary_learning.activations.cache import ActivationCache, ShardEntry
+from dictionary_learning.activations.cache import ActivationCache
+from dictionary_learning.activations.cache_index import ShardEntry
 from dictionary_learning.activations.contexts import PackedTokens
 from dictionary_learning.activations.live_store import ActivationStore
 from dictionary_learning.activations.recording import Recorded
@@ -68,7 +69,7 @@ class PieceInProgress:
         packed = next(piece.store.plan(entry.start)).packed
         if texts_sha256(packed) != entry.texts_sha256:
             raise UserError(
-                f"the texts have changed since {piece.caches[0].path} was begun (behind record"
+                f"the texts have changed since {piece.caches[0].address} was begun (behind record"
                 f" {entry.start.position:,}): restore them, or write another cache."
             )
         return cls(piece, [_begin(cache, piece.part, entry.file, packed) for cache in piece.caches])
@@ -104,7 +105,11 @@ class PieceInProgress:
                 shard.part.unlink(missing_ok=True)
 
     def finish(self) -> list[Written]:
-        """Give the full files their names; what there is to say of each."""
+        """Give the full files their names, and have them where the caches are; what there is to say of each.
+
+        Raises:
+            UserError: one cannot be sent to its URL.
+        """
         return [self._finish(*pair) for pair in zip(self.piece.caches, self._shards, strict=True)]
 
     def _finish(self, cache: ActivationCache, shard: ShardInProgress) -> Written:
@@ -120,7 +125,9 @@ class PieceInProgress:
             "mtime_ns": status.st_mtime_ns,
             "high_norm_tokens": block.statistics.high_norm_tokens(tokenizer, N_COUNTED),
         }
-        return Written(entry, f"written: {shard.path}, {block.statistics.describe(tokenizer)}")
+        cache.files.deliver(shard.path.name, sha256)
+        where = cache.address / shard.path.name
+        return Written(entry, f"written: {where}, {block.statistics.describe(tokenizer)}")
 
 
 def texts_sha256(packed: PackedTokens) -> str:
@@ -143,4 +150,5 @@ def _begin(cache: ActivationCache, part: str, file: str, packed: PackedTokens) -
         "weights_sha256": cache.facts["weights_sha256"],
     }
     dtype: torch.dtype = getattr(torch, cache.options["store_dtype"])
+    cache.files.begin(file)
     return ShardInProgress(cache.path / file, packed, cache.facts["d_model"], dtype, facts)

@@ -74,11 +74,22 @@ def read_shard(path: Path) -> Shard:
         UserError: the file is not there, or no shard.
     """
     try:
+        return map_shard(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing.") from None
+
+
+def map_shard(path: Path) -> Shard:
+    """As `read_shard`.
+
+    Raises:
+        FileNotFoundError: the file is not there.
+        UserError: it is no shard.
+    """
+    try:
         with open(path, "rb") as file:
             memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         layout, first = _read_header(memory)
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing.") from None
     except _NO_SHARD:
         raise UserError(f"{path} is damaged: it does not begin as a shard does.") from None
     tensors = _tensors(memory, layout, first)

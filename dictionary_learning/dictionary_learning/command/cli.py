@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable
 from typing import NoReturn
 
-from dictionary_learning.command.files import sentence
+from dictionary_learning.command.files import sentence, settle
 from dictionary_learning.command.secrets import scrub_text
 from dictionary_learning.errors import UserError
 
@@ -19,6 +19,7 @@ def run(main: Callable[[], object]) -> None:
     try:
         _read_environment()
         main()
+        settle()
     except BrokenPipeError:
         raise  # whoever read what is printed has gone: that is no mistake of a path
     except (UserError, OSError) as error:

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dictionary_learning.command.files import offer
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -147,5 +149,6 @@ def save(fig: "Figure", path: str | Path, *, pdf: bool = False) -> list[Path]:
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
+        offer(target)
         written.append(target)
     return written

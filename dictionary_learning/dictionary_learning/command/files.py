@@ -1,4 +1,8 @@
-"""Files: written whole or not at all, read in one way whoever made them, in folders that can be written."""
+"""Files: written whole or not at all, read in one way whoever made them, in folders that can be written.
+
+A folder of this machine may stand for one at a URL (`remote.mirror`). Whoever saves a file offers it, and
+what keeps the copy sends it; for every other folder nothing happens, and nothing is imported.
+"""
 
 import errno
 import json
@@ -6,16 +10,18 @@ import os
 import re
 import secrets
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from dictionary_learning.command.rehearsal import about_to
 from dictionary_learning.errors import UserError
 
 MAX_BYTES = 2**28  # of a JSON or YAML file; the largest there are, results a latent, have some 10 MB
 MAX_DEPTH = 100
+_URL_IN_PATH = re.compile(r"(^|/)[A-Za-z][A-Za-z0-9+.-]+:/")  # as `Path` leaves s3://bucket
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 LEFTOVER = re.compile(r"\..+\.(\d+-[0-9a-f]{8}\.)?part")  # what a writer that was killed leaves of a file
 
@@ -57,7 +63,7 @@ def save_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> No
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except (OSError, RuntimeError) as error:
         if isinstance(error.__context__, KeyboardInterrupt):
             raise error.__context__ from None  # torch's zip writer replaces it
@@ -69,6 +75,7 @@ def save_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> No
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+    offer(path)
 
 
 def save_tensors(path: str | Path, content: Any) -> None:
@@ -95,6 +102,18 @@ def read_json(path: str | Path, expected: str = "JSON") -> Any:
     return _read(Path(path), expected, json.loads)
 
 
+def parse_json(content: bytes, name: str, expected: str = "JSON") -> Any:
+    """As `read_json`, of a file whose content is at hand.
+
+    Args:
+        name: what to call it in the message.
+
+    Raises:
+        UserError: as `read_json`.
+    """
+    return _parsed(content, name, expected, json.loads)
+
+
 def read_yaml(path: str | Path, expected: str = "YAML") -> Any:
     """What a YAML file holds; plain values alone are made of it.
 
@@ -117,21 +136,28 @@ def read_yaml(path: str | Path, expected: str = "YAML") -> Any:
 
 def _read(path: Path, expected: str, parse: Callable[[str], Any]) -> Any:
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ValueError(f"more than {MAX_BYTES // 2**20} MB")
-        content = parse(path.read_text(encoding="utf-8-sig"))
-        if _is_deeper(content, MAX_DEPTH):
-            raise RecursionError
-        return content
+        content = path.read_bytes() if path.stat().st_size <= MAX_BYTES else None
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): check the path.") from error
+    return _parsed(content, str(path), expected, parse)
+
+
+def _parsed(content: bytes | None, name: str, expected: str, parse: Callable[[str], Any]) -> Any:
+    """What is in a file; its content is None where it is too large to be read."""
+    try:
+        if content is None or len(content) > MAX_BYTES:
+            raise ValueError(f"more than {MAX_BYTES // 2**20} MB")
+        parsed = parse(content.decode("utf-8-sig"))
+        if _is_deeper(parsed, MAX_DEPTH):
+            raise RecursionError
+        return parsed
     except RecursionError as error:
         reason: Exception | str = "nested too deep"
         cause: Exception = error
     except (ValueError, TypeError, OverflowError, AttributeError) as error:
         reason, cause = error, error
     sentence = " ".join(str(reason).split())[:200]
-    raise UserError(f"{path} is damaged or of another kind ({sentence}): {expected} was expected.") from cause
+    raise UserError(f"{name} is damaged or of another kind ({sentence}): {expected} was expected.") from cause
 
 
 def _is_deeper(content: Any, depth: int) -> bool:
@@ -161,7 +187,8 @@ def _means_full_disk(error: BaseException, folder: Path) -> bool:
     )
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -171,12 +198,31 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def cache_folder() -> Path:
+    """$TEMPORAL_SAES_CACHE, or `temporal-saes` in the platform's folder for caches."""
+    chosen = os.environ.get("TEMPORAL_SAES_CACHE")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "temporal-saes"
+
+
 def check_writable(folder: str | Path, flag: str) -> None:
     """Raise a UserError unless files can be made in `folder` (which need not exist yet).
 
     Args:
         flag: what to choose another folder with.
     """
+    if _URL_IN_PATH.search(str(folder)):
+        raise UserError(
+            f"{flag} {folder} is a URL, and this is written on this machine: choose a folder (docs/urls.md "
+            "says which flags take a URL)."
+        )
     existing = Path(folder).absolute()
     while not os.path.exists(existing):  # unlike the method, it never raises
         existing = existing.parent
@@ -189,3 +235,56 @@ def check_writable(folder: str | Path, flag: str) -> None:
         raise UserError(
             f"nothing can be written to {existing} ({error.strerror}): choose another {flag}."
         ) from None
+    copy = _copy_of(Path(folder))
+    if copy is not None:
+        copy.check_writable(flag)
+
+
+# --- folders that have a copy elsewhere ---
+
+
+class Copy(Protocol):
+    """Keeps the copy of a folder up to date."""
+
+    def check_writable(self, flag: str) -> None:
+        """Raise a UserError where nothing can be sent."""
+
+    def offer(self, path: Path) -> None:
+        """A file was saved: send it, or say that it could not be sent and remember it."""
+
+    def settle(self) -> None:
+        """Send what is not there yet; a UserError where that cannot be done."""
+
+
+_copies: dict[Path, Copy] = {}
+
+
+def keep_copy(folder: Path, copy: Copy) -> None:
+    """Have the files below a folder sent."""
+    _copies[folder] = copy
+
+
+def offer(path: Path) -> None:
+    """A file, or a folder with all that is in it, was saved, whole and under its name."""
+    copy = _copy_of(path)
+    if copy is None:
+        return
+    for file in sorted(path.rglob("*")) if path.is_dir() else (path,):
+        if file.is_file():
+            copy.offer(file)
+
+
+def _copy_of(path: Path) -> Copy | None:
+    """The copy that a file or folder belongs to; the innermost where one lies in another."""
+    around = [folder for folder in _copies if path.is_relative_to(folder)]
+    return _copies[max(around, key=lambda folder: len(folder.parts))] if around else None
+
+
+def settle() -> None:
+    """Send what could not be sent when it was saved; called when a command ends.
+
+    Raises:
+        UserError: it still cannot be sent.
+    """
+    for copy in _copies.values():
+        copy.settle()

@@ -11,6 +11,15 @@ _VALUE = re.compile(
     r"hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[opsu]_[A-Za-z0-9]{16,}"
     r"|(?<!snapshots/)(?<![0-9A-Za-z])[0-9a-f]{40}(?![0-9A-Za-z])"
     r"|(?<=://)[^/@\s]+(?=@)"
+    # a password with a slash in it; a port is none
+    r"|(?<=://)[^/@\s:]+:(?!\d+(?:/|\s|$))[^@\s]+(?=@)"
+)
+# What signs a request stands behind the question mark of an address: by its name, or by being long.
+_QUERY = re.compile(r"(?<=://)[^\s?\"']+\?[^\s\"']+")
+_PARAMETER = re.compile(
+    r"(?<=[?&])([^=&#]*(?:token|key|secret|pass|sig|credential|auth|code)[^=&#]*=)[^&#]+"
+    r"|(?<=[?&])([^=&#]*=)[^&#]{24,}",
+    re.IGNORECASE,
 )
 
 
@@ -32,7 +41,8 @@ def scrub(words: list[str]) -> list[str]:
 
 
 def scrub_text(text: str) -> str:
-    """A text without what looks like a token, a key, or the name and password of an address."""
+    """A text without what looks like a token or a key, or lets somebody into an address."""
+    text = _QUERY.sub(lambda address: _PARAMETER.sub(rf"\1\2{HIDDEN}", address[0]), text)
     return _VALUE.sub(HIDDEN, text)
 
 

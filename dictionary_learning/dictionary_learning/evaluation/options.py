@@ -7,10 +7,11 @@ from dictionary_learning.command.memory import parse_bytes
 from dictionary_learning.command.options import option
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model.places import SITES
+from dictionary_learning.remote.options import LocalCacheOptions
 
 
 @dataclass(frozen=True)
-class EvalOptions:
+class EvalOptions(LocalCacheOptions):
     """What is evaluated, on what, and how much of it. None means: as the run was trained.
 
     Raises:
@@ -19,13 +20,13 @@ class EvalOptions:
 
     # run
     run_name: str | None = option(
-        None, "the run: its name in --checkpoints_path, or the path of its folder", group="run"
+        None, "the run: its name in --checkpoints_path, or the path or URL of its folder", group="run"
     )
     compare: tuple[str, ...] | None = option(
         None, "several runs (as --run_name gives one), in one table and one figure", group="run"
     )
     checkpoints_path: str = option(
-        "runs", "folder that holds the runs", group="run", spellings=("save_path", "save_dir")
+        "runs", "folder or URL that holds the runs", group="run", spellings=("save_path", "save_dir")
     )
     trainer: int = option(0, "which trainer of the run: trainer_<i>", group="run")
     checkpoint: str | None = option(
@@ -65,7 +66,7 @@ class EvalOptions:
     # text
     dataset: str | None = option(
         None,
-        "texts instead of the run's: demo, pile, hub name, or local copy (file or folder)",
+        "texts instead of the run's: demo, pile, hub name, or a file or folder, here or at a URL",
         group="text",
         spellings=("data_path",),
     )
@@ -90,8 +91,8 @@ class EvalOptions:
     )
     activations: str | None = option(
         None,
-        "folder that cache_activations wrote with the part that is evaluated on, in place of running the "
-        "language model over the texts",
+        "folder or URL that cache_activations wrote with the part that is evaluated on, in place of running "
+        "the language model over the texts",
         group="text",
     )
 
@@ -115,6 +116,7 @@ class EvalOptions:
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, least in (("max_tokens", 1), ("n_contexts", 1), ("loss_tokens", 0), ("batch_size", 1)):
             value = getattr(self, name)
             if value is not None and value < least:

@@ -10,6 +10,8 @@ from dictionary_learning.command.files import save_text
 from dictionary_learning.command.progress import say
 from dictionary_learning.evaluation import report
 from dictionary_learning.evaluation.options import EvalOptions
+from dictionary_learning.remote.mirror import folder_at
+from dictionary_learning.remote.path import path_of
 
 Result = dict[str, Any]
 
@@ -24,7 +26,7 @@ def write(name: str, result: Result, folder: Path, options: EvalOptions) -> None
 
 def write_comparison(results: Mapping[str, Result], options: EvalOptions) -> None:
     """Write the results of several runs in one file and one figure."""
-    folder = Path(options.output_dir or options.checkpoints_path)
+    folder = Path(options.output_dir) if options.output_dir else folder_at(options.checkpoints_path)
     threshold = [] if options.threshold is None else [f"threshold-{_slug(options.threshold)}"]
     target = folder / "_".join(["compare", *map(_slug, results), *threshold])
     save_text(
@@ -42,7 +44,7 @@ def result_path(name: str, folder: Path, options: EvalOptions) -> Path:
     if options.threshold is not None:
         parts.append(f"threshold-{_slug(options.threshold)}")
     if options.dataset is not None:
-        parts.append(_slug(Path(options.dataset).name))
+        parts.append(_slug(path_of(options.dataset).name))
     if options.output_dir is None:
         return folder / f"{'_'.join(parts)}.json"
     return Path(options.output_dir) / f"{'_'.join([_slug(name), *parts])}.json"

@@ -29,7 +29,9 @@ class Study:
     def __init__(self, options: EvalOptions) -> None:
         """Raises UserError where `--activations` is no cache."""
         self.options = options
-        self.cache = None if options.activations is None else ActivationCache.open(options.activations)
+        self.cache: ActivationCache | None = None
+        if options.activations is not None:
+            self.cache = ActivationCache.open(options.activations, options.local_cache)
         self.lm: LanguageModel | None = None
         self.store: Store | None = None
         self.setting: Setting | None = None

@@ -56,7 +56,7 @@ def _snapshot(repository: str, revision: str | None, patterns: list[str]) -> Pat
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
-    from dictionary_learning.texts.hub_stream import is_drop
+    from dictionary_learning.remote.connection import is_drop
 
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))

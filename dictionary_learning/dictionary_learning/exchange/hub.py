@@ -23,7 +23,7 @@ from dictionary_learning.exchange import names, released_folder, run_folder, sae
 from dictionary_learning.exchange.download import refusal
 from dictionary_learning.exchange.loading import is_released, is_saelens, load_dictionary, trainer_folder
 from dictionary_learning.exchange.model_card import model_card
-from dictionary_learning.texts.hub_stream import is_drop
+from dictionary_learning.remote.connection import is_drop
 
 RESULTS = "eval_results.json"
 _REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]+")

@@ -4,6 +4,7 @@
 """
 
 import importlib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,8 @@ from dictionary_learning.errors import UserError
 from dictionary_learning.exchange import released_folder, saelens, thresholds
 from dictionary_learning.exchange.download import download, is_hub_name
 from dictionary_learning.exchange.fidelity import Fidelity
+from dictionary_learning.remote import mirror
+from dictionary_learning.remote.file_system import is_url, told
 
 DICTIONARIES = {
     "AutoEncoder": "dictionary_learning.dictionaries.classics",
@@ -31,6 +34,10 @@ DICTIONARIES = {
     "TemporalMatryoshkaBatchTopKSAE": "dictionary_learning.trainers.temporal_sequence_top_k",
     "TemporalSAE": "dictionary_learning.dictionaries.temporal_sae",
 }
+
+# Of a run at a URL: what nobody reads who does not train it further, or only when asked for.
+_NOT_READ = re.compile(r"(^|/)(resume/|checkpoints/[^/]+\.pt$|dashboard/)")
+_LATER = re.compile(r"(^|/)ae\.pt$")
 
 # Configs of some older runs name the trainer only.
 TRAINERS = {
@@ -69,7 +76,7 @@ def load_dictionary(
         path: a run folder with one trainer, a trainer's folder (config.json and ae.pt), a folder with
             conf.yaml and latest_ckpt.safetensors or .pt, or a SAELens one (cfg.json and
             sae_weights.safetensors), in it or below, or one of these on the Hugging Face hub, as
-            `user/repository/folder`.
+            `user/repository/folder`, or at a URL.
         device: where the weights go; the best there is when None.
         checkpoint_path: another file than ae.pt, such as checkpoints/ae_1000.pt; relative to the
             trainer's folder.
@@ -138,12 +145,16 @@ def trainer_folder(path: str | Path, revision: str | None = None) -> Path:
     """
     if is_hub_name(path):
         return download(str(path), revision, _find_folder, _names_of_weights)
-    return _find_folder(Path(path))
+    if not is_url(path):
+        return _find_folder(Path(path))
+    folder = mirror.folder_at(path)
+    mirror.pull(folder, lambda name: not _NOT_READ.search(name))
+    return _find_folder(folder)
 
 
 def _find_folder(path: Path) -> Path:
     if not path.is_dir():
-        raise UserError(f"there is no folder {path}: check the run's name.")
+        raise UserError(f"there is no folder {mirror.place_of(path)}: check the run's name.")
     if (path / "config.json").is_file() or is_released(path) or is_saelens(path):
         return path
     trainers = sorted(folder for folder in path.glob("trainer_*") if (folder / "config.json").is_file())
@@ -170,22 +181,28 @@ class Run(NamedTuple):
 
 
 def find_run(name: str, checkpoints_path: str | Path, trainer: int = 0) -> Run:
-    """A run by its name in `checkpoints_path`, by the path of its folder, or by its name on the hub.
+    """A run by its name in `checkpoints_path`, by the path or URL of its folder, or by its name on the hub.
 
-    Results go beside the run's `trainer_<i>`; of a dictionary on the hub, into `checkpoints_path`.
+    Results go beside the run's `trainer_<i>`; of a dictionary on the hub, into `checkpoints_path`. Of a run
+    at a URL the folders are those of its copy on this machine, which has everything but large files.
 
     Raises:
         UserError: there is none.
     """
-    inside = Path(checkpoints_path) / name
-    folder = inside if inside.is_dir() else Path(name)
+    runs = mirror.folder_at(str(checkpoints_path))
+    if is_url(name):
+        folder = mirror.folder_at(name)
+        pull_run(folder)
+    else:
+        pull_run(runs / name)
+        folder = runs / name if (runs / name).is_dir() else Path(name)
     if not folder.is_dir():
         if is_hub_name(name):
-            return Run(trainer_folder(name), Path(checkpoints_path) / name.strip("/").replace("/", "--"))
-        there = sorted(path.name for path in Path(checkpoints_path).glob("*") if path.is_dir())
+            return Run(trainer_folder(name), runs / name.strip("/").replace("/", "--"))
+        there = run_names(runs)
         known = f"it has {', '.join(there)}" if there else "it has none"
         raise UserError(
-            f"there is no run {name!r} in {checkpoints_path} ({known}): check --run_name and "
+            f"there is no run {told(name)!r} in {mirror.place_of(runs)} ({known}): check --run_name and "
             "--checkpoints_path."
         )
     of_trainer = folder / f"trainer_{trainer}"
@@ -194,6 +211,22 @@ def find_run(name: str, checkpoints_path: str | Path, trainer: int = 0) -> Run:
     if trainer and not (folder / "config.json").is_file():
         raise UserError(f"{folder} has no {of_trainer.name} with a config.json: check --trainer.")
     return Run(trainer_folder(folder), folder)
+
+
+def pull_run(folder: Path) -> None:
+    """Fetch what is read of a run, if its folder is the copy of one at a URL; weights when they are loaded.
+
+    Raises:
+        UserError: the URL cannot be reached, or is a file.
+    """
+    mirror.pull(folder, lambda name: not (_NOT_READ.search(name) or _LATER.search(name)))
+
+
+def run_names(runs: Path) -> list[str]:
+    """The folders in a folder of runs, of this machine or at a URL."""
+    if mirror.place_of(runs) == runs:
+        return sorted(path.name for path in runs.glob("*") if path.is_dir())
+    return sorted({name.partition("/")[0] for name in mirror.names(runs, "*/*")})
 
 
 def weights_sha256(folder: Path, checkpoint_path: str | Path | None = None) -> str:
@@ -258,13 +291,12 @@ def weights_path(folder: Path, checkpoint_path: str | Path | None = None) -> Pat
         _no_checkpoint(folder, checkpoint_path)
 
         return folder / saelens.WEIGHTS
-    if checkpoint_path is None:
-        return folder / "ae.pt"
-    inside = folder / checkpoint_path
-    if inside.is_file():
+    inside = folder / (checkpoint_path or "ae.pt")
+    mirror.fetch(inside)
+    if checkpoint_path is None or inside.is_file():
         return inside
     if Path(checkpoint_path).is_file():
         return Path(checkpoint_path)
-    there = sorted((folder / "checkpoints").glob("*.pt"), key=lambda path: (len(path.name), path.name))
-    names = ", ".join(f"checkpoints/{path.name}" for path in there) or "none"
+    there = sorted(mirror.names(folder / "checkpoints", "*.pt"), key=lambda name: (len(name), name))
+    names = ", ".join(f"checkpoints/{name}" for name in there) or "none"
     raise UserError(f"there is no checkpoint {inside}: the run has {names}.")

@@ -9,13 +9,8 @@ from typing import Any, NamedTuple
 
 from dictionary_learning import distributed
 from dictionary_learning.activations import cache_writer
-from dictionary_learning.activations.cache import (
-    INDEX,
-    OPTIONS,
-    ActivationCache,
-    cache_of_layer,
-    caches_of_layers,
-)
+from dictionary_learning.activations.cache import OPTIONS, ActivationCache
+from dictionary_learning.activations.cache_index import INDEX, ShardEntry, cache_of_layer, caches_of_layers
 from dictionary_learning.activations.cache_plan import plan
 from dictionary_learning.activations.options import CacheOptions, from_anywhere
 from dictionary_learning.command.files import check_writable
@@ -23,10 +18,12 @@ from dictionary_learning.command.lock import is_ours_alone, locked, remove_lefto
 from dictionary_learning.command.options import build, shown
 from dictionary_learning.command.processes import check_alike, is_first, n_processes
 from dictionary_learning.command.progress import say
-from dictionary_learning.command.secrets import scrub_values
+from dictionary_learning.command.secrets import HIDDEN, scrub_values
 from dictionary_learning.errors import UserError
 from dictionary_learning.jobs.data import check_devices, check_texts, load_language_model, open_store
 from dictionary_learning.language_model.fingerprint import fingerprints
+from dictionary_learning.remote import mirror
+from dictionary_learning.remote.path import AnyPath, RemotePath, name_of, path_of
 from dictionary_learning.runs.provenance import provenance, versions
 from dictionary_learning.texts.documents import DEMO_CORPORA
 from dictionary_learning.texts.records import is_local
@@ -37,7 +34,7 @@ TOGETHER = "caches that are written together have all options but the layer in c
 class Job(NamedTuple):
     """What there is to do, the same for all processes."""
 
-    paths: list[Path]
+    paths: list[AnyPath]
     """Of the caches."""
     layers: list[int]
     options: CacheOptions
@@ -46,8 +43,8 @@ class Job(NamedTuple):
     """The parts that are written, each with its `max_tokens`."""
 
 
-def write(folder: Path, asked: Mapping[str, Any]) -> None:
-    """Write the caches that the options ask for, or go on with those in the folder.
+def write(folder: str | AnyPath, asked: Mapping[str, Any]) -> None:
+    """Write the caches that the options ask for, or go on with those in the folder, here or at a URL.
 
     A single layer has its cache in the folder itself, several have a folder each in it. Under torchrun the
     processes write them together. The first one has the folders, and says what is written.
@@ -60,6 +57,7 @@ def write(folder: Path, asked: Mapping[str, Any]) -> None:
         SystemExit: interrupted (130 or 143), after saving.
     """
     check_alike({"flags": scrub_values(dict(asked)), "versions": versions()})
+    folder = path_of(folder)
     if is_first():
         _write_first(folder, asked)
     else:
@@ -68,25 +66,27 @@ def write(folder: Path, asked: Mapping[str, Any]) -> None:
             _record(job, folder)
 
 
-def _write_first(folder: Path, asked: Mapping[str, Any]) -> None:
+def _write_first(folder: AnyPath, asked: Mapping[str, Any]) -> None:
     """Write the caches in their folders, which no other command may have meanwhile."""
     every = _caches(folder, asked)
-    paths = [Path(one["activations"]) for one in every]
-    for path in paths:
-        find_cache(path)  # before a new folder is made
-        check_writable(path, "--activations")
+    local_cache = asked.get("local_cache", CacheOptions.local_cache)
+    for path in every:
+        find_cache(path, local_cache)  # before a new folder is made
+        check_writable(mirror.folder_at(path), "--activations")
     with ExitStack() as held:
-        for path in paths:
-            held.enter_context(locked(path))
-            remove_leftovers(path)
-        caches = [_begun_or_new(path, one) for path, one in zip(paths, every, strict=True)]
+        for path in every:
+            here = mirror.folder_at(path)
+            held.enter_context(mirror.held(here, flag="--activations"))
+            mirror.fetch(here / INDEX)
+            remove_leftovers(here)
+        caches = [_begun_or_new(path, one, local_cache) for path, one in every.items()]
         job = _of_first(_job(caches, asked))
         if job is not None:
             _record(job, folder, caches)
 
 
-def _caches(folder: Path, asked: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What is asked of each cache: the same options, each with its own folder and layer.
+def _caches(folder: AnyPath, asked: Mapping[str, Any]) -> dict[AnyPath, dict[str, Any]]:
+    """What is asked of each cache, by its folder: the same options, each with its own layer.
 
     Raises:
         UserError: a layer is there twice, or the folder holds the cache of a single one.
@@ -98,60 +98,63 @@ def _caches(folder: Path, asked: Mapping[str, Any]) -> list[dict[str, Any]]:
         raise UserError(f"--layer {shown(layers)} names layer {twice} twice: leave one out.")
     there = caches_of_layers(folder)
     if len(layers) < 2 and not there:
-        return [{**asked, "activations": str(folder), **({"layer": layers[0]} if layers else {})}]
+        return {folder: {**asked, **({"layer": layers[0]} if layers else {})}}
     if (folder / INDEX).is_file():
         raise UserError(f"{folder} holds the cache of a single layer: choose another folder for several.")
     if not layers:
-        return [{**asked, "activations": str(path)} for path in there]
+        return {path: {**asked} for path in there}
     # a layer that comes later has the options of those that are there, where it is not asked for others
     usual = ActivationCache.open(there[0]).options if there else {}
-    return [
-        {**usual, **asked, "activations": str(cache_of_layer(folder, layer)), "layer": layer}
-        for layer in layers
-    ]
+    return {cache_of_layer(folder, layer): {**usual, **asked, "layer": layer} for layer in layers}
 
 
-def find_cache(folder: Path) -> ActivationCache | None:
+def find_cache(folder: AnyPath, local_cache: str = CacheOptions.local_cache) -> ActivationCache | None:
     """The cache in a folder; None where there is nothing.
 
     Raises:
-        UserError: there is something else.
+        UserError: there is something else, or the URL cannot be reached.
     """
     if folder.is_file():
         raise UserError(f"{folder} is a file: choose a folder with --activations.")
     if (folder / INDEX).is_file():
-        return ActivationCache.open(folder)
-    if folder.is_dir() and not is_ours_alone(folder):
+        return ActivationCache.open(folder, local_cache)
+    if _holds_others_files(folder):
         raise UserError(
             f"{folder} is not empty and holds no activation cache: choose another folder with --activations."
         )
     return None
 
 
-def _begun_or_new(path: Path, asked: Mapping[str, Any]) -> ActivationCache:
+def _holds_others_files(folder: AnyPath) -> bool:
+    if isinstance(folder, RemotePath):
+        return any(not name.startswith(".") for name in folder.files())
+    return folder.is_dir() and not is_ours_alone(folder)
+
+
+def _begun_or_new(path: AnyPath, asked: Mapping[str, Any], local_cache: str) -> ActivationCache:
     """The cache in a folder as far as it is, what is damaged of it marked to be written again; or a new one.
 
     Raises:
         UserError: options are asked for that cannot work, or that the cache was not begun with.
     """
-    cache = find_cache(path)  # as it is now that nobody else writes
+    cache = find_cache(path, local_cache)  # as it is now that nobody else writes
     if cache is None:
         options = build(CacheOptions, asked)
         options = replace(options, model=from_anywhere(options.model), dataset=from_anywhere(options.dataset))
         own = {name: value for name, value in asdict(options).items() if name in OPTIONS}
-        return ActivationCache(path, own, {}, provenance())
+        return ActivationCache(path, own, {}, provenance(), local_cache=local_cache)
     remedy = "give the options that it was begun with (or --activations alone), or another folder"
     cache.check(asked, remedy, free=())
     for name, part in cache.parts.items():
         flag = "eval_tokens" if name == "eval" else "max_tokens"
         if flag in asked and asked[flag] != part.max_tokens:
             raise UserError(
-                f"the part {name!r} of {cache.path} was begun with --{flag} {part.max_tokens}, not"
+                f"the part {name!r} of {cache.address} was begun with --{flag} {part.max_tokens}, not"
                 f" {asked[flag]}: leave it out, or write another cache."
             )
     for entry in (entry for part in cache.parts.values() for entry in part.shards):
         if entry.sha256 is not None and not cache.is_intact(entry):
-            say(f"{cache.path / entry.file} is not as it was written: it is written again.")
+            say(f"{cache.address / entry.file} is not as it was written: it is written again.")
             entry.sha256 = None
     return cache
 
@@ -168,9 +171,11 @@ def _job(caches: Sequence[ActivationCache], asked: Mapping[str, Any]) -> Job | N
     parts = tuple(dict.fromkeys([*begun, *asked.get("parts", () if begun else CacheOptions.parts)]))
     if all(cache.is_written(parts) for cache in caches):
         for cache in caches:
-            say(f"{cache.path} is complete ({_content(cache)}): there is nothing to do.")
+            say(f"{cache.address} is complete ({_content(cache)}): there is nothing to do.")
         return None
-    options = build(CacheOptions, asked, caches[0].options, {"parts": parts})
+    # what has a secret is recorded without it
+    secret = {name: asked[name] for name in asked if HIDDEN in str(caches[0].options.get(name))}
+    options = build(CacheOptions, asked, caches[0].options, {"parts": parts}, secret)
     limits = {part: options.eval_tokens if part == "eval" else options.max_tokens for part in parts}
     limits |= {name: part.max_tokens for name, part in begun.items()}
     check_devices(options)
@@ -182,7 +187,7 @@ def _job(caches: Sequence[ActivationCache], asked: Mapping[str, Any]) -> Job | N
             )
         check_texts(options, part)
     return Job(
-        [cache.path for cache in caches], [cache.options["layer"] for cache in caches], options, limits
+        [cache.address for cache in caches], [cache.options["layer"] for cache in caches], options, limits
     )
 
 
@@ -191,15 +196,15 @@ def _of_first(job: Job | None) -> Job | None:
     if n_processes() == 1:
         return job
     told = distributed.value_of_first(
-        job and [list(map(str, job.paths)), job.layers, asdict(job.options), job.limits]
+        job and [list(map(name_of, job.paths)), job.layers, asdict(job.options), job.limits]
     )
     if told is None or job is not None:
         return job
     paths, layers, options, limits = told
-    return Job(list(map(Path, paths)), layers, build(CacheOptions, options), limits)
+    return Job(list(map(path_of, paths)), layers, build(CacheOptions, options), limits)
 
 
-def _record(job: Job, folder: Path, caches: Sequence[ActivationCache] = ()) -> None:
+def _record(job: Job, folder: AnyPath, caches: Sequence[ActivationCache] = ()) -> None:
     """Write what the job says; every process does its share.
 
     Args:
@@ -232,13 +237,13 @@ def _record(job: Job, folder: Path, caches: Sequence[ActivationCache] = ()) -> N
         }
     plan(caches, stores, folder)
     _check_shared(job.paths)
-    caches = caches or [ActivationCache.open(path) for path in job.paths]
+    caches = caches or [ActivationCache.open(path, job.options.local_cache) for path in job.paths]
     cache_writer.write(caches, stores, folder)
     for cache in caches:
-        say(f"{cache.path} is complete ({_content(cache)}).")
+        say(f"{cache.address} is complete ({_content(cache)}).")
 
 
-def _check_shared(paths: Sequence[Path]) -> None:
+def _check_shared(paths: Sequence[AnyPath]) -> None:
     """Raise a UserError unless all processes see the same folders."""
     if n_processes() == 1:
         return
@@ -252,11 +257,11 @@ def _check_shared(paths: Sequence[Path]) -> None:
                 )
 
 
-def _sha256_if_there(path: Path) -> str:
+def _sha256_if_there(path: AnyPath) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
-def verify(folder: Path) -> None:
+def verify(folder: str | AnyPath) -> None:
     """Compare every shard of the cache, or the caches, in a folder with its checksum.
 
     The times of the files are noted, so that they need not be compared again. Under torchrun each process
@@ -265,6 +270,7 @@ def verify(folder: Path) -> None:
     Raises:
         UserError: there is no cache, a shard is missing, cut short or changed, or it is not complete.
     """
+    folder = path_of(folder)
     for path in caches_of_layers(folder) or [folder]:
         _verify(ActivationCache.open(path))
 
@@ -284,13 +290,19 @@ def _verify(cache: ActivationCache) -> None:
         cache.check_complete(name)
     if not is_first():
         return
+    if cache.address == cache.path:
+        _note_times(cache, entries)
+    say(f"every shard of {cache.address} is as it was written ({_content(cache)}).")
+
+
+def _note_times(cache: ActivationCache, entries: list[ShardEntry]) -> None:
+    """Record the times of shards that are as they were written."""
     times = [(cache.path / entry.file).stat().st_mtime_ns for entry in entries]
     if times != [entry.mtime_ns for entry in entries]:
         with locked(cache.path):
             for entry, time in zip(entries, times, strict=True):
                 entry.mtime_ns = time
             cache.save_index()
-    say(f"every shard of {cache.path} is as it was written ({_content(cache)}).")
 
 
 def _is_of_hub(dataset: str) -> bool:

@@ -28,7 +28,7 @@ def open_activations(options: TrainOptions, part: str = "train") -> "Store":
     if options.activations is not None:
         from dictionary_learning.activations.cache import ActivationCache
 
-        return ActivationCache.open(options.activations).store(
+        return ActivationCache.open(options.activations, options.local_cache).store(
             part,
             max_tokens=options.max_tokens,
             max_norm_ratio=options.max_norm_ratio,

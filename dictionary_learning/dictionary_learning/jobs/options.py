@@ -13,6 +13,7 @@ from dictionary_learning.command.memory import available_memory, format_bytes
 from dictionary_learning.command.options import is_plain_name, option, shown
 from dictionary_learning.command.processes import n_processes
 from dictionary_learning.errors import UserError
+from dictionary_learning.remote.options import LocalCacheOptions
 from dictionary_learning.trainers.architectures import ARCHITECTURES, Architecture
 from dictionary_learning.trainers.options import (
     AttentionOptions,
@@ -24,7 +25,7 @@ from dictionary_learning.trainers.options import (
 # What may differ when a run is resumed: where it is, what is told about it, and on which device.
 FREE_ON_RESUME = {
     *("checkpoints_path", "run_name", "resume", "resume_every", "log_steps", "device", "lm_device"),
-    *("use_wandb", "wandb_project", "wandb_entity", "overlap"),
+    *("use_wandb", "wandb_project", "wandb_entity", "overlap", "local_cache"),
 }
 
 # In float32: a weight, its gradient, and the two moments of Adam.
@@ -35,13 +36,13 @@ ORIGINAL_SAVE_FRACTIONS = (0.001, 0.00316, 0.01, 0.0316, 0.1, 0.316, 1.0)
 
 
 @dataclass(frozen=True)
-class TrainingDataOptions(DataOptions):
+class TrainingDataOptions(DataOptions, LocalCacheOptions):
     """The activations that a run is trained on."""
 
     activations: str | None = option(
         None,
-        "folder that cache_activations wrote, in place of running the language model; options that describe "
-        "activations are the cache's",
+        "folder or URL that cache_activations wrote, in place of running the language model; options that "
+        "describe activations are the cache's",
         group="activations",
     )
     normalize: bool = option(
@@ -74,7 +75,7 @@ class TrainOptions(
         None, "folder of the run; made from preset, architecture and seeds when left out", group="run"
     )
     checkpoints_path: str = option(
-        "runs", "folder that holds the runs", group="run", spellings=("save_path", "save_dir")
+        "runs", "folder or URL that holds the runs", group="run", spellings=("save_path", "save_dir")
     )
     resume: bool = option(False, "go on with the run, with the options it has", group="run")
     resume_every: int = option(

@@ -11,6 +11,8 @@ from dictionary_learning.command.secrets import HIDDEN, scrub_values
 from dictionary_learning.errors import UserError
 from dictionary_learning.jobs.options import FREE_ON_RESUME, TrainOptions, differences
 from dictionary_learning.jobs.presets import preset_values, require_gpu_and_hub
+from dictionary_learning.remote.mirror import folder_at
+from dictionary_learning.remote.path import settled
 from dictionary_learning.runs.folder import RunFolder
 from dictionary_learning.trainers.architectures import ARCHITECTURES, ONLY_FOR, is_for
 
@@ -36,7 +38,7 @@ def new_options(
         options,
         model=from_anywhere(options.model),
         dataset=from_anywhere(options.dataset),
-        activations=options.activations and str(Path(options.activations).resolve()),
+        activations=options.activations and settled(options.activations),
     )
     if options.run_name is None:
         options = replace(options, run_name=_default_name(config or Path(options.model).name, options))
@@ -100,8 +102,8 @@ def resumed_options(
     paths = {name: from_anywhere(flags[name]) for name in ("model", "dataset") if name in flags}
     if "activations" in flags and own.get("activations") is not None:
         # it may have been moved; whether it is the same one is found out when it is opened
-        flags = {**flags, "activations": str(Path(flags["activations"]).resolve())}
-        own = {**own, "activations": flags["activations"]}
+        flags = {**flags, "activations": settled(flags["activations"])}
+        own = {**own, "activations": scrub_values(flags["activations"])}
     # recorded without its secrets, an option is compared without them, and the flag's value is used
     told = differences(scrub_values({**flags, **paths}), own)
     for name, value in own.items():
@@ -162,7 +164,7 @@ def _cached(flags: Mapping[str, Any]) -> dict[str, Any]:
     cache.check(flags)
     if own["max_tokens"] is not None and (flags.get("max_tokens") or 0) > own["max_tokens"]:
         raise UserError(
-            f"{cache.path} holds the first {own['max_tokens']} text tokens, fewer than the --max_tokens"
+            f"{cache.address} holds the first {own['max_tokens']} text tokens, fewer than the --max_tokens"
             f" {flags['max_tokens']} that are asked for: lower it, or write a larger cache."
         )
     return own
@@ -184,4 +186,4 @@ def _default_name(config: str, options: TrainOptions) -> str:
 def run_folder(options: TrainOptions) -> RunFolder:
     """The folder of a run whose name is known."""
     assert options.run_name is not None
-    return RunFolder(Path(options.checkpoints_path) / options.run_name)
+    return RunFolder(folder_at(options.checkpoints_path) / options.run_name)

@@ -40,6 +40,8 @@ from dictionary_learning.jobs.options import TrainOptions, differences
 from dictionary_learning.jobs.plan_command import has_planned
 from dictionary_learning.jobs.request import new_options, run_folder
 from dictionary_learning.jobs.sweep_results import Row, save_results
+from dictionary_learning.remote import mirror
+from dictionary_learning.remote.path import name_of, path_of
 from dictionary_learning.runs.folder import RunFolder
 from dictionary_learning.runs.provenance import versions
 
@@ -132,7 +134,7 @@ def read_sweep(typed: Mapping[str, Any], architectures: Sequence[str]) -> Sweep:
             own["activations"] = _cache_of(flags["activations"], own)
         options, preset = _checked(path, member, own, preset, architectures)
         planned.append(Planned(member.name, own, options))
-    folder = Path(planned[0].options.checkpoints_path) / name
+    folder = mirror.folder_at(planned[0].options.checkpoints_path) / name
     return Sweep(path, folder, preset, flags.get("activations"), planned)
 
 
@@ -144,10 +146,10 @@ def _default_name(path: Path, flags: Mapping[str, Any], preset: str | None) -> s
 
 def _cache_of(folder: str, flags: Mapping[str, Any]) -> str:
     """The member's cache: the folder itself, or the one of its layer where several are in it."""
-    from dictionary_learning.activations.cache import cache_of_layer, caches_of_layers
+    from dictionary_learning.activations.cache_index import cache_of_layer, caches_of_layers
 
-    several = "layer" in flags and caches_of_layers(Path(folder))
-    return str(cache_of_layer(Path(folder), flags["layer"])) if several else folder
+    several = "layer" in flags and caches_of_layers(path_of(folder))
+    return name_of(cache_of_layer(path_of(folder), flags["layer"])) if several else folder
 
 
 def _checked(
@@ -221,6 +223,7 @@ def _unfinished(sweep: Sweep, resume: bool) -> list[int]:
     say(f"sweep of {len(sweep.members)} members, {sweep.folder}-*, on the same activations:")
     todo = []
     for i, member in enumerate(sweep.members):
+        mirror.pull(member.run.path)
         is_begun = not is_ours_alone(member.run.path)
         if is_begun:
             _check_own(member, resume)
@@ -277,11 +280,13 @@ def _activations(sweep: Sweep) -> dict[str, str]:
     for site in sites:
         members = [member for member in sweep.members if member.options.site == site]
         layers = sorted({member.options.layer for member in members})
-        folder = sweep.folder / "activations" / (site if len(sites) > 1 else "")
+        folder = mirror.place_of(sweep.folder / "activations" / (site if len(sites) > 1 else ""))
         data = {field.name: getattr(members[0].options, field.name) for field in fields(DataOptions)}
         cache_command.write(folder, {**data, "layer": layers, "parts": ("train",)})
-        check_alike({"folder": folder})  # by now the first process has written all of it
-        caches |= {member.name: _cache_of(str(folder), {"layer": member.options.layer}) for member in members}
+        check_alike({"folder": str(folder)})  # by now the first process has written all of it
+        caches |= {
+            member.name: _cache_of(name_of(folder), {"layer": member.options.layer}) for member in members
+        }
     return caches
 
 

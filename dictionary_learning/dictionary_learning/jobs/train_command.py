@@ -158,7 +158,7 @@ def _train_first(typed: Mapping[str, Any], architectures: Sequence[str]) -> None
         options, preset = new_options(flags, config, architectures)
         options.check_processes()
         run = run_folder(options)
-        with run.alone():
+        with run.alone(is_new=n_restarts() == 0):
             if _is_killed_start(run, options) or _is_started_again(run, options):
                 options = replace(options, resume=True)
             else:
@@ -196,7 +196,7 @@ def _is_of(run: RunFolder, options: TrainOptions) -> bool:
     if options.expansion_factor is not None:
         del asked["dict_size"]  # the run has the number that came of it
     own = run.read_config().get("options")
-    return isinstance(own, dict) and not differences(asked, own)
+    return isinstance(own, dict) and not differences(scrub_values(asked), own)
 
 
 def _train(run: RunFolder | None, options: TrainOptions, preset: str | None) -> None:

@@ -13,10 +13,10 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from dictionary_learning.command.files import read_json, save_text
+from dictionary_learning.command.files import cache_folder, read_json, save_text
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model.source import hub_revision
-from dictionary_learning.texts.demo_assets import cache_folder, language_model_folder
+from dictionary_learning.texts.demo_assets import language_model_folder
 
 SUFFIXES = {".json", ".txt", ".model", ".safetensors", ".bin"}  # of config, tokenizer and weights
 SETTLED_NS = 2 * 10**9  # a file that was written just now could be written again within a tick of its times

@@ -6,7 +6,8 @@ trainer_0/  config.json  ae.pt  checksums.json  checkpoints/ae_<step>.pt
 wandb_id               the run of Weights & Biases, where it is logged to
 resume/state.pt        the last full state: weights, optimiser, counters, RNG, position in the data
 
-One process writes it at a time: whoever does stands in `RunFolder.alone`.
+One process writes it at a time: whoever does stands in `RunFolder.alone`. Of a run at a URL this is the copy
+on this machine (`remote.mirror`).
 """
 
 import json
@@ -20,12 +21,20 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from dictionary_learning.command.fields import OBJECT, Kind, above, check_fields, whole
-from dictionary_learning.command.files import FULL_DISK, check_writable, read_yaml, save_tensors, save_text
-from dictionary_learning.command.lock import HOLDER, LOCK, is_ours_alone, locked, remove_leftovers
+from dictionary_learning.command.files import (
+    FULL_DISK,
+    check_writable,
+    offer,
+    read_yaml,
+    save_tensors,
+    save_text,
+)
+from dictionary_learning.command.lock import HOLDER, LOCK, is_ours_alone, remove_leftovers
 from dictionary_learning.command.progress import say
 from dictionary_learning.command.rehearsal import about_to
 from dictionary_learning.command.secrets import scrub_values
 from dictionary_learning.errors import UserError
+from dictionary_learning.remote import mirror
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,14 +66,20 @@ class RunFolder:
         if self.path.is_file():
             raise UserError(f"{self.path} is a file: choose another --run_name.")
         if not is_ours_alone(self.path):
-            raise UserError(
-                f"{self.path} is not empty: go on with that run by --resume, "
-                "or choose another --run_name (or remove the folder)."
-            )
+            raise self._taken()
+
+    def _taken(self) -> UserError:
+        return UserError(
+            f"{mirror.place_of(self.path)} is not empty: go on with that run by --resume, "
+            "or choose another --run_name (or remove the folder)."
+        )
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self, is_new: bool = False) -> Iterator[None]:
         """The folder for this process alone, without what killed writers left in it.
+
+        Args:
+            is_new: a run is to begin here, so that what a run at a URL has saved need not be fetched.
 
         Raises:
             UserError: another process has it, or it cannot be written.
@@ -72,7 +87,10 @@ class RunFolder:
         if self.path.is_file():
             raise UserError(f"{self.path} is a file: choose another --run_name.")
         check_writable(self.path, "--checkpoints_path")
-        with locked(self.path, "training in"):
+        with mirror.held(self.path, "training in"):
+            if is_new and mirror.place_of(self.path) != self.path and mirror.names(self.path, "*.pt"):
+                raise self._taken()
+            mirror.pull(self.path, lambda name: "/checkpoints/" not in name or not name.endswith(".pt"))
             remove_leftovers(self.path)
             yield
 
@@ -102,6 +120,7 @@ class RunFolder:
                 shutil.rmtree(path, ignore_errors=True)
             elif path.name not in (LOCK, HOLDER):
                 path.unlink(missing_ok=True)
+        mirror.discard(self.path)
         if not any(self.path.iterdir()):
             self.path.rmdir()
 
@@ -179,6 +198,8 @@ class RunFolder:
         save_weights(self.trainer(index) / name, weights)
 
     def save_state(self, state: Mapping[str, Any]) -> None:
+        if self.metrics_path.exists():
+            offer(self.metrics_path)  # it grows line by line
         save_tensors(self.state_path, dict(state))
 
     def load_state(self) -> dict[str, Any] | None:

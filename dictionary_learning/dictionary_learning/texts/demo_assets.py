@@ -10,13 +10,12 @@ import argparse
 import csv
 import io
 import json
-import os
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+from dictionary_learning.command.files import cache_folder
 from dictionary_learning.errors import UserError
 from dictionary_learning.texts.pinned_wheels import Asset, ensure
 
@@ -46,20 +45,6 @@ Transcripts collected by The American Presidency Project (https://www.presidency
 of each line is the address of its page there. Taken from the wheel {requirement}.
 Changes: stage directions such as [Applause] and [Laughter] are left out.
 """
-
-
-def cache_folder() -> Path:
-    """$TEMPORAL_SAES_CACHE, or `temporal-saes` in the platform's folder for caches."""
-    chosen = os.environ.get("TEMPORAL_SAES_CACHE")
-    if chosen:
-        return Path(chosen).expanduser().absolute()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "temporal-saes"
 
 
 def fetch(names: Iterable[str] | None = None, log: Callable[[str], None] = print) -> dict[str, Path]:

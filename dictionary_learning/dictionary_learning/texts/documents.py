@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dictionary_learning.errors import UserError
+from dictionary_learning.remote.file_system import told
 from dictionary_learning.texts.data_sets import TEXTS
 from dictionary_learning.texts.folder import local_records
 from dictionary_learning.texts.hub_stream import hub_records
@@ -101,8 +102,8 @@ class DocumentStream:
         """Open a data set.
 
         Args:
-            dataset: one of `data_sets.TEXTS`, a local file (see `records.read_records`), a folder (see
-                `folder`), or the name of a data set on the hub.
+            dataset: one of `data_sets.TEXTS`, a file (see `records.read_records`) or a folder (see `folder`)
+                of this machine or at a URL, or the name of a data set on the hub.
             text_field: the field of a record that holds its text.
             split, subset: of a hub data set, or of a folder like one.
             part: "train", "eval" (the share `eval_share` of all documents) or "all". A text is always in the
@@ -121,12 +122,12 @@ class DocumentStream:
         head = list(islice(records, 1))
         if head and text_field not in head[0]:
             raise UserError(
-                f"{dataset} has no field {text_field!r}: choose one of its fields with --text_field"
+                f"{told(dataset)} has no field {text_field!r}: choose one of its fields with --text_field"
                 f" ({', '.join(map(str, head[0]))})."
             )
         stream = cls(
             chain(head, records),
-            name=dataset,
+            name=told(dataset),
             text_field=text_field,
             part=part,
             eval_share=eval_share,

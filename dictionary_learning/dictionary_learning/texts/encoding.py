@@ -8,10 +8,10 @@ import codecs
 import io
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 from dictionary_learning.errors import UserError
+from dictionary_learning.remote.path import AnyPath, path_of
 
 # UTF-32 before UTF-16, whose mark its own begins with.
 _MARKS = {
@@ -24,10 +24,10 @@ _MARKS = {
 _CHUNK_BYTES = 1 << 20
 
 # Opens a file as bytes, decompressed; what it gives has `peek`.
-Opener = Callable[[Path], AbstractContextManager[Any]]
+Opener = Callable[[AnyPath], AbstractContextManager[Any]]
 
 
-def read_text(path: str | Path, name: str | None = None) -> str:
+def read_text(path: str | AnyPath, name: str | None = None) -> str:
     """The whole text of a file, without its byte order mark, lines ended by a newline.
 
     Args:
@@ -36,7 +36,7 @@ def read_text(path: str | Path, name: str | None = None) -> str:
     Raises:
         UserError: the file cannot be read, or is no text in UTF-8 (or in what its byte order mark says).
     """
-    path = Path(path)
+    path = path_of(path)
     try:
         return "".join(text_lines(path, newline=None, name=name))
     except OSError as error:
@@ -44,7 +44,7 @@ def read_text(path: str | Path, name: str | None = None) -> str:
 
 
 def text_lines(
-    path: Path, opener: Opener | None = None, *, newline: str | None = "\n", name: str | None = None
+    path: AnyPath, opener: Opener | None = None, *, newline: str | None = "\n", name: str | None = None
 ) -> Iterator[str]:
     """The lines of a file with their ends, in bounded memory.
 
@@ -73,7 +73,7 @@ def text_lines(
     raise UserError(_refusal(path, opener, name or str(path)))
 
 
-def _open(path: Path) -> AbstractContextManager[Any]:
+def _open(path: AnyPath) -> AbstractContextManager[Any]:
     return path.open("rb")
 
 
@@ -87,7 +87,7 @@ def _skip_mark(file: Any) -> tuple[str, int]:
     return "utf-8", 0
 
 
-def _refusal(path: Path, opener: Opener, name: str) -> str:
+def _refusal(path: AnyPath, opener: Opener, name: str) -> str:
     """Why a file is no text: it is read again up to the byte that says so."""
     with opener(path) as file:
         codec, n_mark = _skip_mark(file)

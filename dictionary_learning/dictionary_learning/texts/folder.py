@@ -6,22 +6,24 @@
    of folders and files, as the `datasets` library does; where no name says a split, all are "train".
 4. Data files of two formats are refused, as nobody can say whether they are the same texts twice.
 5. Where text files are alone, each is a document. Only whole folder names say a split there.
-6. A folder with neither is left to the `datasets` library.
+6. A folder with neither is left to the `datasets` library, if it is one of this machine.
 """
 
 import os
 import re
+import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import chain
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
+from dictionary_learning.remote.path import AnyPath, RemotePath, path_of
 from dictionary_learning.texts.encoding import read_text
 from dictionary_learning.texts.hub_stream import hub_records, not_there
-from dictionary_learning.texts.records import TEXT, Record, format_of, read_records
+from dictionary_learning.texts.records import FORMATS, TEXT, Record, format_of, read_records
 
 CARD = "README.md"
 # JSON that describes a data set and is none.
@@ -34,14 +36,15 @@ _SPLITS = {
 _SPLIT_OF_WORD = {word: split for split, words in _SPLITS.items() for word in words}
 _SHARD = re.compile(r"data/([^/]+)-\d{5}-of-\d{5}[^/]*\.[^/]*")
 _BETWEEN_WORDS = re.compile(r"[-._ 0-9]+")
+_HIDDEN = re.compile(r"(^|/)(\.|__)")
 _N_NAMED = 5  # files that the line names
-Splits = Mapping[str, Sequence[Path]]
+Splits = Mapping[str, Sequence[AnyPath]]
 
 
 def local_records(
-    path: str | Path, *, split: str | None = None, usual_split: str = "train", subset: str | None = None
+    path: str | AnyPath, *, split: str | None = None, usual_split: str = "train", subset: str | None = None
 ) -> Iterator[Record]:
-    """The records of a local file, or of a folder by the rule above; what is read of it is said once.
+    """The records of a file, or of a folder by the rule above; what is read of it is said once.
 
     Args:
         split: None takes `usual_split` where names say splits, and all files where none does.
@@ -51,7 +54,7 @@ def local_records(
         UserError: there is no such file, nothing in the folder can be read, the split is not there, its files
             are of two formats; (while reading) as `read_records`.
     """
-    path = Path(path)
+    path = path_of(path)
     if not path.is_dir():
         return read_records(path)
     if subset is not None and (path / subset).is_dir():
@@ -70,6 +73,11 @@ def local_records(
     splits = {name or "train": files for name, files in splits.items()}
     asked = split or usual_split
     if not splits or any(format_of(file) is None for file in splits.get(asked, ())):
+        if isinstance(path, RemotePath):
+            raise UserError(
+                f"{path} holds nothing that can be read at a URL: give a folder of {', '.join(FORMATS)}, or "
+                "copy it to this machine."
+            )
         return hub_records(str(path), subset=subset, split=asked)
     if asked not in splits:
         raise UserError(
@@ -88,9 +96,12 @@ def local_records(
     return chain.from_iterable(read_records(file) for file in files)
 
 
-def visible_files(folder: Path) -> list[Path]:
+def visible_files(folder: AnyPath) -> list[AnyPath]:
     """All files below a folder, in order, without those that are hidden or in a hidden folder."""
-    files: list[Path] = []
+    if isinstance(folder, RemotePath):
+        found = folder.files()
+        return sorted(found[name][0] for name in found if not _HIDDEN.search(name))
+    files: list[AnyPath] = []
     seen: set[str] = set()  # a link may lead back to a folder above it
     for place, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
@@ -103,12 +114,12 @@ def visible_files(folder: Path) -> list[Path]:
     return sorted(file for file in files if file.is_file())
 
 
-def data_splits(folder: Path, files: Sequence[Path]) -> dict[str, list[Path]]:
+def data_splits(folder: AnyPath, files: Sequence[AnyPath]) -> dict[str, list[AnyPath]]:
     """The split of data files by their names, as the `datasets` library has it; "" where no name says one.
 
     Once a name says a split, files whose names say none are in no split.
     """
-    names = {file: file.relative_to(folder).as_posix() for file in files}
+    names = {file: _inside(file, folder).as_posix() for file in files}
 
     def of_shard(name: str) -> set[str]:
         shard = _SHARD.fullmatch(name)
@@ -121,7 +132,7 @@ def data_splits(folder: Path, files: Sequence[Path]) -> dict[str, list[Path]]:
         return _splits_in(name.rsplit("/", 1)[-1].rpartition(".")[0])
 
     for split_of in (of_shard, of_folders, of_file):
-        found: dict[str, list[Path]] = defaultdict(list)
+        found: dict[str, list[AnyPath]] = defaultdict(list)
         for file, name in names.items():
             for split in split_of(name):
                 found[split].append(file)
@@ -135,24 +146,26 @@ def _splits_in(name: str) -> set[str]:
     return {_SPLIT_OF_WORD[word] for word in _BETWEEN_WORDS.split(name) if word in _SPLIT_OF_WORD}
 
 
-def _text_splits(folder: Path, files: Sequence[Path]) -> dict[str, list[Path]]:
+def _text_splits(folder: AnyPath, files: Sequence[AnyPath]) -> dict[str, list[AnyPath]]:
     """The split of text files; their own names are titles, and say nothing."""
-    found: dict[str, list[Path]] = defaultdict(list)
+    found: dict[str, list[AnyPath]] = defaultdict(list)
     for file in files:
-        words = [part for part in file.relative_to(folder).parts[:-1] if part in _SPLIT_OF_WORD]
+        words = [part for part in _inside(file, folder).parts[:-1] if part in _SPLIT_OF_WORD]
         found[_SPLIT_OF_WORD[words[0]] if words else ""].append(file)
     if len(found) > 1:
         found.pop("", None)
     return dict(found)
 
 
-def _splits_of_card(folder: Path, subset: str | None) -> Splits | None:
+def _splits_of_card(folder: AnyPath, subset: str | None) -> Splits | None:
     """The files of each split, where the data set's card names files or a subset is asked for.
 
     None where there is no such card; empty where it says how to read them, which the readers here cannot.
     """
     if subset is None and not _card_names_files(folder):
         return None
+    if isinstance(folder, RemotePath):
+        return _splits_of_names(folder, subset)
     import datasets
 
     try:
@@ -165,7 +178,27 @@ def _splits_of_card(folder: Path, subset: str | None) -> Splits | None:
     return {str(split): [Path(file) for file in files] for split, files in (config.data_files or {}).items()}
 
 
-def _card_names_files(folder: Path) -> bool:
+def _splits_of_names(folder: RemotePath, subset: str | None) -> Splits | None:
+    """As `_splits_of_card`, of a folder at a URL: the card is fetched, and empty files bear the names."""
+    found = folder.files()
+    with tempfile.TemporaryDirectory() as made:
+        root = Path(made).resolve()
+        for name in found:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_bytes(found[name][0].read_bytes() if name == CARD else b"")
+        try:
+            splits = _splits_of_card(root, subset)
+        except UserError as error:
+            raise UserError(str(error).replace(str(root), str(folder))) from None
+        if splits is None:
+            return None
+        return {
+            split: [found[Path(file).relative_to(root).as_posix()][0] for file in files]  # type: ignore[arg-type]
+            for split, files in splits.items()
+        }
+
+
+def _card_names_files(folder: AnyPath) -> bool:
     """Whether the head of the data set's card says which files it has."""
     import yaml
 
@@ -179,7 +212,12 @@ def _card_names_files(folder: Path) -> bool:
     )
 
 
-def _documents(files: Sequence[Path]) -> Iterator[Record]:
+def _inside(file: AnyPath, folder: AnyPath) -> PurePath:
+    """The path of a file from the folder that it is in."""
+    return file.relative_to(folder)  # type: ignore[arg-type]
+
+
+def _documents(files: Sequence[AnyPath]) -> Iterator[Record]:
     """One record a file; an empty one has an empty text and is left out like any other."""
     for file in files:
         yield {"text": read_text(file), "title": file.stem}
@@ -188,14 +226,16 @@ def _documents(files: Sequence[Path]) -> Iterator[Record]:
 # --- the line that says it ---
 
 
-def _line(folder: Path, files: Sequence[Path], suffix: str, split: str | None, found: Sequence[Path]) -> str:
+def _line(
+    folder: AnyPath, files: Sequence[AnyPath], suffix: str, split: str | None, found: Sequence[AnyPath]
+) -> str:
     """`corpus is read as 2 files of .jsonl (split train); left out: LICENSE.txt`."""
     said = f"{folder} is read as {_files(len(files))} of {suffix}"
     if suffix == TEXT:
         said += ", a document each" if len(files) > 1 else ", one document"
     if split is not None:
         said += f" (split {split})"
-    others = [file.relative_to(folder).as_posix() for file in found if file not in set(files)]
+    others = [_inside(file, folder).as_posix() for file in found if file not in set(files)]
     if others:
         more = f" and {len(others) - _N_NAMED:,} more" if len(others) > _N_NAMED else ""
         said += f"; left out: {', '.join(others[:_N_NAMED])}{more}"

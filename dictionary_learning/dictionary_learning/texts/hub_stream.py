@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from dictionary_learning.errors import UserError
-from dictionary_learning.texts.records import FORMATS, Record, is_damage, said
+from dictionary_learning.remote.connection import is_drop, said
+from dictionary_learning.texts.records import FORMATS, Record, is_damage
 
 # Seconds to wait before each new attempt; ten minutes of a silent hub end the stream.
 _WAITS = (1, 2, 4, 8, 16, 32, 60, 120, 180, 180)
 # Before the first record somebody is waiting: a wrong setting shows at once.
 _FIRST_WAITS = (1, 2)
 _REMEMBER_EVERY = 1_000
-_NETWORK_LIBRARIES = {"aiohttp", "httpcore", "httpcore2", "httpx", "httpx2", "requests", "urllib3"}
 
 
 def hub_records(
@@ -126,16 +126,6 @@ def _follow(stream: Any, reopen: Callable[[], Any], name: str, start: int) -> It
             )
             time.sleep(wait)
             stream = None
-
-
-def is_drop(error: Exception) -> bool:
-    """Whether a second attempt may succeed: connection errors, time-outs and 5xx answers, not 4xx."""
-    status = getattr(getattr(error, "response", None), "status_code", None) or getattr(error, "status", None)
-    if isinstance(status, int) and 400 <= status < 500:
-        return status in (408, 429)
-    if isinstance(error, ConnectionError | TimeoutError):
-        return True
-    return any(kind.__module__.split(".")[0] in _NETWORK_LIBRARIES for kind in type(error).__mro__)
 
 
 _INSTEAD = "use --dataset demo or a local file (" + ", ".join(FORMATS) + ")"

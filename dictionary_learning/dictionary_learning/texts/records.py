@@ -1,4 +1,4 @@
-"""Records, one dict a document, from local files.
+"""Records, one dict a document, from files, of this machine or at a URL.
 
 .jsonl (also .jsonl.zst, .jsonl.gz), .json, .csv, .parquet, .txt. A line that cannot be read is counted and
 skipped, and a warning gives the count at the end. Files of text are UTF-8, or what their byte order mark says
@@ -17,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from dictionary_learning.errors import UserError
+from dictionary_learning.remote.connection import said
+from dictionary_learning.remote.file_system import is_url
+from dictionary_learning.remote.path import AnyPath, RemotePath, path_of
 from dictionary_learning.texts.encoding import text_lines
 
 Record = dict[str, Any]
@@ -26,8 +29,8 @@ TEXT_FILE_CHARACTERS = 10_000
 TEXT = ".txt"
 
 
-def read_records(path: str | Path) -> Iterator[Record]:
-    """The records of a local file, in its order; a .txt file gives records with the one field `text`.
+def read_records(path: str | AnyPath) -> Iterator[Record]:
+    """The records of a file, in its order; a .txt file gives records with the one field `text`.
 
     A .txt file is one document. One of more than `TEXT_FILE_CHARACTERS` characters is cut at blank lines into
     documents of about that length, because a document is what the train/eval split deals out.
@@ -35,8 +38,10 @@ def read_records(path: str | Path) -> Iterator[Record]:
     Raises:
         UserError: there is no such file, its suffix is unknown, or (while reading) nothing in it can be read.
     """
-    path = Path(path)
+    path = path_of(path)
     if not path.is_file():
+        if isinstance(path, RemotePath) and path.is_dir():
+            raise UserError(f"{path} is a folder: give one of its files.")
         raise UserError(f"there is no file {path}: check the path.")
     suffix = format_of(path)
     if suffix is None:
@@ -44,14 +49,16 @@ def read_records(path: str | Path) -> Iterator[Record]:
     return _counted(path, FORMATS[suffix])
 
 
-def format_of(path: Path) -> str | None:
+def format_of(path: AnyPath) -> str | None:
     """The suffix by which a file is read, one of `FORMATS`; None if nothing reads it."""
     name = path.name.lower()
     return next((suffix for suffix in FORMATS if name.endswith(suffix)), None)
 
 
 def is_local(dataset: str) -> bool:
-    """Whether `dataset` names a local file, there or missing, rather than a data set on the hub."""
+    """Whether `dataset` names a file, there or missing, or a URL, rather than a data set on the hub."""
+    if is_url(dataset):
+        return True
     path = Path(dataset)
     return path.is_file() or (format_of(path) is not None and not path.is_dir())
 
@@ -65,7 +72,7 @@ def is_unicode(text: str) -> bool:
     return True
 
 
-def _counted(path: Path, read: Callable[[Path], Iterable[Record | None]]) -> Iterator[Record]:
+def _counted(path: AnyPath, read: Callable[[AnyPath], Iterable[Record | None]]) -> Iterator[Record]:
     """Yield what `read` could read; count its Nones, the lines that it could not."""
     n_good = n_bad = 0
     damage = ""
@@ -77,7 +84,7 @@ def _counted(path: Path, read: Callable[[Path], Iterable[Record | None]]) -> Ite
                 n_good += 1
                 yield record
     except Exception as error:
-        if not is_damage(error):
+        if isinstance(error, UserError) or not is_damage(error):
             raise
         damage = f"; it is damaged behind record {n_good} ({said(error)})"
     if n_good == 0:
@@ -114,20 +121,26 @@ def _read_lines(lines: Iterable[str]) -> Iterator[Record | None]:
     return (_json_line(line.lstrip("\ufeff")) for line in lines if line.strip())
 
 
-def _read_jsonl(path: Path) -> Iterator[Record | None]:
+def _read_jsonl(path: AnyPath) -> Iterator[Record | None]:
     return _read_lines(text_lines(path))
 
 
-def _read_gz(path: Path) -> Iterator[Record | None]:
-    return _read_lines(text_lines(path, gzip.open))
+def _read_gz(path: AnyPath) -> Iterator[Record | None]:
+    return _read_lines(text_lines(path, _open_gz))
 
 
-def _read_zst(path: Path) -> Iterator[Record | None]:
+@contextmanager
+def _open_gz(path: AnyPath) -> Iterator[gzip.GzipFile]:
+    with path.open("rb") as raw, gzip.GzipFile(fileobj=raw) as file:
+        yield file
+
+
+def _read_zst(path: AnyPath) -> Iterator[Record | None]:
     return _read_lines(text_lines(path, _open_zst))
 
 
 @contextmanager
-def _open_zst(path: Path) -> Iterator[io.BufferedReader]:
+def _open_zst(path: AnyPath) -> Iterator[io.BufferedReader]:
     import zstandard
 
     # The Pile's files are many frames one after another, with long windows.
@@ -136,7 +149,7 @@ def _open_zst(path: Path) -> Iterator[io.BufferedReader]:
         yield io.BufferedReader(file)  # type: ignore[arg-type]
 
 
-def _read_json(path: Path) -> Iterator[Record | None]:
+def _read_json(path: AnyPath) -> Iterator[Record | None]:
     """A list of objects; an object whose one list holds them; or JSON lines under the wrong suffix."""
     lines = list(text_lines(path))
     try:
@@ -151,7 +164,7 @@ def _read_json(path: Path) -> Iterator[Record | None]:
         yield record if isinstance(record, dict) else None
 
 
-def _read_csv(path: Path) -> Iterator[Record | None]:
+def _read_csv(path: AnyPath) -> Iterator[Record | None]:
     csv.field_size_limit(2**31 - 1)
     rows = csv.reader(text_lines(path, newline=""))
     header: list[str] | None = None
@@ -173,16 +186,17 @@ def _read_csv(path: Path) -> Iterator[Record | None]:
             yield None
 
 
-def _read_parquet(path: Path) -> Iterator[Record | None]:
+def _read_parquet(path: AnyPath) -> Iterator[Record | None]:
     import pyarrow.parquet
 
+    source = path.open_anywhere() if isinstance(path, RemotePath) else path
     # Checksums are compared where the writer made some.
-    with pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as file:
+    with pyarrow.parquet.ParquetFile(source, page_checksum_verification=True) as file:
         for batch in file.iter_batches(batch_size=256):
             yield from batch.to_pylist()
 
 
-def _read_txt(path: Path) -> Iterator[Record | None]:
+def _read_txt(path: AnyPath) -> Iterator[Record | None]:
     lines: list[str] = []
     n_characters = 0
     for line in text_lines(path, newline=None):
@@ -198,7 +212,7 @@ def _read_txt(path: Path) -> Iterator[Record | None]:
         yield {"text": rest}
 
 
-FORMATS: dict[str, Callable[[Path], Iterator[Record | None]]] = {
+FORMATS: dict[str, Callable[[AnyPath], Iterator[Record | None]]] = {
     ".jsonl": _read_jsonl,
     ".jsonl.zst": _read_zst,
     ".jsonl.gz": _read_gz,
@@ -207,9 +221,3 @@ FORMATS: dict[str, Callable[[Path], Iterator[Record | None]]] = {
     ".parquet": _read_parquet,
     TEXT: _read_txt,
 }
-
-
-def said(error: BaseException) -> str:
-    """What an error says, short and on one line."""
-    text = " ".join(str(error).split()).strip(" .:") or type(error).__name__
-    return text if len(text) <= 200 else text[:199] + "…"

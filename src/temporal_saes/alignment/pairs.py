@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dictionary_learning.errors import UserError
+from dictionary_learning.remote.file_system import told
+from dictionary_learning.remote.path import path_of
 from dictionary_learning.texts.data_sets import PREFERENCES
 from dictionary_learning.texts.documents import document_id
 from dictionary_learning.texts.folder import local_records
@@ -77,7 +79,7 @@ def load_pairs(
         UserError: the data set or one of the two fields is not there, or fewer than `MIN_PAIRS` pairs can
             be used.
     """
-    name = f"{dataset} ({data_path})" if data_path is not None else dataset
+    name = f"{dataset} ({told(str(data_path))})" if data_path is not None else told(dataset)
     records = islice(_open(dataset, data_path, subset, split), max_records)
     head = list(islice(records, 1))
     for field, flag in ((chosen_field, "--chosen_field"), (rejected_field, "--rejected_field")):
@@ -112,11 +114,11 @@ def load_pairs(
 def _open(
     dataset: str, data_path: str | Path | None, subset: str | None, split: str | None
 ) -> Iterator[Record]:
-    if data_path is not None and not Path(data_path).exists():
-        raise UserError(f"there is no file or folder {data_path}: check --data_path.")
+    path = path_of(data_path if data_path is not None else dataset)
+    if data_path is not None and not path.exists():
+        raise UserError(f"there is no file or folder {path}: check --data_path.")
     if dataset == "demo" and data_path is None:
         return read_records(DEMO_PAIRS)
-    path = Path(data_path if data_path is not None else dataset)
     entry = PREFERENCES.get(dataset)
     if entry is None and not path.is_dir() and not is_local(dataset):
         return hub_records(str(path), subset=subset, split=split or "train")

@@ -20,10 +20,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dictionary_learning.command.files import LEFTOVER, check_writable, read_json
+from dictionary_learning.command.files import LEFTOVER, check_writable, offer, read_json
 from dictionary_learning.command.lock import HOLDER, LOCK, locked
 from dictionary_learning.command.progress import say
 from dictionary_learning.command.rehearsal import is_on as is_rehearsal
+from dictionary_learning.command.secrets import scrub_values
 from dictionary_learning.errors import UserError
 from temporal_saes.browser.options import BrowserOptions
 from temporal_saes.experiment.subjects import Subject
@@ -113,6 +114,7 @@ def write_folder(
         _check_ours(folder)
         folder.rename(old)
     new.rename(folder)
+    offer(folder)
 
 
 def _part(folder: Path) -> Path:
@@ -145,7 +147,7 @@ def _is_made_by(folder: Path, options: BrowserOptions) -> bool:
     """Whether a whole browser was made by the same command."""
     try:
         made = read_json(folder / RECORD)["options"]
-        asked = json.loads(json.dumps(dataclasses.asdict(options)))
+        asked = json.loads(json.dumps(scrub_values(dataclasses.asdict(options))))
         return {**made, "overwrite": None} == {**asked, "overwrite": None}
     except (UserError, KeyError, TypeError):
         return False

@@ -5,20 +5,21 @@ from dataclasses import dataclass
 
 from dictionary_learning.command.options import option
 from dictionary_learning.errors import UserError
+from dictionary_learning.remote.options import LocalCacheOptions
 from temporal_saes.experiment.options import ExplainedOptions
 
 SET_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
 @dataclass(frozen=True)
-class BrowserOptions(ExplainedOptions):
+class BrowserOptions(ExplainedOptions, LocalCacheOptions):
     """What a feature browser can be asked."""
 
     chunk: int = option(2, "latents to show: 0 the high-level split, 1 the rest, 2 all", group="run")
     max_tokens: int = option(200_000, "tokens of the texts that are read, at most", group="data")
     activations: str | None = option(
         None,
-        "folder that cache_activations wrote, in place of --dataset and the language model",
+        "folder or URL that cache_activations wrote, in place of --dataset and the language model",
         group="data",
     )
     part: str = option("eval", "part of --activations that is read: train, eval or all", group="data")
@@ -46,6 +47,7 @@ class BrowserOptions(ExplainedOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        LocalCacheOptions.__post_init__(self)
         self.check_least(1, "max_tokens", "n_top", "per_quantile")
         if self.neuronpedia is not None and not SET_NAME.fullmatch(self.neuronpedia):
             raise UserError(

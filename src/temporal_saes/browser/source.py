@@ -7,6 +7,7 @@ from typing import Any
 from dictionary_learning.command.progress import TokenProgress, say
 from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.language_model import LanguageModel
+from dictionary_learning.remote.file_system import told
 from temporal_saes.browser.options import BrowserOptions
 from temporal_saes.experiment.subjects import Subject
 from temporal_saes.experiment.texts import labelled_texts
@@ -29,11 +30,11 @@ class Source:
             most = max(1, options.max_tokens // SHORT_TEXT)
             n_texts = most if options.max_texts is None else min(most, options.max_texts)
             self.texts = [text.text for text in labelled_texts(options, n_texts, needs_label=False)]
-            self.name = options.dataset
+            self.name = told(options.dataset)
             return
         from dictionary_learning.activations.cache import ActivationCache
 
-        self.cache = ActivationCache.open(options.activations)
+        self.cache = ActivationCache.open(options.activations, options.local_cache)
         own = {"model": subject.model, "layer": subject.layer, "site": subject.site}
         self.cache.check({**own, "lm_dtype": subject.lm_dtype})
         self.cache.check_complete(options.part)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dictionary_learning.command import figures
+from dictionary_learning.command.secrets import scrub_values
 from dictionary_learning.dictionaries.base import Dictionary, check_width, chunk_slice
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.runs.provenance import provenance
@@ -62,7 +63,11 @@ def study(
         explanations=explanations,
         scores=scores,
         sentences=_encode(sentences, subject, options, lm, dictionary, columns),
-        made={"options": dataclasses.asdict(options), "provenance": provenance(), **l0.told(subject.name)},
+        made={
+            "options": scrub_values(dataclasses.asdict(options)),
+            "provenance": provenance(),
+            **l0.told(subject.name),
+        },
     )
 
 

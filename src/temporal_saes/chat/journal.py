@@ -13,6 +13,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from dictionary_learning.command.files import offer
 from dictionary_learning.errors import UserError
 from temporal_saes.chat.model import REFUSAL, Chat, Completion, Conversation, Done
 from temporal_saes.chat.token_budget import Usage
@@ -77,6 +78,7 @@ class RecordedChat(Chat):
                     done(i, completion)
 
                 self.chat.complete([conversations[i] for i in missing], keep)
+            offer(self.path)
         return [completions[i] for i in range(len(conversations))]
 
     def _key(self, conversation: Conversation) -> str:

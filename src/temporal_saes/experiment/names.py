@@ -4,6 +4,9 @@ import hashlib
 import re
 from pathlib import Path
 
+from dictionary_learning.command.secrets import scrub_text
+from dictionary_learning.remote.file_system import is_url
+from dictionary_learning.remote.path import RemotePath
 from dictionary_learning.texts.data_sets import KINDS
 from temporal_saes.experiment.options import ExperimentOptions
 
@@ -29,7 +32,10 @@ def dataset_name(options: ExperimentOptions) -> str:
 
 
 def place_name(place: str) -> str:
-    """A hub id or name as it is; the last part of a local path with a hash, as other folders may have it."""
+    """A hub id or name as it is; the last part of a path or URL with a hash, as other folders may have it."""
+    if is_url(place):
+        told = scrub_text(place)
+        return f"{slug(RemotePath(place).stem)}-{hashlib.sha256(told.encode()).hexdigest()[:6]}"
     path = Path(place)
     if any(place in names for names in KINDS.values()) or not path.exists():
         return slug(place)

@@ -25,7 +25,7 @@ class ExperimentOptions:
         group="run",
     )
     checkpoints_path: str = option(
-        "runs", "folder of the runs", group="run", spellings=("save_path", "save_checkpoints")
+        "runs", "folder or URL of the runs", group="run", spellings=("save_path", "save_checkpoints")
     )
     trainer: int = option(0, "which trainer of the run: trainer_<i>", group="run")
     checkpoint: str | None = option(
@@ -54,10 +54,10 @@ class ExperimentOptions:
         None, "tokens of a text that are read instead of the run's, special ones included", group="run"
     )
     dataset: str = option(
-        "demo", f"{', '.join(LABELLED)}, a local file, or any name on the hub", group="data"
+        "demo", f"{', '.join(LABELLED)}, a file, here or at a URL, or any name on the hub", group="data"
     )
     data_path: str | None = option(
-        None, "local copy of the data set (file or folder) in place of the hub", group="data"
+        None, "copy of the data set (file or folder, here or at a URL) in place of the hub", group="data"
     )
     text_field: str | None = option(None, "field of a record that holds its text", group="data")
     label_field: str | None = option(None, "field of a record that holds its class", group="data")

@@ -15,8 +15,10 @@ from typing import Any, TypeVar
 from dictionary_learning.command import figures
 from dictionary_learning.command.files import read_json, save_text
 from dictionary_learning.command.progress import say
+from dictionary_learning.command.secrets import scrub_values
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model.places import RESIDUAL, Place
+from dictionary_learning.remote.mirror import folder_at, place_of
 from temporal_saes.experiment.intervals import INTERVAL
 from temporal_saes.experiment.names import beside, dataset_name, slug
 from temporal_saes.experiment.options import ExperimentOptions
@@ -47,6 +49,7 @@ _LEFT_OUT |= {
     "lm_batch_size",
     "lm_device",
     "threshold",
+    "local_cache",
 }
 
 
@@ -63,16 +66,16 @@ def asked(subject: Subject, options: ExperimentOptions, texts: Iterable[str]) ->
     digest = hashlib.sha256()
     for text in texts:
         digest.update(text.encode())
-    place = {"folder": str(subject.folder), "trainer_folder": None}
+    place = {"folder": str(place_of(subject.folder)), "trainer_folder": None}
     if subject.trainer_folder is not None:
         place["trainer_folder"] = subject.trainer_folder.name
     return {
         "options": {
-            key: list(value) if isinstance(value, tuple) else value
+            key: scrub_values(list(value) if isinstance(value, tuple) else value)
             for key, value in dataclasses.asdict(options).items()
             if key not in _LEFT_OUT
         },
-        "subject": {**_facts(subject), **place},
+        "subject": {**scrub_values(_facts(subject)), **place},
         "weights_sha256": subject.weights_hash(),
         MODEL: model_identity(subject.model),
         "texts_sha256": digest.hexdigest(),
@@ -171,7 +174,7 @@ def comparison_path(subjects: Sequence[Subject], options: ExperimentOptions, exp
     names = "_".join(slug(subject.name) for subject in subjects)
     if len(names) > 120:
         names = names[:100] + "-" + hashlib.sha256(names.encode()).hexdigest()[:8]
-    folder = options.output_dir or Path(options.checkpoints_path) / "comparisons" / experiment
+    folder = options.output_dir or folder_at(options.checkpoints_path) / "comparisons" / experiment
     seed = f"_seed{options.seed}" if options.seed else ""
     return Path(folder) / f"{dataset_name(options)}_{names}{seed}"
 

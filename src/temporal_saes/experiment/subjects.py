@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dictionary_learning.command.secrets import scrub_text
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model.places import RESIDUAL, Place
+from dictionary_learning.remote.file_system import told
+from dictionary_learning.remote.mirror import folder_at, pull
 from temporal_saes.experiment.names import dataset_name, place_name, slug
 from temporal_saes.experiment.options import BASELINE, ComparedOptions, ExperimentOptions
 from temporal_saes.reading import Reading
@@ -133,9 +136,12 @@ def resolve(options: ExperimentOptions, *, like: Subject | None = None) -> Subje
         UserError: a flag is missing, or the run, the checkpoint or the chunk is not there.
     """
     if options.run_name is None:
-        raise UserError(f"--run_name is missing: give a run in {options.checkpoints_path}, or {BASELINE}.")
+        where = scrub_text(options.checkpoints_path)
+        raise UserError(f"--run_name is missing: give a run in {where}, or {BASELINE}.")
     if options.run_name == BASELINE:
-        return _baseline(options, Path(options.checkpoints_path) / BASELINE, like)
+        folder = folder_at(options.checkpoints_path) / BASELINE
+        pull(folder)  # for the results that are there
+        return _baseline(options, folder, like)
 
     from dictionary_learning.dictionaries.base import chunk_slice
     from dictionary_learning.exchange.loading import find_run
@@ -164,7 +170,7 @@ def resolve(options: ExperimentOptions, *, like: Subject | None = None) -> Subje
         DEFAULT_CONTEXT_LENGTH,
     )
     return Subject(
-        run_name=options.run_name,
+        run_name=told(options.run_name),
         folder=folder,
         trainer_folder=trainer_folder,
         checkpoint=options.checkpoint,

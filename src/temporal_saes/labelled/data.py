@@ -19,6 +19,8 @@ from typing import NamedTuple
 
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
+from dictionary_learning.remote.file_system import told
+from dictionary_learning.remote.path import path_of
 from dictionary_learning.texts.data_sets import LABELLED, DataSet
 from dictionary_learning.texts.documents import document_id, is_odd, text_fault, told_left_out, told_odd
 from dictionary_learning.texts.folder import CARD, local_records
@@ -145,7 +147,7 @@ def _find(
     needs_label: bool,
 ) -> tuple[DataSet, str]:
     """The data set of that name, or one described by the two fields; and what to call it."""
-    name = f"{dataset} ({data_path})" if data_path is not None else dataset
+    name = f"{dataset} ({told(str(data_path))})" if data_path is not None else told(dataset)
     local = is_local(dataset) or Path(dataset).is_dir()
     if dataset not in LABELLED and not local and not (text_field and (label_field or not needs_label)):
         fields = "--text_field and --label_field" if needs_label else "--text_field"
@@ -171,9 +173,9 @@ def _open(entry: DataSet, dataset: str, data_path: str | Path | None, split: str
         assert entry.hub_id is not None
         records = hub_records(entry.hub_id, subset=entry.subset, split=split or usual)
         return _with_progress(records, entry.hub_id)
-    path = Path(data_path if data_path is not None else dataset)
+    path = path_of(data_path if data_path is not None else dataset)
     if data_path is not None and not path.exists():
-        raise UserError(f"there is no file or folder {data_path}: check --data_path.")
+        raise UserError(f"there is no file or folder {path}: check --data_path.")
     if path.is_dir():
         subset = entry.subset
         # a copy of the whole repository, or of the one folder
@@ -198,7 +200,7 @@ def _read_categories(asked: str | Path | None) -> Mapping[str, str]:
         return built_in_categories()
     if str(asked) == DEMO_TOPICS:
         return {text.title: text.label for text in load_labelled("demo", log=lambda line: None)}
-    path = Path(asked)
+    path = path_of(asked)
     records = list(read_records(path))
     if all("title" in record and "category" in record for record in records):
         return {str(record["title"]): str(record["category"]) for record in records}

@@ -16,10 +16,10 @@ import re
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from itertools import accumulate
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from dictionary_learning.errors import UserError
+from dictionary_learning.remote.path import AnyPath, path_of
 from dictionary_learning.texts.encoding import read_text
 from temporal_saes.labelled.data import LabelledText
 
@@ -107,14 +107,14 @@ def sentences(text: str) -> list[tuple[int, int]]:
 # --- given files ---
 
 
-def passages_of_files(paths: Sequence[str | Path]) -> list[Passage]:
+def passages_of_files(paths: Sequence[str | AnyPath]) -> list[Passage]:
     """Each file's text as one passage, in the order given.
 
     Raises:
         UserError: a file cannot be read, is no text in UTF-8, or is empty.
     """
     passages = []
-    for path in map(Path, paths):
+    for path in map(path_of, paths):
         text = read_text(path).strip()
         if not text:
             raise UserError(f"{path} is empty: give a file with the text of a passage.")

@@ -9,6 +9,7 @@ from dictionary_learning.command import figures
 from dictionary_learning.command.files import read_json
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
+from dictionary_learning.remote import mirror
 from temporal_saes.experiment.options import BASELINE
 from temporal_saes.experiment.results import label
 
@@ -45,16 +46,20 @@ def read_results(folder: str | Path) -> list[Result]:
     Raises:
         UserError: there are none.
     """
-    if not Path(folder).is_dir():
-        raise UserError(f"there is no folder {folder}: check --checkpoints_path.")
+    runs = mirror.folder_at(str(folder))
+    mirror.pull(runs, lambda name: name.endswith(".json") and "/dashboard/" not in name)
+    if not runs.is_dir():
+        raise UserError(f"there is no folder {mirror.place_of(runs)}: check --checkpoints_path.")
     results: list[Result] = []
-    for path in sorted(Path(folder).rglob("*.json")):
+    for path in sorted(runs.rglob("*.json")):
         try:
             results += _read(path)
         except UserError as error:
             say(f"left out: {error}")
     if not results:
-        raise UserError(f"no experiment has written a result in {folder}: run one, or check the folder.")
+        raise UserError(
+            f"no experiment has written a result in {mirror.place_of(runs)}: run one, or check the folder."
+        )
     return results
 
 

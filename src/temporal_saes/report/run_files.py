@@ -10,7 +10,9 @@ from dictionary_learning.command import figures
 from dictionary_learning.command.files import read_json
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
+from dictionary_learning.exchange.loading import pull_run
 from dictionary_learning.language_model.places import Place
+from dictionary_learning.remote import mirror
 from dictionary_learning.runs.folder import RunFolder
 from temporal_saes.experiment.options import BASELINE
 from temporal_saes.experiment.results import read_place
@@ -46,11 +48,13 @@ class RunFiles:
         Raises:
             UserError: there is no such run or trainer, or its config is damaged.
         """
-        folder = Path(checkpoints_path) / name
+        runs = mirror.folder_at(str(checkpoints_path))
+        folder = runs / name
+        pull_run(folder)
         if not folder.is_dir():
-            there = sorted(path.parent.name for path in Path(checkpoints_path).glob("*/config.yaml"))
+            there = sorted(path.partition("/")[0] for path in mirror.names(runs, "*/config.yaml"))
             raise UserError(
-                f"there is no run {name!r} in {checkpoints_path}: choose one of "
+                f"there is no run {name!r} in {mirror.place_of(runs)}: choose one of "
                 f"{', '.join(there) or 'none, so far'}, or give another --checkpoints_path."
             )
         trainer_folder = folder / f"trainer_{trainer}"
@@ -63,6 +67,7 @@ class RunFiles:
         if not isinstance(config, dict) or not isinstance(config.get("trainer"), dict):
             raise UserError(f'{config_path} is damaged: JSON with a "trainer" in it was expected.')
         run = RunFolder(folder)
+        mirror.fetch(trainer_folder / "ae.pt")
         weights = _sha256(trainer_folder / "ae.pt")
         evaluation = read_object(trainer_folder / "eval_results.json") or {}
         is_current = evaluation.get("weights_sha256") == weights and isinstance(
@@ -105,7 +110,7 @@ class RunFiles:
         """`--run_name` and its companions, for a command line."""
         words = ["--run_name", self.name]
         if self.folder.parent != Path("runs"):
-            words += ["--checkpoints_path", str(self.folder.parent)]
+            words += ["--checkpoints_path", str(mirror.place_of(self.folder.parent))]
         if self.trainer_name != "trainer_0":
             words += ["--trainer", self.trainer_name.removeprefix("trainer_")]
         return shlex.join(words)
@@ -177,8 +182,10 @@ def read_probing(folder: Path) -> list[dict[str, Any]]:
 
 def read_baseline_probing(checkpoints_path: str | Path, run: RunFiles) -> list[dict[str, Any]]:
     """Probes on the dense activations that a run was trained on."""
+    folder = mirror.folder_at(str(checkpoints_path)) / BASELINE
+    mirror.pull(folder)
     return [
         result
-        for result in read_probing(Path(checkpoints_path) / BASELINE)
+        for result in read_probing(folder)
         if result["subject"].get("model") == run.model and read_place(result["subject"]) == run.output
     ]
