@@ -12,12 +12,11 @@ read_ahead     a store whose next block is read while the present one is in use
 recording      contexts through the language model, at one place or several
 live_store     blocks made by running the language model
 cache          blocks read from a folder on disk
-cache_index    what a cache says of its shards
 cache_plan     what that folder will hold, and whether the disk has room for it
 cache_writer   that folder written, by one process or several, and gone on with after an interruption
 piece          a block while it is written
 backstage      the next piece begun and the last one finished, beside the language model
 shard          one file of that folder
-shard_files    where these files lie: here, or at a URL
+shard_files    what a cache says of these files, and where they lie: here, or at a URL
 options        what activations are made from, once for training, caching and evaluation
 """

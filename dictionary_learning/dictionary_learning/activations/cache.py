@@ -32,10 +32,9 @@ from dictionary_learning.activations.block import (
     bytes_per_token,
     told_tokens,
 )
-from dictionary_learning.activations.cache_index import INDEX, Part, ShardEntry, caches_of_layers
 from dictionary_learning.activations.options import DataOptions, from_anywhere
 from dictionary_learning.activations.shard import Shard
-from dictionary_learning.activations.shard_files import files_at
+from dictionary_learning.activations.shard_files import INDEX, Part, ShardEntry, caches_of_layers, files_at
 from dictionary_learning.activations.store import Store
 from dictionary_learning.command.files import save_text
 from dictionary_learning.command.memory import memory_for_data, parse_bytes

@@ -13,10 +13,10 @@ import torch
 
 from dictionary_learning import distributed
 from dictionary_learning.activations.cache import ActivationCache
-from dictionary_learning.activations.cache_index import Part, ShardEntry
 from dictionary_learning.activations.live_store import ActivationStore
 from dictionary_learning.activations.piece import texts_sha256
 from dictionary_learning.activations.shard import ShardInProgress, shard_bytes
+from dictionary_learning.activations.shard_files import Part, ShardEntry
 from dictionary_learning.command.memory import format_bytes
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError

@@ -12,11 +12,11 @@ import torch
 
 from dictionary_learning.activations.block import N_COUNTED, Block
 from dictionary_learning.activations.cache import ActivationCache
-from dictionary_learning.activations.cache_index import ShardEntry
 from dictionary_learning.activations.contexts import PackedTokens
 from dictionary_learning.activations.live_store import ActivationStore
 from dictionary_learning.activations.recording import Recorded
 from dictionary_learning.activations.shard import ShardInProgress
+from dictionary_learning.activations.shard_files import ShardEntry
 from dictionary_learning.errors import UserError
 
 

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from dictionary_learning import distributed
 from dictionary_learning.activations import cache_writer
 from dictionary_learning.activations.cache import OPTIONS, ActivationCache
-from dictionary_learning.activations.cache_index import INDEX, ShardEntry, cache_of_layer, caches_of_layers
 from dictionary_learning.activations.cache_plan import plan
 from dictionary_learning.activations.options import CacheOptions, from_anywhere
+from dictionary_learning.activations.shard_files import INDEX, ShardEntry, cache_of_layer, caches_of_layers
 from dictionary_learning.command.files import check_writable
 from dictionary_learning.command.lock import is_ours_alone, locked, remove_leftovers
 from dictionary_learning.command.options import build, shown

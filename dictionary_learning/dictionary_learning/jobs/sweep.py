@@ -146,7 +146,7 @@ def _default_name(path: Path, flags: Mapping[str, Any], preset: str | None) -> s
 
 def _cache_of(folder: str, flags: Mapping[str, Any]) -> str:
     """The member's cache: the folder itself, or the one of its layer where several are in it."""
-    from dictionary_learning.activations.cache_index import cache_of_layer, caches_of_layers
+    from dictionary_learning.activations.shard_files import cache_of_layer, caches_of_layers
 
     several = "layer" in flags and caches_of_layers(path_of(folder))
     return name_of(cache_of_layer(path_of(folder), flags["layer"])) if several else folder
