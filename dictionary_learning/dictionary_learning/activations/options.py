@@ -40,7 +40,7 @@ class DataOptions(Checked):
     # language model
     model: str = option(
         "EleutherAI/pythia-160m",
-        "language model: hub name, local folder, or demo",
+        "language model: hub name, local folder, demo or demo-gemma",
         group="language model",
         spellings=("model_name", "lm_name"),
     )

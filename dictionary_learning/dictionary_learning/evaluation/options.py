@@ -41,7 +41,9 @@ class EvalOptions(LocalCacheOptions):
 
     # language model
     model: str | None = option(
-        None, "language model instead of the run's: hub name, folder or demo", group="language model"
+        None,
+        "language model instead of the run's: hub name, folder, demo or demo-gemma",
+        group="language model",
     )
     layer: int | None = option(
         None, "decoder layer instead of the run's, from 0; its output is read", group="language model"

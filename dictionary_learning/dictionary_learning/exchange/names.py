@@ -7,14 +7,14 @@ from typing import Any
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model.places import Place
 
-DEMO_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+PUBLIC_NAMES = {"demo": "HuggingFaceTB/SmolLM2-135M-Instruct", "demo-gemma": "google/gemma-3-270m"}
 
 
 def model_name(trainer: Mapping[str, Any]) -> str | None:
     """The language model under the name that everybody knows; of one in a folder, the folder's own name."""
     name = trainer.get("lm_name")
-    if name == "demo":
-        return DEMO_MODEL
+    if name in PUBLIC_NAMES:
+        return PUBLIC_NAMES[name]
     return Path(str(name)).name if _is_path(name) else name
 
 
@@ -40,7 +40,10 @@ def prepends_bos(config: Mapping[str, Any]) -> bool | None:
     if isinstance(buffer.get("bos"), bool):
         return buffer["bos"]
     model = trainer.get("lm_name") or buffer.get("model")
-    if not buffer.get("add_bos", True) or model in ("demo", DEMO_MODEL):  # whose tokenizer puts none
+    if not buffer.get("add_bos", True) or model in (
+        "demo",
+        PUBLIC_NAMES["demo"],
+    ):  # whose tokenizer puts none
         return False
     if model is None:
         return None

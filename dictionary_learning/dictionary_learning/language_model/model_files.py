@@ -17,6 +17,7 @@ from dictionary_learning.command.files import cache_folder, read_json, save_text
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model.source import hub_revision
 from dictionary_learning.texts.demo_assets import language_model_folder
+from dictionary_learning.texts.demo_models import DEMO_MODELS
 
 SUFFIXES = {".json", ".txt", ".model", ".safetensors", ".bin"}  # of config, tokenizer and weights
 SETTLED_NS = 2 * 10**9  # a file that was written just now could be written again within a tick of its times
@@ -33,7 +34,7 @@ def model_identity(name: str) -> str | None:
     Raises:
         UserError: the demo's model cannot be fetched.
     """
-    folder = language_model_folder() if name == "demo" else Path(name).expanduser()
+    folder = language_model_folder(name) if name in DEMO_MODELS else Path(name).expanduser()
     if folder.is_dir():
         return f"files {_folder_sha256(folder)}"
     revision = _hub_commit(name) or hub_revision(name)

@@ -13,6 +13,8 @@ import torch
 from dictionary_learning.command.devices import SPREAD
 from dictionary_learning.command.rehearsal import about_to
 from dictionary_learning.errors import UserError
+from dictionary_learning.texts.demo_assets import language_model_folder
+from dictionary_learning.texts.demo_models import DEMO_MODELS
 
 REMEDY = "give a hub id, a folder saved by transformers, or --model demo"
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
@@ -117,10 +119,8 @@ def told_in_a_sentence(name: str, part: str) -> Iterator[None]:
 
 def locate(name: str) -> tuple[str, dict[str, Any]]:
     """Where transformers finds a model, and the options it needs for that."""
-    if name == "demo":
-        from dictionary_learning.texts.demo_assets import language_model_folder
-
-        return str(language_model_folder()), {"local_files_only": True}
+    if name in DEMO_MODELS:
+        return str(language_model_folder(name)), {"local_files_only": True}
     folder = Path(name).expanduser()
     if name and folder.is_dir():
         if not (folder / "config.json").is_file():

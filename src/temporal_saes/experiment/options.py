@@ -39,7 +39,7 @@ class ExperimentOptions:
     )
     chunk: int = option(0, "latents to use: 0 the high-level split, 1 the rest, 2 all", group="run")
     model: str | None = option(
-        None, "language model instead of the run's: hub id, folder or demo", group="run"
+        None, "language model instead of the run's: hub id, folder, demo or demo-gemma", group="run"
     )
     layer: int | None = option(
         None, "decoder layer instead of the run's, counted from 0; its output is read", group="run"

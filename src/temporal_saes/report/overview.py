@@ -9,7 +9,7 @@ from temporal_saes.pages.page import Html, element
 from temporal_saes.report.run_files import RunFiles
 
 DEMO_NAMES = {
-    "model": {"demo": "SmolLM2-135M-Instruct (demo)"},
+    "model": {"demo": "SmolLM2-135M-Instruct (demo)", "demo-gemma": "Gemma 3 270M (demo-gemma)"},
     "dataset": {
         "demo": "whole Wikipedia articles and State of the Union addresses (demo)",
         "demo-extracts": "lead sections of Wikipedia articles (demo-extracts)",
