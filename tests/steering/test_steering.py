@@ -21,13 +21,13 @@ from run_folders import save_run
 from dictionary_learning.command import cli
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.errors import UserError
-from dictionary_learning.language_model import Continuation, LanguageModel, add
+from dictionary_learning.language_model import Continuation, LanguageModel, add, steered
 from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
 from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
 from temporal_saes.steering.chosen_latents import topic
 from temporal_saes.steering.command import main
 from temporal_saes.steering.prompts import DEFAULT_PROMPTS, read_prompts
-from temporal_saes.steering.pushes import ShareRow, Steering, make_push, push_rows, token_shares, write_texts
+from temporal_saes.steering.pushes import ShareRow, Steering, make_push, token_shares, write_texts
 
 SCRIPT = Path(__file__).parents[2] / "src" / "experiments" / "steering.py"
 LAYER, DEAD = 2, 7
@@ -52,6 +52,18 @@ def orthonormal(width: int = 32) -> BatchTopKSAE:
 
 def steering(lm, dictionary, mode="add", norm_limit=math.inf, generated_only=False) -> Steering:
     return Steering(lm, LAYER, dictionary, mode, norm_limit, generated_only)
+
+
+def pushed(pushes, mode, dictionary, x_BLD, norm_limit=math.inf):
+    """What becomes of the output of a layer: the pushes, of a language model that is nothing but it."""
+    layer = torch.nn.Identity()
+    lm = SimpleNamespace(
+        steered=lambda dictionary, strengths, place, **options: steered(
+            layer, dictionary, strengths, place, **options
+        )
+    )
+    with Steering(lm, layer, dictionary, mode, norm_limit, False).pushed(pushes), torch.no_grad():
+        return layer(x_BLD)
 
 
 # --- pushes ---
@@ -92,7 +104,7 @@ def test_every_row_gets_its_own_push_and_none_stays_as_it_is():
     dictionary = orthonormal()
     pushes = [make_push(dictionary, 4, 1.0, 5.0), None, make_push(dictionary, 9, -2.0, 5.0)]
     x_BLD = torch.randn(3, 6, 32)
-    got_BLD = push_rows(pushes, "add", dictionary)(x_BLD)
+    got_BLD = pushed(pushes, "add", dictionary, x_BLD)
     directions_FD = dictionary.decoder_directions()
     torch.testing.assert_close(got_BLD[0], x_BLD[0] + 5 * directions_FD[4])
     assert torch.equal(got_BLD[1], x_BLD[1])
@@ -103,13 +115,13 @@ def test_a_clamped_latent_has_the_value_whatever_it_was_and_the_others_keep_thei
     dictionary = orthonormal()
     pushes = [make_push(dictionary, 4, 1.0, 5.0), make_push(dictionary, 9, 0.0, 5.0)]
     x_BLD = 3 * torch.randn(2, 8, 32)
-    before, after = dictionary.encode(x_BLD), dictionary.encode(push_rows(pushes, "clamp", dictionary)(x_BLD))
+    before, after = dictionary.encode(x_BLD), dictionary.encode(pushed(pushes, "clamp", dictionary, x_BLD))
     was_on = before[0, :, 4] > 0
     assert was_on.any()
     assert not was_on.all()
     torch.testing.assert_close(after[0, was_on, 4], torch.full_like(after[0, was_on, 4], 5.0))
     # off means below zero, by an amount that the latent does not tell: what is added is 5 there, too
-    moved_LD = push_rows(pushes, "clamp", dictionary)(x_BLD)[0] - x_BLD[0]
+    moved_LD = pushed(pushes, "clamp", dictionary, x_BLD)[0] - x_BLD[0]
     torch.testing.assert_close(
         moved_LD[~was_on], 5 * dictionary.decoder_directions()[4].expand(int((~was_on).sum()), 32)
     )
@@ -122,7 +134,7 @@ def test_a_random_direction_is_added_where_latents_are_clamped():
     dictionary = orthonormal()
     control = make_push(dictionary, 4, 1.0, 5.0, seed=0)
     x_BLD = torch.randn(2, 3, 32)
-    got_BLD = push_rows([control, make_push(dictionary, 4, 1.0, 5.0)], "clamp", dictionary)(x_BLD)
+    got_BLD = pushed([control, make_push(dictionary, 4, 1.0, 5.0)], "clamp", dictionary, x_BLD)
     torch.testing.assert_close(got_BLD[0], x_BLD[0] + 5 * control.direction_D)
 
 
@@ -131,15 +143,9 @@ def test_an_attention_sink_is_not_pushed():
     x_BLD = torch.randn(1, 4, 32)
     x_BLD[0, 0] *= 1000
     for mode in ("add", "clamp"):
-        got_BLD = push_rows([make_push(dictionary, 4, 1.0, 5.0)], mode, dictionary, norm_limit=100)(x_BLD)
+        got_BLD = pushed([make_push(dictionary, 4, 1.0, 5.0)], mode, dictionary, x_BLD, norm_limit=100)
         assert torch.equal(got_BLD[0, 0], x_BLD[0, 0])
         assert not torch.equal(got_BLD[0, 1], x_BLD[0, 1])
-
-
-def test_codes_that_need_whole_texts_cannot_be_clamped():
-    tfa = TemporalSAE(32, 24, n_heads=2, kval_topk=4)
-    with pytest.raises(UserError, match="use --mode add"):
-        push_rows([make_push(tfa, 30, 1.0, 5.0)], "clamp", tfa)
 
 
 @pytest.mark.parametrize("generated_only", [False, True])
@@ -367,6 +373,25 @@ def test_novel_directions_of_a_temporal_sae_are_pushed_in_the_same_way(flags):
         )
 
 
+def test_latents_of_a_temporal_sae_are_clamped_in_the_context_of_their_text(flags):
+    more = [
+        "--run_name",
+        "tfa",
+        "--mode",
+        "clamp",
+        "--chunk",
+        "0",
+        "--choose",
+        "active",
+        "--temperature",
+        "0",
+    ]
+    result = run_main(flags, *more)
+    assert result["subject"]["split"] == "predicted"
+    texts = {(r["latent"], r["strength"], r["control"], r["prompt"]): r["text"] for r in result["records"]}
+    assert len(set(texts.values())) > 3
+
+
 def test_compare_takes_what_is_finished_and_draws_one_figure(flags, tmp_path, monkeypatch, capsys):
     compare = ["--compare", "grouped:0", "plain:2", "--choose", "random"]
     main([*flags, *compare])
@@ -533,7 +558,6 @@ def nobody():
         (["--run_name", "grouped", "--judge_url", "a", "--judge_model", "m"], "no address of a server"),
         (["--run_name", "grouped", "--prompts", "/nowhere/p.txt"], "--prompts /nowhere/p.txt cannot be read"),
         (["--run_name", "grouped", "--explanation_path", "/nowhere/e.json"], "cannot be read"),
-        (["--run_name", "tfa", "--chunk", "1", "--mode", "clamp"], "use --mode add"),
         (["--run_name", "baseline_model", "--model", "demo", "--layer", "2"], "has no latents to push"),
         (["--run_name", "nobody"], "no run 'nobody'"),
         (["--compare", "grouped", "plain", "--latents", "3"], "--latents is about one dictionary"),

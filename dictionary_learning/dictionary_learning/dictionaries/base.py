@@ -15,6 +15,7 @@ from dictionary_learning.dictionaries.sparse import SparseCode
 from dictionary_learning.dictionaries.tiles import entries_of
 from dictionary_learning.dictionaries.weights_file import read_checkpoint
 from dictionary_learning.errors import UserError
+from dictionary_learning.language_model.places import Place
 from dictionary_learning.language_model.text_codes import check_width as check_width
 
 WEIGHTS_SUFFIXES = (".pt", ".pth", ".bin")
@@ -31,6 +32,8 @@ class Dictionary(nn.Module, ABC):
     dict_size: int
     reads_sequences: bool = False
     """Whether a code depends on earlier tokens, so that `encode` has to see whole texts [B, L, D]."""
+    place: Place | None = None
+    """The output of a decoder layer that it was trained on, as far as what it was loaded from says."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

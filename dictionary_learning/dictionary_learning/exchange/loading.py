@@ -20,6 +20,7 @@ from dictionary_learning.errors import UserError
 from dictionary_learning.exchange import released_folder, saelens, thresholds
 from dictionary_learning.exchange.download import download, is_hub_name
 from dictionary_learning.exchange.fidelity import Fidelity
+from dictionary_learning.language_model.places import Place
 from dictionary_learning.remote import mirror
 from dictionary_learning.remote.file_system import is_url, told
 
@@ -93,6 +94,8 @@ def load_dictionary(
     """
     folder = trainer_folder(path, revision)
     dictionary, config = _load(folder, checkpoint_path, fidelity, overrides)
+    place = Place.of_run(config)
+    dictionary.place = None if place is None else place.output
     if threshold is not None:
         thresholds.choose(dictionary, folder, threshold, weights_sha256(folder, checkpoint_path))
     return dictionary.to(find_device(device)).requires_grad_(trainable), config

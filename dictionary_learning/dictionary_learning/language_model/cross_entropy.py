@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dictionary_learning.language_model.model import Edit, LanguageModel, only, replace, zero
+from dictionary_learning.language_model.edits import only, replace, zero
+from dictionary_learning.language_model.hooks import Edit
+from dictionary_learning.language_model.model import LanguageModel
 from dictionary_learning.language_model.places import Place
 from dictionary_learning.language_model.skipping import LowerLayers
 

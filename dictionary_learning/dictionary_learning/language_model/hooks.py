@@ -1,10 +1,10 @@
-"""A forward pass that is watched, or changed, at the outputs of some modules.
+"""The outputs of some modules, from a forward pass that ends behind the last of them.
 
 Shapes: B texts, L positions, D model width.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import torch
@@ -36,30 +36,6 @@ def record(model: nn.Module, inputs: Mapping[str, Tensor], modules: Sequence[nn.
             model(**inputs, use_cache=False)
     assert len(found) == len(modules), "a module did not run"
     return [found[number] for number in range(len(modules))]
-
-
-@contextmanager
-def editing(model: nn.Module, module: nn.Module, edit: Edit) -> Iterator[None]:
-    """Inside the block every pass of the model has `edit(x_BLD)` in place of the module's output x_BLD."""
-    shape_BL = torch.Size()
-
-    def see(model: nn.Module, args: Any, inputs: dict[str, Any]) -> None:
-        nonlocal shape_BL
-        tokens_BL = inputs.get("input_ids", args[0] if args else None)
-        shape_BL = shape_BL if tokens_BL is None else tokens_BL.shape
-
-    def put(module: nn.Module, args: Any, output: Any) -> Any:
-        x = hidden_states(output)
-        x_BLD = unflattened(x, shape_BL)
-        edited_BLD = edit(x_BLD)
-        assert edited_BLD.shape == x_BLD.shape, f"edit made {edited_BLD.shape} of {x_BLD.shape}"
-        # a copy, as above: what runs on may write into it
-        return with_hidden_states(output, torch.empty_like(x).copy_(edited_BLD.reshape(x.shape)))
-
-    with ExitStack() as hooks:
-        hooks.callback(model.register_forward_pre_hook(see, with_kwargs=True).remove)
-        hooks.callback(module.register_forward_hook(put).remove)
-        yield
 
 
 def hidden_states(output: Any) -> Tensor:

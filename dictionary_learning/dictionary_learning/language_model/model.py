@@ -14,6 +14,8 @@ interventions of one's own.
     x_BLD, mlp_BLD = lm.record_several(tokens_BL, mask_BL, [15, Place(15, site="mlp")])
     lm.encode(["The capital of France is"], dictionary, layer=15).codes_BLF
     lm.generate(["The capital of France is"], 15, add(direction_D, 8.0), max_new_tokens=20)
+    with lm.steered(dictionary, {5: 30.0}, layer=15):
+        lm.generate(["The capital of France is"], max_new_tokens=20)
 
 Shapes: B texts, L positions, D model width, V vocabulary.
 """
@@ -30,6 +32,8 @@ from torch import Tensor, nn
 from dictionary_learning.command.devices import SPREAD, find_device
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import hooks
+from dictionary_learning.language_model.attach.methods import Attaching
+from dictionary_learning.language_model.attach.passes import editing
 from dictionary_learning.language_model.decoder_layers import find_added, find_decoder_layers
 from dictionary_learning.language_model.generation import Continuation, continue_prompts
 from dictionary_learning.language_model.hooks import Edit
@@ -48,27 +52,7 @@ Where = int | Place | nn.Module
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def replace(x: Tensor) -> Edit:
-    """Edit: put `x` in place of the layer's output; [D] and [L, D] are repeated to [B, L, D]."""
-    return lambda x_BLD: x.to(x_BLD).expand_as(x_BLD)
-
-
-def add(direction_D: Tensor, strength: float = 1.0) -> Edit:
-    """Edit: add `strength * direction_D` at every position; the direction is taken as it is."""
-    return lambda x_BLD: x_BLD + strength * direction_D.to(x_BLD)
-
-
-def zero() -> Edit:
-    """Edit: zeros in place of the layer's output."""
-    return torch.zeros_like
-
-
-def only(mask_BL: Tensor, edit: Edit) -> Edit:
-    """Edit: `edit` where the mask is True, the layer's own output elsewhere."""
-    return lambda x_BLD: torch.where(mask_BL.to(x_BLD.device)[..., None], edit(x_BLD).to(x_BLD), x_BLD)
-
-
-class LanguageModel:
+class LanguageModel(Attaching):
     """A causal language model with its tokenizer.
 
     Attributes:
@@ -99,6 +83,7 @@ class LanguageModel:
         self.bos_id: int | None = bos_id(tokenizer)
         self._nnsight: Any = None
         self._added: dict[int, dict[str, nn.Module]] = {}  # modules by layer and site
+        self._limits: dict[Place, float] = {}  # norms of attention sinks
 
     @classmethod
     def load(
@@ -316,7 +301,7 @@ class LanguageModel:
         Raises:
             UserError: the model has no such layer or place.
         """
-        return hooks.editing(self.model, self._module(layer), edit)
+        return editing(self.model, self._module(layer), edit)
 
     @torch.no_grad()
     def logits(

@@ -139,14 +139,11 @@ def _check_subject(subject: Subject, options: SteeringOptions) -> dict[int, str]
     """The explanations of a subject that can be steered with.
 
     Raises:
-        UserError: it has no latents, not those asked for, or cannot be clamped.
+        UserError: it has no latents, or not those asked for.
     """
-    from temporal_saes.steering.pushes import check_mode
-
     dictionary = subject.load_dictionary("cpu")
     if dictionary is None:
         raise UserError(f"{subject.name} has no latents to push: give a run with a dictionary.")
-    check_mode(options.mode, dictionary)
     check_latents(options.latents or (), subject, dictionary)
     return find_explanations(options.explanation_path, subject.trainer_folder, dictionary.dict_size)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from dictionary_learning.command.options import option
 from dictionary_learning.errors import UserError
+from dictionary_learning.language_model.attach import MODES
 from temporal_saes.experiment.options import ComparedOptions, ExplainedOptions
 
 RULES = {
@@ -14,7 +15,6 @@ RULES = {
     "active": "those that fire most often",
 }
 """Rules by which latents are chosen (`latents.tables.choose_latents`), in words."""
-MODES = ("add", "clamp")
 STRENGTHS = {
     "max": (0.5, 1.0, 2.0, 4.0),
     "raw": (10.0, 100.0, 150.0, 500.0, 1000.0, 1500.0, 5000.0, 10000.0, 15000.0),

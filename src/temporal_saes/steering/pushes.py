@@ -1,22 +1,19 @@
 """Steering: a language model writes while latents of one of its layers are pushed.
 
     push = Push(latent=5, strength=2.0, amount=30.0, direction_D=dictionary.decoder_directions()[5])
-    edit = push_rows([push, None], "add", dictionary, norm_limit=1800)
-    lm.generate(["I think that", "I think that"], layer, edit, max_new_tokens=40)
+    with steering.pushed([push, None]):
+        lm.generate(["I think that", "I think that"], max_new_tokens=40)
 
-Every row of a batch has its own push, so that many latents and strengths are written in one generation.
+Every row of a batch has its own push, so that many latents and strengths are written in one generation. What
+a push does to the layer's output is `lm.steered`: the latent's decoder direction, times an amount, is added,
+or the latent is clamped to an amount. A control is always added: a random direction has no latent to set.
 
-add    the latent's decoder direction, times an amount, is added: x + a d
-clamp  the latent is set to an amount, whatever it was, and all else is left: x + (a - f(x)) d
-
-Positions of outlying norm, such as an attention sink, are left as they are: no dictionary has seen them,
-and what it would read there is not the latent.
-
-Shapes: B rows, L positions, D model width, F latents, K sets of tokens, V vocabulary.
+Shapes: B rows, T positions of a prompt, D model width, K sets of tokens, V vocabulary.
 """
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +22,8 @@ from torch import Tensor
 
 from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.errors import UserError
-from dictionary_learning.language_model import Continuation, Edit, LanguageModel, Place, only
+from dictionary_learning.language_model import Continuation, LanguageModel, Place
+from dictionary_learning.language_model.tokens import prompt_ids
 from temporal_saes.steering.text_scores import read_continuations
 
 
@@ -66,51 +64,6 @@ def make_push(
     return Push(latent, strength, amount, direction_D, seed is not None)
 
 
-def check_mode(mode: str, dictionary: Dictionary) -> None:
-    """Raise a UserError for a dictionary whose latents cannot be read one position at a time."""
-    if mode == "clamp" and dictionary.reads_sequences:
-        raise UserError(
-            f"--mode clamp reads a latent at each new token alone, and a {type(dictionary).__name__} reads "
-            f"whole texts: use --mode add."
-        )
-
-
-def push_rows(
-    pushes: Sequence[Push | None], mode: str, dictionary: Dictionary, norm_limit: float = math.inf
-) -> Edit:
-    """Edit: the i-th row [L, D] of a batch [B, L, D] gets the i-th push; None leaves it as it is.
-
-    Args:
-        norm_limit: positions of a larger norm are left as they are.
-    """
-    check_mode(mode, dictionary)
-    width = dictionary.activation_dim
-    pushed_B = torch.tensor([push is not None for push in pushes])
-    latent_B = torch.tensor([0 if push is None else push.latent for push in pushes])
-    amount_B = torch.tensor([0.0 if push is None else push.amount for push in pushes])
-    direction_BD = torch.stack(
-        [torch.zeros(width) if push is None else push.direction_D.cpu() for push in pushes]
-    )
-    # a random direction has no latent to be set: it is added
-    adds_B = torch.tensor([mode == "add" or (push is not None and push.is_control) for push in pushes])
-    weight = next(dictionary.parameters())
-
-    @torch.no_grad()
-    def edit(x_BLD: Tensor) -> Tensor:
-        device = x_BLD.device
-        more_BL = amount_B.to(device)[:, None].expand(x_BLD.shape[:2])
-        if not bool(adds_B.all()):
-            f_BLF = dictionary.encode(x_BLD.to(weight.device, weight.dtype))
-            index_BL1 = latent_B.to(f_BLF.device)[:, None, None].expand(*x_BLD.shape[:2], 1)
-            now_BL = f_BLF.gather(2, index_BL1)[..., 0].to(device, torch.float32)
-            more_BL = torch.where(adds_B.to(device)[:, None], more_BL, more_BL - now_BL)
-        usual_BL = x_BLD.float().norm(dim=-1) <= norm_limit
-        change_BL = torch.where(usual_BL & pushed_B.to(device)[:, None], more_BL, 0)
-        return (x_BLD.float() + change_BL[..., None] * direction_BD.to(device)[:, None]).to(x_BLD)
-
-    return edit
-
-
 class Steering(NamedTuple):
     """What all rows share."""
 
@@ -121,11 +74,34 @@ class Steering(NamedTuple):
     norm_limit: float
     generated_only: bool  # leave the prompt's positions as they are
 
-    def edit(self, pushes: Sequence[Push | None]) -> Edit | None:
-        """The edit of these rows; None where none is pushed."""
+    def pushed(
+        self, pushes: Sequence[Push | None], where_BT: Tensor | None = None
+    ) -> AbstractContextManager[None]:
+        """Inside the block the i-th row of every batch gets the i-th push; None leaves it as it is.
+
+        Args:
+            where_BT: bool, the positions that are pushed, and those behind its end; None: all.
+        """
         if all(push is None for push in pushes):
+            return nullcontext()
+        strengths = [
+            {} if push is None else {push.direction_D if push.is_control else push.latent: push.amount}
+            for push in pushes
+        ]
+        return self.lm.steered(
+            self.dictionary,
+            strengths,
+            self.place,
+            mode=self.mode,
+            norm_limit=self.norm_limit,
+            where_BT=where_BT,
+        )
+
+    def after(self, prompts: Sequence[str]) -> Tensor | None:
+        """Where a generation from these prompts is pushed: None for everywhere."""
+        if not self.generated_only:
             return None
-        return push_rows(pushes, self.mode, self.dictionary, self.norm_limit)
+        return torch.zeros(1, max(map(len, prompt_ids(self.lm.tokenizer, list(prompts)))), dtype=torch.bool)
 
 
 def write_texts(
@@ -150,16 +126,14 @@ def write_texts(
     with tqdm(total=len(rows), desc="writing", unit=" texts", dynamic_ncols=True, disable=None) as bar:
         for first in range(0, len(rows), batch_size):
             batch = rows[first : first + batch_size]
-            edit = steering.edit([push for _, push in batch])
-            texts += steering.lm.continuations(
-                [prompt for prompt, _ in batch],
-                None if edit is None else steering.place,
-                edit,
-                max_new_tokens=max_new_tokens,
-                temperature=temperature,
-                seed=seed + first // batch_size,
-                generated_only=steering.generated_only,
-            )
+            prompts = [prompt for prompt, _ in batch]
+            with steering.pushed([push for _, push in batch], steering.after(prompts)):
+                texts += steering.lm.continuations(
+                    prompts,
+                    max_new_tokens=max_new_tokens,
+                    temperature=temperature,
+                    seed=seed + first // batch_size,
+                )
             bar.update(len(batch))
     return texts
 
@@ -182,11 +156,8 @@ def token_shares(steering: Steering, rows: Sequence[ShareRow], batch_size: int) 
     shares: list[np.ndarray | None] = [None] * len(rows)
     for batch in read_continuations([row.text for row in rows], batch_size, "own tokens"):
         pushes = [rows[i].push for i in batch.rows]
-        edit = steering.edit(pushes)
-        if edit is not None and steering.generated_only:
-            edit = only(batch.continues_BL, edit)
-        place = None if edit is None else steering.place
-        logits_BLV = steering.lm.logits(batch.tokens_BL, batch.mask_BL, place, edit)
+        with steering.pushed(pushes, batch.continues_BL if steering.generated_only else None):
+            logits_BLV = steering.lm.logits(batch.tokens_BL, batch.mask_BL)
         for row, i in enumerate(batch.rows):
             predicts_T = batch.predicting(row)
             if len(predicts_T):
