@@ -1,0 +1,316 @@
+"""Claims: what an interval says, what is read from results, and the work in pieces that are done once."""
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from conftest import corpus_records
+
+from dictionary_learning.errors import UserError
+from temporal_saes.claims import pieces as work
+from temporal_saes.claims import readings, report
+from temporal_saes.claims.methods import METHODS, method_and_budget, run_name
+from temporal_saes.claims.pieces import Piece, Plan, pieces
+from temporal_saes.claims.rows import ROWS, Reading, Row
+from temporal_saes.claims.verdicts import paired, verdict
+from temporal_saes.experiment.intervals import Interval
+
+ROOT = Path(__file__).parents[2]
+
+
+def plan(runs: Path, **changes: Any) -> Plan:
+    values: dict[str, Any] = {
+        "runs": runs,
+        "config": "demo",
+        "dataset": "demo",
+        "methods": ("tsae", "top_k"),
+        "budgets": (20_480, 40_960),
+        "seeds": 2,
+        "k": 20,
+        "max_tokens": 1000,
+        "eval_tokens": 500,
+        "context_length": 128,
+        "narrow_latents": 64,
+    }
+    return Plan(**values | changes)
+
+
+def evaluation(run: str, seed: int, threshold: str | None = "claims", **high: float) -> dict[str, Any]:
+    measures = {name: {"value": value} for name, value in high.items()}
+    return {
+        "run": run,
+        "dict_class": "TemporalMatryoshkaBatchTopKSAE",
+        "options": {"trainer": seed, "threshold": threshold},
+        "setting": {},
+        "measures": {"all": {"cosine": {"value": 0.5}}, "high": measures, "low": {}},
+    }
+
+
+def write(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def test_differences_are_paired_by_seed_and_have_a_t_interval() -> None:
+    found = paired({0: 1.0, 1: 2.0, 2: 3.0}, {0: 0.5, 1: 1.0, 2: 1.5, 3: 9.0})
+    assert found.seeds == [0, 1, 2]
+    assert found.differences == [0.5, 1.0, 1.5]
+    assert found.interval is not None
+    # 1 ± t(.975, 2) * .5 / sqrt(3), with t = 4.3027
+    assert found.interval.mean == 1.0
+    assert found.interval.low == pytest.approx(1 - 4.3027 * 0.5 / 3**0.5, abs=1e-4)
+
+
+def test_what_has_no_seed_stands_against_every_seed() -> None:
+    assert paired({0: 1.0, 1: 2.0}, {-1: 0.5}).differences == [0.5, 1.5]
+    assert paired({0: 1.0}, {1: 2.0}).interval is None
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "better", "margin", "said"),
+    [
+        (0.1, 0.3, "higher", 0.0, "holds"),
+        (-0.3, -0.1, "higher", 0.0, "does not"),
+        (-0.1, 0.3, "higher", 0.0, "cannot be told"),
+        (-0.3, -0.1, "lower", 0.0, "holds"),
+        (0.1, 0.3, "lower", 0.0, "does not"),
+        (-0.01, 0.3, "higher", 0.02, "holds"),
+        (-0.05, -0.03, "higher", 0.02, "does not"),
+        (-0.05, -0.01, "higher", 0.02, "cannot be told"),
+    ],
+)
+def test_a_verdict_asks_the_whole_interval(
+    low: float, high: float, better: Any, margin: float, said: str
+) -> None:
+    assert verdict(Interval((low + high) / 2, low, high), better, margin) == said
+
+
+def test_one_seed_tells_nothing() -> None:
+    assert verdict(Interval(5.0, None, None), "higher", 0.0) == "cannot be told"
+    assert verdict(None, "higher", 0.0) == "cannot be told"
+
+
+def test_a_run_is_named_by_its_method_and_budget() -> None:
+    for method in METHODS:
+        assert method_and_budget(run_name(method, 300_000)) == (method, 300_000)
+    assert method_and_budget("mine") is None
+    assert method_and_budget("unknown-300000") is None
+
+
+def test_every_row_asks_methods_that_are_trained_and_names_are_unique() -> None:
+    for row in ROWS:
+        for reading in (row.ours, row.theirs):
+            assert reading.method in (*METHODS, "baseline_model")
+    names = [row.name for row in ROWS]
+    assert len(set(names)) == len(names)
+
+
+def test_results_are_read_by_method_budget_chunk_measure_and_seed(tmp_path: Path) -> None:
+    for seed, value in enumerate((0.1, 0.2)):
+        folder = tmp_path / f"tsae-20480/trainer_{seed}"
+        write(folder / "eval.json", evaluation("tsae-20480", seed, smoothness_lipschitz=value))
+    subject = {"run_name": "tsae-20480", "trainer_folder": "trainer_1", "chunk": 1, "threshold": "claims"}
+    tasks = {"semantics": {"accuracy": [{"k": 1, "mean": 0.3}, {"k": "all", "mean": 0.4}]}}
+    write(tmp_path / "a.json", {"experiment": "probing", "subject": subject, "tasks": tasks})
+    dense = {"run_name": "baseline_model", "trainer_folder": None, "chunk": 0}
+    write(tmp_path / "b.json", {"experiment": "probing", "subject": dense, "tasks": tasks})
+    found = readings.read(tmp_path)
+    assert found["tsae", 20480, 0, "smoothness"] == {0: 0.1, 1: 0.2}
+    assert found["tsae", 20480, 2, "cosine"] == {0: 0.5, 1: 0.5}
+    assert found["tsae", 20480, 1, "semantics, k = 1"] == {1: 0.3}
+    assert found["baseline_model", 0, 2, "semantics, k = all"] == {-1: 0.4}
+
+
+def test_results_at_another_threshold_do_not_count(tmp_path: Path) -> None:
+    write(tmp_path / "a.json", evaluation("tsae-20480", 0, "topk", smoothness_lipschitz=0.1))
+    write(tmp_path / "b.json", evaluation("mine", 0, smoothness_lipschitz=0.1))
+    with pytest.raises(UserError, match="no results of claims"):
+        readings.read(tmp_path)
+
+
+def test_a_damaged_result_is_left_out_with_a_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "a.json", evaluation("tsae-20480", 0, smoothness_lipschitz=0.1))
+    (tmp_path / "b.json").write_text('{"half')
+    write(tmp_path / "c.json", {"measures": 3, "dict_class": "x", "run": "tsae-20480"})
+    assert readings.read(tmp_path)["tsae", 20480, 0, "smoothness"] == {0: 0.1}
+    told = capfd.readouterr()
+    assert "b.json" in told.out + told.err
+    assert "c.json" in told.out + told.err
+
+
+def test_the_table_has_a_verdict_for_each_budget_and_leaves_out_what_has_no_numbers() -> None:
+    found: readings.Readings = {
+        ("tsae", 20480, 0, "smoothness"): {0: 0.1, 1: 0.1, 2: 0.11},
+        ("matryoshka", 20480, 0, "smoothness"): {0: 0.2, 1: 0.21, 2: 0.2},
+        ("tsae", 1_000_000, 0, "smoothness"): {0: 0.1},
+        ("matryoshka", 1_000_000, 0, "smoothness"): {0: 0.2},
+    }
+    one = Row(
+        "smooth",
+        "so",
+        Reading("tsae", 0, "smoothness"),
+        Reading("matryoshka", 0, "smoothness"),
+        "lower",
+        0.0,
+        "",
+    )
+    none = one._replace(name="none", ours=Reading("tfa", 0, "smoothness"))
+    table = report.markdown(report.judged(found, [one, none]))
+    assert table.splitlines()[0] == "| claim | ours | other | difference (1 M) | 20,480 | 1 M |"
+    assert table.splitlines()[2] == "| smooth | 0.100 | 0.200 | -0.100 | holds | cannot be told |"
+    assert len(table.splitlines()) == 3
+
+
+def test_the_curves_are_drawn_for_the_methods_that_have_numbers(tmp_path: Path) -> None:
+    found: readings.Readings = {
+        (method, budget, 0, "smoothness"): {0: 0.1 * i, 1: 0.2 * i}
+        for i, method in enumerate(METHODS)
+        for budget in (300_000, 1_000_000)
+    }
+    found["baseline_model", 0, 2, "semantics, k = 5"] = {-1: 0.4}
+    (path,) = report.draw(found, tmp_path / "curves")
+    assert path.stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"methods": ("poems",)}, "'poems' is none of the methods"),
+        ({"experiments": ("poems",)}, "'poems' is none of the experiments"),
+        ({"budgets": (100,)}, "--budgets 100 is less than ten steps"),
+        ({"seeds": 0}, "--seeds 0 trains nothing"),
+    ],
+)
+def test_a_plan_that_cannot_work_is_a_sentence(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        plan(tmp_path, **changes)
+
+
+def test_short_trainings_come_first_and_all_methods_have_the_same_length_and_l0(tmp_path: Path) -> None:
+    made = list(
+        pieces(plan(tmp_path, methods=("tsae", "top_k", "batch_top_k_narrow"), experiments=("probing",)))
+    )
+    names = [piece.name for piece in made]
+    assert names[:4] == ["activations", "tsae-20480", "top_k-20480", "batch_top_k_narrow-20480"]
+    assert names.index("eval-20480-threshold-1") < names.index("tsae-40960")
+    assert names[-1] == "probing-baseline_model"
+    command = {piece.name: piece.command for piece in made}
+    for method in ("tsae", "top_k", "batch_top_k_narrow"):
+        training = command[f"{method}-40960"]
+        assert training[training.index("--steps") + 1] == "20"
+        assert training[training.index("--k") + 1] == "20"
+    assert "--threshold" in command["eval-20480-threshold-0"]
+    assert "--threshold" not in command["eval-20480-own-0"]
+    assert "calibrate-tsae-20480-0" in names
+    assert "calibrate-top_k-20480-0" not in names
+    assert command["batch_top_k_narrow-20480"][-2:] == ("--dict_size", "64")
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands that were run; none of them does anything, those named `fails` fail."""
+    run: list[list[str]] = []
+
+    def fake(*command: str) -> int:
+        run.append(list(command))
+        return 2 if "fails" in command else 0
+
+    monkeypatch.setattr(work, "call", fake)
+    return run
+
+
+def test_a_piece_is_done_once_and_again_when_its_command_changes(
+    tmp_path: Path, commands: list[list[str]]
+) -> None:
+    piece = Piece("a", ("eval", "--k", "1"))
+    assert not piece.is_done(tmp_path)
+    piece.run(tmp_path)
+    assert piece.is_done(tmp_path)
+    assert not Piece("a", ("eval", "--k", "2")).is_done(tmp_path)
+    assert commands == [["eval", "--k", "1"]]
+
+
+def test_a_piece_that_fails_ends_the_work_and_is_not_done(tmp_path: Path, commands: list[list[str]]) -> None:
+    piece = Piece("a", ("eval", "fails"))
+    with pytest.raises(UserError, match="stopped at a"):
+        piece.run(tmp_path)
+    assert not piece.is_done(tmp_path)
+
+
+def test_a_training_that_was_stopped_goes_on(tmp_path: Path, commands: list[list[str]]) -> None:
+    (tmp_path / "tsae-20480").mkdir()
+    (tmp_path / "tsae-20480/config.yaml").touch()
+    Piece("tsae-20480", ("train",)).run(tmp_path)
+    Piece("top_k-20480", ("train-baseline",)).run(tmp_path)
+    assert commands == [["train", "--resume"], ["train-baseline"]]
+
+
+@pytest.fixture
+def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """benchmarks/claims.py as a module."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    spec = importlib.util.spec_from_file_location("claims_benchmark", ROOT / "benchmarks/claims.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_small_version_trains_measures_and_judges_and_goes_on_where_it_stopped(
+    benchmark: ModuleType,
+    tiny_lm_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """The real commands, in this process, on a tiny random model."""
+    from temporal_saes.__main__ import main
+
+    run: list[str] = []
+
+    def here(*command: str) -> int:
+        run.append(command[0])
+        main(list(command))
+        return 0
+
+    monkeypatch.setattr(work, "call", here)
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text("".join(json.dumps(record) + "\n" for record in corpus_records(200)))
+    model = [
+        "--model",
+        str(tiny_lm_folder),
+        "--dataset",
+        str(corpus),
+        "--layer",
+        "1",
+        "--lm_dtype",
+        "float32",
+    ]
+    flags = ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "claims"), "--seeds", "2", "--k", "4"]
+    flags += ["--methods", "tsae", "matryoshka", "top_k", "--budgets", "20480", "--max_tokens", "3000"]
+    flags += ["--eval_tokens", "1200", "--dict_size", "64", "--experiments"]
+    benchmark.main([*flags, "--", *model])
+    assert run.count("train-baseline") == 2
+    assert run.count("calibrate") == 4
+    claims = json.loads((tmp_path / "claims.json").read_text())["claims"]
+    smooth = next(claim for claim in claims if claim["name"].startswith("smoothness"))
+    at = smooth["at"]["20480"]
+    assert at["seeds"] == [0, 1]
+    assert at["verdict"] in ("holds", "does not", "cannot be told")
+    values = json.loads((tmp_path / "claims.json").read_text())["values"]
+    l0 = [
+        v for one in values if one["measure"] == "L0" and one["chunk"] == 2 for v in one["by_seed"].values()
+    ]
+    assert len(l0) == 6
+    assert l0 == pytest.approx([4.0] * 6, abs=0.1)  # the same for all
+    assert (tmp_path / "claims.png").stat().st_size > 10_000
+    assert "| smoothness of high-level latents, against Matryoshka |" in (tmp_path / "claims.md").read_text()
+
+    n_run = len(run)
+    capfd.readouterr()
+    benchmark.main([*flags, "--", *model])
+    assert len(run) == n_run
