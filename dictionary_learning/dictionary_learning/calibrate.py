@@ -6,7 +6,8 @@
 BatchTopK, Matryoshka BatchTopK and T-SAE keep in inference what exceeds one number, which training sets so
 that the mean L0 on its own texts is k. Here the same is done for another data set, read with the run's own
 model, layer and tokenisation. The threshold is written to the run's `trainer_0/thresholds.json`; the
-weights stay as they are. docs/threshold.md says when it matters.
+weights stay as they are. docs/threshold.md says when it matters. Under torchrun the processes share the
+texts.
 """
 
 from collections.abc import Iterator
@@ -16,12 +17,13 @@ from typing import TYPE_CHECKING
 from dictionary_learning.command import cli
 from dictionary_learning.command.files import check_writable
 from dictionary_learning.command.options import Parser, add_options, build
-from dictionary_learning.command.processes import leave_to_first
-from dictionary_learning.command.secrets import scrub_text
+from dictionary_learning.command.processes import add_timeout, check_alike, is_first, together
+from dictionary_learning.command.secrets import scrub_text, scrub_values
 from dictionary_learning.errors import UserError
 from dictionary_learning.evaluation.options import CalibrationOptions
 from dictionary_learning.evaluation.setting import resolve
 from dictionary_learning.remote.path import path_of
+from dictionary_learning.runs.provenance import versions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,23 +38,28 @@ _NOT_ASKED = ("compare", "threshold", "lm_loss", "loss_tokens", "output_dir")
 
 def parser() -> Parser:
     made = Parser(description=__doc__)
+    add_timeout(made)
     add_options(made, CalibrationOptions, _NOT_ASKED)
     return made
 
 
 def main(argv: list[str] | None = None) -> None:
-    options = build(CalibrationOptions, vars(parser().parse_args(argv)))
-    leave_to_first()
-    print(calibrate(options))
+    typed = vars(parser().parse_args(argv))
+    with together(typed.pop("timeout")):
+        check_alike({"flags": scrub_values(typed), "versions": versions()})
+        print(calibrate(build(CalibrationOptions, typed)))
 
 
 def calibrate(options: CalibrationOptions) -> str:
     """Set the threshold, write it beside the weights, and say in one line what it is.
 
+    Several processes set it together, and the first one writes it.
+
     Raises:
         UserError: a run, texts, a model or a layer that are not there or do not fit; a dictionary that infers
             without a threshold, or needs none on these texts; a folder that is not ours to write to.
     """
+    from dictionary_learning import distributed
     from dictionary_learning.evaluation.study import Study
     from dictionary_learning.exchange import thresholds
     from dictionary_learning.exchange.loading import find_run, load_dictionary, weights_sha256
@@ -74,7 +81,10 @@ def calibrate(options: CalibrationOptions) -> str:
     if not 0 < k < dictionary.dict_size:
         raise UserError(f"--k {k} does not fit: the dictionary has {dictionary.dict_size} latents.")
     thresholds.read(folder)  # a damaged file is told before anything is slow
-    check_writable(folder, "--checkpoints_path")
+    if is_first():
+        check_writable(folder, "--checkpoints_path")
+    sha256 = weights_sha256(folder, options.checkpoint)
+    check_alike({"weights of the dictionary": sha256[:12]})
     setting = resolve(options, config, folder)
     study = Study(options)
     study.check(setting, config.get("buffer") or {})
@@ -99,10 +109,11 @@ def calibrate(options: CalibrationOptions) -> str:
         k=k,
         tokens=found.tokens,
         dataset=scrub_text(setting.dataset),
-        weights_sha256=weights_sha256(folder, options.checkpoint),
+        weights_sha256=sha256,
         made=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    path = thresholds.save(folder, options.name, entry)
+    n_active = distributed.total_count(n_active)
+    path = thresholds.save(folder, options.name, entry) if is_first() else folder
     return (
         f"{options.name}: threshold {found.threshold:.4g} with L0 {found.l0:.2f} over {found.tokens:,} "
         f"tokens of {path_of(options.dataset).name}; the trained one, {float(dictionary.threshold):.4g}, has "

@@ -13,7 +13,7 @@ Shapes: N entries or rows of this process, W processes, P parts, any more dimens
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,6 +27,8 @@ traffic: Counter[str] = Counter()
 # A positive float orders like its bits: half of them choose a bin, the other half a value within it.
 _HALF = 16
 _N_HIGH, _N_LOW = 1 << (31 - _HALF), 1 << _HALF
+
+_FILL_BYTES = 2**26  # that are on their way at a time
 
 
 def rank() -> int:
@@ -96,6 +98,26 @@ def total_count(n: int) -> int:
     return n if size() == 1 else int(total(torch.tensor(n)))
 
 
+def total_by_name(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The sums of named tensors over all processes, in double precision on the CPU.
+
+    A process that lacks a name has nothing to add to it: one that had no rows need not know what others sum.
+    """
+    if size() == 1:
+        return dict(tensors)
+    shapes: dict[str, list[int]] = {}
+    for one in values_of_all({name: list(x.shape) for name, x in tensors.items()}):
+        shapes |= one
+    pieces = [
+        tensors[name].cpu().double() if name in tensors else torch.zeros(shape, dtype=torch.float64)
+        for name, shape in shapes.items()
+    ]
+    if not pieces:
+        return {}
+    sums = total(torch.cat([piece.flatten() for piece in pieces])).split([piece.numel() for piece in pieces])
+    return {name: x.view(shapes[name]) for name, x in zip(shapes, sums, strict=True)}
+
+
 def is_all(condition: bool) -> bool:
     """Whether a condition holds in every process. A sum of flags, because no NaN is dropped from a sum."""
     return condition if size() == 1 else total_count(not condition) == 0
@@ -105,6 +127,15 @@ def log_sum_exp(x_ND: Tensor) -> Tensor:
     """log of the sum of exp over the rows of all processes, for each column [D]."""
     largest_D = largest(x_ND.amax(0) if len(x_ND) else x_ND.new_full(x_ND.shape[1:], -torch.inf))
     return total((x_ND - largest_D).exp_().sum(0)).log_().add_(largest_D)
+
+
+def fill_in(x: Tensor) -> None:
+    """Let every process have all rows of `x`, in place; each has written some and left zeros elsewhere."""
+    if size() == 1:
+        return
+    traffic["fill_in"] += x.nbytes
+    for rows in x.split(max(1, _FILL_BYTES * len(x) // max(1, x.nbytes))):
+        dist.all_reduce(rows)
 
 
 def _reduced(x: Tensor, operation: Any, name: str) -> Tensor:

@@ -7,6 +7,10 @@ latents; written to the run's `trainer_0/eval_results.json` and `eval.png`. Mode
 tokenisation are the run's own unless a flag says otherwise. Several runs, side by side:
 
     python dictionary_learning/dictionary_learning/eval_temporal.py --compare demo demo-matryoshka
+
+Under torchrun the processes share the texts, for the same results:
+
+    torchrun --nproc_per_node 8 dictionary_learning/dictionary_learning/eval_temporal.py --run_name demo
 """
 
 import dataclasses
@@ -16,31 +20,34 @@ from typing import Any
 from dictionary_learning.command import cli
 from dictionary_learning.command.files import check_writable
 from dictionary_learning.command.options import Parser, add_options, build
-from dictionary_learning.command.processes import leave_to_first
+from dictionary_learning.command.processes import add_timeout, check_alike, is_first, together
 from dictionary_learning.command.progress import say
 from dictionary_learning.command.secrets import scrub_values
 from dictionary_learning.evaluation.options import EvalOptions
 from dictionary_learning.evaluation.setting import resolve
 from dictionary_learning.remote.file_system import told
+from dictionary_learning.runs.provenance import versions
 
 
 def parser() -> Parser:
     made = Parser(description=__doc__)
+    add_timeout(made)
     add_options(made, EvalOptions)
     return made
 
 
 def main(argv: list[str] | None = None) -> None:
-    options = build(EvalOptions, vars(parser().parse_args(argv)))
-    leave_to_first()
-    evaluate_runs(options)
+    typed = vars(parser().parse_args(argv))
+    with together(typed.pop("timeout")):
+        check_alike({"flags": scrub_values(typed), "versions": versions()})
+        evaluate_runs(build(EvalOptions, typed))
 
 
 def evaluate_runs(options: EvalOptions) -> dict[str, dict[str, Any]]:
     """Evaluate every run, write its results, print the table; the results by run.
 
     Runs that were trained in the same setting are evaluated together: their activations are made once, and
-    the language model's own loss is measured once.
+    the language model's own loss is measured once. Several processes measure together, and the first writes.
 
     Raises:
         UserError: a run, a checkpoint, a model, a layer or documents that are not there or do not fit.
@@ -65,7 +72,10 @@ def evaluate_runs(options: EvalOptions) -> dict[str, dict[str, Any]]:
         )
         subjects[name] = dictionary, resolve(options, config, run.dictionary)
         study.check(subjects[name][1], config.get("buffer") or {})
-        check_writable(Path(options.output_dir or targets[name]), "--output_dir")
+        if is_first():
+            check_writable(Path(options.output_dir or targets[name]), "--output_dir")
+    weights = {name: weights_sha256(run.dictionary, options.checkpoint) for name, run in runs.items()}
+    check_alike({f"weights of {name}": sha256[:12] for name, sha256 in weights.items()})
 
     measured: dict[str, dict[str, Any]] = {}
     for setting in dict.fromkeys(setting for _, setting in subjects.values()):
@@ -82,14 +92,15 @@ def evaluate_runs(options: EvalOptions) -> dict[str, dict[str, Any]]:
             "threshold": thresholds.facts(dictionary, options.threshold),
             "dict_class": type(dictionary).__name__,
             "checkpoint": options.checkpoint or weights_path(folder).name,
-            "weights_sha256": weights_sha256(folder, options.checkpoint),
+            "weights_sha256": weights[name],
             "setting": scrub_values(dataclasses.asdict(setting)),
             "options": scrub_values(dataclasses.asdict(options)),
             "provenance": provenance(),
         }
-        results.write(name, found[name], targets[name], options)
+        if is_first():
+            results.write(name, found[name], targets[name], options)
     print(report.table(found))
-    if options.compare is not None:
+    if options.compare is not None and is_first():
         results.write_comparison(found, options)
     return found
 

@@ -29,6 +29,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dictionary_learning import distributed
+
 METRICS = ("total_variation", "lipschitz", "fourier", "wavelet", "multiscale")
 SCALES = (1, 2, 4, 8)
 HAAR_LEVELS = 3
@@ -196,6 +198,18 @@ class SmoothnessMean:
                     self._sums[split, metric] = (total, texts, left_out + 1)
                 else:
                     self._sums[split, metric] = (total + value, texts + 1, left_out)
+
+    def over_processes(self) -> None:
+        """Turn the sums into those over all processes."""
+        named = {
+            f"{metric} {split}": torch.tensor(sums, dtype=torch.float64)
+            for (split, metric), sums in self._sums.items()
+        }
+        self._sums = {}
+        for name, sums in distributed.total_by_name(named).items():
+            metric, _, split = name.partition(" ")
+            total, texts, left_out = sums.tolist()
+            self._sums[split, metric] = total, int(texts), int(left_out)
 
     def mean(self) -> dict[str, dict[str, TextMean]]:
         """`{split: {metric: TextMean}}` of all texts added so far."""

@@ -32,7 +32,17 @@ def test_the_sentence_of_the_one_that_failed_is_told() -> None:
     ended = processes._failure_of_another(store, RuntimeError("Connection closed by peer"))
     assert isinstance(ended, UserError)
     assert str(ended) == "process 2: the texts are gone."
-    assert store.check([processes._TOLD])
+    assert store.check([processes._TELLING])
+
+
+@pytest.mark.usefixtures("first")
+def test_what_another_process_tells_already_is_not_told_again() -> None:
+    store = dist.HashStore()
+    store.set(processes._FAILURE, "process 2: the texts are gone.")
+    assert processes._may_tell(store)
+    ended = processes._failure_of_another(store, RuntimeError("Connection closed by peer"))
+    assert isinstance(ended, SystemExit)
+    assert ended.code == 2
 
 
 @pytest.mark.usefixtures("first")

@@ -209,9 +209,3 @@ def test_processes_with_documents_of_their_own_train_and_go_on(
     state = torch.load(run / "resume" / "state.pt", weights_only=True)
     assert len(state["positions"]) == 2
     assert state["positions"][0] != state["positions"][1]  # each has come to another place of the corpus
-
-
-def test_evaluation_under_torchrun_is_done_by_one_process(tmp_path: Path) -> None:
-    done = torchrun(2, "eval_temporal", "--run_name", "nobody", cwd=tmp_path)
-    assert done.said.count("one process runs this command") == 1
-    assert len(done.errors) == 1  # there is no such run, and only one process says so

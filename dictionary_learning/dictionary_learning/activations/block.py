@@ -222,6 +222,11 @@ class Block:
         """Numbers of the contexts with usable tokens, ascending."""
         return self.context_T[self.rows_U].unique()
 
+    @cached_property
+    def n_usable_C(self) -> Tensor:
+        """Usable tokens of each context."""
+        return torch.bincount(self.context_T[self.rows_U], minlength=len(self.document_C))
+
     def rows(self, rows: Tensor) -> Tensor:
         """Activations [..., D] of row numbers [...], as float32."""
         rows_n = rows.flatten().to(self.x_TD.device)

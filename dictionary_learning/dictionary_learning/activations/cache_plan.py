@@ -14,7 +14,6 @@ import torch
 from dictionary_learning import distributed
 from dictionary_learning.activations.cache import ActivationCache
 from dictionary_learning.activations.live_store import ActivationStore
-from dictionary_learning.activations.piece import texts_sha256
 from dictionary_learning.activations.shard import ShardInProgress, shard_bytes
 from dictionary_learning.activations.shard_files import Part, ShardEntry
 from dictionary_learning.command.memory import format_bytes
@@ -74,7 +73,7 @@ def _planned(part: str, store: ActivationStore) -> Part:
                 start=block.start,
                 n_positions=len(block.packed.tokens_T),
                 n_contexts=len(block.packed.document_C),
-                texts_sha256=texts_sha256(block.packed),
+                texts_sha256=block.packed.sha256(),
             )
         )
         distributed.value_of_first(True)  # the others wait for one block at a time, however many there are

@@ -6,6 +6,7 @@ A document longer than a context gives several, each with the BOS in front if th
 context holds tokens of two documents.
 """
 
+import hashlib
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -59,6 +60,13 @@ class PackedTokens(NamedTuple):
             self.start_C[: n_contexts + 1],
             *(c[:n_contexts] for c in self[3:]),
         )
+
+    def sha256(self) -> str:
+        """Of the tokens and document ids: other texts have another."""
+        digest = hashlib.sha256()
+        for tensor in self:
+            digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
 
 
 def pack(contexts: list[TokenContext], lm: LanguageModel, drop_special: bool = True) -> PackedTokens:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from dictionary_learning import distributed
 from dictionary_learning.activations.block import BEGINNING, Block, BlockStart, bytes_per_token
 from dictionary_learning.activations.contexts import (
     MIN_TEXT_TOKENS,
@@ -27,6 +28,7 @@ from dictionary_learning.activations.contexts import (
 from dictionary_learning.activations.recording import Recorded, batches_of_like_length, record_contexts
 from dictionary_learning.activations.store import Store
 from dictionary_learning.command.memory import format_bytes, memory_for_data
+from dictionary_learning.command.processes import check_alike
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel, Place
 from dictionary_learning.texts.documents import DocumentStream
@@ -87,7 +89,9 @@ class ActivationStore(Store):
             device: where the batches arise, and where the activations are stored if it has room for them.
             drop_special: special tokens are not usable.
             add_bos: put a BOS in front of every context if the tokenizer puts one in front of a text.
-            is_shared: False where `open_stream` gives each of several processes documents of its own.
+            is_shared: False where `open_stream` gives each of several processes documents of its own. True
+                where all have the same: they run the language model together, each over some of its batches,
+                and all get all activations.
 
         Raises:
             UserError: an option is out of range, or `memory_bytes` does not hold one context.
@@ -163,18 +167,32 @@ class ActivationStore(Store):
         Raises:
             UserError: the texts give no context, the memory is not there, activations are not finite.
         """
+        deal = (distributed.rank(), distributed.size()) if self.is_shared else (0, 1)
         self._turn = (self._turn + 1) % self.n_blocks
         free_bytes = max(map(self._room, {self._device, CPU}))
         packed, following = self._plan(start, free_bytes)[1:]
         n_rows = len(packed.tokens_T)
         x_TD = self._allocate(n_rows, is_last=following is None)
         norm_T = torch.zeros(n_rows)
+        if deal[1] > 1:
+            check_alike({"texts": packed.sha256()[:12]})
+            x_TD.zero_()
         began = time.monotonic()
-        bar = tqdm(total=n_rows, unit="token", unit_scale=True, desc="activations", leave=False, disable=None)
+        bar = tqdm(
+            total=n_rows // deal[1],
+            unit="token",
+            unit_scale=True,
+            desc="activations",
+            leave=False,
+            disable=None,
+        )
         with bar:
-            for n_done in self.fill(packed, [Recorded(self.place, x_TD, norm_T)]):
+            for n_done in self.fill(packed, [Recorded(self.place, x_TD, norm_T)], deal):
                 bar.update(n_done)
                 self.pause()
+        if deal[1] > 1:
+            distributed.fill_in(norm_T)
+            distributed.fill_in(x_TD)
         speed = n_rows / (time.monotonic() - began)
         block = Block.of(
             packed, x_TD, norm_T, self._max_norm_ratio, start=start, next=following, device=self._device

@@ -4,7 +4,6 @@ Its texts go through the language model once, whatever number of caches keep wha
 of a machine fill the same files side by side, each with its batches of the language model.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -67,7 +66,7 @@ class PieceInProgress:
         """
         entry = piece.entries[0]
         packed = next(piece.store.plan(entry.start)).packed
-        if texts_sha256(packed) != entry.texts_sha256:
+        if packed.sha256() != entry.texts_sha256:
             raise UserError(
                 f"the texts have changed since {piece.caches[0].address} was begun (behind record"
                 f" {entry.start.position:,}): restore them, or write another cache."
@@ -128,14 +127,6 @@ class PieceInProgress:
         cache.files.deliver(shard.path.name, sha256)
         where = cache.address / shard.path.name
         return Written(entry, f"written: {where}, {block.statistics.describe(tokenizer)}")
-
-
-def texts_sha256(packed: PackedTokens) -> str:
-    """Of the tokens and document ids of a block."""
-    digest = hashlib.sha256()
-    for tensor in packed:
-        digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _begin(cache: ActivationCache, part: str, file: str, packed: PackedTokens) -> ShardInProgress:

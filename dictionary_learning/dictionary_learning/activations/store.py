@@ -8,13 +8,21 @@ Shapes: B batch, D model width.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from dictionary_learning.activations.batches import Batches, PairView, SequenceView, TokenView
 from dictionary_learning.activations.block import BEGINNING, Block, BlockStart, Contexts, Statistics
+
+
+class Numbered(NamedTuple):
+    """A batch of contexts, and where it stands among all of them."""
+
+    number: int
+    n_before: int  # usable tokens in the batches before it
+    contexts: Contexts
 
 
 class Store(ABC):
@@ -94,27 +102,39 @@ class Store(ABC):
         Args:
             unmasked: as `UnmaskedContexts`.
         """
-        return (batch for _, batch in self.numbered_contexts(batch_size, unmasked=unmasked))
+        return (batch.contexts for batch in self.numbered_contexts(batch_size, unmasked=unmasked))
 
     def numbered_contexts(
-        self, batch_size: int, every: tuple[int, int] = (0, 1), unmasked: bool = False
-    ) -> Iterator[tuple[int, Contexts]]:
-        """The batches of `contexts` with their numbers.
+        self,
+        batch_size: int,
+        every: tuple[int, int] = (0, 1),
+        unmasked: bool = False,
+        at_most: int | None = None,
+    ) -> Iterator[Numbered]:
+        """The batches of `contexts`, and where each stands.
+
+        Every block is read, also by whoever is given no batch of it: several processes may read it together.
 
         Args:
             every: (r, n) gives only the batches whose number leaves the rest r when divided by n.
             unmasked: as `UnmaskedContexts`.
+            at_most: end after so many contexts, of which the batches that are not given count, too.
         """
-        number = 0
+        number = n_before = n_contexts = 0
         start: BlockStart | None = BEGINNING
-        while start is not None:
-            for numbers in self.block(start).contexts_K.split(batch_size):
+        while start is not None and n_contexts != at_most:
+            # Blocks are asked for anew each time: another reader may have brought another one in between.
+            contexts_K, n_usable_C = self.block(start).contexts_K, self.block(start).n_usable_C
+            if at_most is not None:
+                contexts_K = contexts_K[: at_most - n_contexts]
+            n_contexts += len(contexts_K)
+            for numbers in contexts_K.split(batch_size):
                 if not len(numbers):
                     continue
                 if number % every[1] == every[0]:
-                    # Asked for anew each time: another reader may have brought another block in between.
-                    yield number, self.block(start).contexts(numbers, unmasked)
+                    yield Numbered(number, n_before, self.block(start).contexts(numbers, unmasked))
                 number += 1
+                n_before += int(n_usable_C[numbers].sum())
             start = self.block(start).next
 
     @property

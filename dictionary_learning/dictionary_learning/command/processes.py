@@ -23,7 +23,7 @@ from dictionary_learning.errors import UserError
 DEFAULT_TIMEOUT = 1800
 # How long a failed process waits until the first one has told its sentence, and that one for a sentence.
 _SECONDS_TO_TELL = 5.0
-_FAILURE, _TOLD = "temporal_saes/failure", "temporal_saes/told"
+_FAILURE, _TELLING = "temporal_saes/failure", "temporal_saes/telling"
 _TAKEN, _READY = "temporal_saes/taken", "temporal_saes/ready"
 
 
@@ -79,16 +79,6 @@ def machine() -> Machine:
 def is_first() -> bool:
     """Whether this is the process that speaks, and writes what is written once."""
     return int(os.environ.get("RANK") or 0) == 0 or n_processes() == 1
-
-
-def leave_to_first() -> None:
-    """End all processes but the first one, where one process is enough; they would write the same files."""
-    if n_processes() > 1:
-        if not is_first():
-            raise SystemExit(0)
-        print("note: one process runs this command; the others have ended.", file=sys.stderr)
-        for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):  # what is left is a process of its own
-            os.environ.pop(name, None)
 
 
 def check_alike(facts: Mapping[str, Any]) -> None:
@@ -249,10 +239,12 @@ def _told_by_first() -> Iterator[None]:
         if not isinstance(error, UserError):
             error.add_note(f"(in process {dist.get_rank()} of {dist.get_world_size()})")
         if dist.get_rank() == 0:
-            _quietly(store.set, _TOLD, "1")
-            raise
+            if _may_tell(store):
+                raise
+            raise SystemExit(2) from None
         _quietly(store.set, _FAILURE, f"process {dist.get_rank()}: {_sentence(error)}")
-        if _appears(store, _TOLD):
+        dist.destroy_process_group()  # whoever waits for this process learns now that it is gone
+        if _appears(store, _TELLING) or not _may_tell(store):
             raise SystemExit(2) from None
         raise
 
@@ -276,14 +268,20 @@ def _failure_of_another(store: Any, error: BaseException) -> BaseException:
     if dist.get_rank() > 0:
         return SystemExit(2)
     told = _quietly(store.get, _FAILURE) if _appears(store, _FAILURE) else None
+    if not _may_tell(store):
+        return SystemExit(2)
     if told is not None:
-        _quietly(store.set, _TOLD, "1")
         return UserError(told.decode())
     return UserError(
         f"another process was killed or gave no answer ({_first_line(error)}): its own lines say why, if "
         "there are any; what was saved is safe, and the same command goes on with it (a training with "
         "--resume)."
     )
+
+
+def _may_tell(store: Any) -> bool:
+    """Whether no other process tells what has happened; whoever asks first does, and does not ask again."""
+    return _quietly(store.add, _TELLING, 1) in (1, None)
 
 
 def _appears(store: Any, key: str) -> bool:

@@ -5,6 +5,7 @@ Shapes: n tokens, C contexts, F latents, N entries of a code.
 
 import torch
 
+from dictionary_learning import distributed
 from dictionary_learning.dictionaries.sparse import SparseCode
 from dictionary_learning.evaluation.formulas import Measure, measure, share
 from dictionary_learning.evaluation.sums import double
@@ -30,6 +31,13 @@ class Activity:
         self.tokens_fired_F += torch.bincount(col_N, minlength=n_latents).cpu()
         self.contexts_fired_F += torch.bincount(fired_N % n_latents, minlength=n_latents).cpu()
         self.sum_F += torch.bincount(col_N.to(values_N.device), values_N.abs(), minlength=n_latents).cpu()
+
+    def over_processes(self) -> None:
+        """Turn the counts and sums into those over all processes."""
+        self.tokens, self.contexts = map(distributed.total_count, (self.tokens, self.contexts))
+        self.tokens_fired_F = distributed.total(self.tokens_fired_F)
+        self.contexts_fired_F = distributed.total(self.contexts_fired_F)
+        self.sum_F = distributed.total(self.sum_F)
 
     def measures(self, part: slice) -> dict[str, Measure]:
         """Of the latents in `part`; every sum over tokens is a sum over latents of sums over tokens."""

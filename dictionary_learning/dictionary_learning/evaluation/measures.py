@@ -5,6 +5,7 @@ its formula and with how many tokens (contexts, predictions) are in it. What is 
 
 Several dictionaries of the same activations are evaluated together: what does not depend on the dictionary is
 computed once (sums over the activations, the language model up to the layer, its clean and its ablated loss).
+Several processes evaluate together, each some of the contexts: the sums are those over all of them.
 
 Shapes: N contexts of a batch, L positions, n usable tokens of a batch, D model width, F latents.
 """
@@ -16,7 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dictionary_learning import distributed
 from dictionary_learning.activations.block import Contexts, UnmaskedContexts
+from dictionary_learning.activations.store import Numbered
 from dictionary_learning.dictionaries.base import Dictionary, check_width
 from dictionary_learning.dictionaries.sparse import SparseCode
 from dictionary_learning.errors import UserError
@@ -36,13 +39,20 @@ POSITIONS_ON_A_CPU = 2048  # more at a time are no faster, and what is made of t
 
 def evaluate(dictionary: Dictionary, contexts: Iterable[Contexts], **options: Any) -> dict[str, Any]:
     """Evaluate a dictionary on contexts of raw activations: `evaluate_together` of one."""
-    return evaluate_together({"": dictionary}, contexts, **options)[""]
+    return evaluate_together({"": dictionary}, _numbered(contexts), **options)[""]
+
+
+def _numbered(contexts: Iterable[Contexts]) -> Iterator[Numbered]:
+    n_before = 0
+    for number, batch in enumerate(contexts):
+        yield Numbered(number, n_before, batch)
+        n_before += int(batch.mask_NL.sum())
 
 
 @torch.no_grad()
 def evaluate_together(
     dictionaries: Mapping[str, Dictionary],
-    contexts: Iterable[Contexts],
+    batches: Iterable[Numbered],
     *,
     lm: LanguageModel | None = None,
     layer: int | Place | None = None,
@@ -54,13 +64,15 @@ def evaluate_together(
 
     Args:
         dictionaries: by name; each works on raw activations, and its device and dtype are used.
-        contexts: batches of whole contexts, such as `ActivationStore.contexts` gives them. A dictionary
-            that reads sequences sees the usable tokens of each one behind another (`sequences.py`).
+        batches: of whole contexts, such as `Store.numbered_contexts` gives them: of several processes each
+            has batches of its own. A dictionary that reads sequences sees the usable tokens of each context
+            one behind another (`sequences.py`).
         lm: the language model the activations are from; without one there is no cross-entropy.
         layer: the decoder layer after which they were recorded, or the place in one.
-        loss_tokens: cross-entropy ends with the batch that reaches so many usable tokens; None takes all.
+        loss_tokens: cross-entropy ends with the batch that reaches so many usable tokens of the corpus; None
+            takes all.
         memory_bytes: for codes and for logits, each; at least one context is done at a time.
-        watch_loss: gets the number of tokens whose cross-entropy is known, as it grows.
+        watch_loss: gets the number of tokens whose cross-entropy this process has measured, as it grows.
 
     Returns:
         of each dictionary `measures`: {"all" or split: {name: {"value", "formula", "tokens" (or "contexts",
@@ -79,14 +91,19 @@ def evaluate_together(
             check_width(dictionary, lm)
     found = {name: _Evaluation(dictionary, name) for name, dictionary in dictionaries.items()}
     longest = 0
-    for batch in contexts:
-        has_loss = loss is not None and (loss_tokens is None or loss.tokens < loss_tokens)
+    for _, n_before, batch in batches:
+        has_loss = loss is not None and (loss_tokens is None or n_before < loss_tokens)
         for some in _that_fit(batch, dictionaries, memory_bytes):
             longest = max(longest, some.mask_NL.shape[1])
             x_hats = _add(found, some)
             if loss is not None and has_loss:
                 x_NLD = some.unmasked_NLD if isinstance(some, UnmaskedContexts) else None
                 loss.add(some.tokens_NL, some.mask_NL, x_hats, x_NLD)
+    longest = int(distributed.largest(torch.tensor(longest)))
+    if loss is not None:
+        loss.over_processes()
+    for evaluation in found.values():
+        evaluation.over_processes()
     return {
         name: evaluation.results({} if loss is None else _of_loss(loss, name), longest)
         for name, evaluation in found.items()
@@ -124,6 +141,11 @@ class _Evaluation:
         self.activity.add(code, target)
         self._add_smoothness(code, target)
         return x_hat_of_split["all"]
+
+    def over_processes(self) -> None:
+        """Turn the sums into those over all processes."""
+        for sums in (*self.reconstruction.values(), self.activity, self.parts, self.smooth):
+            sums.over_processes()
 
     def _add_smoothness(self, code: SparseCode, target: Target) -> None:
         splits = self.dictionary.splits()

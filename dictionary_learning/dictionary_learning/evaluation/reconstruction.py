@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from dictionary_learning import distributed
 from dictionary_learning.evaluation.formulas import Measure, measure, share
 from dictionary_learning.evaluation.sums import Sums, double
 from dictionary_learning.evaluation.target import Target
@@ -49,6 +50,11 @@ class Reconstruction:
             context_fve=varies_C.sum() - _quotients(left_C.clamp(min=0), target.variation_C, varies_C),
             contexts=varies_C.sum(),
         )
+
+    def over_processes(self) -> None:
+        """Turn the sums into those over all processes."""
+        self.tokens, self.contexts = map(distributed.total_count, (self.tokens, self.contexts))
+        self.sums.over_processes()
 
     def measures(self) -> dict[str, Measure]:
         n, sums = self.tokens, self.sums
@@ -115,6 +121,11 @@ class Parts:
             self.sums.add(
                 cosine=_quotients(dot_n, lengths_n, lengths_n > 0), cosine_tokens=(lengths_n > 0).sum()
             )
+
+    def over_processes(self) -> None:
+        """Turn the sums into those over all processes."""
+        self.tokens = distributed.total_count(self.tokens)
+        self.sums.over_processes()
 
     def measures(self, name: str) -> dict[str, Measure]:
         """Of a split, or of "all"."""

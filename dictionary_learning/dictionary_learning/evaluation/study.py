@@ -1,17 +1,18 @@
 """Dictionaries of one setting evaluated together, on activations that are made once."""
 
 import dataclasses
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
+from dictionary_learning import distributed
 from dictionary_learning.activations.block import Contexts
 from dictionary_learning.activations.cache import ActivationCache
 from dictionary_learning.activations.live_store import ActivationStore
-from dictionary_learning.activations.store import Store
+from dictionary_learning.activations.store import Numbered, Store
 from dictionary_learning.command.memory import parse_bytes
+from dictionary_learning.command.processes import check_alike, n_processes
 from dictionary_learning.command.progress import TokenProgress, say
 from dictionary_learning.dictionaries.base import Dictionary, check_width
 from dictionary_learning.errors import UserError
@@ -65,7 +66,7 @@ class Study:
             self._check_width(dictionary, setting, store)
         results = evaluate_together(
             dictionaries,
-            self._contexts(store),
+            self._batches(store),
             lm=self.lm if self.options.measures_loss else None,
             layer=setting.place if self.options.measures_loss else None,
             loss_tokens=self.options.loss_tokens,
@@ -74,18 +75,20 @@ class Study:
         beside = {
             "texts": store.statistics.record(None if self.lm is None else self.lm.tokenizer),
             "seconds": round(time.monotonic() - began, 1),
+            "processes": distributed.size(),
         }
         return {name: result | beside for name, result in results.items()}
 
     def contexts(self, dictionary: Dictionary, setting: Setting) -> Iterator[Contexts]:
-        """The contexts on which the dictionary is evaluated.
+        """The contexts on which the dictionary is evaluated; of several processes each has some of them.
 
         Raises:
             UserError: as `evaluate`.
         """
         store = self._prepare(setting)
         self._check_width(dictionary, setting, store)
-        yield from self._contexts(store)
+        for batch in self._batches(store):
+            yield batch.contexts
 
     @staticmethod
     def _check_width(dictionary: Dictionary, setting: Setting, store: Store) -> None:
@@ -110,6 +113,9 @@ class Study:
             if self.options.measures_loss:
                 self.cache.check_model(fingerprints(self._load(setting), setting.layer))
         self.setting = setting
+        check_alike({"activations": self.store.identity})
+        if self.lm is not None and n_processes() > 1:
+            check_alike(fingerprints(self.lm, setting.layer))
         return self.store
 
     def _load(self, setting: Setting) -> LanguageModel:
@@ -146,20 +152,24 @@ class Study:
             return self.options.max_tokens
         return min(self.options.max_tokens, self.options.n_contexts * setting.context_length)
 
-    def _contexts(self, store: Store) -> Iterator[Contexts]:
-        """The contexts, as many as were asked for, under a bar of tokens."""
-        left = self.options.n_contexts or sys.maxsize
+    def _batches(self, store: Store) -> Iterator[Numbered]:
+        """The contexts, as many as were asked for, under a bar of tokens; of several processes each has some.
+
+        The bar counts the tokens of the corpus that lie behind: the others are about as far.
+        """
+        batches = store.numbered_contexts(
+            self.options.batch_size,
+            (distributed.rank(), distributed.size()),
+            unmasked=self.options.measures_loss,
+            at_most=self.options.n_contexts,
+        )
         try:
-            for batch in store.contexts(self.options.batch_size, unmasked=self.options.measures_loss):
+            for batch in batches:
                 if self._progress is None:
                     self._progress = TokenProgress(store.statistics.n_tokens, 0, "evaluating")
-                kept = batch.part(slice(left))
-                left -= len(kept.x_NLD)
-                yield kept
+                yield batch
                 self._progress.note("")
-                self._progress.add(int(kept.mask_NL.sum()))
-                if left == 0:
-                    return
+                self._progress.add(batch.n_before + int(batch.contexts.mask_NL.sum()) - self._progress.done)
         finally:
             if self._progress is not None:
                 self._progress.close()
@@ -169,6 +179,7 @@ class Study:
         """How far the cross-entropy is, which takes most of the time where the vocabulary is large."""
         assert self._progress is not None
         now, total = time.monotonic(), self.options.loss_tokens
+        done *= distributed.size()  # the others are about as far
         if self._loss_began is None:
             self._loss_began = now, done  # the time of the first tokens is not known
         began, first = self._loss_began

@@ -2,6 +2,8 @@
 
 from torch import Tensor
 
+from dictionary_learning import distributed
+
 
 class Sums:
     """Named sums in float64.
@@ -16,6 +18,10 @@ class Sums:
         for name, value in values.items():
             value = value.double()
             self._sums[name] = self._sums[name] + value if name in self._sums else value
+
+    def over_processes(self) -> None:
+        """Turn them into the sums over all processes."""
+        self._sums = distributed.total_by_name(self._sums)
 
     def __getitem__(self, name: str) -> float:
         """The sum of what was added under a name; 0 of nothing."""

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dictionary_learning import distributed
 from dictionary_learning.language_model.edits import only, replace, zero
 from dictionary_learning.language_model.hooks import Edit
 from dictionary_learning.language_model.model import LanguageModel
@@ -116,6 +117,13 @@ class CrossEntropy:
 
     def _edited(self, tokens_BL: Tensor, real_BL: Tensor, edit: Edit) -> float:
         return _loss(self.lm.logits(tokens_BL, real_BL, self.layer, edit), tokens_BL, real_BL)
+
+    def over_processes(self) -> None:
+        """Turn the sums into those over all processes, each of which has done some of the contexts."""
+        numbers = self.tokens, self.predictions, self._clean, self._ablated, *self._reconstructed.values()
+        tokens, predictions, self._clean, self._ablated, *reconstructed = distributed.total_numbers(*numbers)
+        self.tokens, self.predictions = int(tokens), int(predictions)
+        self._reconstructed = dict(zip(self._reconstructed, reconstructed, strict=True))
 
     def means(self, name: str = "") -> dict[str, float | None]:
         """Nats a prediction: `loss_clean`, `loss_reconstructed`, `loss_ablated`; and `loss_recovered`.

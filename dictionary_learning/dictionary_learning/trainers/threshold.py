@@ -139,13 +139,13 @@ def find_threshold(
     Returns:
         None where no more latents are above 0 than are to be kept, so that no threshold is needed.
     """
-    largest: list[Tensor] = []
+    largest = [torch.empty(0, device=next(dictionary.parameters()).device)]  # a process may have no token
     n_tokens = 0
     for x_BD in batches:
         post_relu = dictionary.before_selection(x_BD).flatten()
         largest.append(post_relu[batch_topk(post_relu, ROOM * target_l0 * len(x_BD))])
         n_tokens += len(x_BD)
-    return threshold_between(torch.cat(largest) if largest else torch.empty(0), target_l0, n_tokens)
+    return threshold_between(torch.cat(largest), target_l0, n_tokens)
 
 
 @torch.no_grad()

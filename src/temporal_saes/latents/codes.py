@@ -145,7 +145,7 @@ _Context = tuple[int, np.ndarray, np.ndarray, Tensor]  # number, tokens [L], usa
 
 def _contexts(store: Store) -> Iterator[_Context]:
     every = (distributed.rank(), distributed.size())
-    for number, batch in store.numbered_contexts(STORE_CONTEXTS, every):
+    for number, _, batch in store.numbered_contexts(STORE_CONTEXTS, every):
         for i, (x_LD, mask_L, tokens_L) in enumerate(
             zip(batch.x_NLD.cpu(), batch.mask_NL.cpu().numpy(), batch.tokens_NL.cpu().numpy(), strict=True)
         ):
