@@ -144,8 +144,11 @@ class _Evaluation:
 
     def over_processes(self) -> None:
         """Turn the sums into those over all processes."""
-        for sums in (*self.reconstruction.values(), self.activity, self.parts, self.smooth):
-            sums.over_processes()
+        for reconstruction in self.reconstruction.values():
+            reconstruction.over_processes()
+        self.activity.over_processes()
+        self.parts.over_processes()
+        self.smooth.over_processes()
 
     def _add_smoothness(self, code: SparseCode, target: Target) -> None:
         splits = self.dictionary.splits()
