@@ -8,6 +8,7 @@ folder, a released TemporalSAE, or one of these on the Hugging Face hub.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ FORMATS = {
     "dictionary_learning": "config.json and ae.pt, as the dictionary_learning library loads them",
     "run": "config.json and ae.pt, as the trainings here leave them",
     "released": "conf.yaml and latest_ckpt.safetensors, the layout of the released TemporalSAEs",
+    "lm_eval": "steer.pt, which lm-eval's --model steered adds to a language model; with --steer",
     "hub": "the folder as it is, with a model card, on the Hugging Face hub",
 }
 
@@ -50,7 +52,15 @@ class ConvertOptions:
     overwrite: bool = option(False, "for hub: replace the dictionary that is there", group="hub")
     licence: str = option("mit", "for hub: the licence of the weights", group="hub", spellings=("license",))
 
+    steer: tuple[str, ...] = option(
+        (), "for lm_eval: latents and how far to push each, such as 5=30 9=-4", group="lm_eval"
+    )
+
     def __post_init__(self) -> None:
+        if self.steer and self.to != "lm_eval":
+            raise UserError(
+                f"--steer is for --to lm_eval, and this is --to {self.to}: leave one of them out."
+            )
         if not self.source or not self.to or not self.output:
             raise UserError(
                 "--from, --to and --output are needed: what is read, the format, and where it goes."
@@ -95,7 +105,7 @@ def main(argv: list[str] | None = None) -> None:
     dictionary, config = load_dictionary(folder, "cpu", options.checkpoint, fidelity=fidelity)
     with locked(output):
         remove_leftovers(output)
-        _writer(options.to or "")(dictionary, config, output, fidelity)
+        _writer(options)(dictionary, config, output, fidelity)
     for remark in fidelity.remarks:
         say(f"note: {remark}")
     for loss in fidelity.losses:
@@ -114,16 +124,17 @@ def check_empty(output: Path) -> None:
         raise UserError(f"{output} is not empty: choose another --output, or remove what is in it.")
 
 
-def _writer(name: str) -> Callable[..., None]:
-    from dictionary_learning.exchange import run_folder, saelens
+def _writer(options: ConvertOptions) -> Callable[..., None]:
+    from dictionary_learning.exchange import lm_eval, run_folder, saelens
 
     writers: dict[str, Callable[..., None]] = {
         "saelens": saelens.write,
         "dictionary_learning": run_folder.write_for_library,
         "run": lambda dictionary, config, folder, _: run_folder.write(dictionary, config, folder),
         "released": _write_released,
+        "lm_eval": partial(lm_eval.write, words=options.steer),
     }
-    return writers[name]
+    return writers[options.to or ""]
 
 
 def _write_released(dictionary: Any, config: Any, folder: Path, _: Any) -> None:

@@ -9,6 +9,7 @@ released_folder      the layout in which TemporalSAEs are released
 export_temporal_sae  that layout from a run, as a command
 saelens/             SAELens folders
 saebench             a dictionary under SAEBench
+lm_eval              latents for a model that lm-eval steers
 thresholds           inference thresholds beside the weights: trained, calibrated, or the top-k
 names                what places in a model are called elsewhere
 fidelity             what a format rounds or loses

@@ -1,4 +1,4 @@
-"""How large a language model is, from its config alone: no weight is read."""
+"""How large a language model is and what its modules are called, from its config alone: no weight is read."""
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,9 +23,38 @@ def read_sizes(name: str) -> ModelSizes:
     Raises:
         UserError: its config cannot be read.
     """
+    from dictionary_learning.language_model.decoder_layers import find_decoder_layers
+
+    model = _without_weights(name)
+    text = model.config.get_text_config(decoder=True)
+    layers = find_decoder_layers(model)[1]
+    n_parameters = sum(weight.numel() for weight in layers.parameters())
+    return ModelSizes(len(layers), text.hidden_size, n_parameters, text.vocab_size)
+
+
+def layer_path(name: str, layer: int) -> str:
+    """The path of a decoder layer in the model without its head (`base_model`), such as "layers.12".
+
+    Raises:
+        UserError: its config cannot be read, or it has no such layer.
+    """
+    from dictionary_learning.language_model.decoder_layers import find_decoder_layers
+    from dictionary_learning.language_model.source import check_layer
+
+    model = _without_weights(name)
+    layers = find_decoder_layers(model)[1]
+    check_layer(name, layer, len(layers))
+    return next(path for path, module in model.base_model.named_modules() if module is layers[layer])
+
+
+def _without_weights(name: str) -> Any:
+    """The model of that name with weights of no content.
+
+    Raises:
+        UserError: its config cannot be read.
+    """
     import torch
 
-    from dictionary_learning.language_model.decoder_layers import find_decoder_layers
     from dictionary_learning.language_model.source import locate, told_in_a_sentence
 
     source, options = locate(name)
@@ -35,11 +64,7 @@ def read_sizes(name: str) -> ModelSizes:
     with told_in_a_sentence(name, "its config"):
         config = AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)
-    text = config.get_text_config(decoder=True)
-    layers = find_decoder_layers(model)[1]
-    n_parameters = sum(weight.numel() for weight in layers.parameters())
-    return ModelSizes(len(layers), text.hidden_size, n_parameters, text.vocab_size)
+            return AutoModelForCausalLM.from_config(config)
 
 
 def given_sizes(numbers: list[float]) -> ModelSizes:
