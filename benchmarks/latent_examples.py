@@ -54,6 +54,7 @@ def random_codes(options: Options) -> Iterator[CodesOfContexts]:
             np.ones(CHUNK_TOKENS, dtype=bool),
             np.arange(0, CHUNK_TOKENS + 1, CONTEXT),
             codes_TF,
+            np.arange(CHUNK_TOKENS // CONTEXT),
         )
 
 

@@ -4,19 +4,9 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from temporal_saes.autointerp.scores import (
-    WINDOW,
-    Halves,
-    active_thresholds,
-    area_under_curve,
-    join,
-    keep_active,
-    score_latents,
-    select,
-    split_contexts,
-    window_of,
-)
-from temporal_saes.latents.codes import CodesOfContexts
+from temporal_saes.autointerp.scores import active_thresholds, keep_active, score_latents
+from temporal_saes.latents.codes import CodesOfContexts, join, select
+from temporal_saes.naming.windows import WINDOW, Halves, area_under_curve, split_contexts, window_of
 
 N_CONTEXTS, LENGTH, N_WORDS = 80, 2 * WINDOW + 5, 40
 
@@ -26,7 +16,11 @@ def codes_of(tokens_CL: np.ndarray, f_TK: np.ndarray, usable_T: np.ndarray | Non
     start_C = np.arange(len(tokens_CL) + 1) * tokens_CL.shape[1]
     usable_T = np.ones(n, dtype=bool) if usable_T is None else usable_T
     return CodesOfContexts(
-        tokens_CL.ravel().astype(np.int32), usable_T, start_C, sparse.csr_array(f_TK.astype(np.float32))
+        tokens_CL.ravel().astype(np.int32),
+        usable_T,
+        start_C,
+        sparse.csr_array(f_TK.astype(np.float32)),
+        np.arange(len(tokens_CL)),
     )
 
 

@@ -184,7 +184,9 @@ def test_the_index_is_searched_filtered_and_sorted(page: Browser, sites: dict[st
     page.open(sites["grouped"] / "index.html", READY)
     index = data(sites["grouped"], "index")
     alive = [i for i in range(96) if index["density"][i] > 0]
-    assert rows(page) == alive[:50]
+    telling = sorted(alive, key=lambda i: (-index["telling"][i], i))
+    assert telling != alive
+    assert rows(page) == telling[:50]
     assert page.run("document.querySelector('#count').textContent") == f"{len(alive)} of 96 latents"
 
     type_into(page, "#search", "PLANETS names")
@@ -194,8 +196,15 @@ def test_the_index_is_searched_filtered_and_sorted(page: Browser, sites: dict[st
     assert 40 in rows(page)
     type_into(page, "#search", "no such words")
     assert rows(page) == []
+    named = next(i for i in telling if index["words"][i] and not index["explanation"][i])
+    type_into(page, "#search", " ".join(index["words"][named]))
+    assert named in rows(page)
+    meaning = page.run(f"document.querySelector('a[href=\"#latent={named}\"]').closest('tr').textContent")
+    assert ", ".join(index["words"][named]) in meaning
 
     type_into(page, "#search", "")
+    type_into(page, "#sort", "latent", "change")
+    assert rows(page) == alive[:50]
     type_into(page, "#split", "low", "change")
     assert rows(page) == [i for i in alive if i >= 32][:50]
     type_into(page, "#sort", "density", "change")
@@ -263,6 +272,52 @@ def test_a_sentence_is_read_token_by_token(page: Browser, sites: dict[str, Path]
         assert corner == [213, 94, 0, 255]  # a token is like itself
 
 
+def test_the_page_of_a_latent_says_what_it_is_held_over(page: Browser, sites: dict[str, Path]) -> None:
+    site = sites["grouped"]
+    index = data(site, "index")
+    latent = next(i for i in range(96) if index["words"][i] and index["classes"][i] and i not in (3, 40))
+    record = data(site, f"latents-{latent // 32}")[latent % 32]
+    page.open(f"{(site / 'index.html').as_uri()}#latent={latent}", READY)
+    assert page.run("document.querySelector('.held').textContent") == ", ".join(index["words"][latent])
+    told = page.run("document.querySelector('#view dl').textContent")
+    (class_, lift), *_ = index["classes"][latent]
+    assert f"classes it prefers{class_} {lift:g}×" in told
+    assert lift > 1
+    assert index["stretch"][latent] >= 1
+    ranked = page.run(
+        "[...document.querySelectorAll('.ranked')[0].querySelectorAll('.what')].map((e) => e.textContent)"
+    )
+    assert ranked == [word for word, _ in record["words"]] == index["words"][latent]
+
+
+def test_hostile_titles_and_classes_are_shown_as_text(page: Browser, runs: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus.jsonl"
+    records = [
+        {"text": one["text"], "domain": f"{NASTY}{one['domain']}", "title": f"{NASTY}{i}"}
+        for i, one in enumerate(corpus_records(40))
+    ]
+    corpus.write_text("".join(json.dumps(one) + "\n" for one in records))
+    words = [
+        "--run_name",
+        "grouped",
+        "--dataset",
+        str(corpus),
+        "--label_field",
+        "domain",
+        "--max_tokens",
+        "2000",
+    ]
+    words += ["--checkpoints_path", str(runs), "--device", "cpu", "--no_cache"]
+    main([*words, "--output_dir", str(tmp_path / "site")])
+    index = data(tmp_path / "site", "index")
+    latent = next(i for i in range(96) if index["classes"][i])
+    for view in ("", f"#latent={latent}"):
+        page.open(f"{(tmp_path / 'site' / 'index.html').as_uri()}{view}", READY)
+        assert NASTY in page.run("document.querySelector('#view').textContent")
+        assert page.run("typeof window.hacked") == "undefined"
+        assert page.run("document.querySelectorAll('#view script, #view img').length") == 0
+
+
 def test_no_text_is_run(page: Browser, flags: list[str], tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     import temporal_saes.browser.page as written
 
@@ -270,7 +325,7 @@ def test_no_text_is_run(page: Browser, flags: list[str], tmp_path: Path, monkeyp
     words = ["--run_name", "grouped", "--latents", "3", "2", "--max_tokens", "500"]
     main([*flags, *words, "--output_dir", str(tmp_path / "site")])
     page.open(tmp_path / "site" / "index.html", READY)
-    assert rows(page) == [2, 3]
+    assert sorted(rows(page)) == [2, 3]
     page.run("location.hash = '#latent=3'")
     page.wait("document.querySelector('h1').textContent === 'Latent 3'")
     page.run("document.querySelector('.examples button').click()")

@@ -38,7 +38,11 @@ def chunks(contexts, size: int):  # type: ignore[no-untyped-def]
         start_C = np.concatenate([[0], np.cumsum([len(one) for one in tokens])])
         codes_TF = sparse.csr_array(np.concatenate(codes))
         yield CodesOfContexts(
-            np.concatenate(tokens).astype(np.int32), np.concatenate(usable), start_C, codes_TF
+            np.concatenate(tokens).astype(np.int32),
+            np.concatenate(usable),
+            start_C,
+            codes_TF,
+            first + np.arange(len(tokens)),
         )
 
 

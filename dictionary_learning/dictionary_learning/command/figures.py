@@ -35,7 +35,13 @@ METHOD_COLOURS = {
     "dense activations": "#7F7F7F",
 }
 OTHER_COLOUR = "#444444"
-SPLIT_COLOURS = {"all": "#555555", "high": "#D55E00", "low": "#56B4E9"}
+SPLIT_COLOURS = {
+    "all": "#555555",
+    "high": "#D55E00",
+    "low": "#56B4E9",
+    "predicted": "#332288",
+    "novel": "#88CCEE",
+}
 
 _METHOD_OF_CLASS = {
     "TemporalMatryoshkaBatchTopKSAE": "T-SAE",

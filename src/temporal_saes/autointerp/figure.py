@@ -15,7 +15,6 @@ OFFLINE_TITLES = {
     "window_auc": ("which windows, by words", "area under the curve"),
 }
 ASKED_TITLES = {"detection": "detection", "fuzzing": "fuzzing"}
-SPLIT_COLOURS = figures.SPLIT_COLOURS | {"predicted": "#332288", "novel": "#88CCEE"}
 SHUFFLED_COLOUR = "#BBBBBB"
 LOWEST_SHARE = -0.5  # that is drawn; lower ones stand at the edge
 
@@ -83,7 +82,7 @@ def _draw_panel(axis: Any, panel: _Panel, splits: Sequence[str]) -> None:
     axis.axhline(panel.chance, color="#444444", linewidth=1.0, linestyle="--", zorder=1)
     lowest = LOWEST_SHARE if panel.chance == 0 else 0.0
     for place, split in enumerate(splits):
-        colour = SPLIT_COLOURS.get(split, figures.OTHER_COLOUR)
+        colour = figures.SPLIT_COLOURS.get(split, figures.OTHER_COLOUR)
         if panel.shuffled:
             _strip(axis, place + 0.22, panel.shuffled[split], SHUFFLED_COLOUR, 0.12, lowest)
         _strip(axis, place - (0.12 if panel.shuffled else 0), panel.values[split], colour, 0.2, lowest)

@@ -20,16 +20,10 @@ from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from temporal_saes.autointerp.interpreter import KINDS
 from temporal_saes.autointerp.options import AutointerpOptions
-from temporal_saes.autointerp.scores import (
-    Halves,
-    active_thresholds,
-    join,
-    keep_active,
-    score_latents,
-    split_contexts,
-)
+from temporal_saes.autointerp.scores import active_thresholds, keep_active, score_latents
 from temporal_saes.experiment.subjects import Subject
-from temporal_saes.latents.codes import CodesOfContexts, codes_of_texts
+from temporal_saes.latents.codes import CodesOfContexts, codes_of_texts, join
+from temporal_saes.naming.windows import Halves, split_contexts
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """How well simple rules say where a latent is active, learnt on half of the texts and tested on the other.
 
-    halves = split_contexts(codes, seed=0)
+    halves = split_contexts(codes, seed=0)          # of naming.windows
     codes = keep_active(codes, active_thresholds(codes, halves.learn_C))
     scores = score_latents(codes, halves, seed=0)     # one for each column of the codes
 
@@ -26,8 +26,7 @@ A latent is active where it exceeds `ACTIVE_SHARE` of its largest activation. On
 than half of the windows, as dense predicted codes are, counts as active only above the median of the
 windows' maxima, so that half of the windows do not contain it.
 
-Windows are stretches of `WINDOW` usable tokens of one context, one behind another; what is left at the end of
-a context is in none.
+Windows and halves are those of `naming.windows`.
 
 Shapes: T positions of all contexts, C contexts, U usable positions, K latents, V distinct tokens, M windows.
 """
@@ -37,26 +36,14 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
-from temporal_saes.latents.codes import CodesOfContexts
+from temporal_saes.latents.codes import CodesOfContexts, select
+from temporal_saes.naming.windows import MIN_PLACES, Halves, area_under_curve, window_of
 
-WINDOW = 32
 ACTIVE_SHARE = 0.01
-MIN_PLACES = 5
-"""Active and silent places of each half without which there is no score."""
 N_SHUFFLES = 4
 SMOOTHING = 1.0  # of token means, in tokens; of presences, in windows
 MEASURES = ("token_share", "token_auc", "window_auc")
 CHANCE = {"token_share": 0.0, "token_auc": 0.5, "window_auc": 0.5}
-
-
-class Halves(NamedTuple):
-    """Which contexts are learnt from and which are held out."""
-
-    learn_C: np.ndarray  # bool
-
-    @property
-    def test_C(self) -> np.ndarray:
-        return ~self.learn_C
 
 
 class LatentScore(NamedTuple):
@@ -68,48 +55,7 @@ class LatentScore(NamedTuple):
     shuffled: dict[str, float | None]
 
 
-def split_contexts(codes: CodesOfContexts, seed: int) -> Halves:
-    """Half of the contexts at random to learn from, the rest held out."""
-    n = len(codes.start_C) - 1
-    learn_C = np.zeros(n, dtype=bool)
-    learn_C[np.random.default_rng(seed).permutation(n)[: n // 2]] = True
-    return Halves(learn_C)
-
-
-def select(codes: CodesOfContexts, which_C: np.ndarray) -> CodesOfContexts:
-    """Only some contexts, in their order."""
-    length_C = np.diff(codes.start_C)
-    keep_T = np.repeat(which_C, length_C)
-    start_C = np.concatenate([[0], np.cumsum(length_C[which_C])])
-    return CodesOfContexts(
-        codes.tokens_T[keep_T], codes.usable_T[keep_T], start_C, sparse.csr_array(codes.codes_TF[keep_T])
-    )
-
-
-def join(chunks: list[CodesOfContexts]) -> CodesOfContexts:
-    """Chunks as one."""
-    ends = np.cumsum([chunk.start_C[-1] for chunk in chunks])
-    starts = [chunk.start_C[1:] + end - chunk.start_C[-1] for chunk, end in zip(chunks, ends, strict=True)]
-    return CodesOfContexts(
-        np.concatenate([chunk.tokens_T for chunk in chunks]),
-        np.concatenate([chunk.usable_T for chunk in chunks]),
-        np.concatenate([[0], *starts]),
-        sparse.csr_array(sparse.vstack([chunk.codes_TF for chunk in chunks], format="csr")),
-    )
-
-
 # --- what is active ---
-
-
-def window_of(codes: CodesOfContexts) -> np.ndarray:
-    """The window [U] of each usable position, -1 for those that are in none."""
-    context_T = np.repeat(np.arange(len(codes.start_C) - 1), np.diff(codes.start_C))
-    context_U = context_T[codes.usable_T]
-    count_C = np.bincount(context_U, minlength=len(codes.start_C) - 1)
-    rank_U = np.arange(len(context_U)) - np.repeat(np.cumsum(count_C) - count_C, count_C)
-    windows_C = count_C // WINDOW
-    number_U = (np.cumsum(windows_C) - windows_C)[context_U] + rank_U // WINDOW
-    return np.where(rank_U < windows_C[context_U] * WINDOW, number_U, -1)
 
 
 def active_thresholds(codes: CodesOfContexts, learn_C: np.ndarray) -> np.ndarray:
@@ -243,25 +189,6 @@ def _window_aucs(learn: _Half, test: _Half, order: np.ndarray | None) -> list[fl
         has_M = test.has_MK[:, latent]
         aucs.append(area_under_curve(score_MK[:, latent], has_M, ~has_M) if enough else None)
     return aucs
-
-
-def area_under_curve(score: np.ndarray, n_active: np.ndarray, n_silent: np.ndarray) -> float | None:
-    """How often an active place has a higher score than a silent one; ties count half.
-
-    Args:
-        score, n_active, n_silent: a score, and how many active and silent places have it.
-
-    Returns:
-        None with fewer than `MIN_PLACES` places of a kind.
-    """
-    total_active, total_silent = int(n_active.sum()), int(n_silent.sum())
-    if min(total_active, total_silent) < MIN_PLACES:
-        return None
-    _, group = np.unique(score, return_inverse=True)
-    active = np.bincount(group, n_active)
-    silent = np.bincount(group, n_silent)
-    below = np.cumsum(silent) - silent
-    return float(np.sum(active * (below + silent / 2)) / (total_active * total_silent))
 
 
 def _mean(values: list[float | None]) -> float | None:

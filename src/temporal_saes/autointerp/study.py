@@ -31,11 +31,11 @@ from temporal_saes.autointerp.interpreter import (
 )
 from temporal_saes.autointerp.options import AutointerpOptions
 from temporal_saes.autointerp.sample import Sample
-from temporal_saes.autointerp.scores import select
 from temporal_saes.chat.journal import RecordedChat
 from temporal_saes.chat.local import LOCAL_BATCH
 from temporal_saes.chat.model import NOT_ASKED, OUT_OF_TIME, OVER_BUDGET, PUT_OFF, Answer, Conversation, tally
 from temporal_saes.chat.token_budget import estimate_tokens
+from temporal_saes.latents.codes import select
 from temporal_saes.latents.collector import collect
 from temporal_saes.latents.examples import Example
 

@@ -7,7 +7,8 @@ const NAME = title.textContent;
 const PER_PAGE = 50;
 const UNSEEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g;
 const SORTS = {
-  latent: ["latent", 1], density: ["density", -1], maximum: ["largest activation", -1],
+  telling: ["what passages say of it", -1], latent: ["latent", 1],
+  stretch: ["length of a stretch", -1], information: ["bits about the document", -1], density: ["density", -1], maximum: ["largest activation", -1],
   smoothness: ["smoothness", 1], steadiness: ["steadiness", -1], score: ["score", -1],
 };
 
@@ -96,12 +97,31 @@ function show(heading, ...children) {
   view.replaceChildren(...children.filter((child) => child !== null));
 }
 
+// Words in a row: text alone, as a text is hostile.
+function inRow(words) {
+  return words.map((text) => visible(text)).join(", ");
+}
+
+// Classes or titles, each with how many times as often it is there as elsewhere.
+function preferred(pairs, before = "") {
+  if (!pairs.length) return null;
+  return make("span", { class: "quiet" }, before, pairs.map(([name, lift]) => `${visible(name)} ${number(lift, 2)}×`).join(", "));
+}
+
+// A latent in few words: its explanation, the words it is held over, or the tokens where it is strongest.
+function briefly(index, vocabulary, row, n) {
+  if (row === undefined) return [];
+  if (index.explanation[row]) return [index.explanation[row]];
+  if (index.words[row].length) return [inRow(index.words[row].slice(0, n))];
+  return index.tokens[row].slice(0, n).map((token) => word(vocabulary[token]));
+}
+
 // --- the index ---
 
 function wanted(address) {
   return {
     search: address.get("search") || "", split: address.get("split") || "",
-    sort: address.get("sort") in SORTS ? address.get("sort") : "latent",
+    sort: address.get("sort") in SORTS ? address.get("sort") : "telling",
     reverse: address.get("reverse") === "1", dead: address.get("dead") === "1",
     explained: address.get("explained") === "1", page: Number(address.get("page")) || 0,
   };
@@ -111,7 +131,8 @@ function showIndex(index, vocabulary, address) {
   const asked = wanted(address);
   const words = index.tokens.map((some) => some.map((token) => vocabulary[token]));
   const texts = index.latents.map((latent, row) =>
-    `${latent} ${index.explanation[row]} ${words[row].join(" ")}`.toLowerCase());
+    [latent, index.explanation[row], ...words[row], ...index.words[row], ...index.classes[row].map(([name]) => name)]
+      .join(" ").toLowerCase());
   const table = make("table", { class: "index" });
   const count = make("p", { class: "quiet", id: "count", role: "status" });
   const pager = make("div", { class: "pager" });
@@ -137,7 +158,7 @@ function showIndex(index, vocabulary, address) {
   function keep() {
     const kept = new URLSearchParams();
     for (const [key, value] of Object.entries(asked)) {
-      if (value && !(key === "sort" && value === "latent")) kept.set(key, value === true ? "1" : value);
+      if (value && !(key === "sort" && value === "telling")) kept.set(key, value === true ? "1" : value);
     }
     history.replaceState(null, "", `#${kept}`);
   }
@@ -170,13 +191,15 @@ function showIndex(index, vocabulary, address) {
       make("thead", null, make("tr", null,
         header("latent", "latent"),
         hasSplits ? make("th", { scope: "col", class: "split quiet" }, "split") : null,
-        make("th", { scope: "col", class: "meaning quiet" }, "explanation, or the tokens where it is strongest"),
+        make("th", { scope: "col", class: "meaning quiet" }, "explanation, or the words it is held over; where it is strongest"),
+        header("stretch", "stretch", "number"),
         header("density", "density", "number"), header("maximum", "largest", "number"),
         header("smoothness", "smoothness", "number"), hasScores ? header("score", "score", "number") : null)),
       make("tbody", null, ...some.map((row) => make("tr", null,
         make("th", { scope: "row" }, make("a", { href: `#latent=${index.latents[row]}` }, String(index.latents[row]))),
         hasSplits ? make("td", { class: "split" }, badge(index.split[row])) : null,
         make("td", { class: "meaning words" }, ...meaning(row)),
+        make("td", { class: "number", "data-name": "stretch" }, number(index.stretch[row], 2)),
         make("td", { class: "number", "data-name": "density" }, percent(index.density[row])),
         make("td", { class: "number", "data-name": "largest" }, number(index.maximum[row])),
         make("td", { class: "number", "data-name": "smoothness" }, number(index.smoothness[row])),
@@ -193,7 +216,9 @@ function showIndex(index, vocabulary, address) {
   function meaning(row) {
     if (index.explanation[row]) return [index.explanation[row]];
     if (index.density[row] === 0) return [make("span", { class: "quiet" }, "never active")];
-    return words[row].map(word);
+    if (!index.words[row].length) return words[row].map(word);
+    return [make("span", { class: "held" }, inRow(index.words[row])), preferred(index.classes[row].slice(0, 1), " "),
+      make("span", { class: "at" }, ...words[row].map(word))];
   }
 
   const select = (id, label, value, choices, onchange) => make("label", null, label,
@@ -206,7 +231,7 @@ function showIndex(index, vocabulary, address) {
   show(NAME,
     facts(Object.entries(about)),
     make("div", { class: "tools", role: "search" },
-      make("label", { class: "search" }, "Search explanations, tokens and numbers",
+      make("label", { class: "search" }, "Search explanations, words, tokens, classes and numbers",
         make("input", { type: "search", id: "search", value: asked.search,
           oninput: (event) => change({ search: event.target.value }) })),
       hasSplits ? select("split", "Split", asked.split,
@@ -219,7 +244,9 @@ function showIndex(index, vocabulary, address) {
     make("p", { class: "quiet" },
       "Density is the share of tokens at which a latent is active. Smoothness is the largest change of its " +
       "activation from one token to the next over the distance of the model's activations, a mean over texts: " +
-      "lower is smoother."));
+      "lower is smoother. The words are those that its active stretches of text hold more than the rest, by their log " +
+      "odds; behind them stands the class of documents that it prefers, with its lift, and where it is strongest. A stretch is how many tokens " +
+      "it stays on (median over its tokens). The first order is by length of a stretch times bits about the document."));
   fill();
 }
 
@@ -291,9 +318,7 @@ function showLatent(index, vocabulary, record, row) {
   const near = (other) => {
     const place = rows.get(other);
     if (place === undefined) return [String(other)];
-    const said = index.explanation[place];
-    const words = index.tokens[place].slice(0, 2).map((token) => word(vocabulary[token]));
-    return [make("a", { href: `#latent=${other}` }, String(other)), " ", ...(said ? [said] : words)];
+    return [make("a", { href: `#latent=${other}` }, String(other)), " ", ...briefly(index, vocabulary, place, 3)];
   };
   const token = (place) => [word(vocabulary[place])];
   const step = (by, label) => (index.latents[row + by] === undefined ? null
@@ -308,6 +333,7 @@ function showLatent(index, vocabulary, record, row) {
     make("div", { class: split },
       make("p", null, badge(split), split ? " " : "", step(-1, "← previous "), " ", step(1, "next →")),
       index.explanation[row] ? make("p", { class: "explanation" }, index.explanation[row]) : null,
+      index.words[row].length ? make("p", { class: index.explanation[row] ? "held" : "held explanation" }, inRow(index.words[row])) : null,
       facts([
         ["density", `${percent(index.density[row])}: ${record.count.toLocaleString("en")} tokens`],
         ["largest activation", alive && number(index.maximum[row])],
@@ -315,9 +341,15 @@ function showLatent(index, vocabulary, record, row) {
         ["smoothness (lower is smoother)", alive && index.smoothness[row] !== null
           && `${number(index.smoothness[row])}, smoother than ${number(100 * rank / order.length, 2)} % of the latents`],
         ["steadiness (0 to 1)", alive && number(index.steadiness[row], 2)],
+        ["length of a stretch", alive && index.stretch[row] !== null && `${number(index.stretch[row], 2)} tokens`],
+        ["tells about the document", alive && index.information[row] !== null && `${number(index.information[row], 2)} bits a token`],
+        ["classes it prefers", preferred(index.classes[row])],
+        ["titles it prefers", preferred(record.titles)],
         ["score of the explanation", index.score[row] !== null && number(index.score[row], 2)],
       ]),
       make("div", { class: "columns" },
+        record.words.length ? make("section", null, make("h3", null, "Words it is held over (log odds in standard errors)"),
+          ranked(record.words, (text) => [visible(text)])) : null,
         alive ? make("section", null, make("h3", null, "Activations"), ...histogram(record.histogram.counts, record.histogram.width)) : null,
         make("section", null, make("h3", null, "Logits raised"), ranked(record.promoted, token)),
         make("section", null, make("h3", null, "Logits lowered"), ranked(record.suppressed, token))),
@@ -374,14 +406,13 @@ function showSentence(index, vocabulary, sentences, at) {
     const row = rows.get(chosen);
     reading.replaceChildren(...(pressed === null ? [make("p", null, ...(chosen === undefined ? ["No latent is active here."] : [
       "Latent ", row === undefined ? String(chosen) : make("a", { href: `#latent=${chosen}` }, String(chosen)), " ",
-      ...(row !== undefined && index.explanation[row] ? [index.explanation[row]] : row !== undefined ? index.tokens[row].map((token) => word(vocabulary[token])) : []),
+      ...briefly(index, vocabulary, row, 8),
     ]))] : [
       make("h3", null, "At ", word(vocabulary[sentence.t[pressed]])),
       ranked(sentence.codes[pressed].slice(0, 12), (latent) => {
         const place = rows.get(latent);
-        const words = place === undefined ? [] : index.tokens[place].slice(0, 3).map((token) => word(vocabulary[token]));
         return [place === undefined ? String(latent) : make("a", { href: `#latent=${latent}` }, String(latent)), " ",
-          ...(place !== undefined && index.explanation[place] ? [index.explanation[place]] : words)];
+          ...briefly(index, vocabulary, place, 3)];
       }),
     ]));
   }

@@ -15,7 +15,7 @@ A page that is read from the disk may not fetch files, but it may load scripts: 
 import json
 import math
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,14 @@ from dictionary_learning.command.progress import say
 from dictionary_learning.language_model.token_text import token_texts
 from temporal_saes.latents.examples import Example
 from temporal_saes.latents.facts import LatentFacts, Ranked
+from temporal_saes.naming.lists import strongest_tokens
+from temporal_saes.naming.names import Name, Share
 from temporal_saes.pages.page import Html, element, page, script_json
 from temporal_saes.similarity.sentences import Sentence
 
 STYLE, SCRIPT = (Path(__file__).with_name(f"browser.{suffix}") for suffix in ("css", "js"))
 PER_FILE = {"latents": 32, "contexts": 128}
+N_TOKENS = 4  # where a latent is strongest, in the index
 N_AROUND = 16  # tokens of an example to each side, before a click
 
 
@@ -42,6 +45,8 @@ class Browser:
     name: str
     about: Mapping[str, str]
     facts: LatentFacts
+    names: Sequence[Name]
+    """What each latent of the chunk is held over."""
     shown: list[int]
     """The latents that have a page, counted in the chunk."""
     explanations: Mapping[int, str]
@@ -138,6 +143,11 @@ def _index(browser: Browser, tokens: _Tokens) -> dict[str, Any]:
         "smoothness": facts.lipschitz_F,
         "steadiness": facts.steadiness_F,
     }
+    names = [browser.names[latent] for latent in shown]
+    of_names = {
+        what: [_short(getattr(name, what)) if name.stretch else None for name in names]
+        for what in ("stretch", "information", "telling")
+    }
     numbers = [facts.first + latent for latent in shown]
     return {
         "per_file": PER_FILE,
@@ -146,18 +156,20 @@ def _index(browser: Browser, tokens: _Tokens) -> dict[str, Any]:
         "split": [facts.split_F[latent] for latent in shown],
         "explanation": [browser.explanations.get(number, "") for number in numbers],
         "score": [browser.scores.get(number) for number in numbers],
-        "tokens": [tokens.places(_strongest_tokens(browser, latent, tokens)) for latent in shown],
+        "tokens": [
+            tokens.places(strongest_tokens(examples, latent, N_TOKENS, tokens.text)) for latent in shown
+        ],
+        "words": [[word.text for word in name.words] for name in names],
+        "classes": [[_preferred(share) for share in name.classes] for name in names],
+        **of_names,
         **{name: [_short(float(values[latent])) for latent in shown] for name, values in columns.items()},
         "n_sentences": len(browser.sentences),
     }
 
 
-def _strongest_tokens(browser: Browser, latent: int, tokens: "_Tokens", n: int = 4) -> list[int]:
-    """Tokens of different words at which the latent is strongest."""
-    examples = browser.facts.examples
-    top = [one.tokens[one.peak] for one in examples.top(latent, examples.strongest.k)]
-    of_words = {tokens.text(token).strip(): token for token in reversed(top)}
-    return list(dict.fromkeys(of_words[tokens.text(token).strip()] for token in top))[:n]
+def _preferred(share: Share) -> tuple[str, float | None]:
+    """A class or a title with its lift."""
+    return share.text, _short(share.lift, 2)
 
 
 # --- a page a latent ---
@@ -171,6 +183,8 @@ def _latent(browser: Browser, latent: int, tokens: _Tokens) -> tuple[dict[str, A
     record = {
         "latent": facts.first + latent,
         "count": int(examples.count_F[latent]),
+        "words": [(share.text, _short(share.z, 2)) for share in browser.names[latent].words],
+        "titles": [_preferred(share) for share in browser.names[latent].titles],
         "histogram": _histogram(browser, latent),
         "top": [_example(example, tokens) for example in top],
         "parts": [

@@ -11,8 +11,10 @@ from dictionary_learning.remote.file_system import told
 from temporal_saes.browser.options import BrowserOptions
 from temporal_saes.experiment.subjects import Subject
 from temporal_saes.experiment.texts import labelled_texts
+from temporal_saes.labelled.data import LabelledText
 from temporal_saes.latents.codes import CodesOfContexts, codes_of_store, codes_of_texts
 from temporal_saes.latents.smoothness import LatentSmoothness
+from temporal_saes.naming.names import Labels
 
 SHORT_TEXT = 16  # tokens; texts are not shorter on average
 
@@ -24,12 +26,12 @@ class Source:
         """Raises UserError where they are not there."""
         self.options, self.subject = options, subject
         self.cache: Any = None
-        self.texts: list[str] = []
+        self.documents: list[LabelledText] = []
         self.context_length = subject.context_length
         if options.activations is None:
             most = max(1, options.max_tokens // SHORT_TEXT)
             n_texts = most if options.max_texts is None else min(most, options.max_texts)
-            self.texts = [text.text for text in labelled_texts(options, n_texts, needs_label=False)]
+            self.documents = labelled_texts(options, n_texts, needs_label=False)
             self.name = told(options.dataset)
             return
         from dictionary_learning.activations.cache import ActivationCache
@@ -40,6 +42,13 @@ class Source:
         self.cache.check_complete(options.part)
         self.context_length = int(self.cache.options["context_length"])
         self.name = f"{self.cache.options['dataset']}, the part {options.part}"
+
+    @property
+    def labels(self) -> Labels | None:
+        """Titles and classes of the documents by their numbers; None for a cache, which keeps none."""
+        if self.cache is not None:
+            return None
+        return Labels([one.title for one in self.documents], [one.label for one in self.documents])
 
     def codes(
         self, lm: LanguageModel, dictionary: Dictionary, columns: slice, smoothness: LatentSmoothness
@@ -78,8 +87,8 @@ class Source:
         """The first texts that together have as many tokens as may be read."""
         n_tokens = 0
         enough: list[str] = []
-        for first in range(0, len(self.texts), 256):
-            some = self.texts[first : first + 256]
+        for first in range(0, len(self.documents), 256):
+            some = [one.text for one in self.documents[first : first + 256]]
             _, mask_BL, _ = lm.tokenize(some, self.context_length)
             for text, length in zip(some, mask_BL.sum(1).tolist(), strict=True):
                 n_tokens += length

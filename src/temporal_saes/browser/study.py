@@ -16,6 +16,7 @@ from temporal_saes.experiment.subjects import Subject
 from temporal_saes.features import read_activations
 from temporal_saes.latents.facts import LatentFacts, gather_facts
 from temporal_saes.latents.smoothness import LatentSmoothness
+from temporal_saes.naming.names import NameCollector
 from temporal_saes.similarity.sentences import Sentence, encode_sentence
 from temporal_saes.sparsity import reading_l0
 
@@ -43,9 +44,10 @@ def study(
     columns = _columns(subject, dictionary, lm)
     latents = range(columns.start, columns.stop) if options.latents is None else set(options.latents)
     smoothness = LatentSmoothness(columns.stop - columns.start)
+    names = NameCollector(columns.stop - columns.start, lm.tokenizer)
     with reading_l0() as l0:
         facts = gather_facts(
-            source.codes(lm, dictionary, columns, smoothness),
+            names.watching(source.codes(lm, dictionary, columns, smoothness)),
             smoothness,
             dictionary,
             columns,
@@ -59,6 +61,7 @@ def study(
         name=_name(subject),
         about=_about(subject, facts, source),
         facts=facts,
+        names=names.result(source.labels),
         shown=sorted(latent - columns.start for latent in latents),
         explanations=explanations,
         scores=scores,

@@ -51,6 +51,34 @@ class CodesOfContexts(NamedTuple):
     usable_T: np.ndarray  # bool: neither special nor a norm outlier
     start_C: np.ndarray  # int64 [C + 1]: first row of each context, and the end
     codes_TF: sparse.csr_array  # float32, above 0; rows that are not usable are empty
+    document_C: np.ndarray  # int64: the number of the text that a context is, or its document's id in a store
+
+
+def select(codes: CodesOfContexts, which_C: np.ndarray) -> CodesOfContexts:
+    """Only some contexts, in their order."""
+    length_C = np.diff(codes.start_C)
+    keep_T = np.repeat(which_C, length_C)
+    start_C = np.concatenate([[0], np.cumsum(length_C[which_C])])
+    return CodesOfContexts(
+        codes.tokens_T[keep_T],
+        codes.usable_T[keep_T],
+        start_C,
+        sparse.csr_array(codes.codes_TF[keep_T]),
+        codes.document_C[which_C],
+    )
+
+
+def join(chunks: list[CodesOfContexts]) -> CodesOfContexts:
+    """Chunks as one."""
+    ends = np.cumsum([chunk.start_C[-1] for chunk in chunks])
+    starts = [chunk.start_C[1:] + end - chunk.start_C[-1] for chunk, end in zip(chunks, ends, strict=True)]
+    return CodesOfContexts(
+        np.concatenate([chunk.tokens_T for chunk in chunks]),
+        np.concatenate([chunk.usable_T for chunk in chunks]),
+        np.concatenate([[0], *starts]),
+        sparse.csr_array(sparse.vstack([chunk.codes_TF for chunk in chunks], format="csr")),
+        np.concatenate([chunk.document_C for chunk in chunks]),
+    )
 
 
 class _Chunk:
@@ -62,6 +90,7 @@ class _Chunk:
 
     def clear(self) -> None:
         self.n_tokens = 0
+        self.documents: list[int] = []
         self.tokens: list[np.ndarray] = []
         self.usable: list[np.ndarray] = []
         self.rows: list[np.ndarray] = []
@@ -69,6 +98,7 @@ class _Chunk:
         self.values: list[np.ndarray] = []
 
     def add(self, coded: Coded) -> None:
+        self.documents.append(coded.document)
         self.rows.append(self.n_tokens + coded.position_N)
         self.columns.append(coded.column_N)
         self.values.append(coded.value_N)
@@ -92,6 +122,7 @@ class _Chunk:
             np.concatenate(self.usable),
             np.concatenate([[0], np.cumsum([len(tokens_L) for tokens_L in self.tokens])]),
             codes_TF,
+            np.array(self.documents, dtype=np.int64),
         )
         self.clear()
         return codes
@@ -119,7 +150,7 @@ def codes_of_texts(
         UserError: as `read_activations`, or a code is not finite.
     """
     contexts = (
-        (number, text.tokens.ids_L, text.tokens.usable_L, text.x_LD)
+        (number, number, text.tokens.ids_L, text.tokens.usable_L, text.x_LD)
         for number, text in read_dealt(texts, lm, place, reading)
     )
     yield from _chunks(contexts, dictionary, columns, chunk_tokens, watch)
@@ -140,17 +171,19 @@ def codes_of_store(
     yield from _chunks(_contexts(store), dictionary, columns, chunk_tokens, watch)
 
 
-_Context = tuple[int, np.ndarray, np.ndarray, Tensor]  # number, tokens [L], usable [L], activations [L, D]
+# number, document, tokens [L], usable [L], activations [L, D]
+_Context = tuple[int, int, np.ndarray, np.ndarray, Tensor]
 
 
 def _contexts(store: Store) -> Iterator[_Context]:
     every = (distributed.rank(), distributed.size())
     for number, _, batch in store.numbered_contexts(STORE_CONTEXTS, every):
-        for i, (x_LD, mask_L, tokens_L) in enumerate(
-            zip(batch.x_NLD.cpu(), batch.mask_NL.cpu().numpy(), batch.tokens_NL.cpu().numpy(), strict=True)
+        masks_NL, tokens_NL = batch.mask_NL.cpu().numpy(), batch.tokens_NL.cpu().numpy()
+        for i, (x_LD, mask_L, tokens_L, document) in enumerate(
+            zip(batch.x_NLD.cpu(), masks_NL, tokens_NL, batch.document_N.tolist(), strict=True)
         ):
             length = int(np.flatnonzero(mask_L)[-1]) + 1
-            yield number * STORE_CONTEXTS + i, tokens_L[:length], mask_L[:length], x_LD[:length]
+            yield number * STORE_CONTEXTS + i, document, tokens_L[:length], mask_L[:length], x_LD[:length]
 
 
 def _chunks(
@@ -175,7 +208,7 @@ def _encoded(
     contexts: Iterable[_Context], dictionary: Dictionary, columns: slice, watch: Watch | None
 ) -> Iterator[Coded]:
     """The contexts that have a usable position."""
-    for number, tokens_L, usable_L, x_LD in contexts:
+    for number, document, tokens_L, usable_L, x_LD in contexts:
         if not usable_L.any():
             continue
         f_uF = count(dictionary, encode_text(dictionary, x_LD, usable_L))[:, columns]
@@ -186,4 +219,5 @@ def _encoded(
         measured = () if watch is None else watch.measure(f_uF, x_LD[torch.from_numpy(usable_L)])
         position_N = np.flatnonzero(usable_L)[rank_N].astype(np.int32)
         value_N = f[rank_N, column_N]
-        yield Coded(number, tokens_L, usable_L, position_N, column_N.astype(np.int32), value_N, measured)
+        column_N = column_N.astype(np.int32)
+        yield Coded(number, document, tokens_L, usable_L, position_N, column_N, value_N, measured)

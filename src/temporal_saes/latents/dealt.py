@@ -26,6 +26,8 @@ class Coded(NamedTuple):
 
     number: int
     """Ascending in the order of the corpus."""
+    document: int
+    """Which document it is of."""
     tokens_L: np.ndarray
     usable_L: np.ndarray
     """bool: neither special nor a norm outlier."""
@@ -80,7 +82,10 @@ def _packed(some: list[Coded]) -> _Packed:
     """Each field of all contexts as one tensor, and its lengths."""
     if not some:
         return []
-    rows = [(np.array([coded.number]), *coded[1:-1], *coded.measured) for coded in some]
+    rows = [
+        (np.array([coded.number]), np.array([coded.document]), *coded[2:-1], *coded.measured)
+        for coded in some
+    ]
     return [
         (torch.from_numpy(np.concatenate(field)), torch.tensor([len(one) for one in field]))
         for field in zip(*rows, strict=True)
@@ -89,5 +94,5 @@ def _packed(some: list[Coded]) -> _Packed:
 
 def _unpacked(packed: _Packed) -> Iterator[Coded]:
     fields = [[one.numpy() for one in content.split(lengths.tolist())] for content, lengths in packed]
-    for (number,), tokens_L, usable_L, position_N, column_N, value_N, *measured in zip(*fields, strict=True):
-        yield Coded(int(number), tokens_L, usable_L, position_N, column_N, value_N, tuple(measured))
+    for (number,), (document,), *of_codes in zip(*fields, strict=True):
+        yield Coded(int(number), int(document), *of_codes[:5], tuple(of_codes[5:]))

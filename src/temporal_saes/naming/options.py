@@ -1,0 +1,26 @@
+"""What naming can be asked; the flags of `experiments/naming.py`."""
+
+from dataclasses import dataclass
+
+from dictionary_learning.command.options import option
+from temporal_saes.experiment.options import ComparedOptions
+
+EXPERIMENT = "naming"
+HELD = 8  # tokens of a window of 32: a passage of the latent's, not a spark
+
+
+@dataclass(frozen=True)
+class NamingOptions(ComparedOptions):
+    """What naming can be asked."""
+
+    chunk: int = option(2, "latents to name: 0 the high-level split, 1 the rest, 2 all", group="run")
+    held: int = option(
+        HELD,
+        "tokens of a window of 32 over which a latent is held that make it a passage of the latent's",
+        group="score",
+    )
+    list_length: int = option(8, "entries of the lists that are scored", group="score")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_least(1, "held", "list_length")
