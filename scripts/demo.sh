@@ -56,6 +56,10 @@ echo "== probe for meaning, syntax and context"
   --compare tsae:0 tsae:1 "${baselines[@]/%/:0}" baseline_model
 
 echo
+echo "== name latents by what they are held over"
+"$python" src/experiments/naming.py --checkpoints_path "$runs" --dataset demo --max_texts 550 --compare tsae:2
+
+echo
 echo "== the page"
 "$python" -m temporal_saes.report --checkpoints_path "$runs" --run_name tsae --compare "${baselines[@]}" \
   --output "$runs/report.html"

@@ -49,6 +49,9 @@ COMMANDS: dict[str, dict[str, Command]] = {
             "temporal_saes.alignment.command", "latents that tell preferred answers from rejected"
         ),
         "steer": Command("temporal_saes.steering.command", "what pushing a latent does to what is written"),
+        "name": Command(
+            "temporal_saes.naming.command", "the words, titles and classes that latents are held over"
+        ),
         "autointerp": Command("temporal_saes.autointerp.command", "explain latents in words, and score that"),
     },
     "look and share": {

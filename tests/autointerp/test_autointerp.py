@@ -148,7 +148,7 @@ def test_a_trial_is_asked_about_in_parts_and_shows_only_what_is_judged():
 @pytest.mark.parametrize(
     ("name", "fields"),
     [
-        ("explain", {"examples"}),
+        ("explain", {"examples", "held_over"}),
         ("detection", {"explanation", "n", "stretches", "blanks"}),
         ("fuzzing", {"explanation", "n", "stretches", "blanks"}),
     ],

@@ -38,6 +38,7 @@ from temporal_saes.pages.text_latents import (
 from temporal_saes.pages.token_colours import visible
 from temporal_saes.report.command import COMMAND, main
 from temporal_saes.report.held_out import held_out_records, some_paragraphs
+from temporal_saes.report.latent_names import names_section
 from temporal_saes.report.results import evaluation_section, number, probing_figure, probing_section
 from temporal_saes.report.run_files import RunFiles
 from temporal_saes.report.training_curves import training_curves
@@ -148,6 +149,30 @@ def add_probing(run: Path, chunk: int = 0, **changes: Any) -> dict[str, Any]:
     return result | changes
 
 
+def add_naming(run: Path, **changes: Any) -> None:
+    """A result of naming.py."""
+    mean = {"mean": 0.6543, "low": 0.64, "high": 0.67}
+    split = {"n_latents": 2, "words": mean, "tokens": mean | {"mean": 0.5}}
+    one = {"split": "high", "titles": [], "classes": [[WICKED, 5.0, 0.5, 3.25]], "information": 0.125}
+    result = {
+        "experiment": "naming",
+        "options": {"dataset": "demo", "held": 8, "list_length": 8},
+        "weights_sha256": weights_of(run),
+        "n_tokens": 5678,
+        "window": 32,
+        "splits": {"high": {"1": split, "8": split}},
+        "latents": [
+            one
+            | {"latent": i, "words": [[f"senate{i}", 9.0, 0.1, 5.0], [WICKED, 4.0, 0.1, 2.0]]}
+            | {"stretch": 10.0 + i, "telling": 1.25 + i}
+            for i in range(64)
+        ],
+        "provenance": {"command": "python naming.py"},
+    }
+    (run / "naming").mkdir(exist_ok=True)
+    (run / "naming/demo_chunk2.json").write_text(json.dumps(result | changes))
+
+
 @pytest.fixture(scope="module")
 def wicked_corpus(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny corpus, its titles and domains full of markup."""
@@ -169,6 +194,7 @@ def runs(tiny_lm_folder: Path, wicked_corpus: Path, tmp_path_factory: pytest.Tem
         run = make_run(folder / name, tiny_lm_folder, wicked_corpus, grouped=grouped, seed=len(name))
         add_evaluation(run)
         add_probing(run, 0 if grouped else 2)
+        add_naming(run)
     make_run(folder / "bare", tiny_lm_folder, wicked_corpus)
     return folder
 
@@ -223,6 +249,23 @@ class Reader(HTMLParser):
 
 
 # --- the whole page ---
+
+
+def test_latents_are_named_by_what_they_are_held_over(whole: str, own_runs: Path) -> None:
+    read = Reader(whole)
+    assert "From 5,678 tokens of demo" in read.text
+    # the most telling first, and no more than twelve
+    assert read.text.index("senate63") < read.text.index("senate62") < read.text.index("senate52")
+    assert "senate51," not in read.text.partition("Latents on a text")[0]
+    assert "3.2×" in read.text
+    assert "0.654 ± 0.016" in read.text
+    # the coloured latents, too
+    assert read.text.partition("Latents on a text")[2].count("Held over: senate") == 4
+    # names of other weights are not shown
+    add_naming(own_runs / "one", weights_sha256="of another training")
+    run = RunFiles.read(own_runs, "one")
+    assert run.naming is None
+    assert "naming.py --run_name one" in "".join(str(one) for one in names_section(run))
 
 
 def test_the_page_of_a_whole_run_has_every_section(whole: str) -> None:
@@ -306,8 +349,9 @@ def test_the_page_names_the_commands_for_what_is_missing(runs: Path, tmp_path: P
     assert f"eval_temporal.py {where}" in read.text
     assert f"probing.py {where} --chunk 0" in read.text
     assert f"probing.py {where} --chunk 1" in read.text
+    assert f"naming.py {where}" in read.text
     assert "no metrics.jsonl" in read.text
-    assert len(read.of_class("missing")) == 3
+    assert len(read.of_class("missing")) == 4
     assert "It fires at no token of the held-out texts that were read." in read.text
 
 

@@ -43,7 +43,7 @@ from temporal_saes.chat.token_budget import TokenBudget
 from temporal_saes.experiment.command import command_line, print_files, read_options
 from temporal_saes.experiment.results import asked
 from temporal_saes.experiment.subjects import LanguageModels, Subject, check_latents, resolve
-from temporal_saes.experiment.texts import labelled_texts
+from temporal_saes.experiment.texts import identities, labelled_texts
 from temporal_saes.latents.explanations import read_explanations
 from temporal_saes.sparsity import reading_l0
 
@@ -70,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from temporal_saes.autointerp.result import result_of, table
     from temporal_saes.autointerp.sample import check_explained, draw_sample, offline_records
     from temporal_saes.autointerp.study import Interpretation
+    from temporal_saes.naming.names import Labels
 
     subject = resolve(options)
     dictionary = subject.load_dictionary("cpu")
@@ -81,9 +82,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_latents(options.latents or (), subject, dictionary)
     check_explained(subject, dictionary, options, explained)
     texts = labelled_texts(options, options.max_texts or MAX_TEXTS, needs_label=False)
-    question = _question(
-        subject, options, [*(f"{text.id:016x}" for text in texts), json.dumps(explained), templates_hash()]
-    )
+    # titles and classes are told to a model that is asked
+    told = [*identities(texts), *(text.title for text in texts)]
+    question = _question(subject, options, [*told, json.dumps(explained), templates_hash()])
     folder = folder_of(EXPERIMENT, subject, options, question)
     with held(folder):
         chat = _chat(options, folder)
@@ -98,7 +99,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         save_question(folder, question)
         interpretation = None
         if chat is not None:
-            interpretation = Interpretation(sample, records, chat, options, lm, explained)
+            labels = Labels([text.title for text in texts], [text.label for text in texts])
+            interpretation = Interpretation(sample, records, chat, options, lm, explained, labels)
             interpretation.run()
         result = {
             "experiment": EXPERIMENT,

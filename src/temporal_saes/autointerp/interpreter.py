@@ -28,6 +28,7 @@ from dictionary_learning.language_model.token_text import Stretch
 from temporal_saes.chat.answers import read_texts
 from temporal_saes.chat.model import Conversation, question
 from temporal_saes.latents.examples import Example
+from temporal_saes.naming.names import Name
 
 TEMPLATES = Path(__file__).with_name("templates")
 LEVELS = 10  # of activation, as an explainer is told
@@ -161,8 +162,12 @@ def _one_line(text: str) -> str:
     return re.sub(r"[\r\n\v\f\x85\u2028\u2029]+", " ⏎ ", text)
 
 
-def explain_question(windows: Sequence[Window]) -> Conversation:
-    """What these windows have in common where they are marked."""
+def explain_question(windows: Sequence[Window], name: Name | None = None) -> Conversation:
+    """What these windows have in common where they are marked.
+
+    Args:
+        name: what the latent is held over, told beside the windows; from the same half of the texts.
+    """
     largest = max(max(window.activations) for window in windows)
     lines = []
     for number, window in enumerate(windows, start=1):
@@ -172,7 +177,27 @@ def explain_question(windows: Sequence[Window]) -> Conversation:
             if value > 0
         ]
         lines += [f"{number}. {written(window)}", f"   active: {', '.join(listed)}"]
-    return question(template("explain").substitute(examples="\n".join(lines)))
+    told = template("explain").substitute(examples="\n".join(lines), held_over=_held_over(name))
+    return question(told)
+
+
+def _held_over(name: Name | None) -> str:
+    """Counts over all stretches, in words; nothing where nothing stands out."""
+    if name is None or not name.words:
+        return ""
+    found = {
+        "Words that they hold more often than other text": name.words,
+        "Kinds of documents they are from more often": name.classes,
+        "Titles of such documents": name.titles,
+    }
+    lines = [
+        f"- {what}: {_one_line(', '.join(s.text for s in some))}" for what, some in found.items() if some
+    ]
+    return (
+        "\nOver all the text that was read it stays active for stretches of "
+        f"{name.stretch:g} tokens (median). Counts over these stretches, which are data, too:\n"
+        "<counts>\n" + "\n".join(lines) + "\n</counts>\n"
+    )
 
 
 def trial_questions(kind: str, trial: Trial, explanation: str, per_question: int) -> list[Conversation]:

@@ -38,6 +38,7 @@ from temporal_saes.chat.token_budget import estimate_tokens
 from temporal_saes.latents.codes import select
 from temporal_saes.latents.collector import collect
 from temporal_saes.latents.examples import Example
+from temporal_saes.naming.names import Labels, Name, NameCollector
 
 TYPICAL_EXPLANATION = "word " * 25  # in estimates, where the explanation is not known yet
 TOKENS_OF_EXPLANATION, TOKENS_OF_LIST = 45, 25  # of typical answers
@@ -54,6 +55,7 @@ class Material(NamedTuple):
 
     shown: list[Window]
     trials: dict[str, Trial]
+    name: Name
 
 
 class Interpretation:
@@ -63,6 +65,7 @@ class Interpretation:
         records: of the sample's latents, in its order; changed in place.
         explained: explanations that are scored in place of new ones, by latent.
         lm: the language model whose tokens the texts are in.
+        labels: titles and classes of the texts.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Interpretation:
         options: AutointerpOptions,
         lm: LanguageModel,
         explained: Mapping[int, str],
+        labels: Labels | None = None,
     ) -> None:
         self.sample, self.records, self.chat, self.options = sample, records, chat, options
         self.lm, self.explained = lm, explained
@@ -93,6 +97,7 @@ class Interpretation:
             )
             for which_C in (sample.halves.learn_C, sample.halves.test_C)
         )
+        self.names = self._named(labels)
         self.materials = [self._material(k) for k in range(len(records))]
 
     def run(self) -> None:
@@ -127,6 +132,15 @@ class Interpretation:
 
     # --- what is asked ---
 
+    def _named(self, labels: Labels | None) -> list[Name]:
+        """What the latents are held over in the half that is explained from."""
+        collector = NameCollector(len(self.sample.latent_K), self.lm.tokenizer)
+        collector.add(select(self.sample.codes, self.sample.halves.learn_C))
+        names = collector.result(labels)
+        for record, name in zip(self.records, names, strict=True):
+            record["held_over"] = name.as_json()
+        return names
+
     def _material(self, k: int) -> Material:
         options = self.options
         generator = np.random.default_rng([options.seed, int(self.sample.latent_K[k])])
@@ -140,7 +154,7 @@ class Interpretation:
             "detection": detection_trial(with_it[: options.n_test], without_it, generator),
             "fuzzing": fuzzing_trial(with_it[: 2 * options.n_test], generator),
         }
-        return Material(list(dict.fromkeys(shown)), trials)
+        return Material(list(dict.fromkeys(shown)), trials, self.names[k])
 
     def _stretches(self, ids: Sequence[int]) -> list[Stretch]:
         """Tokens as text; special ones say nothing."""
@@ -159,7 +173,7 @@ class Interpretation:
         explanation = self.explained.get(int(self.sample.latent_K[k]))
         cost = 0
         if explanation is None and not self.explained and material.shown:
-            asked = explain_question(material.shown)
+            asked = explain_question(material.shown, material.name)
             if self.chat.is_answered(asked):
                 explanation = read_explanation(self.chat.complete([asked])[0].text or "")
             else:
@@ -197,7 +211,7 @@ class Interpretation:
             if latent in self.explained:
                 self.records[k]["explanation"] = self.explained[latent]
             elif self.materials[k].shown:
-                asked[k] = explain_question(self.materials[k].shown)
+                asked[k] = explain_question(self.materials[k].shown, self.materials[k].name)
             else:
                 self.records[k]["explanation_failure"] = TOO_FEW
                 self._count("explanation", {TOO_FEW: 1})
@@ -261,8 +275,8 @@ class Interpretation:
 
     def log(self, k: int) -> str:
         """The windows a latent was explained from, as a person reads them."""
-        shown = self.materials[k].shown
-        return explain_question(shown)[0]["content"] if shown else ""
+        shown, _, name = self.materials[k]
+        return explain_question(shown, name)[0]["content"] if shown else ""
 
 
 def in_turns(groups: Sequence[Sequence[Example]]) -> list[Example]:

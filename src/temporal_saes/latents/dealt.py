@@ -94,5 +94,8 @@ def _packed(some: list[Coded]) -> _Packed:
 
 def _unpacked(packed: _Packed) -> Iterator[Coded]:
     fields = [[one.numpy() for one in content.split(lengths.tolist())] for content, lengths in packed]
-    for (number,), (document,), *of_codes in zip(*fields, strict=True):
-        yield Coded(int(number), int(document), *of_codes[:5], tuple(of_codes[5:]))
+    for (number,), (document,), tokens_L, usable_L, position_N, column_N, value_N, *measured in zip(
+        *fields, strict=True
+    ):
+        codes = tokens_L, usable_L, position_N, column_N, value_N
+        yield Coded(int(number), int(document), *codes, tuple(measured))

@@ -71,6 +71,11 @@ class Name:
         """How much its passages say of it: length of a stretch times information about the document."""
         return self.stretch * self.information
 
+    @property
+    def held_over(self) -> list[str]:
+        """The words alone, the most telling first."""
+        return [word.text for word in self.words]
+
     def as_json(self) -> dict[str, Any]:
         """Rounded, as it goes into files and pages."""
         return {

@@ -6,7 +6,7 @@
 
 A stretch begins and ends with a token at which the latent is on; in between it may be out for `MAX_GAP`
 tokens in a row. A latent is on where it is above 0. One that is above 0 at more than `DENSE` of the tokens,
-as predicted codes are, is on only above the value that it exceeds at that share of them (`on_above`).
+as predicted codes are, is on only where it is in its strongest fifth (`on_above`).
 
 Shapes: T positions of a chunk of contexts, U usable ones of them, F latents, S stretches.
 """
@@ -53,7 +53,9 @@ def on_above(codes: CodesOfContexts) -> np.ndarray:
     n_most = int(DENSE * n_usable)
     for latent in np.flatnonzero(np.diff(f_UF.indptr) > n_most):
         value_N = f_UF.data[f_UF.indptr[latent] : f_UF.indptr[latent + 1]]
-        above_F[latent] = np.partition(value_N, len(value_N) - n_most - 1)[len(value_N) - n_most - 1]
+        place = len(value_N) - max(1, n_most)
+        # on where it is as large or larger, so that one that has a single value is on at all
+        above_F[latent] = np.nextafter(np.partition(value_N, place)[place], np.float32(0))
     return above_F
 
 

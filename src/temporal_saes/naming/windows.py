@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from temporal_saes.latents.codes import CodesOfContexts
+from temporal_saes.naming.options import WINDOW
 
-WINDOW = 32
 MIN_PLACES = 5
 """Active and silent places of each half without which there is no score."""
 

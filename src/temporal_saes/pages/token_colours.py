@@ -24,8 +24,12 @@ def visible(text: str) -> str:
     )
 
 
-def panel(shown: Shown, latent: Latent) -> Html:
-    """Everything about one latent: its name, its numbers, the strip, the coloured text, its top tokens."""
+def panel(shown: Shown, latent: Latent, held_over: Sequence[str] = ()) -> Html:
+    """Everything about one latent: its name, its numbers, the strip, the coloured text, its top tokens.
+
+    Args:
+        held_over: words of the passages that it is held over elsewhere, where they are known.
+    """
     peak = float(latent.value_T.max(initial=0.0))
     name = " ".join(word for word in (SPLIT_NAMES.get(latent.split, latent.split), "latent") if word)
     title = f"{name} {latent.number}".capitalize()
@@ -35,6 +39,7 @@ def panel(shown: Shown, latent: Latent) -> Html:
     return element(
         "section",
         element("h3", title),
+        element("p", f"Held over: {visible(', '.join(held_over))}") if held_over else None,
         element("p", _chosen_for(shown, latent), class_="quiet"),
         strip(shown, latent, title),
         scale,

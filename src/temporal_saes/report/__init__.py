@@ -9,6 +9,7 @@ page              the page, put together of:
 overview          what was trained on what
 training_curves   losses and the like over the training
 results           evaluation and probes
+latent_names      what latents are held over
 coloured_text     a text coloured by latents
 held_out          documents that the training did not see
 """

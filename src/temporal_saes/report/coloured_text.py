@@ -9,6 +9,7 @@ from dictionary_learning.language_model import LanguageModel
 from temporal_saes.experiment.options import ExperimentOptions
 from temporal_saes.experiment.subjects import resolve
 from temporal_saes.features import extract_features
+from temporal_saes.naming.found import names_of
 from temporal_saes.pages.page import Html, element, missing
 from temporal_saes.pages.text_latents import Part, Shown, join_parts, look, opening, two_documents
 from temporal_saes.pages.token_colours import legend, panel, whole_text_steadiness
@@ -25,9 +26,12 @@ def tokens_section(run: RunFiles, options: ReportOptions, text: str | None) -> l
     except UserError as error:
         say(f"warning: the coloured text is left out: {error}")
         return [title, missing(f"The coloured text is left out: {error}")]
+    names = names_of(run.naming)
     by_split: dict[str, list[Html]] = {}
     for latent in shown.latents:
-        by_split.setdefault(latent.split, []).append(panel(shown, latent))
+        name = names.get(latent.number)
+        words = name.held_over if name is not None else []
+        by_split.setdefault(latent.split, []).append(panel(shown, latent, words))
     side_by_side = [one for row in zip_longest(*by_split.values()) for one in row if one is not None]
     return [
         title,

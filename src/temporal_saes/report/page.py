@@ -8,6 +8,7 @@ from dictionary_learning.runs.provenance import provenance
 from temporal_saes.pages import page
 from temporal_saes.pages.page import Html, element
 from temporal_saes.report.coloured_text import tokens_section
+from temporal_saes.report.latent_names import names_section
 from temporal_saes.report.options import ReportOptions
 from temporal_saes.report.overview import overview
 from temporal_saes.report.results import evaluation_section, probing_section
@@ -28,6 +29,7 @@ def report(runs: Sequence[RunFiles], options: ReportOptions, text: str | None, c
         *curves_section(runs),
         *evaluation_section(runs),
         *probing_section(runs, read_baseline_probing(options.checkpoints_path, run)),
+        *names_section(run),
         *tokens_section(run, options, text),
         *foot(runs, command),
     ]
@@ -50,7 +52,7 @@ def foot(runs: Sequence[RunFiles], command: str) -> list[Html | None]:
 
 def _commands_of(run: RunFiles) -> list[str]:
     made: list[dict[str, Any]] = [run.config, *run.config.get("resumed", [])]
-    results = [result for result in (run.evaluation, *run.probing) if result is not None]
+    results = [result for result in (run.evaluation, *run.probing, run.naming) if result is not None]
     made += [result.get("provenance") or {} for result in results]
     return [one["command"] for one in made if one.get("command")]
 

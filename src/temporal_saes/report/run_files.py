@@ -16,6 +16,7 @@ from dictionary_learning.remote import mirror
 from dictionary_learning.runs.folder import RunFolder
 from temporal_saes.experiment.options import BASELINE
 from temporal_saes.experiment.results import read_place
+from temporal_saes.naming.found import naming_result
 
 LARGEST = 1e300  # number in a log; what is beyond, or not finite, cannot be drawn
 
@@ -40,6 +41,8 @@ class RunFiles:
     """eval_results.json, if it is of the weights in ae.pt."""
     probing: list[dict[str, Any]]
     """Results of the probing experiment on the weights in ae.pt."""
+    naming: dict[str, Any] | None = None
+    """What the latents of the weights in ae.pt are held over."""
 
     @classmethod
     def read(cls, checkpoints_path: str | Path, name: str, trainer: int = 0) -> "RunFiles":
@@ -83,6 +86,7 @@ class RunFiles:
             metrics=run.read_metrics(),
             evaluation=evaluation if is_current else None,
             probing=[result for result in read_probing(folder) if result.get("weights_sha256") == weights],
+            naming=naming_result(folder, weights),
         )
 
     @property

@@ -22,7 +22,8 @@ delay        tokens from a boundary to the place where a latent that is mostly o
 flicker      changes between on and off for each token inside a passage; and as a share of those in any
              order of the passage's tokens
 
-Explanations of latents (--explanation_path, or explanations.json beside the weights) are their labels.
+Explanations of latents (--explanation_path, or explanations.json beside the weights) are their labels, or the
+words they are held over, where experiments/naming.py has found them.
 
 Writes <run>/sequence_interpretability/<data set>_chunk<c>_<select>-<hash of the options>.json with every
 number and all options, a page on which each token can be read (.html), and the figure (.png, .pdf).
@@ -85,23 +86,31 @@ def main(argv: Sequence[str] | None = None) -> None:
         options = named_for(given, options)
     check_places(subjects, options, EXPERIMENT)
 
+    from temporal_saes.naming.found import names_of, naming_result
     from temporal_saes.sequences.figure import draw
     from temporal_saes.sequences.page import sequence_page
     from temporal_saes.sequences.study import study
     from temporal_saes.sequences.texts import open_texts, read_documents
 
     context_length = min(subject.context_length for subject in subjects)
+    held_over = {
+        subject: {
+            latent: name.held_over
+            for latent, name in names_of(naming_result(subject.folder, subject.weights_hash())).items()
+        }
+        for subject in subjects
+    }
     documents = [] if given else read_documents(options, context_length)
     models = LanguageModels(options.lm_device or options.device)
     texts = open_texts(options, given, documents, models.get(subjects[0]), context_length)
     read = [text.text for text in texts]
     cases = [
-        case_of(EXPERIMENT, subject, options, [*read, json.dumps(said)], _rename)
+        case_of(EXPERIMENT, subject, options, [*read, json.dumps(said), *_told(held_over[subject])], _rename)
         for subject, said in explanations.items()
     ]
 
     def score(subject: Subject) -> dict[str, Any]:
-        return study(subject, options, texts, explanations[subject], models.get(subject))
+        return study(subject, options, texts, explanations[subject], held_over[subject], models.get(subject))
 
     results = results_of(cases, options, score, table, ensure_ascii=False)
     path = shared_path(cases, options, _rename)
@@ -117,6 +126,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _rename(path: Path, question: Mapping[str, Any]) -> Path:
     """With the rule and all other options, so that results do not overwrite each other."""
     return told_apart(path, question["options"]["select"], question)
+
+
+def _told(held_over: Mapping[int, Sequence[str]]) -> list[str]:
+    """What stands for the words; nothing for none, so that earlier results still count."""
+    return [json.dumps(held_over)] if held_over else []
 
 
 def _explanations(subject: Subject, options: SequenceOptions) -> dict[int, str]:

@@ -124,10 +124,11 @@ def _passage_name(passage: Mapping[str, str], share: float, most: int) -> str:
 
 
 def latent_label(latent: Mapping[str, Any], length: int = LABEL_LENGTH) -> str:
-    """The latent's number, and the beginning of its explanation."""
-    if not latent["explanation"]:
+    """The latent's number, and the beginning of its explanation, or of the words it is held over."""
+    text = latent["explanation"] or ", ".join(latent.get("held_over", ()))
+    if not text:
         return str(latent["latent"])
-    said = textwrap.shorten(visible(latent["explanation"]), length, placeholder=" …")
+    said = textwrap.shorten(visible(text), length, placeholder=" …")
     return f"{textwrap.fill(said, length // 2)} · {latent['latent']}"
 
 

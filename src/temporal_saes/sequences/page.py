@@ -130,13 +130,14 @@ def _subject(result: Result) -> Html:
 def _panel(result: Result, latent: Mapping[str, Any]) -> Html:
     shown = result["shown"]
     value_T = np.array(latent["values"])
-    name = f"Latent {latent['latent']}"
+    name, words = f"Latent {latent['latent']}", latent.get("held_over")
     told = ", ".join(f"{mean:.3g}" for mean in latent["means"])
     about = f"{latent['information']:.3f} bits about the passage; means over the passages: {told}"
     return element(
         "section",
         element("h3", name),
         element("p", visible(latent["explanation"])) if latent["explanation"] else None,
+        element("p", f"Held over: {visible(', '.join(words))}") if words else None,
         element("p", about, class_="quiet"),
         _strip(shown, value_T, f"{name}: {about}"),
         element("details", element("summary", "read the text"), _coloured(shown, value_T)),

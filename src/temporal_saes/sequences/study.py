@@ -28,9 +28,14 @@ def study(
     options: SequenceOptions,
     texts: Sequence[Joined],
     explanations: Mapping[int, str],
+    held_over: Mapping[int, Sequence[str]],
     lm: LanguageModel,
 ) -> dict[str, Any]:
     """Scores over all texts and what there is to show of one.
+
+    Args:
+        explanations: by the dictionary's number of a latent.
+        held_over: words of the passages that a latent is held over, where they are known.
 
     Raises:
         UserError: the dictionary does not fit the model, or a passage has no two tokens that are read.
@@ -71,7 +76,7 @@ def study(
                 "positions": position_T.tolist(),
                 "passage": passage_T.tolist(),
                 "entropy_of_passages": _entropy(passage_T),
-                "latents": _latents(f_TF, passage_T, chosen, first, explanations, how),
+                "latents": _latents(f_TF, passage_T, chosen, first, explanations, held_over, how),
                 "scores": {name: kept[name]._asdict() for name in SETS},
             }
     return {
@@ -99,6 +104,7 @@ def _latents(
     chosen: Sequence[int],
     first: int,
     explanations: Mapping[int, str],
+    held_over: Mapping[int, Sequence[str]],
     how: str,
 ) -> list[dict[str, Any]]:
     """The latents to show: by the passage in which their mean is highest, the strongest first."""
@@ -110,6 +116,7 @@ def _latents(
             {
                 "latent": first + column,
                 "explanation": explanations.get(first + column),
+                "held_over": list(held_over.get(first + column, ())),
                 "strongest_in": int(np.argmax(means)),
                 "means": means,
                 "information": float(passage_information(activity(value_T[:, None], how), passage_T)[0]),
