@@ -28,7 +28,7 @@ MIN_TRAIN, MIN_TEST = 2, 1
 # C of scikit-learn, the inverse strength of the L2 penalty on standardised features: strong to weak
 STRENGTHS = (0.001, 0.01, 0.1, 1.0)
 VALIDATION_SHARE = 0.2  # of the training part, on which one of them is chosen
-# nats an example: least gain of one iteration, at strength 1, of a fit that only chooses the strength. Its few
+# nats an example: least gain of one iteration, at strength 1, of a fit that only chooses the strength. A few
 # hundred held-out examples tell no less; the stronger the penalty, the less there is to gain.
 ROUGH_GAIN = 1e-4
 DENSE = 0.2  # share of entries that are not zero from which on dense products are faster
