@@ -37,6 +37,12 @@ class L0:
         self.tokens += len(f_nF)
         self._active = self._active + f_nF.count_nonzero()
 
+    def add_all(self, other: "L0") -> None:
+        """What another one has counted, too."""
+        self.dictionary = other.dictionary
+        self.tokens += other.tokens
+        self._active = self._active + other._active
+
     @property
     def mean(self) -> float | None:
         """None before any token."""
@@ -76,3 +82,10 @@ def count(dictionary: "Dictionary", f_nF: "Tensor") -> "Tensor":
     if l0 is not None:
         l0.add(dictionary, f_nF)
     return f_nF
+
+
+def count_again(l0: L0) -> None:
+    """Count, where someone asked, codes that are used once more after they were made and counted."""
+    reading = _reading.get()
+    if reading is not None and l0.dictionary is not None:
+        reading.add_all(l0)

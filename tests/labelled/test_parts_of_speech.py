@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+from temporal_saes.labelled import parts_of_speech
 from temporal_saes.labelled.parts_of_speech import MARGIN, Word, align, tag_tokens, tag_words
 
 
@@ -90,3 +91,27 @@ def test_a_text_is_tagged_only_a_little_past_its_last_token(monkeypatch):
 def test_spacy_is_not_imported_before_the_first_text():
     code = "import sys, temporal_saes.labelled.parts_of_speech; sys.exit('spacy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
+
+
+def test_a_text_is_tagged_once_and_its_words_are_the_same_again(monkeypatch):
+    module = "temporal_saes.labelled.parts_of_speech"
+    monkeypatch.setattr(f"{module}._remembered", {})
+    monkeypatch.setattr(f"{module}.MOST_REMEMBERED", 3)
+    tagger, asked = parts_of_speech._tagger(), []
+
+    class Counting:
+        def pipe(self, texts, **options):
+            asked.append(texts)
+            return tagger.pipe(texts, **options)
+
+    monkeypatch.setattr(f"{module}._tagger", Counting)
+    texts = ["Dogs bark.", "Cats sleep.", "Dogs bark."]
+    words = list(tag_words(texts))
+    assert asked == [["Dogs bark.", "Cats sleep."]]
+    assert words[0] == words[2] != words[1]
+    assert list(tag_words(["Cats sleep.", "It rains."])) == [words[1], *tag_words(["It rains."])]
+    assert asked[1:] == [["It rains."]]
+    # no more than three are remembered, those that were asked last
+    list(tag_words(["One.", "Two."]))
+    assert set(parts_of_speech._remembered) == {"It rains.", "One.", "Two."}
+    assert list(tag_words(texts)) == words

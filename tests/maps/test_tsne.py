@@ -160,6 +160,21 @@ def test_two_far_groups_are_apart_on_the_map_and_a_seed_gives_the_same_map(metho
     assert (again == xy).all()
 
 
+def test_the_steps_of_t_sne_are_shown_and_its_own_lines_are_not(monkeypatch, capsys):
+    monkeypatch.setattr("dictionary_learning.command.progress.SECONDS_BETWEEN_PIECES", 0.0)
+    x = np.random.default_rng(0).normal(size=(60, 8))
+    feature_map.project(x, "tsne", perplexity=10, seed=3)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    steps = [
+        int(n.replace(",", ""))
+        for n in re.findall(r"t-SNE: divergence \d+\.\d+, ([\d,]+) of 1,000 steps", shown.err)
+    ]
+    assert steps == sorted(steps)
+    assert {50, 250, 300} <= set(steps)
+    assert "min left" in shown.err
+
+
 def test_umap_is_used_where_it_is_installed_and_asked_for_where_it_is_not(monkeypatch, tmp_path):
     if importlib.util.find_spec("umap") is None:
         with pytest.raises(UserError, match="pip install umap-learn, or choose --method tsne or pca"):

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from dictionary_learning.errors import UserError
-from temporal_saes.probing import probes
-from temporal_saes.probing.probes import fit, interval, part_sizes, probe, rank_features, split
+from temporal_saes.probing import probes, regression
+from temporal_saes.probing.probes import fit, interval, learn_best, part_sizes, probe, rank_features, split
 
 
 def coded(n_a_class: int, classes: str, n_features: int, seed: int = 0) -> tuple[np.ndarray, list[str]]:
@@ -185,6 +185,18 @@ def test_sparse_and_dense_rows_choose_alike_and_score_nearly_alike():
         assert one.interval.mean == pytest.approx(other.interval.mean, abs=0.05)
 
 
+def test_latents_that_are_mostly_active_give_the_same_as_dense_rows(monkeypatch):
+    x, labels = coded(40, "abc", 12)
+    rows, y = sparse.csr_array(x + np.float32(0.1)), np.array(labels)
+    multiplied = []
+    for share in (0.2, 1.1):
+        monkeypatch.setattr(probes, "DENSE", share)
+        monkeypatch.setattr(probes, "learn_best", lambda x, y: multiplied.append(type(x)) or learn_best(x, y))
+        found = fit(rows[::2], y[::2], rows[1::2], y[1::2])
+        assert (found.accuracy, found.converged) == (1.0, True)
+    assert multiplied == [np.ndarray, sparse.csr_array]
+
+
 def test_rare_classes_are_left_out_and_named():
     x, labels = coded(20, "abc", 12)
     labels = [*labels[:40], *["c"] * 4, *["d"] * 16]
@@ -213,7 +225,7 @@ def test_silent_features_give_the_most_frequent_class():
 
 def test_a_fit_that_did_not_converge_is_reported(monkeypatch):
     x, labels = coded(30, "abc", 12)
-    monkeypatch.setattr(probes, "MAX_ITERATIONS", 1)
+    monkeypatch.setattr(regression, "MAX_ITERATIONS", 1)
     result = probe(x, labels, ks=["all"], n_train=60, n_test=30, repeats=2, seed=0)
     assert result.accuracies[0].n_converged == 0
 

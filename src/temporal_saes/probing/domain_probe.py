@@ -9,12 +9,13 @@ A text is the mean of its activations, so no dictionary has a say, and dictionar
 Shapes: N labelled texts, M texts to judge, D model width, C classes.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from dictionary_learning.errors import UserError
-from temporal_saes.probing.probes import choose_strength, learn, regression, split
+from temporal_saes.probing.probes import learn_best, split
+from temporal_saes.probing.regression import Regression
 
 HELD_OUT_SHARE = 0.2
 MIN_TEXTS = 5  # of a class: some to learn from, one to choose the penalty, one to test
@@ -30,13 +31,13 @@ class DomainProbe(NamedTuple):
     n_test: int
     mean_D: np.ndarray
     std_D: np.ndarray
-    model: Any
+    model: Regression
 
     def __call__(self, pooled_MD: np.ndarray) -> np.ndarray:
         """The probability of each class, [M, C]."""
         if not len(pooled_MD):
             return np.zeros((0, len(self.classes)))
-        return self.model.predict_proba((pooled_MD - self.mean_D) / self.std_D)
+        return self.model.probabilities((pooled_MD - self.mean_D) / self.std_D)
 
 
 def train_domain_probe(pooled_ND: np.ndarray, labels: list[str], seed: int = 0) -> DomainProbe:
@@ -58,11 +59,10 @@ def train_domain_probe(pooled_ND: np.ndarray, labels: list[str], seed: int = 0) 
     mean_D, std_D = pooled_ND[train].mean(0), pooled_ND[train].std(0)
     std_D = np.where(std_D > 1e-6, std_D, 1)
     x_ND = (pooled_ND - mean_D) / std_D
-    model = regression(choose_strength(x_ND[train], y[train]))
-    learn(model, x_ND[train], y[train])
+    model = learn_best(x_ND[train], y[train]).model
     accuracy = float(np.mean(model.predict(x_ND[test]) == y[test]))
     return DomainProbe(
-        [classes[label] for label in model.classes_.tolist()],
+        classes.tolist(),
         accuracy,
         len(train),
         len(test),

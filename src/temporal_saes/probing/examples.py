@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dictionary_learning.command.progress import LoopProgress
 from temporal_saes.features import Features, Tokens, readable
 from temporal_saes.labelled.data import LabelledText
 from temporal_saes.labelled.parts_of_speech import tag_tokens
@@ -68,11 +69,12 @@ def task_examples(
     else:
         indices = list(positions.cut)
         offsets = [features.tokens[index].offsets for index in indices]
-        tags = tag_tokens([texts[index].text for index in indices], offsets)
+        tagged = tag_tokens([texts[index].text for index in indices], offsets)
         pairs = []
-        for index, tags_L in zip(indices, tags, strict=True):
-            cut = positions.cut[index]
-            tag = tags_L[cut]
-            if tag is not None:
-                pairs.append((row_of[index, cut], tag))
+        with LoopProgress(len(indices), "parts of speech", "texts") as progress:
+            for index, tags_L in zip(indices, progress.over(tagged), strict=True):
+                cut = positions.cut[index]
+                tag = tags_L[cut]
+                if tag is not None:
+                    pairs.append((row_of[index, cut], tag))
     return Examples(np.array([row for row, _ in pairs], dtype=np.int64), [label for _, label in pairs])

@@ -10,31 +10,27 @@ from dictionary_learning.command.progress import LoopProgress, say
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from temporal_saes.experiment.subjects import Subject
-from temporal_saes.features import extract_features
 from temporal_saes.labelled.data import LabelledText
 from temporal_saes.probing import probes
-from temporal_saes.probing.examples import Positions, task_examples
+from temporal_saes.probing.examples import task_examples
+from temporal_saes.probing.last_read import LastRead
 from temporal_saes.probing.options import ProbingOptions
 
 
 def study(
-    subject: Subject, options: ProbingOptions, texts: Sequence[LabelledText], lm: LanguageModel
+    subject: Subject,
+    options: ProbingOptions,
+    texts: Sequence[LabelledText],
+    lm: LanguageModel,
+    last: LastRead,
 ) -> dict[str, Any]:
     """Accuracies of the probes of every task.
 
     Raises:
         UserError: the dictionary does not fit the model, or a task has too few examples.
     """
-    positions = Positions(texts, options)
-    features = extract_features(
-        [text.text for text in texts],
-        lm,
-        subject.place,
-        subject.reading(options),
-        subject.load_dictionary(lm.device),
-        subject.chunk,
-        choose=positions,
-    )
+    features, positions = last.features(subject, lm)
+    examples = {task: task_examples(task, texts, features, positions) for task in options.tasks}
     ks = [k if k == "all" else int(k) for k in options.k]
     tasks = {}
     with LoopProgress(len(options.tasks) * len(ks) * options.repeats, subject.name, "fits") as progress:
@@ -43,12 +39,12 @@ def study(
             def around_fit(k: int | str, repeat: int, task: str = task) -> AbstractContextManager[None]:
                 return progress.piece(f"{task}, k {k}, repeat {repeat + 1} of {options.repeats}")
 
-            examples = task_examples(task, texts, features, positions)
-            n_train, n_test = _part_sizes(task, options, len(examples.rows))
+            rows, labels = examples[task]
+            n_train, n_test = _part_sizes(task, options, len(rows))
             try:
                 result = probes.probe(
-                    features.x[examples.rows],
-                    examples.labels,
+                    features.x[rows],
+                    labels,
                     ks=ks,
                     n_train=n_train,
                     n_test=n_test,
