@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from dictionary_learning import distributed
 from dictionary_learning.dictionaries.base import state_sizes
-from dictionary_learning.dictionaries.sparse import Encoder, SparseCode, decode_groups
+from dictionary_learning.dictionaries.encoder import Encoder
+from dictionary_learning.dictionaries.sparse import SparseCode
 from dictionary_learning.errors import UserError
 from dictionary_learning.trainers.losses import auxk_loss, matryoshka_loss, reconstruction_losses
 from dictionary_learning.trainers.threshold import (
@@ -215,15 +216,14 @@ class BatchTopKTrainer(Trainer):
         self._n_tokens = distributed.total_count(len(x_BD))
         code, code_earlier = self._encode(x_BD, earlier_BD)
         _, _, W_dec_FD, b_dec_D = self.ae.weights()
-        x_hat_BGD = decode_groups(code, W_dec_FD, self.ae.group_ends).cumsum(1) + b_dec_D
-        reconstruction = matryoshka_loss(
-            reconstruction_losses(x_BD, x_hat_BGD, self._n_tokens), self.group_weights, self.form
+        losses_G, residual_BD = reconstruction_losses(
+            x_BD, code, W_dec_FD, b_dec_D, self.ae.group_ends, self._n_tokens
         )
+        reconstruction = matryoshka_loss(losses_G, self.group_weights, self.form)
 
         with torch.no_grad():
             fired = code.col_N[code.values_N > 0]
         self.dead_latents.count(fired, self._n_tokens)
-        residual_BD = x_BD - x_hat_BGD[:, -1].detach()
         auxk = self._auxk_loss(x_BD, residual_BD)
         loss = reconstruction + self.auxk_alpha * auxk
         terms = {"reconstruction": reconstruction.detach(), "auxk": auxk.detach()}
@@ -237,15 +237,15 @@ class BatchTopKTrainer(Trainer):
         return loss
 
     def _encode(self, x_BD: Tensor, earlier_BD: Tensor | None) -> tuple[SparseCode, SparseCode | None]:
-        """Codes of the tokens and of the earlier tokens, each with its own BatchTopK; one product."""
+        """Codes of the tokens and of the earlier tokens, each with its own BatchTopK."""
         W_enc_DF, b_enc_F, _, b_dec_D = self.ae.weights()
-        B = len(x_BD)
-        both = x_BD if earlier_BD is None else torch.cat([x_BD, earlier_BD])
-        n_parts = 1 if earlier_BD is None else 2
-        code = self._encoder(both, W_enc_DF, b_enc_F, b_dec_D, self.current_k, n_parts)
         if earlier_BD is None:
+            (code,) = self._encoder(x_BD, W_enc_DF, b_enc_F, b_dec_D, self.current_k)
             return code, None
-        return code.rows(0, B), code.rows(B, 2 * B)
+        both = torch.cat([x_BD, earlier_BD])
+        stops = (None, self.ae.group_ends[0])  # of an earlier token only the first group is used
+        code, code_earlier = self._encoder(both, W_enc_DF, b_enc_F, b_dec_D, self.current_k, stops)
+        return code, code_earlier
 
     def _auxk_loss(self, x_BD: Tensor, residual_BD: Tensor) -> Tensor:
         dead = self.dead_latents.dead(self.dead_feature_threshold).nonzero().squeeze(1)

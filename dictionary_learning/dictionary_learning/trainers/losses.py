@@ -3,10 +3,11 @@
 Each is this process's share of a mean over the whole batch: a sum over its rows, divided by the tokens of all
 processes. Shares add up to the loss, and their gradients to its gradient; for one process it is the loss.
 
-Shapes: B tokens of this process, N of all, D model width, F latents, G groups. T-SAE is arXiv 2511.05541.
+Shapes: B tokens of this process, N of all (N entries, of codes), C rows or bags at a time, D model width, F latents, G groups. T-SAE is arXiv 2511.05541.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,13 +15,81 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dictionary_learning import distributed
-from dictionary_learning.dictionaries.sparse import SparseCode, dot_products, gathered
+from dictionary_learning.dictionaries.sparse import (
+    SparseCode,
+    gather_sum,
+    gather_sum_transposed,
+    gathered,
+    sampled,
+)
 from dictionary_learning.trainers.trainer import batch_variance
 
 
-def reconstruction_losses(x_BD: Tensor, x_hat_BGD: Tensor, n_tokens: int) -> Tensor:
-    """Mean squared distance of each group's reconstruction, [G]: mean over b of ||x - x_hat_g||^2."""
-    return (x_BD.unsqueeze(1) - x_hat_BGD).square().sum(-1).sum(0) / n_tokens
+SAFE_EXPONENT = 60.0  # the exponential, and the sum of many, is far from both ends of float32
+CHUNK = 256  # rows at a time, so that what is at work stays in the processor's cache
+
+
+def reconstruction_losses(
+    x_BD: Tensor,
+    code: SparseCode,
+    W_dec_FD: Tensor,
+    b_dec_D: Tensor,
+    group_ends: Sequence[int],
+    n_tokens: int,
+) -> tuple[Tensor, Tensor]:
+    """Mean squared distance of each group's reconstruction, [G], and the last group's residual [B, D].
+
+    The mean over b of ||x - x_hat_g||^2, where x_hat_g = b_dec + what latents up to the end of group g add up
+    to. The residual carries no gradient.
+    """
+    return _Reconstruction.apply(
+        code.values_N, W_dec_FD, b_dec_D, x_BD, code.row_N, code.col_N, list(group_ends), n_tokens
+    )
+
+
+class _Reconstruction(torch.autograd.Function):
+    """Every group's residual from one gather of decoder rows, and their gradients from one more.
+
+    A group's reconstruction holds all groups before it, so the gradient of what group g adds is that of its
+    own residual and of all behind it.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        values_N: Tensor,
+        W_dec_FD: Tensor,
+        b_dec_D: Tensor,
+        x_BD: Tensor,
+        row_N: Tensor,
+        col_N: Tensor,
+        group_ends: list[int],
+        n_tokens: int,
+    ) -> tuple[Tensor, Tensor]:
+        B, G = len(x_BD), len(group_ends)
+        bag_N = row_N * G if G > 1 else row_N
+        for end in group_ends[:-1]:
+            bag_N = bag_N + (col_N >= end)
+        residual_BGD = gather_sum(values_N, W_dec_FD, bag_N, col_N, B * G).view(B, G, -1)
+        before_BD = x_BD - b_dec_D
+        for residual_BD in residual_BGD.unbind(1):
+            before_BD = torch.sub(before_BD, residual_BD, out=residual_BD)
+        ctx.save_for_backward(values_N, W_dec_FD, residual_BGD, bag_N, col_N)
+        ctx.n_tokens = n_tokens
+        last_BD = residual_BGD[:, -1].clone() if G > 1 else residual_BGD[:, 0]
+        ctx.mark_non_differentiable(last_BD)
+        return residual_BGD.square().sum((0, 2)) / n_tokens, last_BD
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        values_N, W_dec_FD, residual_BGD, bag_N, col_N = ctx.saved_tensors
+        grad_BGD = residual_BGD * (grads[0] * (-2 / ctx.n_tokens))[:, None]
+        for g in reversed(range(grad_BGD.shape[1] - 1)):
+            grad_BGD[:, g] += grad_BGD[:, g + 1]
+        grad_CD = grad_BGD.flatten(0, 1)
+        d_values = sampled(grad_CD, W_dec_FD, bag_N, col_N)
+        d_W_dec = gather_sum_transposed(values_N, grad_CD, bag_N, col_N, len(W_dec_FD))
+        return d_values, d_W_dec, grad_BGD[:, 0].sum(0), None, None, None, None, None
 
 
 def matryoshka_loss(losses_G: Tensor, weights: Sequence[float], form: str) -> Tensor:
@@ -43,41 +112,93 @@ def contrastive_loss(z: SparseCode, z_earlier: SparseCode, form: str, temperatur
     """
     if form == "paper":
         z, z_earlier = unit_rows(z), unit_rows(z_earlier)
+    z = replace(z, values_N=z.values_N / temperature)
     z_earlier, first = gathered(z_earlier)
-    return _SymmetricInfoNCE.apply(dot_products(z, z_earlier) / temperature, first)
+    return _SymmetricInfoNCE.apply(z.values_N, z_earlier.values_N, z, z_earlier, first)
+
+
+def dot_products(z: SparseCode, other_FN: Tensor) -> Tensor:
+    """All dot products [B, N] of the rows of a code and the columns of `other_FN`, without gradient.
+
+    Sparse on a CPU; elsewhere a dense product is quicker than gathering.
+    """
+    if other_FN.device.type != "cpu":
+        return z.dense() @ other_FN
+    return gather_sum(z.values_N, other_FN, z.row_N, z.col_N, z.n_rows)
 
 
 class _SymmetricInfoNCE(torch.autograd.Function):
     """Minus the mean over n of the log-softmax at (n, n), by rows and by columns, halved.
 
     Of the logits [N, N] between all tokens each process has its own rows, from `first` on. A row's softmax is
-    its own affair; a column's log-sum-exp is put together from all processes. The gradient is
-    (softmax by rows + softmax by columns - 2 I) / 2N. Made where the log-softmax still stands, it takes a
-    fifth of the time that autograd takes through two log-sum-exps.
+    its own affair; a column's is put together from all processes. The gradient by the logits is
+    (softmax by rows + softmax by columns - 2 I) / 2N, made where they stand; what it means for the codes is
+    worked out at once, so that nothing of that size waits for the backward pass.
     """
 
     @staticmethod
-    def forward(ctx: Any, logits_BN: Tensor, first: int) -> Tensor:
+    def forward(
+        ctx: Any, values_N: Tensor, other_N: Tensor, z: SparseCode, other: SparseCode, first: int
+    ) -> Tensor:
+        z, other = replace(z, values_N=values_N), replace(other, values_N=other_N)
+        other_FN = other.dense_by_latent()
+        logits_BN = dot_products(z, other_FN)
         n_tokens = logits_BN.shape[1]
-        by_row_BN = logits_BN.log_softmax(1)
-        by_col_BN = logits_BN - distributed.log_sum_exp(logits_BN)
-        loss = -(by_row_BN.diagonal(first) + by_col_BN.diagonal(first)).sum() / (2 * n_tokens)
-        gradient_BN = by_row_BN.exp_().add_(by_col_BN.exp_())
-        gradient_BN.diagonal(first).sub_(2)
-        ctx.save_for_backward(gradient_BN.div_(2 * n_tokens))
-        return loss
+        by_row, by_col, gradient_BN = _softmax_both_ways(logits_BN, first)
+        ctx.save_for_backward(*_gradients_of_products(gradient_BN.div_(2 * n_tokens), z, other, other_FN))
+        return -(by_row + by_col).sum() / (2 * n_tokens)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        (gradient_BN,) = ctx.saved_tensors
-        return gradient_BN * grads[0], None
+        d_values, d_other = ctx.saved_tensors
+        return d_values * grads[0], d_other * grads[0], None, None, None
+
+
+def _softmax_both_ways(logits_BN: Tensor, first: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The log-softmaxes at (b, first + b) [B], by rows and by columns, and the sum of both softmaxes less 2 I.
+
+    The memory of the logits is used up.
+    """
+    own_B = logits_BN.diagonal(first).clone()
+    own_columns = slice(first, first + len(logits_BN))
+    if logits_BN.device.type == "cpu" and distributed.largest(_extent(logits_BN)) < SAFE_EXPONENT:
+        e_BN = logits_BN.exp_()  # one exponential for both
+        sum_B, sum_N = e_BN.sum(1), distributed.total(e_BN.sum(0))
+        for e_CN, inverse_C in zip(e_BN.split(CHUNK), sum_B.reciprocal().split(CHUNK), strict=True):
+            e_CN.mul_(inverse_C[:, None] + sum_N.reciprocal())
+        by_row, by_col, both_BN = own_B - sum_B.log(), own_B - sum_N[own_columns].log(), e_BN
+    else:
+        row_B, col_N = logits_BN.logsumexp(1), distributed.log_sum_exp(logits_BN)
+        both_BN = (logits_BN - row_B[:, None]).exp_()
+        both_BN.add_(logits_BN.sub_(col_N).exp_())
+        by_row, by_col = own_B - row_B, own_B - col_N[own_columns]
+    both_BN.diagonal(first).sub_(2)
+    return by_row, by_col, both_BN
+
+
+def _extent(logits_BN: Tensor) -> Tensor:
+    """The largest absolute value."""
+    return torch.stack([part.abs().max() for part in logits_BN.aminmax()]).max()
+
+
+def _gradients_of_products(
+    gradient_BN: Tensor, z: SparseCode, other: SparseCode, other_FN: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The gradients of the values of two codes, of that of their dot products."""
+    if gradient_BN.device.type == "cpu":
+        d_values = sampled(gradient_BN, other_FN, z.row_N, z.col_N)
+        d_other_FN = gather_sum_transposed(z.values_N, gradient_BN, z.row_N, z.col_N, z.n_cols)
+    else:
+        d_values = (gradient_BN @ other_FN.T)[z.row_N, z.col_N]
+        d_other_FN = z.dense().T @ gradient_BN
+    return d_values, d_other_FN[other.col_N, other.row_N]
 
 
 def unit_rows(z: SparseCode) -> SparseCode:
     """The same codes with rows of norm 1; a row of zeros stays zero."""
     squares_B = z.values_N.new_zeros(z.n_rows).index_add(0, z.row_N, z.values_N.square())
     inverse_B = squares_B.clamp_min(1e-12).rsqrt()
-    return SparseCode(z.values_N * inverse_B[z.row_N], z.row_N, z.col_N, z.n_rows, z.n_cols)
+    return replace(z, values_N=z.values_N * inverse_B[z.row_N])
 
 
 def temporal_l1_loss(

@@ -18,13 +18,13 @@ from dictionary_learning import distributed
 from dictionary_learning.activations.block import Contexts
 from dictionary_learning.activations.sequences import Sequences
 from dictionary_learning.dictionaries.prediction import Prediction
-from dictionary_learning.dictionaries.sparse import Encoder, SparseCode, sparse_matmul
+from dictionary_learning.dictionaries.encoder import Encoder, TokenTopKEncoder
+from dictionary_learning.dictionaries.sparse import SparseCode, sparse_matmul
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.errors import UserError
 from dictionary_learning.trainers.options import STARTS
 from dictionary_learning.trainers.recall_start import start_at_recall
 from dictionary_learning.trainers.threshold import ROOM, threshold_between
-from dictionary_learning.trainers.top_k import TokenTopKEncoder
 from dictionary_learning.trainers.trainer import (
     DeadLatents,
     Trainer,
@@ -222,7 +222,7 @@ class TemporalAttentionTrainer(Trainer):
             residual_TD = residual_TD.float()
             W_enc_DW = ae.D.T if ae.tied_weights else ae.E
             zeros_W, zeros_D = ae.D.new_zeros(ae.width), ae.D.new_zeros(ae.activation_dim)
-            code = self._encoder(residual_TD * ae.lam, W_enc_DW, zeros_W, zeros_D, self.k)
+            (code,) = self._encoder(residual_TD * ae.lam, W_enc_DW, zeros_W, zeros_D, self.k)
             novel_TD = sparse_matmul(code.values_N, ae.D, code.row_N, code.col_N, code.n_rows)
         return novel_TD, code, None
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dictionary_learning import distributed
-from dictionary_learning.dictionaries.sparse import CANDIDATE_MARGIN, Encoder
+from dictionary_learning.dictionaries.encoder import TokenTopKEncoder
 from dictionary_learning.trainers.batch_top_k import BatchTopKSAE, BatchTopKTrainer
 from dictionary_learning.trainers.threshold import ThresholdDictionary, largest_of_each_token
 
@@ -38,24 +38,6 @@ class AutoEncoderTopK(BatchTopKSAE):
         if return_active:
             return f, (f != 0).reshape(-1, self.dict_size).any(0), post_relu
         return f
-
-
-class TokenTopKEncoder(Encoder):
-    """The sparse encoder with the largest latents of each token, instead of the batch, kept."""
-
-    def _select(
-        self, pre_BF: Tensor, parts: int, k: int, centred_BD: Tensor, W_enc_FD: Tensor, b_enc_F: Tensor
-    ) -> Tensor:
-        n_tokens, n_latents = pre_BF.shape
-        start_B1 = torch.arange(n_tokens, device=pre_BF.device).unsqueeze(1) * n_latents
-        if self.product_dtype == torch.float32:
-            return (pre_BF.topk(k, dim=1).indices + start_B1).flatten().sort().values
-        # The product's rounding may exchange neighbours in rank: choose among some more in float32.
-        n_candidates = min(math.ceil(k * CANDIDATE_MARGIN), n_latents)
-        index_BC = (pre_BF.topk(n_candidates, dim=1).indices + start_B1).sort(dim=1).values
-        exact_N = self._values(index_BC.flatten(), centred_BD, W_enc_FD, b_enc_F).values_N
-        kept_BK = exact_N.view(n_tokens, n_candidates).topk(k, dim=1).indices
-        return index_BC.gather(1, kept_BK).flatten().sort().values
 
 
 class TopKTrainer(BatchTopKTrainer):

@@ -1,0 +1,233 @@
+"""Products that say where pre-activations are large, for a search on a CPU (`search`).
+
+A pre-activation itself is one float32 dot product, x w + b, computed for the few entries that matter. A screen
+is a quicker product of the same rows with a bound on its own error, so that what it excludes is excluded for
+certain, and what is found does not depend on the screen:
+
+    BFloat16Screen   [x~, 1, 1, |x - x~|, |x~|] times [w~, b~, b - b~, |w|, |w - w~|], with ~ for rounding to
+                     bfloat16: by Cauchy and Schwarz an upper bound of x w + b, in one product
+    Float32Screen    x w + b as the machine's float32 product rounds it
+
+Which of them is the quickest depends on the processor, and is timed once (`quickest`).
+
+Shapes: D model width, F latents, T rows of a tile, W columns of the widened product.
+"""
+
+import functools
+import time
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+ULP = 2.0**-8  # half the distance between bfloat16 numbers, relative to them
+# A row whose error is a larger share of the floor than this would let too many candidates through.
+COARSE = 0.25
+GROUP = 16  # latents whose maximum stands for them in the search for a row's k largest
+TIMED_ROWS, TIMED_LATENTS, TIMED_ROUNDS = 256, 4096, 3
+TIMED_FROM = 1 << 21  # weights; with fewer a product takes no time to speak of
+
+
+class Screen(ABC):
+    """The tile of a product, and what in it may exceed a floor."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def set_weights(self, W_enc_FD: Tensor, b_enc_F: Tensor) -> None:
+        """Take the weights of this step."""
+
+    @abstractmethod
+    def multiply(self, x_TD: Tensor) -> None:
+        """Make the tile of these rows, in memory that is kept."""
+
+    @abstractmethod
+    def sample(self, stride: int) -> Tensor:
+        """Every `stride`-th entry of the tile, as float32."""
+
+    @abstractmethod
+    def coarse(self, floor_T: Tensor) -> Tensor:
+        """Mask [T] of the rows in which this screen cannot tell what exceeds the floor."""
+
+    @abstractmethod
+    def over(self, floor_T: Tensor) -> np.ndarray:
+        """Flat indices, ascending, of all entries that may exceed the floor of their row, but coarse rows'."""
+
+    @abstractmethod
+    def kth_floor(self, k: int) -> Tensor:
+        """A number [T] that at least `k` entries of each row reach or exceed."""
+
+
+class BFloat16Screen(Screen):
+    """Upper bounds from a product of rounded numbers.
+
+    Args:
+        is_certain: False leaves the bounds out: an estimate that is off by a few thousandths.
+    """
+
+    name = "bfloat16"
+
+    def __init__(self, is_certain: bool = True) -> None:
+        self.is_certain = is_certain
+        self._W_FW = self._x_TW = self._tile_TF = torch.empty(0, 0, dtype=torch.bfloat16)
+        self._mask_TF = np.empty((0, 0), bool)
+
+    def set_weights(self, W_enc_FD: Tensor, b_enc_F: Tensor) -> None:
+        F, self._D = W_enc_FD.shape
+        shape = (F, -(-(self._D + 4) // GROUP) * GROUP)
+        if self._W_FW.shape != shape:
+            self._W_FW = torch.zeros(shape, dtype=torch.bfloat16)
+        W_FW, D = self._W_FW, self._D
+        norm_F, lost_F = torch.empty(F), torch.empty(F)
+        for part in (slice(first, first + 256) for first in range(0, F, 256)):  # what fits the cache
+            w_AD, rounded_AD = W_enc_FD[part], W_FW[part, :D]
+            rounded_AD.copy_(w_AD)
+            if self.is_certain:
+                torch.linalg.vector_norm(w_AD, dim=1, out=norm_F[part])
+                torch.linalg.vector_norm(w_AD - rounded_AD, dim=1, out=lost_F[part])
+        W_FW[:, D] = b_enc_F
+        W_FW[:, D + 1] = b_enc_F - W_FW[:, D]
+        summing = shape[1] * 2.0**-23  # what the order of a sum may change, here and in the dot product
+        self._bias_error = float(b_enc_F.abs().max()) * (2.0**-15 + summing)
+        if self.is_certain:
+            lost_F += summing * norm_F
+            W_FW[:, D + 2] = norm_F * (1 + 2 * ULP)
+            W_FW[:, D + 3] = lost_F * (1 + 2 * ULP)
+            self._means, self._largest = (
+                [float(reduce(of_F)) for of_F in (norm_F, lost_F)] for reduce in (torch.mean, torch.max)
+            )
+
+    def multiply(self, x_TD: Tensor) -> None:
+        T, D = len(x_TD), self._D
+        if len(self._x_TW) < T or self._x_TW.shape[1] != self._W_FW.shape[1]:
+            self._x_TW = torch.zeros(T, self._W_FW.shape[1], dtype=torch.bfloat16)
+        if len(self._tile_TF) < T or self._tile_TF.shape[1] != len(self._W_FW):
+            self._tile_TF = torch.empty(T, len(self._W_FW), dtype=torch.bfloat16)
+            self._mask_TF = np.empty(self._tile_TF.shape, bool)
+        x_TW = self._x_TW[:T]
+        x_TW[:, :D] = x_TD
+        x_TW[:, D : D + 2] = 1
+        if self.is_certain:
+            self._lost_T = torch.linalg.vector_norm(x_TD - x_TW[:, :D], dim=1)
+            self._norm_T = torch.linalg.vector_norm(x_TD, dim=1) * (1 + 2 * ULP)
+            x_TW[:, D + 2] = self._lost_T * (1 + 2 * ULP)
+            x_TW[:, D + 3] = self._norm_T * (1 + ULP)
+        self._tile = torch.mm(x_TW, self._W_FW.T, out=self._tile_TF[:T])
+
+    def _error(self, of_latents: list[float]) -> Tensor:
+        norm, lost = of_latents
+        return self._lost_T * norm + self._norm_T * lost
+
+    def sample(self, stride: int) -> Tensor:
+        return self._tile.view(-1)[::stride].float()
+
+    def coarse(self, floor_T: Tensor) -> Tensor:
+        error_T = self._error(self._means) if self.is_certain else torch.zeros_like(floor_T)
+        return (error_T + self._bias_error >= COARSE * floor_T) | (floor_T <= 0)
+
+    def over(self, floor_T: Tensor) -> np.ndarray:
+        level_T = floor_T * (1 - ULP) - self._bias_error
+        rounded_T = level_T.bfloat16()
+        bits_T = rounded_T.view(torch.int16) - (rounded_T > level_T).short()  # rounded down
+        # a positive bfloat16 orders like its bits, and a negative one is less; no number has those of the largest
+        bits_T.masked_fill_(self.coarse(floor_T), torch.iinfo(torch.int16).max)
+        mask_TF = self._mask_TF[: len(self._tile)]
+        np.greater_equal(self._tile.view(torch.int16).numpy(), bits_T.numpy()[:, None], out=mask_TF)
+        return np.flatnonzero(mask_TF)
+
+    def kth_floor(self, k: int) -> Tensor:
+        bits_T = torch.from_numpy(_kth_of_rows(self._tile.view(torch.int16).numpy(), k))
+        bound_T = bits_T.view(torch.bfloat16).float() * (1 - 2 * ULP) - 2 * self._bias_error
+        # bits of a negative number do not order: such a row counts as coarse
+        bound_T = bound_T.where(bits_T > 0, -1.0)
+        return bound_T - 2 * self._error(self._largest) * (1 + 4 * ULP) if self.is_certain else bound_T
+
+
+class Float32Screen(Screen):
+    """The product in float32, by PyTorch's default library or by oneDNN."""
+
+    def __init__(self, by_onednn: bool = False) -> None:
+        self.by_onednn = by_onednn
+        self.name = "float32 by oneDNN" if by_onednn else "float32"  # type: ignore[misc]
+        self._tile_TF = torch.empty(0, 0)
+
+    def set_weights(self, W_enc_FD: Tensor, b_enc_F: Tensor) -> None:
+        self._W_FD, self._b_F = W_enc_FD, b_enc_F
+        self._largest = float(torch.linalg.vector_norm(W_enc_FD, dim=1).max())
+        self._bias = float(b_enc_F.abs().max())
+
+    def multiply(self, x_TD: Tensor) -> None:
+        T, D = x_TD.shape
+        if self.by_onednn:
+            self._tile = onednn_linear(x_TD, self._W_FD, self._b_F)
+        else:
+            if len(self._tile_TF) < T or self._tile_TF.shape[1] != len(self._W_FD):
+                self._tile_TF = torch.empty(T, len(self._W_FD))
+            self._tile = torch.addmm(self._b_F, x_TD, self._W_FD.T, out=self._tile_TF[:T])
+        norm_T = torch.linalg.vector_norm(x_TD, dim=1)
+        self._error_T = (norm_T * self._largest + self._bias) * (D * 2.0**-23)
+
+    def sample(self, stride: int) -> Tensor:
+        return self._tile.view(-1)[::stride]
+
+    def coarse(self, floor_T: Tensor) -> Tensor:
+        return torch.zeros_like(floor_T, dtype=torch.bool)
+
+    def over(self, floor_T: Tensor) -> np.ndarray:
+        level_T = floor_T - self._error_T
+        return np.flatnonzero(self._tile.numpy() > level_T.numpy()[:, None])
+
+    def kth_floor(self, k: int) -> Tensor:
+        bound_T = torch.from_numpy(_kth_of_rows(self._tile.numpy(), k)) - 2 * self._error_T
+        return bound_T.nextafter(torch.tensor(-torch.inf))
+
+
+def _kth_of_rows(tile_TF: np.ndarray, k: int) -> np.ndarray:
+    """A number that at least `k` entries of each row reach: the k-th largest of its groups' maxima [T]."""
+    T, F = tile_TF.shape
+    if F % GROUP == 0 and F // GROUP >= 4 * k:
+        tile_TF = tile_TF.reshape(T, GROUP, -1).max(axis=1)
+    place = tile_TF.shape[1] - k
+    return np.partition(tile_TF, place, axis=1)[:, place]
+
+
+def onednn_linear(x_TD: Tensor, W_FD: Tensor, b_F: Tensor) -> Tensor:
+    """x W^T + b by oneDNN; AttributeError where PyTorch was built without it."""
+    return torch.ops.mkldnn._linear_pointwise(x_TD, W_FD, b_F, "none", [], "")
+
+
+def quickest(W_enc_FD: Tensor, b_enc_F: Tensor) -> Screen:
+    """The quickest screen for weights of this shape, by a timing that is made once in a process."""
+    if W_enc_FD.numel() < TIMED_FROM:
+        return Float32Screen()
+    shape = (min(len(W_enc_FD), TIMED_LATENTS), W_enc_FD.shape[1])
+    return _quickest(shape, torch.get_num_threads())()
+
+
+@functools.lru_cache
+def _quickest(shape: tuple[int, int], threads: int) -> Any:
+    screens = {
+        "bfloat16": BFloat16Screen,
+        "float32": Float32Screen,
+        "oneDNN": lambda: Float32Screen(by_onednn=True),
+    }
+    generator = torch.Generator().manual_seed(0)
+    W_FD, b_F = torch.randn(shape, generator=generator), torch.zeros(shape[0])
+    x_TD = torch.randn(TIMED_ROWS, shape[1], generator=generator)
+    seconds: dict[str, float] = {}
+    for name, make in screens.items():
+        screen = make()
+        screen.set_weights(W_FD, b_F)
+        try:
+            screen.multiply(x_TD)
+        except (AttributeError, RuntimeError):  # this build of PyTorch, or this processor, has no such product
+            continue
+        took = []
+        for _ in range(TIMED_ROUNDS):
+            began = time.perf_counter()
+            screen.multiply(x_TD)
+            took.append(time.perf_counter() - began)
+        seconds[name] = min(took)
+    return screens[min(seconds, key=seconds.__getitem__)]

@@ -1,0 +1,192 @@
+"""The largest pre-activations of a batch on a CPU, found tile by tile: never are all of them in memory.
+
+A tile is every n-th row of the batch, so that the first one is a sample of it. In it the floor is estimated
+that a few more entries exceed than are to be kept; of the other tiles only what exceeds it is looked at, and
+a floor that proves too high is lowered. A value is a float32 dot product whatever the screen was: what is
+found is the same on every machine that sums alike.
+
+Shapes: B rows, D model width, F latents, N entries, T rows of a tile.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dictionary_learning import distributed
+from dictionary_learning.dictionaries.screens import BFloat16Screen, Float32Screen, Screen, quickest
+from dictionary_learning.dictionaries.sparse import sampled
+
+ENTRIES = 2**21  # pre-activations of a tile: enough rows for the product to run at full speed
+ROWS = 256  # at least, because every tile reads all weights
+STRIDE = 97  # of a sample of a tile, a prime, so that it visits every latent
+SAMPLE_FROM = 1 << 18  # entries; with fewer all are looked at
+FIRST_MARGIN = 1.5  # how many more entries the first floor of all is to let through: its sample is small
+DEVIATIONS = 4.0  # of the mean L0 of a tile's rows: by so many a floor is rarely too high
+
+
+class Entries(NamedTuple):
+    """Pre-activations [N], exact, at a row and a latent."""
+
+    pre_N: Tensor
+    row_N: Tensor
+    col_N: Tensor
+
+    def at(self, index: Tensor) -> "Entries":
+        """Some of them, by index or mask."""
+        return Entries(*(of_N[index] for of_N in self))
+
+    @staticmethod
+    def joined(parts: "list[Entries]") -> "Entries":
+        return Entries(*(torch.cat(of_parts) for of_parts in zip(*parts, strict=True)))
+
+    def in_order(self, n_latents: int) -> "Entries":
+        """By row, then by column."""
+        return self.at((self.row_N * n_latents + self.col_N).argsort())
+
+
+class Search:
+    """Finds entries; the memory of a tile is kept between steps.
+
+    Args:
+        product_dtype: float32 for the quickest screen that excludes nothing wrongly; bfloat16 for one without
+            bounds, whose estimate is off by a few thousandths.
+    """
+
+    def __init__(self, product_dtype: torch.dtype = torch.float32) -> None:
+        self._screen: Screen | None = None if product_dtype == torch.float32 else BFloat16Screen(False)
+        self._exact = Float32Screen()
+
+    @property
+    def _screened(self) -> Screen:
+        assert self._screen is not None
+        return self._screen
+
+    @property
+    def product(self) -> str | None:
+        """Which product looks for candidates; None before the first step."""
+        return None if self._screen is None else self._screen.name
+
+    def set_weights(self, W_enc_FD: Tensor, b_enc_F: Tensor) -> None:
+        """Take the weights of this step, stored by latent."""
+        self._W_FD, self._b_F = W_enc_FD, b_enc_F
+        if self._screen is None:
+            self._screen = quickest(W_enc_FD, b_enc_F)
+        self._screen.set_weights(W_enc_FD, b_enc_F)
+        self._exact.set_weights(W_enc_FD, b_enc_F)
+
+    def largest(self, x_BD: Tensor, k: int, n_keep: int) -> Entries:
+        """Positive entries, in order, that hold the `n_keep` largest of the rows of all processes.
+
+        Args:
+            k: entries to keep a row, on average.
+        """
+        margin = 1.0
+        while True:
+            floor, found = math.inf, []
+            for rows_T, x_TD in self._tiles(x_BD):
+                if not found:
+                    here, floor = self._first_tile(x_TD, k, margin, is_all=len(x_TD) == len(x_BD))
+                else:
+                    here = self._over(x_TD, torch.full((len(x_TD),), floor))
+                found.append(here._replace(row_N=rows_T[here.row_N]))
+            entries = Entries.joined(found)
+            if floor <= 0 or distributed.total_count(len(entries.pre_N)) >= n_keep:
+                return entries.in_order(len(self._W_FD))
+            margin *= 1.5
+
+    def largest_of_rows(self, x_BD: Tensor, k: int) -> Entries:
+        """The `k` largest entries of each row, in order, whatever their sign."""
+        found = []
+        for rows_T, x_TD in self._tiles(x_BD):
+            here = self._over_kth(x_TD, k).in_order(len(self._W_FD))
+            start_T = torch.searchsorted(here.row_N, torch.arange(len(x_TD)))
+            rank_N = torch.arange(len(here.row_N)) - start_T[here.row_N]
+            most = int(rank_N.max()) + 1 if len(rank_N) else k
+            pre_TC = here.pre_N.new_full((len(x_TD), most), -math.inf)
+            pre_TC[here.row_N, rank_N] = here.pre_N
+            kept_N = (pre_TC.topk(k, dim=1, sorted=False).indices + start_T[:, None]).flatten()
+            found.append(here.at(kept_N)._replace(row_N=rows_T[here.row_N[kept_N]]))
+        return Entries.joined(found).in_order(len(self._W_FD))
+
+    def _tiles(self, x_BD: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Rows of the batch, with their numbers; at least one tile, be it empty."""
+        n_tiles = max(1, math.ceil(len(x_BD) / max(ROWS, ENTRIES // len(self._W_FD))))
+        for i in range(n_tiles):
+            yield torch.arange(i, len(x_BD), n_tiles), x_BD[i::n_tiles].contiguous()
+
+    def _first_tile(self, x_TD: Tensor, k: int, margin: float, is_all: bool) -> tuple[Entries, float]:
+        """What of the first tile exceeds the floor, and this floor, the lowest of all processes'.
+
+        Args:
+            is_all: whether this tile is all that this process has.
+        """
+        here, tried, floor = self._estimate(x_TD, k * margin, is_all and distributed.size() == 1)
+        floor = float(distributed.smallest(torch.tensor(floor)))
+        if floor <= 0 or math.isinf(floor):
+            return self._over(x_TD, torch.zeros(len(x_TD))), 0.0
+        if here is None or floor < tried:
+            return self._over(x_TD, torch.full((len(x_TD),), floor)), floor
+        return here.at(here.pre_N > floor), floor
+
+    def _estimate(self, x_TD: Tensor, wanted: float, is_all: bool) -> tuple[Entries | None, float, float]:
+        """What exceeds a first floor, this floor, and the floor that `wanted` entries a row exceed.
+
+        The floor is 0 where that is most of the entries, or no floor above 0 lets so many through.
+        """
+        if not len(x_TD):
+            return None, math.inf, math.inf
+        n_entries = len(x_TD) * len(self._W_FD)
+        stride = STRIDE if n_entries >= SAMPLE_FROM else 1
+        n_first = wanted * len(x_TD) * FIRST_MARGIN
+        self._screened.multiply(x_TD)
+        while n_first < n_entries / 2:
+            sample = self._screened.sample(stride)
+            tried = float(sample.kthvalue(len(sample) - math.ceil(n_first / stride) + 1).values)
+            if tried <= 0:
+                break
+            here = self._over(x_TD, torch.full((len(x_TD),), tried), is_multiplied=True)
+            # rows differ in how many latents they need, so a tile has more or fewer of them by chance
+            chance = 0.0 if is_all else DEVIATIONS * _spread(here.row_N, len(x_TD)) / math.sqrt(len(x_TD))
+            place = math.ceil(wanted * len(x_TD) * (1 + chance)) + 1
+            if place <= len(here.pre_N):
+                return here, tried, float(here.pre_N.kthvalue(len(here.pre_N) - place + 1).values)
+            n_first *= 2
+        return None, 0.0, 0.0
+
+    def _over(self, x_TD: Tensor, floor_T: Tensor, is_multiplied: bool = False) -> Entries:
+        """All entries that exceed the floor of their row."""
+        screen = self._screened if (floor_T > 0).any() else self._exact
+        if not is_multiplied:
+            screen.multiply(x_TD)
+        found = self._values(x_TD, screen.over(floor_T))
+        coarse_C = screen.coarse(floor_T).nonzero().squeeze(1)
+        if len(coarse_C):
+            x_CD, floor_C = x_TD[coarse_C], floor_T[coarse_C]
+            self._exact.multiply(x_CD)
+            more = self._values(x_CD, self._exact.over(floor_C))
+            found = Entries.joined([found, more._replace(row_N=coarse_C[more.row_N])])
+        return found.at(found.pre_N > floor_T[found.row_N])
+
+    def _over_kth(self, x_TD: Tensor, k: int) -> Entries:
+        """The k largest entries of each row, and a few more."""
+        self._screened.multiply(x_TD)
+        floor_T = self._screened.kth_floor(k)
+        coarse_C = self._screened.coarse(floor_T).nonzero().squeeze(1)
+        if len(coarse_C):
+            self._exact.multiply(x_TD[coarse_C])
+            floor_T[coarse_C] = self._exact.kth_floor(k)
+        return self._over(x_TD, floor_T, is_multiplied=bool((floor_T > 0).any()))
+
+    def _values(self, x_TD: Tensor, index_N: np.ndarray) -> Entries:
+        row_N, col_N = (torch.from_numpy(of_N) for of_N in np.divmod(index_N, len(self._W_FD)))
+        return Entries(sampled(x_TD, self._W_FD, row_N, col_N) + self._b_F[col_N], row_N, col_N)
+
+
+def _spread(row_N: Tensor, n_rows: int) -> float:
+    """How much rows differ in their number of entries: standard deviation over mean."""
+    counts_B = row_N.bincount(minlength=n_rows).float()
+    return float(counts_B.std(correction=0) / counts_B.mean())
