@@ -6,13 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dictionary_learning.dictionaries import sparse
-from dictionary_learning.dictionaries.sparse import (
-    Encoder,
-    SparseCode,
-    batch_topk,
-    decode_groups,
-    dot_products,
-)
+from dictionary_learning.dictionaries.sparse import SparseCode, batch_topk, sampled, sparse_matmul
 
 
 def random_code(n_rows: int, n_cols: int, density: float, seed: int) -> SparseCode:
@@ -68,64 +62,25 @@ def test_selection_by_estimated_threshold_is_the_selection_by_sorting(seed, k, h
     assert torch.equal(kept, kept.unique())
 
 
-def test_encoder_gives_the_codes_and_gradients_of_dense_batch_topk():
-    torch.manual_seed(0)
-    B, D, n_latents, k = 24, 8, 40, 3
-    x = torch.randn(2 * B, D)
-    W_enc, b_enc, b_dec = torch.randn(D, n_latents), torch.randn(n_latents) * 0.1, torch.randn(D) * 0.1
-    weight = torch.randn(2 * B, n_latents)
-    gradients = []
-    for dense in (True, False):
-        parameters = [p.clone().requires_grad_() for p in (W_enc, b_enc, b_dec)]
-        if dense:
-            post = torch.relu((x - parameters[2]) @ parameters[0] + parameters[1])
-            halves = []
-            for half in post.chunk(2):
-                top = half.flatten().topk(k * B)
-                halves.append(torch.zeros(half.numel()).scatter(0, top.indices, top.values).view_as(half))
-            f = torch.cat(halves)
-        else:
-            f = Encoder()(x, *parameters, k, parts=2).dense()
-        (f * weight).sum().backward()
-        gradients.append([f.detach(), *(p.grad for p in parameters)])
-    for slow, fast in zip(*gradients, strict=True):
-        torch.testing.assert_close(fast, slow, rtol=1e-5, atol=1e-5)
-
-
-def test_a_bfloat16_product_selects_by_float32_values():
-    torch.manual_seed(1)
-    B, D, n_latents, k = 512, 64, 1024, 8
-    x, W, b = torch.randn(B, D), torch.randn(D, n_latents), torch.zeros(n_latents)
-    exact = Encoder(torch.float32)(x, W, b, torch.zeros(D), k)
-    rounded = Encoder(torch.bfloat16)(x, W, b, torch.zeros(D), k)
-    assert torch.equal(rounded.row_N, exact.row_N)
-    assert torch.equal(rounded.col_N, exact.col_N)
-    assert torch.equal(rounded.values_N, exact.values_N)
-
-
-def test_groups_decode_to_the_sum_of_their_own_latents_with_exact_gradients():
+def test_a_sparse_product_is_the_dense_one_with_exact_gradients():
     code = random_code(6, 10, 0.4, seed=2)
     W = torch.randn(10, 5, dtype=torch.float64, requires_grad=True)
 
     def decode(values, W):
-        return decode_groups(SparseCode(values, code.row_N, code.col_N, 6, 10), W, [3, 4, 10])
+        return sparse_matmul(values, W, code.row_N, code.col_N, 6)
 
-    dense = code.dense()
-    expected = torch.stack([dense[:, a:b] @ W[a:b] for a, b in ((0, 3), (3, 4), (4, 10))], dim=1)
-    torch.testing.assert_close(decode(code.values_N, W), expected)
+    torch.testing.assert_close(decode(code.values_N, W), code.dense() @ W)
     assert torch.autograd.gradcheck(decode, (code.values_N, W))
 
 
-def test_dot_products_of_codes_are_dense_products_with_exact_gradients():
-    z, other = random_code(5, 9, 0.5, seed=3), random_code(7, 9, 0.5, seed=4)
-    torch.testing.assert_close(dot_products(z, other), z.dense() @ other.dense().T)
-
-    def products(a, b):
-        return dot_products(
-            SparseCode(a, z.row_N, z.col_N, 5, 9), SparseCode(b, other.row_N, other.col_N, 7, 9)
-        )
-
-    assert torch.autograd.gradcheck(products, (z.values_N, other.values_N))
+@pytest.mark.parametrize("device", ["cpu", "elsewhere"])
+def test_sampled_entries_are_those_of_the_dense_product(device, monkeypatch):
+    code = random_code(6, 10, 0.4, seed=2)
+    A, M = (torch.randn(n, 5, generator=torch.Generator().manual_seed(n)) for n in (6, 10))
+    if device != "cpu":  # the path of a device that is no CPU, on a CPU
+        monkeypatch.setattr(sparse, "on_cpu", lambda x: False)
+    expected = (A @ M.T)[code.row_N, code.col_N]
+    torch.testing.assert_close(sampled(A, M, code.row_N, code.col_N), expected)
 
 
 def test_rows_and_columns_of_a_code_are_those_of_the_dense_one():
@@ -137,26 +92,16 @@ def test_rows_and_columns_of_a_code_are_those_of_the_dense_one():
 @pytest.mark.parametrize("shape", [(4, 6), (1, 1)])
 def test_a_code_without_entries_decodes_to_zeros(shape):
     B, n_latents = shape
-    empty = SparseCode(torch.empty(0), torch.empty(0).long(), torch.empty(0).long(), B, n_latents)
     W = torch.randn(n_latents, 3, requires_grad=True)
-    out = decode_groups(empty, W, [n_latents])
-    assert torch.equal(out, torch.zeros(B, 1, 3))
+    none = torch.empty(0).long()
+    out = sparse_matmul(torch.empty(0), W, none, none, B)
+    assert torch.equal(out, torch.zeros(B, 3))
     out.sum().backward()
     assert torch.equal(W.grad, torch.zeros_like(W))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_candidates_hold_the_largest_entries_and_few_others(dtype):
-    flat = torch.randn(1 << 20, generator=torch.Generator().manual_seed(0)).to(dtype)
-    index_N, value_N, _ = sparse._candidates([flat], 20_000)
-    largest = flat.topk(20_000).values.min()
-    assert (flat > largest).sum() == (value_N > largest).sum()
-    assert 20_000 <= len(index_N) < 30_000
-
-
-def test_a_sample_that_misses_leads_to_a_lower_threshold_not_to_all_entries():
+def test_a_sample_that_misses_leads_to_a_lower_threshold():
     # an eighth of what the strided sample looks at is large, so its first threshold is far too high
     flat = torch.rand(1 << 20, generator=torch.Generator().manual_seed(0))
     flat[:: 8 * sparse.SAMPLE_STRIDE] += 10
-    index_N, *_ = sparse._candidates([flat], 20_000)
-    assert 20_000 <= len(index_N) < len(flat) // 2
+    assert torch.equal(batch_topk(flat, 20_000), flat.topk(20_000).indices.sort().values)

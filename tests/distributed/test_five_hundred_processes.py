@@ -17,7 +17,7 @@ from dictionary_learning import distributed
 from dictionary_learning.activations.block import BEGINNING, Block, BlockStart
 from dictionary_learning.activations.contexts import PackedTokens
 from dictionary_learning.activations.store import Store
-from dictionary_learning.dictionaries.sparse import SparseCode, gathered
+from dictionary_learning.dictionaries.sparse import gathered
 from dictionary_learning.trainers import losses
 from dictionary_learning.trainers.temporal_sequence_top_k import TemporalMatryoshkaBatchTopKTrainer
 
@@ -112,7 +112,7 @@ def test_a_process_compares_its_rows_with_those_of_the_whole_batch(
     shapes = []
     dot_products = losses.dot_products
 
-    def measured(*z: SparseCode) -> torch.Tensor:
+    def measured(*z: Any) -> torch.Tensor:
         logits = dot_products(*z)
         shapes.append(logits.shape)
         return logits

@@ -16,10 +16,11 @@ from dictionary_learning.dictionaries.classics import (
     JumpReluAutoEncoder,
 )
 from dictionary_learning.errors import UserError
+from dictionary_learning.selection.encoder import TokenTopKEncoder
 from dictionary_learning.trainers.gdm import GatedSAETrainer
 from dictionary_learning.trainers.jumprelu import JumpReluTrainer, jump_relu, step_function
 from dictionary_learning.trainers.standard import StandardTrainer, StandardTrainerAprilUpdate
-from dictionary_learning.trainers.top_k import AutoEncoderTopK, TokenTopKEncoder, TopKTrainer
+from dictionary_learning.trainers.top_k import AutoEncoderTopK, TopKTrainer
 from dictionary_learning.trainers.trainer import Trainer
 
 D, F, ACTIVE = 32, 64, 3
@@ -492,7 +493,7 @@ def test_sparse_top_k_is_dense_top_k(dtype):
     generator = torch.Generator().manual_seed(0)
     x_BD, W_DF = torch.randn(50, D, generator=generator), torch.randn(D, F, generator=generator)
     b_F, b_D = torch.randn(F, generator=generator), torch.randn(D, generator=generator)
-    code = TokenTopKEncoder(dtype)(x_BD, W_DF, b_F, b_D, k=7)
+    (code,) = TokenTopKEncoder(dtype)(x_BD, W_DF, b_F, b_D, k=7)
     pre_BF = (x_BD - b_D) @ W_DF + b_F
     top = pre_BF.topk(7, dim=1)
     expected = torch.zeros_like(pre_BF).scatter(1, top.indices, top.values.relu())

@@ -84,7 +84,7 @@ class SparseCode:
         """
         inside_N = self.col_N < stop
         n_cols = min(stop, self.n_cols)
-        if inside_N.device.type == "cpu":
+        if on_cpu(inside_N):
             index = inside_N.nonzero().squeeze(1)
             return SparseCode(self.values_N[index], self.row_N[index], self.col_N[index], self.n_rows, n_cols)
         return SparseCode(self.values_N * inside_N, self.row_N, self.col_N * inside_N, self.n_rows, n_cols)
@@ -97,6 +97,11 @@ class SparseCode:
         return SparseCode(
             self.values_N[part], self.row_N[part] - start, self.col_N[part], stop - start, self.n_cols
         )
+
+
+def on_cpu(x: Tensor) -> bool:
+    """Whether a tensor is where reading a value costs nothing; a device would have to be waited for."""
+    return x.device.type == "cpu"
 
 
 def _filled(values_N: Tensor, row_N: Tensor, col_N: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -175,7 +180,7 @@ def sampled(A_BD: Tensor, M_FD: Tensor, row_N: Tensor, col_N: Tensor) -> Tensor:
     """
     rows = torch.arange(len(A_BD) + 1, device=A_BD.device)
     start_B = torch.searchsorted(row_N, rows)
-    if A_BD.device.type == "cpu":
+    if on_cpu(A_BD):
         zeros_N = A_BD.new_zeros(len(row_N))
         places = _csr(start_B, col_N, zeros_N, (len(A_BD), len(M_FD)))
         return torch.sparse.sampled_addmm(places, A_BD, M_FD.T, beta=0).values()
@@ -201,7 +206,5 @@ class _SparseMatmul(torch.autograd.Function):
         values_N, M, row_N, col_N = ctx.saved_tensors
         grad = grads[0].contiguous()
         d_values = sampled(grad, M, row_N, col_N) if ctx.needs_input_grad[0] else None
-        d_M = (
-            gather_sum_transposed(values_N, grad, row_N, col_N, len(M)) if ctx.needs_input_grad[1] else None
-        )
+        d_M = gather_sum_transposed(values_N, grad, row_N, col_N, len(M)) if ctx.needs_input_grad[1] else None
         return d_values, d_M, None, None, None

@@ -142,7 +142,12 @@ class Keeper:
         if self.run is None:
             return
         for i, trainer in enumerate(self.trainers):
-            own = {**trainer.config, "norm_factor": self.scaling.factor, "steps_done": self.state.done}
+            own = {
+                **trainer.config,
+                **trainer.facts,
+                "norm_factor": self.scaling.factor,
+                "steps_done": self.state.done,
+            }
             if facts is not None:
                 own.update(facts[i])
             self.run.save_trainer(i, {"trainer": own, "buffer": self.plan.data_config})

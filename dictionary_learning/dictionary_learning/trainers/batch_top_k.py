@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from dictionary_learning import distributed
 from dictionary_learning.dictionaries.base import state_sizes
-from dictionary_learning.dictionaries.encoder import Encoder
 from dictionary_learning.dictionaries.sparse import SparseCode
 from dictionary_learning.errors import UserError
+from dictionary_learning.selection.encoder import Encoder
 from dictionary_learning.trainers.losses import auxk_loss, matryoshka_loss, reconstruction_losses
 from dictionary_learning.trainers.threshold import (
     UNSET_THRESHOLD,
@@ -162,6 +162,10 @@ class BatchTopKTrainer(Trainer):
     @property
     def group_weights(self) -> Sequence[float]:
         return [1.0]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"encoder_product": self._encoder.product}
 
     @property
     def config(self) -> dict[str, Any]:

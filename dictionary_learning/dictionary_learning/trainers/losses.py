@@ -3,7 +3,8 @@
 Each is this process's share of a mean over the whole batch: a sum over its rows, divided by the tokens of all
 processes. Shares add up to the loss, and their gradients to its gradient; for one process it is the loss.
 
-Shapes: B tokens of this process, N of all (N entries, of codes), C rows or bags at a time, D model width, F latents, G groups. T-SAE is arXiv 2511.05541.
+Shapes: B tokens of this process, N of all (of a code: its entries), C rows at a time, D model width,
+F latents, G groups. T-SAE is arXiv 2511.05541.
 """
 
 from collections.abc import Sequence
@@ -20,10 +21,10 @@ from dictionary_learning.dictionaries.sparse import (
     gather_sum,
     gather_sum_transposed,
     gathered,
+    on_cpu,
     sampled,
 )
 from dictionary_learning.trainers.trainer import batch_variance
-
 
 SAFE_EXPONENT = 60.0  # the exponential, and the sum of many, is far from both ends of float32
 CHUNK = 256  # rows at a time, so that what is at work stays in the processor's cache
@@ -122,7 +123,7 @@ def dot_products(z: SparseCode, other_FN: Tensor) -> Tensor:
 
     Sparse on a CPU; elsewhere a dense product is quicker than gathering.
     """
-    if other_FN.device.type != "cpu":
+    if not on_cpu(other_FN):
         return z.dense() @ other_FN
     return gather_sum(z.values_N, other_FN, z.row_N, z.col_N, z.n_rows)
 
@@ -155,13 +156,13 @@ class _SymmetricInfoNCE(torch.autograd.Function):
 
 
 def _softmax_both_ways(logits_BN: Tensor, first: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The log-softmaxes at (b, first + b) [B], by rows and by columns, and the sum of both softmaxes less 2 I.
+    """The log-softmaxes at (b, first + b) [B], by rows and by columns; the sum of both softmaxes less 2 I.
 
     The memory of the logits is used up.
     """
     own_B = logits_BN.diagonal(first).clone()
     own_columns = slice(first, first + len(logits_BN))
-    if logits_BN.device.type == "cpu" and distributed.largest(_extent(logits_BN)) < SAFE_EXPONENT:
+    if on_cpu(logits_BN) and distributed.largest(_extent(logits_BN)) < SAFE_EXPONENT:
         e_BN = logits_BN.exp_()  # one exponential for both
         sum_B, sum_N = e_BN.sum(1), distributed.total(e_BN.sum(0))
         for e_CN, inverse_C in zip(e_BN.split(CHUNK), sum_B.reciprocal().split(CHUNK), strict=True):
@@ -185,7 +186,7 @@ def _gradients_of_products(
     gradient_BN: Tensor, z: SparseCode, other: SparseCode, other_FN: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The gradients of the values of two codes, of that of their dot products."""
-    if gradient_BN.device.type == "cpu":
+    if on_cpu(gradient_BN):
         d_values = sampled(gradient_BN, other_FN, z.row_N, z.col_N)
         d_other_FN = gather_sum_transposed(z.values_N, gradient_BN, z.row_N, z.col_N, z.n_cols)
     else:

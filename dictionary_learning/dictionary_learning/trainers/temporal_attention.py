@@ -18,10 +18,10 @@ from dictionary_learning import distributed
 from dictionary_learning.activations.block import Contexts
 from dictionary_learning.activations.sequences import Sequences
 from dictionary_learning.dictionaries.prediction import Prediction
-from dictionary_learning.dictionaries.encoder import Encoder, TokenTopKEncoder
 from dictionary_learning.dictionaries.sparse import SparseCode, sparse_matmul
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.errors import UserError
+from dictionary_learning.selection.encoder import Encoder, TokenTopKEncoder
 from dictionary_learning.trainers.options import STARTS
 from dictionary_learning.trainers.recall_start import start_at_recall
 from dictionary_learning.trainers.threshold import ROOM, threshold_between
@@ -143,6 +143,10 @@ class TemporalAttentionTrainer(Trainer):
         select = TokenTopKEncoder if sae_diff_type == "topk" else Encoder
         self.batch_topk = batch_topk
         self._encoder = select(getattr(torch, encoder_dtype), batch_topk)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"encoder_product": self._encoder.product}
 
     @property
     def config(self) -> dict[str, Any]:

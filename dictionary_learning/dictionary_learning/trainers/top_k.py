@@ -6,11 +6,10 @@ Shapes: B tokens, D model width, F latents, K latents kept a token.
 import math
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from dictionary_learning import distributed
-from dictionary_learning.dictionaries.encoder import TokenTopKEncoder
+from dictionary_learning.selection.encoder import TokenTopKEncoder
 from dictionary_learning.trainers.batch_top_k import BatchTopKSAE, BatchTopKTrainer
 from dictionary_learning.trainers.threshold import ThresholdDictionary, largest_of_each_token
 

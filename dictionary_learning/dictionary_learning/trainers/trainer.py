@@ -94,6 +94,11 @@ class Trainer(ABC):
             "submodule_name": self.submodule_name,
         }
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What training found out that no option said; `config.json` records it, too."""
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
         """All that a later `load_state_dict` needs to go on as if never interrupted."""
         return {"ae": self.ae.state_dict(), "optimizer": self.optimizer.state_dict()}

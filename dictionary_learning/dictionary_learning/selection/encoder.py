@@ -9,7 +9,6 @@ largest entries of all are kept.
 Shapes: B tokens, D model width, F latents, N entries, P parts of the rows.
 """
 
-import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -18,8 +17,8 @@ import torch
 from torch import Tensor
 
 from dictionary_learning import distributed
-from dictionary_learning.dictionaries.search import Entries, Search
 from dictionary_learning.dictionaries.sparse import SparseCode, gather_sum, gather_sum_transposed
+from dictionary_learning.selection.search import Entries, Search
 
 
 class Encoder:

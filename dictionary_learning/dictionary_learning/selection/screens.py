@@ -1,8 +1,8 @@
 """Products that say where pre-activations are large, for a search on a CPU (`search`).
 
-A pre-activation itself is one float32 dot product, x w + b, computed for the few entries that matter. A screen
-is a quicker product of the same rows with a bound on its own error, so that what it excludes is excluded for
-certain, and what is found does not depend on the screen:
+A pre-activation itself is one float32 dot product, x w + b, computed for the few entries that matter. A
+screen is a quicker product of the same rows with a bound on its own error, so that what it excludes is
+excluded for certain, and what is found does not depend on the screen:
 
     BFloat16Screen   [x~, 1, 1, |x - x~|, |x~|] times [w~, b~, b - b~, |w|, |w - w~|], with ~ for rounding to
                      bfloat16: by Cauchy and Schwarz an upper bound of x w + b, in one product
@@ -16,7 +16,8 @@ Shapes: D model width, F latents, T rows of a tile, W columns of the widened pro
 import functools
 import time
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -53,7 +54,7 @@ class Screen(ABC):
 
     @abstractmethod
     def over(self, floor_T: Tensor) -> np.ndarray:
-        """Flat indices, ascending, of all entries that may exceed the floor of their row, but coarse rows'."""
+        """Flat indices, ascending, of all entries that may exceed their row's floor, but coarse rows'."""
 
     @abstractmethod
     def kth_floor(self, k: int) -> Tensor:
@@ -76,7 +77,7 @@ class BFloat16Screen(Screen):
 
     def set_weights(self, W_enc_FD: Tensor, b_enc_F: Tensor) -> None:
         F, self._D = W_enc_FD.shape
-        shape = (F, -(-(self._D + 4) // GROUP) * GROUP)
+        shape = (F, -(-(self._D + 4) // 4) * 4)
         if self._W_FW.shape != shape:
             self._W_FW = torch.zeros(shape, dtype=torch.bfloat16)
         W_FW, D = self._W_FW, self._D
@@ -131,7 +132,7 @@ class BFloat16Screen(Screen):
         level_T = floor_T * (1 - ULP) - self._bias_error
         rounded_T = level_T.bfloat16()
         bits_T = rounded_T.view(torch.int16) - (rounded_T > level_T).short()  # rounded down
-        # a positive bfloat16 orders like its bits, and a negative one is less; no number has those of the largest
+        # a positive bfloat16 orders like its bits, and a negative one is less; no number has the largest bits
         bits_T.masked_fill_(self.coarse(floor_T), torch.iinfo(torch.int16).max)
         mask_TF = self._mask_TF[: len(self._tile)]
         np.greater_equal(self._tile.view(torch.int16).numpy(), bits_T.numpy()[:, None], out=mask_TF)
@@ -187,7 +188,7 @@ class Float32Screen(Screen):
 def _kth_of_rows(tile_TF: np.ndarray, k: int) -> np.ndarray:
     """A number that at least `k` entries of each row reach: the k-th largest of its groups' maxima [T]."""
     T, F = tile_TF.shape
-    if F % GROUP == 0 and F // GROUP >= 4 * k:
+    if F % GROUP == 0 and 4 * k <= F // GROUP:
         tile_TF = tile_TF.reshape(T, GROUP, -1).max(axis=1)
     place = tile_TF.shape[1] - k
     return np.partition(tile_TF, place, axis=1)[:, place]
@@ -207,8 +208,8 @@ def quickest(W_enc_FD: Tensor, b_enc_F: Tensor) -> Screen:
 
 
 @functools.lru_cache
-def _quickest(shape: tuple[int, int], threads: int) -> Any:
-    screens = {
+def _quickest(shape: tuple[int, int], threads: int) -> Callable[[], Screen]:
+    screens: dict[str, Callable[[], Screen]] = {
         "bfloat16": BFloat16Screen,
         "float32": Float32Screen,
         "oneDNN": lambda: Float32Screen(by_onednn=True),
@@ -222,7 +223,10 @@ def _quickest(shape: tuple[int, int], threads: int) -> Any:
         screen.set_weights(W_FD, b_F)
         try:
             screen.multiply(x_TD)
-        except (AttributeError, RuntimeError):  # this build of PyTorch, or this processor, has no such product
+        except (
+            AttributeError,
+            RuntimeError,
+        ):  # this build of PyTorch, or this processor, has no such product
             continue
         took = []
         for _ in range(TIMED_ROUNDS):

@@ -9,7 +9,7 @@ Shapes: B rows, D model width, F latents, N entries, T rows of a tile.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from dictionary_learning import distributed
-from dictionary_learning.dictionaries.screens import BFloat16Screen, Float32Screen, Screen, quickest
 from dictionary_learning.dictionaries.sparse import sampled
+from dictionary_learning.selection.screens import BFloat16Screen, Float32Screen, Screen, quickest
 
 ENTRIES = 2**21  # pre-activations of a tile: enough rows for the product to run at full speed
 ROWS = 256  # at least, because every tile reads all weights
@@ -35,17 +35,34 @@ class Entries(NamedTuple):
     row_N: Tensor
     col_N: Tensor
 
-    def at(self, index: Tensor) -> "Entries":
-        """Some of them, by index or mask."""
+    def at(self, mask_N: Tensor) -> "Entries":
+        """Those where a mask holds."""
+        index = mask_N.nonzero().squeeze(1)
         return Entries(*(of_N[index] for of_N in self))
 
     @staticmethod
-    def joined(parts: "list[Entries]") -> "Entries":
+    def joined(parts: "Sequence[Entries]") -> "Entries":
         return Entries(*(torch.cat(of_parts) for of_parts in zip(*parts, strict=True)))
 
     def in_order(self, n_latents: int) -> "Entries":
         """By row, then by column."""
-        return self.at((self.row_N * n_latents + self.col_N).argsort())
+        order_N = (self.row_N * n_latents + self.col_N).argsort()
+        return Entries(*(of_N[order_N] for of_N in self))
+
+
+class Places(NamedTuple):
+    """Where candidates are."""
+
+    row_N: Tensor
+    col_N: Tensor
+
+    def of(self, rows_T: Tensor) -> "Places":
+        """The same with the numbers of the rows among all, `rows_T`, instead of those in the tile."""
+        return Places(rows_T[self.row_N], self.col_N)
+
+    @staticmethod
+    def joined(parts: "Sequence[Places]") -> "Places":
+        return Places(*(torch.cat(of_parts) for of_parts in zip(*parts, strict=True)))
 
 
 class Search:
@@ -86,13 +103,13 @@ class Search:
         """
         margin = 1.0
         while True:
-            floor, found = math.inf, []
-            for rows_T, x_TD in self._tiles(x_BD):
-                if not found:
-                    here, floor = self._first_tile(x_TD, k, margin, is_all=len(x_TD) == len(x_BD))
-                else:
-                    here = self._over(x_TD, torch.full((len(x_TD),), floor))
-                found.append(here._replace(row_N=rows_T[here.row_N]))
+            (rows_T, x_TD), *tiles = self._tiles(x_BD)
+            first, floor = self._first_tile(x_TD, k, margin, is_all=not tiles)
+            found = [first._replace(row_N=rows_T[first.row_N])]
+            if tiles:
+                places = Places.joined([self._over(x_TD, floor).of(rows_T) for rows_T, x_TD in tiles])
+                rest = self._values(x_BD, places)
+                found.append(rest.at(rest.pre_N > floor))
             entries = Entries.joined(found)
             if floor <= 0 or distributed.total_count(len(entries.pre_N)) >= n_keep:
                 return entries.in_order(len(self._W_FD))
@@ -100,17 +117,19 @@ class Search:
 
     def largest_of_rows(self, x_BD: Tensor, k: int) -> Entries:
         """The `k` largest entries of each row, in order, whatever their sign."""
-        found = []
-        for rows_T, x_TD in self._tiles(x_BD):
-            here = self._over_kth(x_TD, k).in_order(len(self._W_FD))
-            start_T = torch.searchsorted(here.row_N, torch.arange(len(x_TD)))
-            rank_N = torch.arange(len(here.row_N)) - start_T[here.row_N]
-            most = int(rank_N.max()) + 1 if len(rank_N) else k
-            pre_TC = here.pre_N.new_full((len(x_TD), most), -math.inf)
-            pre_TC[here.row_N, rank_N] = here.pre_N
-            kept_N = (pre_TC.topk(k, dim=1, sorted=False).indices + start_T[:, None]).flatten()
-            found.append(here.at(kept_N)._replace(row_N=rows_T[here.row_N[kept_N]]))
-        return Entries.joined(found).in_order(len(self._W_FD))
+        places = Places.joined([self._over_kth(x_TD, k).of(rows_T) for rows_T, x_TD in self._tiles(x_BD)])
+        entries = self._values(x_BD, places).in_order(len(self._W_FD))
+        start_B = torch.searchsorted(entries.row_N, torch.arange(len(x_BD) + 1))
+        kept = []
+        for first in range(0, len(x_BD), ROWS):
+            start_C = start_B[first : first + ROWS + 1]
+            rank_CR = start_C[:-1, None] + torch.arange(int(start_C.diff().max()))
+            is_in_CR = rank_CR < start_C[1:, None]
+            pre_CR = entries.pre_N[rank_CR * is_in_CR].where(is_in_CR, -math.inf)
+            top_Ck = pre_CR.topk(k, dim=1, sorted=False).indices
+            kept.append((top_Ck + start_C[:-1, None]).flatten())
+        index = torch.cat(kept).sort().values if kept else torch.empty(0, dtype=torch.int64)
+        return Entries(*(of_N[index] for of_N in entries))
 
     def _tiles(self, x_BD: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Rows of the batch, with their numbers; at least one tile, be it empty."""
@@ -126,10 +145,9 @@ class Search:
         """
         here, tried, floor = self._estimate(x_TD, k * margin, is_all and distributed.size() == 1)
         floor = float(distributed.smallest(torch.tensor(floor)))
-        if floor <= 0 or math.isinf(floor):
-            return self._over(x_TD, torch.zeros(len(x_TD))), 0.0
+        floor = floor if 0 < floor < math.inf else 0.0
         if here is None or floor < tried:
-            return self._over(x_TD, torch.full((len(x_TD),), floor)), floor
+            here = self._values(x_TD, self._over(x_TD, floor))
         return here.at(here.pre_N > floor), floor
 
     def _estimate(self, x_TD: Tensor, wanted: float, is_all: bool) -> tuple[Entries | None, float, float]:
@@ -148,7 +166,8 @@ class Search:
             tried = float(sample.kthvalue(len(sample) - math.ceil(n_first / stride) + 1).values)
             if tried <= 0:
                 break
-            here = self._over(x_TD, torch.full((len(x_TD),), tried), is_multiplied=True)
+            here = self._values(x_TD, self._over(x_TD, tried, is_multiplied=True))
+            here = here.at(here.pre_N > tried)
             # rows differ in how many latents they need, so a tile has more or fewer of them by chance
             chance = 0.0 if is_all else DEVIATIONS * _spread(here.row_N, len(x_TD)) / math.sqrt(len(x_TD))
             place = math.ceil(wanted * len(x_TD) * (1 + chance)) + 1
@@ -157,33 +176,39 @@ class Search:
             n_first *= 2
         return None, 0.0, 0.0
 
-    def _over(self, x_TD: Tensor, floor_T: Tensor, is_multiplied: bool = False) -> Entries:
-        """All entries that exceed the floor of their row."""
-        screen = self._screened if (floor_T > 0).any() else self._exact
-        if not is_multiplied:
-            screen.multiply(x_TD)
-        found = self._values(x_TD, screen.over(floor_T))
-        coarse_C = screen.coarse(floor_T).nonzero().squeeze(1)
-        if len(coarse_C):
-            x_CD, floor_C = x_TD[coarse_C], floor_T[coarse_C]
-            self._exact.multiply(x_CD)
-            more = self._values(x_CD, self._exact.over(floor_C))
-            found = Entries.joined([found, more._replace(row_N=coarse_C[more.row_N])])
-        return found.at(found.pre_N > floor_T[found.row_N])
+    def _over(self, x_TD: Tensor, floor: float, is_multiplied: bool = False) -> Places:
+        """Where entries may exceed the floor: all that do, and a few more."""
+        return self._over_floors(x_TD, torch.full((len(x_TD),), floor), is_multiplied)
 
-    def _over_kth(self, x_TD: Tensor, k: int) -> Entries:
-        """The k largest entries of each row, and a few more."""
+    def _over_kth(self, x_TD: Tensor, k: int) -> Places:
+        """Where the k largest entries of each row are, and a few more."""
         self._screened.multiply(x_TD)
         floor_T = self._screened.kth_floor(k)
         coarse_C = self._screened.coarse(floor_T).nonzero().squeeze(1)
         if len(coarse_C):
             self._exact.multiply(x_TD[coarse_C])
             floor_T[coarse_C] = self._exact.kth_floor(k)
-        return self._over(x_TD, floor_T, is_multiplied=bool((floor_T > 0).any()))
+        return self._over_floors(x_TD, floor_T, is_multiplied=bool((floor_T > 0).any()))
 
-    def _values(self, x_TD: Tensor, index_N: np.ndarray) -> Entries:
-        row_N, col_N = (torch.from_numpy(of_N) for of_N in np.divmod(index_N, len(self._W_FD)))
-        return Entries(sampled(x_TD, self._W_FD, row_N, col_N) + self._b_F[col_N], row_N, col_N)
+    def _over_floors(self, x_TD: Tensor, floor_T: Tensor, is_multiplied: bool) -> Places:
+        screen = self._screened if (floor_T > 0).any() else self._exact
+        if not is_multiplied:
+            screen.multiply(x_TD)
+        found = [self._places(screen.over(floor_T))]
+        coarse_C = screen.coarse(floor_T).nonzero().squeeze(1)
+        if len(coarse_C):
+            self._exact.multiply(x_TD[coarse_C])
+            found.append(self._places(self._exact.over(floor_T[coarse_C])).of(coarse_C))
+        return Places.joined(found)
+
+    def _places(self, index_N: np.ndarray) -> Places:
+        return Places(*(torch.from_numpy(of_N) for of_N in np.divmod(index_N, len(self._W_FD))))
+
+    def _values(self, x_BD: Tensor, places: Places) -> Entries:
+        """The pre-activations there. A latent's weights are read once for all rows: rows are nearer."""
+        order_N = places.col_N.int().argsort()
+        row_N, col_N = places.row_N[order_N], places.col_N[order_N]
+        return Entries(sampled(self._W_FD, x_BD, col_N, row_N) + self._b_F[col_N], row_N, col_N)
 
 
 def _spread(row_N: Tensor, n_rows: int) -> float:

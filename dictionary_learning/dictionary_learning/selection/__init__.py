@@ -1,0 +1,9 @@
+"""Which entries of a batch's pre-activations training keeps, and their gradients.
+
+In come activations and the encoder's weights; out come codes as entries that carry gradients. What is kept
+are the largest entries, of all tokens or of each, exactly; all pre-activations are never in memory at once.
+
+encoder    the codes of a batch, with the gradients of what was kept
+search     the largest entries, tile by tile, on a CPU
+screens    quick products that exclude what is certainly not among them
+"""

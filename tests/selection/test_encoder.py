@@ -1,0 +1,187 @@
+"""The encoder's selection and gradients against dense ones; its screens against exact values."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from dictionary_learning.selection import search
+from dictionary_learning.selection.encoder import Encoder, TokenTopKEncoder
+from dictionary_learning.selection.screens import BFloat16Screen, Float32Screen, Screen, onednn_linear
+from dictionary_learning.selection.search import Search
+
+SCREENS = ["bfloat16", "float32"] + (["oneDNN"] if torch.backends.mkldnn.is_available() else [])
+
+
+def screen_of(name: str) -> Screen:
+    return BFloat16Screen() if name == "bfloat16" else Float32Screen(by_onednn=name == "oneDNN")
+
+
+def search_with(name: str) -> Search:
+    made = Search()
+    made._screen = screen_of(name)
+    return made
+
+
+def weights(n_latents: int, width: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n_latents, width, generator=generator), torch.randn(n_latents, generator=generator)
+
+
+def dense_batch_topk(pre_BF: Tensor, n_keep: int) -> Tensor:
+    top = pre_BF.relu().flatten().topk(n_keep)
+    return torch.zeros(pre_BF.numel()).scatter(0, top.indices, top.values).view_as(pre_BF)
+
+
+def test_encoder_gives_the_codes_and_gradients_of_dense_batch_topk():
+    torch.manual_seed(0)
+    B, D, n_latents, k = 24, 8, 40, 3
+    x = torch.randn(2 * B, D)
+    W_enc, b_enc, b_dec = torch.randn(D, n_latents), torch.randn(n_latents) * 0.1, torch.randn(D) * 0.1
+    weight = torch.randn(2 * B, n_latents)
+    gradients = []
+    for dense in (True, False):
+        parameters = [p.clone().requires_grad_() for p in (x, W_enc, b_enc, b_dec)]
+        if dense:
+            post = torch.relu((parameters[0] - parameters[3]) @ parameters[1] + parameters[2])
+            halves = []
+            for half in post.chunk(2):
+                top = half.flatten().topk(k * B)
+                halves.append(torch.zeros(half.numel()).scatter(0, top.indices, top.values).view_as(half))
+            f = torch.cat(halves)
+            f = f * torch.cat([torch.ones(B, n_latents), (torch.arange(n_latents) < 15).expand(B, -1)])
+        else:
+            f = torch.cat([code.dense() for code in Encoder()(*parameters, k, stops=(None, 15))])
+        (f * weight).sum().backward()
+        gradients.append([f.detach(), *(p.grad for p in parameters)])
+    for slow, fast in zip(*gradients, strict=True):
+        torch.testing.assert_close(fast, slow, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SCREENS)
+@pytest.mark.parametrize("heavy_rows", [0, 3])
+def test_what_is_found_does_not_depend_on_the_screen(name, heavy_rows, monkeypatch):
+    monkeypatch.setattr(search, "ENTRIES", 2**16)  # several tiles
+    B, D, n_latents, k = 1100, 48, 640, 8
+    W_FD, b_F = weights(n_latents, D)
+    W_FD[:40] *= 3  # norms differ
+    x_BD = torch.randn(B, D, generator=torch.Generator().manual_seed(1))
+    x_BD[:heavy_rows] *= 200  # as attention sinks are
+    found = search_with(name)
+    found.set_weights(W_FD, b_F)
+    entries = found.largest(x_BD, k, k * B)
+    expected = dense_batch_topk(x_BD @ W_FD.T + b_F, k * B)
+    kept = entries.pre_N.topk(k * B).indices.sort().values
+    places = entries.row_N[kept] * n_latents + entries.col_N[kept]
+    assert torch.equal(places, expected.flatten().nonzero().squeeze(1))
+    torch.testing.assert_close(entries.pre_N[kept], expected.flatten()[places], rtol=1e-4, atol=1e-3)
+    if not heavy_rows:
+        assert len(entries.pre_N) < 1.3 * k * B, "few others are looked at"
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    k=st.integers(1, 12),
+    scale=st.sampled_from([1e-6, 1.0, 1e4]),
+    bias=st.sampled_from([-30.0, -1.0, 0.0, 5.0]),
+    spread=st.sampled_from([0.0, 1.0, 4.0]),
+    tiles=st.booleans(),
+)
+def test_nothing_that_is_large_is_excluded_whatever_the_norms_and_biases(seed, k, scale, bias, spread, tiles):
+    generator = torch.Generator().manual_seed(seed)
+    W_FD = torch.randn(64, 7, generator=generator) * (spread * torch.randn(64, 1, generator=generator)).exp()
+    x_BD = (
+        torch.randn(530, 7, generator=generator) * (spread * torch.randn(530, 1, generator=generator)).exp()
+    )
+    W_FD, b_F = W_FD * scale, torch.randn(64, generator=generator) * scale + bias * scale
+    x_BD[5] = 0
+    rows, search.ENTRIES = search.ENTRIES, 0 if tiles else search.ENTRIES
+    try:
+        found = search_with("bfloat16")
+        found.set_weights(W_FD, b_F)
+        entries = found.largest(x_BD, k, k * len(x_BD))
+        of_rows = found.largest_of_rows(x_BD, k)
+    finally:
+        search.ENTRIES = rows
+    pre_BF = x_BD.double() @ W_FD.double().T + b_F.double()
+    expected = pre_BF.relu().flatten().topk(k * len(x_BD)).values
+    values = entries.pre_N.sort(descending=True).values[: k * len(x_BD)].double()
+    assert len(values) >= int((expected > 1e-3 * scale).sum())
+    torch.testing.assert_close(values, expected[: len(values)], rtol=1e-4, atol=1e-3 * scale)
+    assert torch.equal(of_rows.row_N, torch.arange(len(x_BD)).repeat_interleave(k))
+    torch.testing.assert_close(
+        of_rows.pre_N.view(-1, k).sort(dim=1, descending=True).values.double(),
+        pre_BF.topk(k, dim=1).values,
+        rtol=1e-4,
+        atol=1e-3 * scale,
+    )
+
+
+def test_a_first_tile_of_small_rows_leads_to_a_lower_floor(monkeypatch):
+    # the first tile is every second row: the floor that it suggests lets nothing of the others through
+    monkeypatch.setattr(search, "ENTRIES", 0)
+    W_FD, b_F = weights(64, 16)
+    x_BD = torch.randn(512, 16, generator=torch.Generator().manual_seed(2))
+    x_BD[1::2] *= 1e-3
+    found = search_with("bfloat16")
+    found.set_weights(W_FD, b_F * 0)
+    entries = found.largest(x_BD, 10, 10 * 512)
+    expected = dense_batch_topk(x_BD @ W_FD.T, 10 * 512)
+    assert float(entries.pre_N.topk(10 * 512).values.min()) == pytest.approx(
+        float(expected[expected > 0].min())
+    )
+
+
+def test_a_batch_with_fewer_positive_entries_than_are_kept_gives_all_of_them():
+    W_FD, _ = weights(64, 16)
+    x_BD = torch.randn(300, 16, generator=torch.Generator().manual_seed(2))
+    b_F = torch.full((64,), -12.0)
+    (code,) = Encoder()(x_BD, W_FD.T, b_F, torch.zeros(16), 8)
+    assert torch.equal(code.dense() > 0, x_BD @ W_FD.T + b_F > 0)
+    assert 0 < len(code.values_N) < 8 * 300
+
+
+def test_equal_entries_at_the_edge_are_kept_in_order():
+    x_BD, W_DF = torch.ones(3, 1), torch.tensor([[2.0, 1.0, 1.0, 1.0]])
+    (code,) = Encoder()(x_BD, W_DF, torch.zeros(4), torch.zeros(1), 2)
+    assert code.dense().tolist() == [[2, 1, 1, 1], [2, 0, 0, 0], [2, 0, 0, 0]]
+
+
+def test_a_batch_without_rows_has_codes_without_entries():
+    W_FD, b_F = weights(64, 16)
+    for encoder in (Encoder(), TokenTopKEncoder()):
+        codes = encoder(torch.empty(0, 16), W_FD.T, b_F, torch.zeros(16), 8, (None, 10))
+        assert [len(code.values_N) for code in codes] == [0, 0]
+
+
+@pytest.mark.parametrize("name", SCREENS)
+def test_every_step_looks_with_its_own_weights(name):
+    found = search_with(name)
+    x_BD = torch.randn(300, 16, generator=torch.Generator().manual_seed(2))
+    for seed in range(3):
+        W_FD, b_F = weights(64, 16, seed)
+        found.set_weights(W_FD, b_F)
+        expected = dense_batch_topk(x_BD @ W_FD.T + b_F, 900)
+        assert float(found.largest(x_BD, 3, 900).pre_N.max()) == pytest.approx(
+            float(expected.max()), rel=1e-5
+        )
+
+
+def test_a_bfloat16_product_selects_by_float32_values():
+    torch.manual_seed(1)
+    B, D, n_latents, k = 512, 64, 1024, 8
+    x, W, b = torch.randn(B, D), torch.randn(D, n_latents), torch.zeros(n_latents)
+    (exact,) = Encoder(torch.float32)(x, W, b, torch.zeros(D), k)
+    (rounded,) = Encoder(torch.bfloat16)(x, W, b, torch.zeros(D), k)
+    assert torch.equal(rounded.row_N, exact.row_N)
+    assert torch.equal(rounded.col_N, exact.col_N)
+    assert torch.equal(rounded.values_N, exact.values_N)
+
+
+@pytest.mark.skipif("oneDNN" not in SCREENS, reason="this build of PyTorch has no oneDNN")
+def test_the_onednn_product_is_the_product():
+    W_FD, b_F = weights(64, 16)
+    x_BD = torch.randn(30, 16)
+    torch.testing.assert_close(onednn_linear(x_BD, W_FD, b_F), x_BD @ W_FD.T + b_F, rtol=1e-4, atol=1e-4)
