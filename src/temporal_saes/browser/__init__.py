@@ -1,4 +1,4 @@
-"""A folder of static pages on which latents are searched and read, and Neuronpedia's files.
+"""A folder of static pages on which latents are searched and read, and files for Neuronpedia and delphi.
 
 In come a dictionary's facts about its latents; out come pages that need no server.
 
@@ -9,4 +9,5 @@ study         what is shown of one dictionary
 folder        where it is written
 page          the pages and their data
 neuronpedia   the same facts as Neuronpedia's files
+delphi        the same codes as delphi's cache of latents
 """

@@ -26,6 +26,7 @@ from dictionary_learning.command.progress import say
 from dictionary_learning.command.rehearsal import is_on as is_rehearsal
 from dictionary_learning.command.secrets import scrub_values
 from dictionary_learning.errors import UserError
+from dictionary_learning.exchange.names import PUBLIC_NAMES
 from temporal_saes.browser.options import BrowserOptions
 from temporal_saes.experiment.subjects import Subject
 
@@ -38,10 +39,11 @@ RECORD = "browser.json"
 FILES = re.compile(
     r"index\.html|browser\.json"
     r"|data/(index|vocabulary|sentences|latents-\d+|contexts-\d+)\.js"
+    r"|delphi/latents/layers[^/]+/(config\.json|\d+_\d+\.safetensors)"
     r"|neuronpedia/upload/features-\d+\.json"
     r"|neuronpedia/\d+-[^/]+/(batch-\d+|skipped_indexes|run_settings)\.json"
 )
-FOLDERS = re.compile(r"data|neuronpedia(/(upload|\d+-[^/]+))?")
+FOLDERS = re.compile(r"data|neuronpedia(/(upload|\d+-[^/]+))?|delphi(/latents(/layers[^/]+)?)?")
 """What a browser consists of, by the paths in it."""
 
 
@@ -110,6 +112,11 @@ def write_folder(
             lm.tokenizer,
             browser.made,
         )
+    if browser.delphi is not None:
+        place = subject.place
+        module = f"layers.{place.layer}" + (f".{place.site}" if place.is_added else "")
+        model = PUBLIC_NAMES.get(subject.model, subject.model)
+        browser.delphi.write(new / "delphi", module, model, browser.about["texts"])
     if folder.exists():
         _check_ours(folder)
         folder.rename(old)

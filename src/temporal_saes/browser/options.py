@@ -43,6 +43,9 @@ class BrowserOptions(ExplainedOptions, LocalCacheOptions):
     explained_by: str | None = option(
         None, "the model that wrote the explanations, as Neuronpedia names it", group="neuronpedia"
     )
+    delphi: bool = option(
+        False, "write the cache of latents that delphi's explainers and scorers read, too", group="delphi"
+    )
     overwrite: bool = option(False, "replace a browser that is in the output folder", group="result")
 
     def __post_init__(self) -> None:

@@ -25,6 +25,7 @@ import numpy as np
 from dictionary_learning.command.files import save_text
 from dictionary_learning.command.progress import say
 from dictionary_learning.language_model.token_text import token_texts
+from temporal_saes.browser.delphi import DelphiCache
 from temporal_saes.latents.examples import Example
 from temporal_saes.latents.facts import LatentFacts, Ranked
 from temporal_saes.naming.lists import strongest_tokens
@@ -53,6 +54,8 @@ class Browser:
     """By the dictionary's number."""
     scores: Mapping[int, float]
     sentences: list[Sentence]
+    delphi: DelphiCache | None = None
+    """What is written for delphi, if that was asked for."""
     made: Mapping[str, Any] = field(default_factory=dict)
 
 

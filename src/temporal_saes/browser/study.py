@@ -9,6 +9,7 @@ from dictionary_learning.command.secrets import scrub_values
 from dictionary_learning.dictionaries.base import Dictionary, check_width, chunk_slice
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.runs.provenance import provenance
+from temporal_saes.browser.delphi import DelphiCache
 from temporal_saes.browser.options import BrowserOptions
 from temporal_saes.browser.page import Browser
 from temporal_saes.browser.source import Source
@@ -45,9 +46,11 @@ def study(
     latents = range(columns.start, columns.stop) if options.latents is None else set(options.latents)
     smoothness = LatentSmoothness(columns.stop - columns.start)
     names = NameCollector(columns.stop - columns.start, lm.tokenizer)
+    delphi = DelphiCache(columns.start, columns.stop - columns.start) if options.delphi else None
     with reading_l0() as l0:
+        chunks = names.watching(source.codes(lm, dictionary, columns, smoothness))
         facts = gather_facts(
-            names.watching(source.codes(lm, dictionary, columns, smoothness)),
+            chunks if delphi is None else delphi.watching(chunks),
             smoothness,
             dictionary,
             columns,
@@ -66,6 +69,7 @@ def study(
         explanations=explanations,
         scores=scores,
         sentences=_encode(sentences, subject, options, lm, dictionary, columns),
+        delphi=delphi,
         made={
             "options": scrub_values(dataclasses.asdict(options)),
             "provenance": provenance(),
