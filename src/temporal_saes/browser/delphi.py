@@ -73,10 +73,7 @@ class DelphiCache:
                 "tokens": tokens_RW,
             }
             name = f"{self.first + start}_{self.first + end - 1}.safetensors"
-            packed = save(content)
-            save_atomically(
-                folder / "latents" / module / name, lambda file, packed=packed: file.write(packed)
-            )  # type: ignore[misc]
+            _save(folder / "latents" / module / name, save(content))
         config = {
             "dataset_repo": dataset,
             "dataset_split": "",
