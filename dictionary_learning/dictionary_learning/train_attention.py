@@ -10,6 +10,7 @@ Flags override the preset; `--resume` goes on with a run that was stopped:
 
 from dictionary_learning.command import cli
 from dictionary_learning.command.options import Parser
+from dictionary_learning.exchange.beginning import load_beginning
 from dictionary_learning.jobs import sweep, train_command
 
 
@@ -18,7 +19,7 @@ def parser() -> Parser:
 
 
 def main(argv: list[str] | None = None) -> None:
-    sweep.train(vars(parser().parse_args(argv)), ["attention"])
+    sweep.train(vars(parser().parse_args(argv)), ["attention"], load_beginning)
 
 
 if __name__ == "__main__":

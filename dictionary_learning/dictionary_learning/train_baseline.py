@@ -7,6 +7,7 @@ Every other flag is as in train_temporal.py.
 
 from dictionary_learning.command import cli
 from dictionary_learning.command.options import Parser
+from dictionary_learning.exchange.beginning import load_beginning
 from dictionary_learning.jobs import sweep, train_command
 
 BASELINES = ["batch_top_k", "matryoshka", "top_k", "standard", "jumprelu", "gated"]
@@ -17,7 +18,7 @@ def parser() -> Parser:
 
 
 def main(argv: list[str] | None = None) -> None:
-    sweep.train(vars(parser().parse_args(argv)), BASELINES)
+    sweep.train(vars(parser().parse_args(argv)), BASELINES, load_beginning)
 
 
 if __name__ == "__main__":

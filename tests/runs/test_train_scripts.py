@@ -33,6 +33,7 @@ from dictionary_learning.utils import load_dictionary
 
 PACKAGE = Path(dictionary_learning.__file__).parent
 OPTION_READERS = (
+    ("options", "jobs/begin.py"),
     ("options", "jobs/data.py"),
     ("options", "jobs/request.py"),
     ("options", "jobs/train_command.py"),

@@ -4,6 +4,7 @@ In comes a path or a name on the hub; out comes a dictionary that works on raw a
 the form of a run's. Or the other way round, with what a format rounds or loses told, or refused.
 
 loading              finding and loading whatever lies at a path
+beginning            the dictionary that a run begins with
 run_folder           a dictionary as a run of the dictionary_learning library
 released_folder      the layout in which TemporalSAEs are released
 export_temporal_sae  that layout from a run, as a command

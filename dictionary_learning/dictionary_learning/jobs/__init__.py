@@ -10,6 +10,7 @@ data            the activations that a run is trained on
 costs           what a run takes, by formulas
 machines        how fast a machine is, assumed or timed
 plan_command    what --plan prints
+begin           the dictionary that a run begins with
 train_command   what the three training commands do
 grid            the file of a sweep: a grid over options, and its members
 sweep           the language model once, and a run for each member

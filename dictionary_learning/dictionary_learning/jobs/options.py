@@ -77,6 +77,13 @@ class TrainOptions(
     checkpoints_path: str = option(
         "runs", "folder or URL that holds the runs", group="run", spellings=("save_path", "save_dir")
     )
+    init_from: str | None = option(
+        None,
+        "begin with the weights of this dictionary: a run's folder, a SAELens or released folder, a name on "
+        "the hub or a URL; of the same family, with as many latents; --steps are those on top",
+        group="run",
+        spellings=("from_pretrained_path", "init_path"),
+    )
     resume: bool = option(False, "go on with the run, with the options it has", group="run")
     resume_every: int = option(
         1000,
@@ -121,6 +128,7 @@ class TrainOptions(
             "must be the plain name of a folder, at most 255 bytes long (--checkpoints_path says where)",
         )
         self._require(bool(self.checkpoints_path), "checkpoints_path", "must be a folder, such as runs")
+        self._require(self.init_from != "", "init_from", "must be a dictionary's folder or name")
         self._require(self.activations != "", "activations", "must be the folder of a cache")
         if self.lr is None:
             object.__setattr__(self, "lr", self.architecture.learning_rate)

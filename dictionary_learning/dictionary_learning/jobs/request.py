@@ -39,6 +39,7 @@ def new_options(
         model=from_anywhere(options.model),
         dataset=from_anywhere(options.dataset),
         activations=options.activations and settled(options.activations),
+        init_from=options.init_from and from_anywhere(options.init_from),
     )
     if options.run_name is None:
         options = replace(options, run_name=_default_name(config or Path(options.model).name, options))

@@ -34,6 +34,7 @@ from dictionary_learning.command.progress import say
 from dictionary_learning.command.secrets import scrub, scrub_values
 from dictionary_learning.errors import UserError
 from dictionary_learning.jobs import train_command
+from dictionary_learning.jobs.begin import Load
 from dictionary_learning.jobs.data import batch_unit, check_devices
 from dictionary_learning.jobs.grid import Member, read_members
 from dictionary_learning.jobs.options import TrainOptions, differences
@@ -90,8 +91,11 @@ class Sweep:
     members: list[Planned]
 
 
-def train(typed: Mapping[str, Any], architectures: Sequence[str]) -> None:
+def train(typed: Mapping[str, Any], architectures: Sequence[str], load: Load) -> None:
     """Train what the flags ask for: a run, or with --sweep one for each member.
+
+    Args:
+        load: gives the dictionary of --init_from.
 
     Raises:
         UserError, SystemExit: as `train_command.train`; the file of the sweep is wrong; some members failed.
@@ -100,7 +104,7 @@ def train(typed: Mapping[str, Any], architectures: Sequence[str]) -> None:
     if has_planned(typed, architectures):
         return
     if "sweep" not in typed:
-        train_command.train(typed, architectures)
+        train_command.train(typed, architectures, load)
         return
     with together(typed.pop("timeout")):
         sweep = read_sweep(typed, architectures)
@@ -109,9 +113,9 @@ def train(typed: Mapping[str, Any], architectures: Sequence[str]) -> None:
         if is_first():
             _check_folder(sweep)
             with locked(sweep.folder, "sweeping in"):
-                _train_all(sweep, typed, architectures)
+                _train_all(sweep, typed, architectures, load)
         else:
-            _train_all(sweep, typed, architectures)
+            _train_all(sweep, typed, architectures, load)
 
 
 def read_sweep(typed: Mapping[str, Any], architectures: Sequence[str]) -> Sweep:
@@ -176,7 +180,7 @@ def _check_folder(sweep: Sweep) -> None:
         raise UserError(f"{sweep.folder} is a run: choose another --run_name for the sweep.")
 
 
-def _train_all(sweep: Sweep, typed: Mapping[str, Any], architectures: Sequence[str]) -> None:
+def _train_all(sweep: Sweep, typed: Mapping[str, Any], architectures: Sequence[str], load: Load) -> None:
     """Train what is not finished; called by every process."""
     todo = _of_first(_unfinished(sweep, bool(typed.get("resume"))) if is_first() else [])
     failed: dict[str, str] = {}
@@ -189,7 +193,7 @@ def _train_all(sweep: Sweep, typed: Mapping[str, Any], architectures: Sequence[s
                 member.options.check_processes()
         try:
             caches = _activations(sweep)
-            failed = _train_members(members, is_dealt, caches, sweep.preset, architectures)
+            failed = _train_members(members, is_dealt, caches, sweep.preset, architectures, load)
         except SystemExit as stop:
             if stop.code in (130, 143):
                 say(f"to go on with the sweep: {_go_on_command()}")
@@ -299,6 +303,7 @@ def _train_members(
     caches: Mapping[str, str],
     preset: str | None,
     architectures: Sequence[str],
+    load: Load,
 ) -> dict[str, str]:
     """Train the members; those that failed, with what was said, where the others could go on.
 
@@ -316,11 +321,11 @@ def _train_members(
         if is_first() or is_dealt:
             flags["resume"] = not is_ours_alone(member.run.path) and not member.run.is_unsaved()
         if n_processes() > 1 and not is_dealt:
-            train_command.train_run(flags, architectures)  # an error of one process ends all
+            train_command.train_run(flags, architectures, load)  # an error of one process ends all
             continue
         try:
             with apart():
-                train_command.train_run(flags, architectures)
+                train_command.train_run(flags, architectures, load)
         except UserError as error:
             failed[member.name] = str(error)
             say(f"member {member.name} failed: {error}")

@@ -2,7 +2,7 @@
 
 import argparse
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from dictionary_learning.command.secrets import scrub_values
 from dictionary_learning.dictionaries.config_file import read_run_config
 from dictionary_learning.errors import UserError
 from dictionary_learning.jobs import plan_command
+from dictionary_learning.jobs.begin import Load, begin_with, told
 from dictionary_learning.jobs.data import (
     batch_unit,
     batches,
@@ -48,6 +49,7 @@ from dictionary_learning.trainers.architectures import ARCHITECTURES, ONLY_FOR, 
 if TYPE_CHECKING:
     from dictionary_learning.activations.batches import Batches
     from dictionary_learning.activations.store import Store
+    from dictionary_learning.runs.beginning import Beginning
     from dictionary_learning.runs.plan import Plan
 
 
@@ -102,13 +104,14 @@ class _Temporal(argparse.Action):
             namespace.pair_mode = "random" if values.startswith("r") else "previous"
 
 
-def train(typed: Mapping[str, Any], architectures: Sequence[str]) -> None:
+def train(typed: Mapping[str, Any], architectures: Sequence[str], load: Load) -> None:
     """Train what the flags in `typed` ask for; everything is checked before the model's weights are read.
 
     Under torchrun the processes train together. The first one has the folder, and says what they train.
 
     Args:
         architectures: those the script trains, the default first.
+        load: gives the dictionary of --init_from.
 
     Raises:
         UserError: options, data, model or folder that cannot work.
@@ -117,20 +120,20 @@ def train(typed: Mapping[str, Any], architectures: Sequence[str]) -> None:
     typed = dict(typed)
     with together(typed.pop("timeout")):
         check_alike({"flags": scrub_values(dict(typed)), "versions": versions()})
-        train_run(typed, architectures)
+        train_run(typed, architectures, load)
 
 
-def train_run(typed: Mapping[str, Any], architectures: Sequence[str]) -> None:
+def train_run(typed: Mapping[str, Any], architectures: Sequence[str], load: Load) -> None:
     """Train a run, in every process that works `together`.
 
     Raises:
         UserError, SystemExit: as `train`.
     """
     if is_first():
-        _train_first(typed, architectures)
+        _train_first(typed, architectures, load)
     else:
         options, preset = _from_first(None, None)
-        _train(None, options, preset)
+        _train(None, options, preset, load)
 
 
 def _from_first(options: TrainOptions | None, preset: str | None) -> tuple[TrainOptions, str | None]:
@@ -144,7 +147,7 @@ def _from_first(options: TrainOptions | None, preset: str | None) -> tuple[Train
     return (build(TrainOptions, told[0]), told[1]) if options is None else (options, preset)
 
 
-def _train_first(typed: Mapping[str, Any], architectures: Sequence[str]) -> None:
+def _train_first(typed: Mapping[str, Any], architectures: Sequence[str], load: Load) -> None:
     """Train in the run's folder, which no other process may have."""
     flags = {name: value for name, value in typed.items() if name != "config"}
     config = typed.get("config")
@@ -153,7 +156,7 @@ def _train_first(typed: Mapping[str, Any], architectures: Sequence[str]) -> None
         with run.alone():
             options, preset = _resumed(run, flags, config, architectures)
             options.check_processes()
-            _train(run, *_from_first(options, preset))
+            _train(run, *_from_first(options, preset), load)
     else:
         options, preset = new_options(flags, config, architectures)
         options.check_processes()
@@ -163,7 +166,7 @@ def _train_first(typed: Mapping[str, Any], architectures: Sequence[str]) -> None
                 options = replace(options, resume=True)
             else:
                 run.check_new()
-            _train(run, *_from_first(options, preset))
+            _train(run, *_from_first(options, preset), load)
 
 
 def _resumed(
@@ -199,10 +202,10 @@ def _is_of(run: RunFolder, options: TrainOptions) -> bool:
     return isinstance(own, dict) and not differences(scrub_values(asked), own)
 
 
-def _train(run: RunFolder | None, options: TrainOptions, preset: str | None) -> None:
+def _train(run: RunFolder | None, options: TrainOptions, preset: str | None, load: Load) -> None:
     """Train what was resolved; the first process holds the folder, and has it as `run`."""
     if _all_say(run is None or _has_something_to_do(run, options)):
-        _train_in(run, options, preset)
+        _train_in(run, options, preset, load)
 
 
 def _all_say(answer: bool) -> bool:
@@ -221,21 +224,31 @@ def _has_something_to_do(run: RunFolder, options: TrainOptions) -> bool:
     return True
 
 
-def _train_in(run: RunFolder | None, options: TrainOptions, preset: str | None) -> None:
+def _train_in(run: RunFolder | None, options: TrainOptions, preset: str | None, load: Load) -> None:
     check_devices(options)
     if options.expansion_factor is None:
         options.check_memory()
     if options.use_wandb:
         need("wandb", "records in Weights & Biases (--use_wandb)")
+    beginning = begin_with(options, load)
     store = open_activations(options)
     check_alike({"activations": store.identity})
     if options.resume and run is not None:
         _check_same_cache(run, store.config)
-    train_on(store, options, preset)
+    train_on(store, options, preset, beginning)
 
 
-def train_on(store: "Store", options: TrainOptions, preset: str | None) -> None:
-    """Train one dictionary a seed on the activations of a store, into the run's folder."""
+def train_on(
+    store: "Store",
+    options: TrainOptions,
+    preset: str | None,
+    beginning: "Callable[[], Beginning] | None" = None,
+) -> None:
+    """Train one dictionary a seed on the activations of a store, into the run's folder.
+
+    Args:
+        beginning: gives the dictionary whose weights are the first ones.
+    """
     from dictionary_learning.runs.loop import train
 
     options.check_memory(store.d_model)
@@ -248,11 +261,17 @@ def train_on(store: "Store", options: TrainOptions, preset: str | None) -> None:
         f"in {run.path}"
     )
     with overlapped(store, options) as blocks:
-        result = train(_plan(batches(blocks, options), store.d_model, options, preset))
+        result = train(_plan(batches(blocks, options), store.d_model, options, preset, beginning))
     say(f"{result.steps_done} steps done: {run.path}")
 
 
-def _plan(data: "Batches", d_model: int, options: TrainOptions, preset: str | None) -> "Plan":
+def _plan(
+    data: "Batches",
+    d_model: int,
+    options: TrainOptions,
+    preset: str | None,
+    beginning: "Callable[[], Beginning] | None",
+) -> "Plan":
     """The run on these batches."""
     import torch
 
@@ -271,9 +290,10 @@ def _plan(data: "Batches", d_model: int, options: TrainOptions, preset: str | No
         save_steps=frozenset(options.save_steps),
         log_steps=options.log_steps,
         backup_steps=options.resume_every,
-        run_config={"preset": preset, "options": asdict(options)},
+        run_config={"preset": preset, "options": asdict(options), **told(options, d_model, beginning)},
         data_config=buffer_config(options, data.config),
         tracker=_tracker(options),
+        beginning=beginning,
     )
 
 

@@ -6,6 +6,7 @@ last full state.
 plan            a run in one frozen object
 loop            the steps
 state           how far a run has come
+beginning       first weights that are those of another dictionary
 scaling         the norm factor and the inference thresholds: between raw activations and what trainers see
 keeper          what is saved, and restored
 log             what is recorded and told

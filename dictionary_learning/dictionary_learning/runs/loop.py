@@ -16,6 +16,7 @@ from dictionary_learning.command.devices import find_device
 from dictionary_learning.command.interruption import Interrupted, Interruption
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
+from dictionary_learning.runs.beginning import Beginning
 from dictionary_learning.runs.folder import RunFolder
 from dictionary_learning.runs.keeper import Keeper
 from dictionary_learning.runs.log import Log
@@ -91,15 +92,25 @@ class _Loop:
         state = self.state
         with _waiting(interruption):
             turn = self._turn(interruption)  # a fault of one process's first batch is told by all
+            beginning = self.plan.beginning() if self.plan.beginning and state.done == 0 else None
             if self.scaling.factor is None:
-                if self.plan.normalize:
-                    self.scaling.measure(self.source)
-                else:
-                    self.scaling.factor = 1.0
+                self._find_factor(beginning)
+            if beginning is not None:
+                for trainer in self.trainers:
+                    beginning.set(trainer, self.scaling, self.source)
             if state.done < self.plan.steps and not turn.n_tokens and state.done == 0:
                 raise UserError("the data gave not one batch: use more text or a smaller --batch_size.")
         self.keeper.begin()
         self.log.start()
+
+    def _find_factor(self, beginning: Beginning | None) -> None:
+        """The norm factor: measured, or that of the dictionary to begin with."""
+        if not self.plan.normalize:
+            self.scaling.factor = 1.0
+        elif beginning is not None and beginning.norm_factor is not None:
+            self.scaling.factor = beginning.norm_factor
+        else:
+            self.scaling.measure(self.source)
 
     def _train(self, interruption: Interruption) -> None:
         plan, state = self.plan, self.state

@@ -1,6 +1,6 @@
 """A training run in one object: what it reads, what it trains on it, and what it keeps."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from dictionary_learning.activations.block import Contexts
+from dictionary_learning.runs.beginning import Beginning
 from dictionary_learning.runs.source import Batch
 from dictionary_learning.runs.tracker import Tracker
 
@@ -34,6 +35,7 @@ class Plan:
         verbose: print each record, too.
         run_config, data_config: recorded in config.yaml, and under "buffer" in config.json.
         tracker: Weights & Biases.
+        beginning: gives the dictionary whose weights are the first ones; None begins anew.
     """
 
     data: Iterable[Batch | Contexts]
@@ -54,3 +56,4 @@ class Plan:
     run_config: Mapping[str, Any] = field(default_factory=dict)
     data_config: Mapping[str, Any] = field(default_factory=dict)
     tracker: Tracker | None = None
+    beginning: Callable[[], Beginning] | None = None

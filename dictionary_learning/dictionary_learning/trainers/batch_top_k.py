@@ -188,7 +188,7 @@ class BatchTopKTrainer(Trainer):
         """
         x_BD, earlier_BD = self._split_input(x.to(self.device, torch.float32))
         check_finite(x, step)
-        if step == 0:
+        if step == 0 and not self.is_begun:
             with torch.no_grad():
                 self.ae.weights().b_dec_D.copy_(geometric_median(x_BD))
         self.current_k = self.k_at(step)

@@ -113,7 +113,7 @@ class DenseTrainer(Trainer):
         x_BD = x.to(self.device, torch.float32)
         check_finite(x_BD, step)
         self._n_tokens = distributed.total_count(len(x_BD))
-        if step == 0:
+        if step == 0 and not self.is_begun:
             with torch.no_grad():
                 self._start(geometric_median(x_BD))
         losses = self._losses(x_BD, self._penalty_factor(step))

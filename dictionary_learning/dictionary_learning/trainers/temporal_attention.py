@@ -169,7 +169,8 @@ class TemporalAttentionTrainer(Trainer):
         texts = self._texts(x)
         check_finite(texts.x_TD, step)
         if step == 0 and self.start == "recall":
-            start_at_recall(self.ae, texts, self.seed)
+            if not self.is_begun:
+                start_at_recall(self.ae, texts, self.seed)
             for group in self.optimizer.param_groups:
                 group["highest_lr"] *= float(group["params"][0].detach().square().mean().sqrt())
         loss, novel = self._loss(texts)

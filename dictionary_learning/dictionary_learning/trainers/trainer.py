@@ -31,6 +31,8 @@ class Trainer(ABC):
     dictionary_class: ClassVar[type[Dictionary]]
     """What it trains."""
     optimizer: torch.optim.Optimizer
+    is_begun: bool = False
+    """Whether its weights are those of another dictionary, so that the first batch sets none of them."""
 
     def __init__(
         self,
