@@ -58,6 +58,7 @@ COMMANDS: dict[str, dict[str, Command]] = {
         "browse": Command("temporal_saes.browser.command", "a folder of pages on which latents are searched"),
         "report": Command("temporal_saes.report.command", "one page about a run"),
         "table": Command("temporal_saes.method_table.command", "all results in one table"),
+        "upload": Command("temporal_saes.upload.command", "a browser's latents to a Neuronpedia"),
         "convert": Command("dictionary_learning.convert", "to and from SAELens, the hub, and others"),
     },
 }

@@ -9,6 +9,7 @@ BROUGHT_BY = {
     "mwparserfromhell": "demo",
     "spacy": "syntax",
     "wandb": "wandb",
+    "neuronpedia": "neuronpedia",
 }
 
 

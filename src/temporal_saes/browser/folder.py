@@ -40,7 +40,7 @@ FILES = re.compile(
     r"index\.html|browser\.json"
     r"|data/(index|vocabulary|sentences|latents-\d+|contexts-\d+)\.js"
     r"|delphi/latents/layers[^/]+/(config\.json|\d+_\d+\.safetensors)"
-    r"|neuronpedia/upload/features-\d+\.json"
+    r"|neuronpedia/sent\.json|neuronpedia/upload/features-\d+\.json"
     r"|neuronpedia/\d+-[^/]+/(batch-\d+|skipped_indexes|run_settings)\.json"
 )
 FOLDERS = re.compile(r"data|neuronpedia(/(upload|\d+-[^/]+))?|delphi(/latents(/layers[^/]+)?)?")
