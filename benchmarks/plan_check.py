@@ -27,8 +27,8 @@ from machine import machine_facts
 from dictionary_learning.activations.block import BEGINNING
 from dictionary_learning.activations.live_store import ActivationStore
 from dictionary_learning.cache_activations import main as write_cache
-from dictionary_learning.evaluation.measures import evaluate
-from dictionary_learning.jobs.costs import Sizes, plan
+from dictionary_learning.evaluation.measures import evaluate_together
+from dictionary_learning.jobs.costs import Sizes, evaluation, plan
 from dictionary_learning.jobs.machines import this_cpu
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.language_model.sizes import read_sizes
@@ -99,13 +99,20 @@ def measure(width: int, n_latents: int, batch_size: int, folder: Path, repeats: 
     for step in range(3):
         trainer.update(step, next(batches))
     pairs = next(batches)
+    trainer.calibrate([next(batches) for _ in range(4)])  # without it an evaluation finds dense codes
+
+    def measured(n_dictionaries: int) -> None:
+        dictionaries = {f"{i}": trainer.ae for i in range(n_dictionaries)}
+        evaluate_together(
+            dictionaries, store().numbered_contexts(16, unmasked=True), lm=lm, layer=LAYER,
+            loss_tokens=n_positions,
+        )  # fmt: skip
+
     seconds = {
         "harvest": least(repeats, lambda: store().block(BEGINNING)),
         "one step": least(3 * repeats, lambda: trainer.update(5, pairs)),
-        "evaluation": least(
-            repeats,
-            lambda: evaluate(trainer.ae, store().contexts(16), lm=lm, layer=LAYER, loss_tokens=n_positions),
-        ),
+        "evaluation": least(repeats, lambda: measured(1)),
+        "evaluation of 3": least(repeats, lambda: measured(3)),
     }
     words = f"--model {folder}/lm --layer {LAYER} --device cpu --context_length {LENGTH} --lm_batch_size 8"
     words += f" --dataset {folder}/texts.jsonl --eval_share 0 --memory 256MB"
@@ -127,7 +134,7 @@ def measure(width: int, n_latents: int, batch_size: int, folder: Path, repeats: 
         eval_tokens=n_positions, loss_tokens=n_positions,
     )  # fmt: skip
     machine = this_cpu(width, n_latents, "float32")
-    costs = plan(sizes, machine)
+    costs = plan(sizes, machine) | {"evaluation of 3": evaluation(sizes, machine, 3)}
     return {
         "sizes": dataclasses.asdict(sizes),
         "rates": {name: value for name, value in dataclasses.asdict(machine).items() if name != "source"},

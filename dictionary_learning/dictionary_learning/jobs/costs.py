@@ -17,6 +17,11 @@ _ADAM = 58  # bytes a parameter: Adam 28, clipping 12, what keeps decoder rows a
 _LOGIT_PASSES = 100  # bytes a logit of the contrastive loss: softmax by rows and by columns, and the gradient
 _CALLS = 600  # operations of a step: 269 were counted for a T-SAE, and autograd is about as much again
 _ENTRY = 4500  # bytes an entry that is kept: it is sorted, looked up and divided; set on measured steps
+_LOSS = 20  # bytes a logit of a cross-entropy: written, exponentials, their sum
+_SUMS = 510  # bytes a token and dimension: the sums in float64 of x and of three reconstructions
+_OTHERS = (
+    0.2  # of the entries of a context that many are of latents of their own; set on measured dictionaries
+)
 _DENSE_FLOPS = {"standard": 10, "jumprelu": 10, "gated": 14}  # times b D F: products of a dense code
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -140,15 +145,36 @@ def cache(sizes: Sizes, machine: Machine) -> Cost:
     return Cost(seconds, disk=n_bytes, memory=_lm_memory(sizes))
 
 
-def evaluation(sizes: Sizes, machine: Machine) -> Cost:
-    """Activations, the dictionary over them, and cross-entropy in three passes; one process."""
-    D, F, n = sizes.d_model, sizes.n_latents, sizes.eval_tokens
-    lm = n * pass_flops(sizes, sizes.n_read_layers)
-    lm += 3 * sizes.loss_tokens * (pass_flops(sizes, sizes.n_layers) + 2 * D * sizes.vocab_size)
-    seconds = lm / machine.lm(sizes.lm_dtype)
-    seconds += n * (8 * D * F / machine.flops("float32") + 30 * _FLOAT * F / machine.memory)
+def evaluation(sizes: Sizes, machine: Machine, n_dictionaries: int = 1) -> Cost:
+    """Activations once, dictionaries over them, and cross-entropy in a pass for each and two for all.
+
+    The passes begin at the layer that is read, but for the first context, which runs whole and twice more.
+    """
+    D, V, n, W = sizes.d_model, sizes.vocab_size, sizes.eval_tokens, sizes.processes
+    read = pass_flops(sizes, sizes.n_read_layers)
+    upper = pass_flops(sizes, sizes.n_layers - sizes.n_read_layers) + 2 * D * V
+    passes = (2 + n_dictionaries) * sizes.loss_tokens / W
+    first = 2 * sizes.context_length if sizes.loss_tokens else 0
+    lm = n / W * read + passes * upper + first * (read + upper)
+    seconds = lm / machine.lm(sizes.lm_dtype) + passes * _LOSS * V / machine.memory
+    seconds += n_dictionaries * n / W * _evaluated(sizes, machine)
+    sent = _FLOAT * D * n if W > 1 else 0.0  # what the others have recorded
+    seconds += 2 * (W - 1) / W * sent / machine.network
     whole = sizes.layer_parameters * _BYTES[sizes.lm_dtype] + _embedding_bytes(sizes)
-    return Cost(seconds, memory=whole + _FLOAT * sizes.parameters + 2**30)
+    dictionaries = n_dictionaries * _FLOAT * sizes.parameters
+    return Cost(seconds, wire=sent, memory=whole + dictionaries + _FLOAT * D * n + 2**29)
+
+
+def _evaluated(sizes: Sizes, machine: Machine) -> float:
+    """Seconds that one dictionary takes for a token."""
+    D, F, C, k = sizes.d_model, sizes.n_latents, sizes.context_length, sizes.k
+    product = 2 * D * F / machine.flops("float32")
+    codes = (9 * F + _ENTRY * k) / machine.memory + 8 * D * k / machine.gather
+    sums = _SUMS * D / machine.memory
+    n_active = min(F, _OTHERS * k * C)  # latents of a context, whose columns are made for the smoothness
+    smooth = 150 * n_active / machine.memory + 2 * C * n_active / machine.flops("float32")
+    calls = 60 * (1 + n_active / 256) / C * machine.call
+    return product + codes + sums + smooth + calls
 
 
 def _lm_memory(sizes: Sizes) -> float:
