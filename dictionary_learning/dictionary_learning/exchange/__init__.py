@@ -7,6 +7,7 @@ loading              finding and loading whatever lies at a path
 beginning            the dictionary that a run begins with
 run_folder           a dictionary as a run of the dictionary_learning library
 released_folder      the layout in which TemporalSAEs are released
+single_file          a dictionary in a file by itself, of temp_xc or Qwen-Scope
 export_temporal_sae  that layout from a run, as a command
 saelens/             SAELens folders
 saebench             a dictionary under SAEBench

@@ -52,6 +52,23 @@ def download(
     return folder
 
 
+def download_file(name: str, revision: str | None) -> Path:
+    """The local copy of one file, with a JSON of its name if there is one.
+
+    Raises:
+        UserError: the hub has no such file, or cannot be reached.
+    """
+    match = _NAME.fullmatch(name)
+    assert match is not None
+    repository, inside = match["repository"], match["inside"].strip("/")
+    beside = Path(inside).with_suffix(".json")
+    logged = Path(inside).parent.parent / "training_logs" / beside.name
+    path = _snapshot(repository, revision, [inside, beside.as_posix(), logged.as_posix()]) / inside
+    if not path.is_file():
+        raise UserError(f"{repository} on the hub has no file {inside!r}: check the name.")
+    return path
+
+
 def _snapshot(repository: str, revision: str | None, patterns: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError

@@ -17,8 +17,8 @@ from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.dictionaries.config_file import read_run_config
 from dictionary_learning.dictionaries.weights_file import read_checkpoint
 from dictionary_learning.errors import UserError
-from dictionary_learning.exchange import released_folder, saelens, thresholds
-from dictionary_learning.exchange.download import download, is_hub_name
+from dictionary_learning.exchange import released_folder, saelens, single_file, thresholds
+from dictionary_learning.exchange.download import download, download_file, is_hub_name
 from dictionary_learning.exchange.fidelity import Fidelity
 from dictionary_learning.language_model.places import Place
 from dictionary_learning.remote import mirror
@@ -77,13 +77,15 @@ def load_dictionary(
         path: a run folder with one trainer, a trainer's folder (config.json and ae.pt), a folder with
             conf.yaml and latest_ckpt.safetensors or .pt, or a SAELens one (cfg.json and
             sae_weights.safetensors), in it or below, or one of these on the Hugging Face hub, as
-            `user/repository/folder`, or at a URL.
+            `user/repository/folder`, or at a URL; or a single file that `single_file` reads, such as
+            Qwen-Scope's layer12.sae.pt, here or on the hub.
         device: where the weights go; the best there is when None.
         checkpoint_path: another file than ae.pt, such as checkpoints/ae_1000.pt; relative to the
             trainer's folder.
         revision: branch, tag or commit on the hub.
         fidelity: takes what reading a SAELens folder rounds or loses, which is refused otherwise.
-        overrides: values in place of those in the conf.yaml of a released TemporalSAE.
+        overrides: values in place of those in the conf.yaml of a released TemporalSAE, or of what a single
+            file says.
         trainable: let its parameters take gradients, to train it on.
         threshold: of inference: a name in the folder's thresholds.json, which `calibrate` writes, or `topk`
             for the k largest latents of each token; the one that training set when None.
@@ -108,6 +110,9 @@ def _load(
     overrides: Mapping[str, Any] | None,
 ) -> tuple[Dictionary, dict[str, Any]]:
     """The dictionary of a folder, on the CPU in evaluation mode, and its config."""
+    if folder.is_file():
+        _no_checkpoint(folder, checkpoint_path)
+        return single_file.load(folder, fidelity, overrides)
     if is_released(folder):
         _no_checkpoint(folder, checkpoint_path)
 
@@ -147,6 +152,8 @@ def trainer_folder(path: str | Path, revision: str | None = None) -> Path:
         UserError: nothing is there, several dictionaries are, or a format that is not read.
     """
     if is_hub_name(path):
+        if str(path).endswith(single_file.SUFFIX):
+            return download_file(str(path), revision)
         return download(str(path), revision, _find_folder, _names_of_weights)
     if not is_url(path):
         return _find_folder(Path(path))
@@ -156,6 +163,8 @@ def trainer_folder(path: str | Path, revision: str | None = None) -> Path:
 
 
 def _find_folder(path: Path) -> Path:
+    if path.is_file() and path.suffix == single_file.SUFFIX:
+        return path
     if not path.is_dir():
         raise UserError(f"there is no folder {mirror.place_of(path)}: check the run's name.")
     if (path / "config.json").is_file() or is_released(path) or is_saelens(path):
@@ -173,6 +182,12 @@ def _find_folder(path: Path) -> Path:
     if below:
         names = ", ".join(folder.relative_to(path).as_posix() for folder in below)
         raise UserError(f"{path} holds several dictionaries ({names}): choose one, such as {below[0]}.")
+    files = sorted(path.glob(f"*{single_file.SUFFIX}"))
+    if len(files) == 1:
+        return files[0]
+    if files:
+        names = ", ".join(file.name for file in files[:5]) + (", ..." if len(files) > 5 else "")
+        raise UserError(f"{path} holds several files ({names}): choose one, such as {files[0]}.")
     raise UserError(f"{path} holds no trained dictionary (no config.json): check the run's name.")
 
 
@@ -199,6 +214,8 @@ def find_run(name: str, checkpoints_path: str | Path, trainer: int = 0) -> Run:
     else:
         pull_run(runs / name)
         folder = runs / name if (runs / name).is_dir() else Path(name)
+    if folder.is_file() and folder.suffix == single_file.SUFFIX:
+        return Run(folder, runs / folder.stem)
     if not folder.is_dir():
         if is_hub_name(name):
             return Run(trainer_folder(name), runs / name.strip("/").replace("/", "--"))
@@ -286,6 +303,9 @@ def weights_path(folder: Path, checkpoint_path: str | Path | None = None) -> Pat
     Raises:
         UserError: there is no such file.
     """
+    if folder.is_file():
+        _no_checkpoint(folder, checkpoint_path)
+        return folder
     if is_released(folder):
         _no_checkpoint(folder, checkpoint_path)
 
