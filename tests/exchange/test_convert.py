@@ -132,7 +132,7 @@ def test_what_a_killed_conversion_left_is_replaced(tmp_path: Path, left: str) ->
     (tmp_path / "out" / left).touch()
     run(folder_of("tsae", tmp_path / "run"), "saelens", tmp_path / "out")
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert written == ["cfg.json", "checksums.json", "sae_weights.safetensors"]
+    assert written == ["cfg.json", "checksums.json", "runner_cfg.json", "sae_weights.safetensors"]
 
 
 def test_two_conversions_do_not_write_to_one_folder(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 from fake_hub import FakeHub, serving
+from safetensors.torch import save_file
 from toy_runs import make_run
 
 from dictionary_learning import convert
@@ -90,6 +91,30 @@ def test_a_run_is_published_with_its_card_and_loads_again(hub: FakeHub, run: Pat
     published = b"".join(files.values())
     assert str(tmp_path).encode() not in published
     assert b"/data/private" not in published
+
+
+def test_a_saelens_folder_is_published_as_one_with_its_training(
+    hub: FakeHub, run: Path, tmp_path: Path
+) -> None:
+    convert.main(["--from", str(run), "--to", "saelens", "--output", str(tmp_path / "saelens")])
+    save_file({"sparsity": torch.zeros(96)}, tmp_path / "saelens" / "sparsity.safetensors")
+    push_to_hub(tmp_path / "saelens", NAME)
+    files = hub.repositories[NAME]["main"]
+    assert {"cfg.json", "runner_cfg.json", "sae_weights.safetensors", "sparsity.safetensors"} <= files.keys()
+    _, front, text = files["README.md"].decode().split("---\n", 2)
+    told = yaml.safe_load(front)
+    assert told["library_name"] == "saelens"
+    assert "saelens" in told["tags"]
+    assert f'SAE.from_pretrained("{NAME}", ".")' in text
+    training = json.loads(files["runner_cfg.json"])
+    assert training["sae"]["d_in"] == 32
+    assert training["temporal_saes"]["dict_class"]
+    published = b"".join(files.values())
+    assert str(tmp_path).encode() not in published
+    # a run of ours is ours
+    push_to_hub(run, f"{NAME}-run")
+    front = hub.repositories[f"{NAME}-run"]["main"]["README.md"].decode().split("---\n", 2)[1]
+    assert yaml.safe_load(front)["library_name"] == "temporal-saes"
 
 
 def test_a_bit_that_the_way_to_the_hub_has_flipped_is_noticed(hub: FakeHub, run: Path) -> None:
@@ -195,7 +220,8 @@ def test_every_example_of_the_docs_runs(hub: FakeHub, tmp_path: Path) -> None:
     make_run(Path("runs/demo/tsae"), tmp_path / "private_lm")
     text = (Path(__file__).parents[2] / "docs" / "exchange.md").read_text(encoding="utf-8")
     ran = []
-    for language, code in re.findall(r"```(\w+)\n(.*?)```", text, flags=re.DOTALL):
+    # one within a list is a piece of a program, of a model that is there
+    for language, code in re.findall(r"^```(\w+)\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE):
         if language == "python" and "sae_lens" not in code:  # that one: test_exchange.py
             exec(code, {})
             ran.append("python")

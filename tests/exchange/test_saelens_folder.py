@@ -424,3 +424,24 @@ def test_a_checkpoint_of_a_folder_without_any_is_refused(tmp_path: Path) -> None
     written("tsae", tmp_path)
     with pytest.raises(UserError, match=r"has no checkpoints: leave ae_5\.pt out"):
         load_dictionary(tmp_path, "cpu", "ae_5.pt")
+
+
+def test_the_module_of_transformers_is_named_where_the_model_is_known(
+    tmp_path: Path, tiny_lm_folder: Path
+) -> None:
+    dictionary = MatryoshkaBatchTopKSAE(32, 64, 4, [16, 48])
+    trainer = {"lm_name": str(tiny_lm_folder), "layer": 2, "k": 4}
+    for submodule, expected in (
+        ("resid_post_layer_2", "model.layers.2"),
+        ("resid_pre_layer_2", "model.layers.1"),
+        ("mlp_out_layer_2", None),
+    ):
+        config = {"trainer": {**trainer, "submodule_name": submodule}}
+        saelens.write(dictionary, config, tmp_path / submodule)
+        cfg = json.loads((tmp_path / submodule / "cfg.json").read_text())
+        assert cfg["metadata"]["hf_hook_name"] == expected
+        runner = json.loads((tmp_path / submodule / "runner_cfg.json").read_text())
+        assert runner.get("hf_hook_name") == expected
+        assert runner["architecture"] == "jumprelu"
+    saelens.write(dictionary, {"trainer": {**trainer, "lm_name": "nobody/knows"}}, tmp_path / "far")
+    assert json.loads((tmp_path / "far" / "cfg.json").read_text())["metadata"]["hf_hook_name"] is None

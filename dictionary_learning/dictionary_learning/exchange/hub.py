@@ -20,6 +20,7 @@ from dictionary_learning.command.files import read_json, save_text
 from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.errors import UserError
 from dictionary_learning.exchange import names, released_folder, run_folder, saelens
+from dictionary_learning.exchange.beginning import SPARSITY
 from dictionary_learning.exchange.download import refusal
 from dictionary_learning.exchange.loading import is_released, is_saelens, load_dictionary, trainer_folder
 from dictionary_learning.exchange.model_card import model_card
@@ -126,7 +127,8 @@ def from_pretrained(
 def _stage(found: Path, dictionary: Dictionary, config: Mapping[str, Any], staged: Path) -> None:
     """Fill a folder with what is published."""
     if is_saelens(found):
-        kept = [saelens.CFG, saelens.WEIGHTS]
+        beside = [name for name in (saelens.RUNNER, SPARSITY) if (found / name).is_file()]
+        kept = [*beside, saelens.CFG, saelens.WEIGHTS]
     elif is_released(found):
         kept = [released_folder.CONF, released_folder.weights_path(found).name]
     else:

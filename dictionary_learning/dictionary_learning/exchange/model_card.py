@@ -95,7 +95,7 @@ def model_card(
     if model and read is not None and read.layer is not None:
         place = f"{read} of {model}"
     sections = [
-        _front_matter(model, licence),
+        _front_matter(model, licence, is_saelens),
         f"# {title} for {place}",
         f"{method[0].upper()}{method[1:]}.",
         "## The dictionary\n\n" + _bullets(_sizes(dictionary, read)),
@@ -107,13 +107,16 @@ def model_card(
     return "\n\n".join(sections) + "\n"
 
 
-def _front_matter(model: str | None, licence: str) -> str:
+def _front_matter(model: str | None, licence: str, is_saelens: bool) -> str:
+    """What the hub reads; its button shows how the library that is named there loads the folder."""
     from huggingface_hub import ModelCardData
 
     tags = ["sparse-autoencoder", "sae", "temporal-sae", "interpretability"]
     # a model's name on the hub is user/name; of a folder the hub knows nothing
     base = model if model and model.count("/") == 1 else None
-    data = ModelCardData(license=licence, base_model=base, tags=tags, library_name="temporal-saes")
+    tags += ["saelens"] if is_saelens else []
+    library = "saelens" if is_saelens else "temporal-saes"
+    data = ModelCardData(license=licence, base_model=base, tags=tags, library_name=library)
     return f"---\n{data.to_yaml()}\n---"
 
 
@@ -123,6 +126,8 @@ def _sizes(dictionary: Dictionary, place: Place | None) -> list[str]:
         lines[0] += f": {dictionary.width:,} atoms, each in a predicted and in a novel role"
     if place is not None and place.hook_name:
         lines.append(f"reads {place.description}, `{place.hook_name}` in TransformerLens' words")
+    shapes = ", ".join(f"`{name}` {list(tensor.shape)}" for name, tensor in dictionary.named_parameters())
+    lines.append(f"parameters here: {shapes}")
     for part, latents in dictionary.splits().items():
         lines.append(f"{part}: latents {latents.start:,} to {latents.stop - 1:,}")
     lines.append("works on raw activations: no scaling by the caller")

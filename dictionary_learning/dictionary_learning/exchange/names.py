@@ -24,6 +24,25 @@ def hook_name(config: Mapping[str, Any]) -> str | None:
     return None if place is None else place.hook_name
 
 
+def hf_hook_name(config: Mapping[str, Any]) -> str | None:
+    """The module of transformers whose output that is, such as `model.layers.12`.
+
+    None for what attention or MLP add, and where the language model's config cannot be had.
+    """
+    from dictionary_learning.language_model.sizes import module_path
+
+    trainer, buffer = config.get("trainer") or {}, config.get("buffer") or {}
+    place = Place.of_run(config)
+    output = None if place is None or place.is_added else place.output
+    model = trainer.get("lm_name") or buffer.get("model")
+    if output is None or output.layer is None or model is None:
+        return None
+    try:
+        return module_path(str(model), output.layer)
+    except UserError:
+        return None
+
+
 def context_length(config: Mapping[str, Any]) -> int | None:
     """Tokens of a context in training, where the config of a run tells."""
     trainer, buffer = config.get("trainer") or {}, config.get("buffer") or {}

@@ -47,6 +47,21 @@ def layer_path(name: str, layer: int) -> str:
     return next(path for path, module in model.base_model.named_modules() if module is layers[layer])
 
 
+def module_path(name: str, layer: int) -> str:
+    """The path of a decoder layer in the model as transformers names it, such as "model.layers.12".
+
+    Raises:
+        UserError: as `layer_path`.
+    """
+    from dictionary_learning.language_model.decoder_layers import find_decoder_layers
+    from dictionary_learning.language_model.source import check_layer
+
+    model = _without_weights(name)
+    path, layers = find_decoder_layers(model)
+    check_layer(name, layer, len(layers))
+    return f"{path}.{layer}"
+
+
 def _without_weights(name: str) -> Any:
     """The model of that name with weights of no content.
 

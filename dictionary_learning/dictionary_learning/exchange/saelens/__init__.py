@@ -20,8 +20,8 @@ folding    what SAELens does beside the weights, folded into them
 writing    a folder from a dictionary
 """
 
-from dictionary_learning.exchange.saelens.cfg import CFG, WEIGHTS
+from dictionary_learning.exchange.saelens.cfg import CFG, RUNNER, WEIGHTS
 from dictionary_learning.exchange.saelens.reading import Read, read
 from dictionary_learning.exchange.saelens.writing import Form, form_of, write
 
-__all__ = ["CFG", "WEIGHTS", "Form", "Read", "form_of", "read", "write"]
+__all__ = ["CFG", "RUNNER", "WEIGHTS", "Form", "Read", "form_of", "read", "write"]

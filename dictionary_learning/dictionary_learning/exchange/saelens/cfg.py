@@ -18,6 +18,7 @@ from dictionary_learning.trainers.threshold import ThresholdDictionary, group_en
 CFG = "cfg.json"
 WEIGHTS = "sae_weights.safetensors"
 FORMAT_VERSION = "6.54.12"  # of SAELens; below 6 it reads cfg.json in an older way
+RUNNER = "runner_cfg.json"
 OURS = "temporal_saes"  # our part of the metadata
 KINDS = {
     **dict.fromkeys(("d_in", "d_sae", "n_heads", "n_attn_layers", "bottleneck_factor"), fields.whole(1)),
@@ -193,6 +194,7 @@ def make_cfg(
         "sae_lens_training_version": None,
         "model_name": names.model_name(trainer),
         "hook_name": names.hook_name(config),
+        "hf_hook_name": names.hf_hook_name(config),
         "hook_head_index": None,
         "context_size": names.context_length(config),
         "prepend_bos": names.prepends_bos(config),
@@ -215,4 +217,36 @@ def make_cfg(
         **fields,
         "metadata": metadata | {OURS: ours},
         "architecture": architecture,
+    }
+
+
+def make_runner_cfg(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of runner_cfg.json: the training under SAELens' names as far as it has any, and ours.
+
+    SAELens writes the options of its runner there and reads nothing back; people look up the training in it.
+
+    Args:
+        cfg: the content of cfg.json.
+    """
+    metadata, ours = cfg["metadata"], cfg["metadata"][OURS]
+    trainer, buffer = ours["trainer"], ours["buffer"]
+    size, steps = buffer.get("out_batch_size"), trainer.get("steps_done", trainer.get("steps"))
+    known = {
+        "model_name": metadata["model_name"],
+        "hook_name": metadata["hook_name"],
+        "hf_hook_name": metadata["hf_hook_name"],
+        "dataset_path": metadata["dataset_path"],
+        "context_size": metadata["context_size"],
+        "prepend_bos": metadata["prepend_bos"],
+        "training_tokens": size * steps if size is not None and steps is not None else None,
+        "train_batch_size_tokens": size,
+        "lr": trainer.get("lr"),
+        "lr_warm_up_steps": trainer.get("warmup_steps"),
+        "seed": trainer.get("seed"),
+        "architecture": cfg["architecture"],
+    }
+    return {
+        **{name: value for name, value in known.items() if value is not None},
+        "sae": {name: value for name, value in cfg.items() if name != "metadata"},
+        OURS: ours,
     }

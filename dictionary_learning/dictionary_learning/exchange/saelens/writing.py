@@ -22,7 +22,7 @@ from dictionary_learning.dictionaries.classics import (
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.errors import UserError
 from dictionary_learning.exchange.fidelity import Fidelity
-from dictionary_learning.exchange.saelens.cfg import CFG, WEIGHTS, make_cfg
+from dictionary_learning.exchange.saelens.cfg import CFG, RUNNER, WEIGHTS, make_cfg, make_runner_cfg
 from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
 from dictionary_learning.trainers.threshold import ThresholdDictionary
 from dictionary_learning.trainers.top_k import AutoEncoderTopK
@@ -74,6 +74,7 @@ def write(
     save_with_checksum(
         folder / WEIGHTS, lambda file: file.write(to_bytes(tensors, metadata={"format": "pt"}))
     )
+    save_text(folder / RUNNER, json.dumps(make_runner_cfg(cfg), indent=1) + "\n")
     save_text(folder / CFG, json.dumps(cfg, indent=1) + "\n")
 
 
