@@ -36,6 +36,17 @@ RUN = [
     "4",
 ]
 
+# What is left of threads when a process ends, but for the one of the bars.
+THREADS = """
+import atexit
+from pathlib import Path
+def note():
+    tasks = Path("/proc/self/task").iterdir()
+    names = {(task / "comm").read_text().strip() for task in tasks}
+    Path(f"threads{rank}").write_text(" ".join(sorted(names)))
+atexit.register(note)
+"""
+
 
 @pytest.fixture(scope="module")
 def cache(cache_flags: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -72,8 +83,10 @@ def config(run: Path) -> dict[str, Any]:
 def test_two_processes_leave_the_run_of_one_and_only_the_first_one_speaks(
     cache: Path, alone: Path, tmp_path: Path
 ) -> None:
-    done = torchrun(2, "train_temporal", *flags(cache, "two"), *RUN, cwd=tmp_path)
+    done = torchrun(2, "train_temporal", *flags(cache, "two"), *RUN, cwd=tmp_path, code=THREADS)
     assert done.code == 0, done.said
+    # a thread that outlives its process group aborts the process now and then
+    assert [(tmp_path / f"threads{rank}").read_text() for rank in (0, 1)] == ["python", "python"]
     run = tmp_path / "runs" / "two"
     same(run, alone)
     assert "12 steps of 48 pairs (2 processes x 24)" in done.said

@@ -174,6 +174,10 @@ def _begin(timeout: int) -> None:
     import torch
     import torch.distributed as dist
 
+    # Its functions have the process group of the moment as a default argument (torch 2.13). An optimiser
+    # imports it; after the group is there it would hold the group, whose threads abort a process that ends.
+    import torch.distributed.nn  # noqa: F401
+
     backend = "gloo"
     if torch.cuda.is_available():
         local = int(os.environ.get("LOCAL_RANK") or 0)
