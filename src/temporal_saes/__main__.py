@@ -29,6 +29,9 @@ COMMANDS: dict[str, dict[str, Command]] = {
         "train-attention": Command(
             "dictionary_learning.train_attention", "a TemporalSAE: predicted and novel codes"
         ),
+        "controls": Command(
+            "dictionary_learning.controls", "means of corpus and earlier tokens, to hold predicted codes against"
+        ),
         "cache": Command(
             "dictionary_learning.cache_activations", "run the language model once for many trainings"
         ),

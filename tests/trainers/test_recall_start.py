@@ -10,7 +10,7 @@ from dictionary_learning.activations.sequences import Sequences
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.errors import UserError
 from dictionary_learning.trainers import TemporalAttentionTrainer
-from dictionary_learning.trainers.recall_start import SCALES, start_at_recall
+from dictionary_learning.trainers.recall_start import SCALES, start_at_recall, start_bias_at_mean
 
 D, W = 8, 256
 
@@ -34,12 +34,18 @@ def predicted_share(ae: TemporalSAE, x_NLD: Tensor) -> float:
         return float(1 - left_NLD.square().sum() / (x_NLD - ae.b).square().sum())
 
 
+def start(ae: TemporalSAE, texts: Sequences) -> float:
+    """As a run starts by default: recall around the mean."""
+    start_bias_at_mean(ae, texts)
+    return start_at_recall(ae, texts, seed=0)
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_what_recurs_is_predicted_from_the_first_step_on(tied: bool) -> None:
     ae, x_NLD = dictionary(tied_weights=tied), recurring(6, 24)
     texts = Sequences.of(x_NLD)
     random = predicted_share(ae, x_NLD)
-    error = start_at_recall(ae, texts, seed=0)
+    error = start(ae, texts)
     # of 24 tokens 21 have been seen before, and the random projection tells three directions apart
     assert predicted_share(ae, x_NLD) > max(0.75, random + 0.3)
     assert error == pytest.approx(
@@ -51,7 +57,7 @@ def test_what_recurs_is_predicted_from_the_first_step_on(tied: bool) -> None:
 def test_the_start_is_the_mean_full_atoms_and_alike_queries_and_keys() -> None:
     ae, x_NLD = dictionary(), recurring(4, 12)
     before_WD = ae.D.detach().clone()
-    start_at_recall(ae, Sequences.of(x_NLD), seed=0)
+    start(ae, Sequences.of(x_NLD))
     torch.testing.assert_close(ae.b[0], x_NLD.flatten(0, 1).mean(0))
     torch.testing.assert_close(ae.D, 2 * before_WD)
     # what an atom reads of its own direction it writes back: lam |D|^2 is 1, on average over atoms
@@ -65,7 +71,7 @@ def test_the_start_is_the_mean_full_atoms_and_alike_queries_and_keys() -> None:
 def test_the_sharpness_is_the_best_of_those_tried() -> None:
     ae, x_NLD = dictionary(), recurring(4, 12)
     texts = Sequences.of(x_NLD)
-    error = start_at_recall(ae, texts, seed=0)
+    error = start(ae, texts)
     (layer,) = ae.layers
     chosen_NW = layer.k_ctx.weight.detach().clone()
     errors = []
@@ -83,15 +89,15 @@ def test_the_sharpness_is_the_best_of_those_tried() -> None:
 def test_two_layers_start_so_that_the_second_takes_what_the_first_left() -> None:
     one, two, x_NLD = dictionary(), dictionary(n_attn_layers=2), recurring(6, 24)
     for ae in (one, two):
-        start_at_recall(ae, Sequences.of(x_NLD), seed=0)
+        start(ae, Sequences.of(x_NLD))
     assert predicted_share(two, x_NLD) > predicted_share(one, x_NLD)
 
 
 def test_the_start_under_autocast_is_the_same() -> None:
     plain, cast, texts = dictionary(), dictionary(), Sequences.of(recurring(4, 12))
-    error = start_at_recall(plain, texts, seed=0)
+    error = start(plain, texts)
     with torch.autocast("cpu", torch.bfloat16):
-        assert start_at_recall(cast, texts, seed=0) == error
+        assert start(cast, texts) == error
         # and the step that follows works with the weights that were set
         x_NLD = texts.padded()
         left_NLD = cast.predict(cast.centred(x_NLD)).residual_BLD.detach()
@@ -133,3 +139,35 @@ def test_a_run_that_goes_on_is_the_run_that_was_not_stopped() -> None:
 def test_an_unknown_start_is_refused() -> None:
     with pytest.raises(UserError, match="start is 'warm': choose one of random, recall"):
         trainer(start="warm")
+
+
+def test_the_bias_starts_at_zero_as_in_the_paper_or_at_the_mean() -> None:
+    x_NLD = recurring(4, 12) + 0.7
+    mean_D = x_NLD.flatten(0, 1).mean(0)
+    for options, expected_D in (
+        ({"start": "random"}, 0 * mean_D),
+        ({"start": "random", "bias_start": "mean"}, mean_D),
+        ({"start": "recall"}, mean_D),
+        ({"start": "recall", "bias_start": "zero"}, 0 * mean_D),
+    ):
+        one = trainer(**options, warmup_steps=1_000_000)  # a first step that moves nothing to speak of
+        one.update(0, x_NLD)
+        torch.testing.assert_close(one.ae.b[0], expected_D, rtol=0, atol=1e-5)
+        assert one.config["bias_start"] == ("mean" if expected_D.any() else "zero")
+
+
+def test_recall_around_zero_predicts_the_mean_as_well() -> None:
+    x_NLD = 0.1 * recurring(6, 24) + 1.0
+    around_mean, around_zero = dictionary(), dictionary()
+    start(around_mean, Sequences.of(x_NLD))
+    start_at_recall(around_zero, Sequences.of(x_NLD), seed=0)
+    shares = [
+        float(ae.predict(ae.centred(x_NLD)).recons_BLD.norm() / x_NLD.norm())
+        for ae in (around_mean, around_zero)
+    ]
+    assert shares[0] < 0.1 < 0.9 < shares[1]
+
+
+def test_an_unknown_first_bias_is_refused() -> None:
+    with pytest.raises(UserError, match="bias_start is 'median': choose one of zero, mean"):
+        trainer(bias_start="median")

@@ -32,6 +32,7 @@ METHOD_COLOURS = {
     "Gated": "#CC79A7",
     "JumpReLU": "#882255",
     "TFA": "#332288",
+    "no learning": "#999933",
     "dense activations": "#7F7F7F",
 }
 OTHER_COLOUR = "#444444"
@@ -54,6 +55,7 @@ _METHOD_OF_CLASS = {
     "GatedAutoEncoder": "Gated",
     "JumpReluAutoEncoder": "JumpReLU",
     "TemporalSAE": "TFA",
+    "ContextMean": "no learning",
     "baseline_model": "dense activations",
 }
 

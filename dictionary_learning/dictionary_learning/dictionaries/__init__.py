@@ -8,9 +8,10 @@ classics         ReLU, gated and JumpReLU dictionaries of one layer
 temporal_sae     predicted and novel codes of whole texts
 prediction       what the context says about each token, layer by layer
 attention        the causal attention in it
+context_mean     the same parts without learning: means of the corpus and of earlier tokens, as controls
 novel_code       what is kept of what the context left
 temporal_tensors the sizes of one from its tensors
-temporal_sizes   which of its sizes go together
+temporal_sizes   which of its sizes go together, and which controls it has
 inference        its codes for texts of any length and number, in bounded memory
 sparse           codes as (row, column, value): selection, products and their gradients
 tiles            the entries of codes, without all pre-activations in memory

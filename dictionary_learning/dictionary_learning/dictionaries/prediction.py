@@ -57,7 +57,7 @@ def predict(
             maps.append(layer.graph(z_BLW))
         z_BLW = F.relu(layer(z_BLW))
         direction_BLD = z_BLW @ atoms_WD
-        strength_BL1 = _projection(direction_BLD, residual_BLD)
+        strength_BL1 = projection(direction_BLD, residual_BLD)
         if codes:
             parts.append((z_BLW, strength_BL1))
         part_BLD = (direction_BLD * strength_BL1).to(residual_BLD.dtype)
@@ -67,7 +67,7 @@ def predict(
     return Prediction(recons_BLD, residual_BLD, parts, maps)
 
 
-def _projection(direction_BLD: Tensor, x_BLD: Tensor) -> Tensor:
+def projection(direction_BLD: Tensor, x_BLD: Tensor) -> Tensor:
     """<direction, x> / (|direction| + eps)^2, [B, L, 1], in float32."""
     direction_BLD, x_BLD = direction_BLD.float(), x_BLD.float()
     dot_BL1 = (direction_BLD * x_BLD).sum(-1, keepdim=True)

@@ -1,8 +1,9 @@
-"""Which sizes and kinds of a TemporalSAE go together; known without loading torch."""
+"""Which sizes and kinds of a TemporalSAE go together, and which controls it has; known without torch."""
 
 from dictionary_learning.errors import UserError
 
 NOVEL_KINDS = ("topk", "batchtopk", "relu", "nullify")
+CONTROLS = ("corpus_mean", "running_mean", "recall")  # see context_mean.py
 
 
 def check_sizes(

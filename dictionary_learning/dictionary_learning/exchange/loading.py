@@ -34,6 +34,7 @@ DICTIONARIES = {
     "MatryoshkaBatchTopKSAE": "dictionary_learning.trainers.matryoshka_batch_top_k",
     "TemporalMatryoshkaBatchTopKSAE": "dictionary_learning.trainers.temporal_sequence_top_k",
     "TemporalSAE": "dictionary_learning.dictionaries.temporal_sae",
+    "ContextMean": "dictionary_learning.dictionaries.context_mean",
 }
 
 # Of a run at a URL: what nobody reads who does not train it further, or only when asked for.

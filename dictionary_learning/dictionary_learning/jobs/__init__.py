@@ -15,5 +15,6 @@ train_command   what the three training commands do
 grid            the file of a sweep: a grid over options, and its members
 sweep           the language model once, and a run for each member
 sweep_results   the members side by side
+controls        dictionaries without learning, written as runs
 cache_command   what cache_activations.py does
 """

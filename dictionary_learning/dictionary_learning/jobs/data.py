@@ -9,7 +9,7 @@ from dictionary_learning.activations.options import DataOptions
 from dictionary_learning.command.devices import SPREAD, find_device
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
-from dictionary_learning.jobs.options import TrainOptions
+from dictionary_learning.jobs.options import TrainingDataOptions, TrainOptions
 
 if TYPE_CHECKING:
     from dictionary_learning.activations.batches import Batches
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dictionary_learning.texts.documents import DocumentStream
 
 
-def open_activations(options: TrainOptions, part: str = "train") -> "Store":
+def open_activations(options: TrainingDataOptions, part: str = "train") -> "Store":
     """The store of the activations that `options` ask for, from a cache or else from the language model.
 
     Raises:
@@ -132,7 +132,7 @@ def batch_unit(options: TrainOptions) -> str:
     return "pairs" if options.arch == "temporal" and options.temporal else "tokens"
 
 
-def buffer_config(options: TrainOptions, store: Mapping[str, Any]) -> dict[str, Any]:
+def buffer_config(options: TrainingDataOptions, store: Mapping[str, Any]) -> dict[str, Any]:
     """What config.json records under "buffer": upstream's keys, and how to make these activations again."""
     names = (
         "model lm_dtype layer site dataset subset split text_field eval_share context_length max_tokens "

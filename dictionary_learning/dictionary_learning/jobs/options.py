@@ -12,10 +12,12 @@ from dictionary_learning.command.devices import find_device
 from dictionary_learning.command.memory import available_memory, format_bytes
 from dictionary_learning.command.options import is_plain_name, option, shown
 from dictionary_learning.command.processes import n_processes
+from dictionary_learning.dictionaries.temporal_sizes import CONTROLS
 from dictionary_learning.errors import UserError
 from dictionary_learning.remote.options import LocalCacheOptions
 from dictionary_learning.trainers.architectures import ARCHITECTURES, Architecture
 from dictionary_learning.trainers.options import (
+    BIAS_STARTS,
     AttentionOptions,
     DictionaryOptions,
     TemporalTermOptions,
@@ -57,6 +59,45 @@ class TrainingDataOptions(DataOptions, LocalCacheOptions):
         "on where a GPU or a device of its own runs the language model when left out",
         group="activations",
     )
+
+
+@dataclass(frozen=True)
+class ControlOptions(TrainingDataOptions):
+    """Which dictionaries without learning are written, of which activations.
+
+    Raises:
+        UserError: a value that cannot work, with the remedy.
+    """
+
+    controls: tuple[str, ...] = option(
+        CONTROLS, "what stands for the predicted part", group="controls", choices=CONTROLS
+    )
+    bias: tuple[str, ...] = option(
+        BIAS_STARTS,
+        "zero leaves activations as they are, mean takes the corpus mean away first",
+        group="controls",
+        choices=BIAS_STARTS,
+    )
+    fit_length: bool = option(
+        False,
+        "scale each prediction to what fits its token best, as a TemporalSAE does, which reads the token",
+        group="controls",
+    )
+    fit_tokens: int = option(
+        65_536, "training tokens on which the sharpness of recall is chosen", group="controls"
+    )
+    checkpoints_path: str = option(
+        "runs", "folder or URL that holds the runs", group="run", spellings=("save_path", "save_dir")
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require(self.fit_tokens > 0, "fit_tokens", "must be at least 1")
+        self._require(bool(self.checkpoints_path), "checkpoints_path", "must be a folder, such as runs")
+        self._require(self.activations != "", "activations", "must be the folder of a cache")
+        for name in ("controls", "bias"):
+            values = getattr(self, name)
+            self._require(len(set(values)) == len(values), name, "must differ from each other")
 
 
 @dataclass(frozen=True)

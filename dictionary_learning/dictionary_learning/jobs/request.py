@@ -32,7 +32,7 @@ def new_options(
         require_gpu_and_hub(config)
     preset = preset_values(config, arch)
     _check_schedule(flags, preset, config)
-    options = build(TrainOptions, {"arch": arch}, preset, _cached(flags), flags)
+    options = build(TrainOptions, {"arch": arch}, preset, options_of_cache(flags), flags)
     # a run can be resumed and evaluated from any folder
     options = replace(
         options,
@@ -149,7 +149,7 @@ def _own_options(run: RunFolder, recorded: Any) -> Any:
     return {**saved, **free}
 
 
-def _cached(flags: Mapping[str, Any]) -> dict[str, Any]:
+def options_of_cache(flags: Mapping[str, Any]) -> dict[str, Any]:
     """What the cache of `--activations` says of its activations, under the names of options.
 
     Raises:

@@ -146,6 +146,7 @@ def _attention(options: Any, n_latents: int) -> Arguments:
         "lr_floor": options.lr_floor,
         "atom_lr": options.atom_lr,
         "start": options.start,
+        "bias_start": options.bias_start,
         "context_length": options.context_length,
     }
 
@@ -203,7 +204,7 @@ _ALL = (
         f"{_TRAINERS}.temporal_attention.TemporalAttentionTrainer",
         _OF_THRESHOLD
         | {"n_heads", "n_attn_layers", "bottleneck_factor", "sae_diff_type", "tied_weights", "gamma_reg"}
-        | {"weight_decay", "lr_floor", "autocast", "atom_lr", "start"},
+        | {"weight_decay", "lr_floor", "autocast", "atom_lr", "start", "bias_start"},
         _attention,
         check=_check_attention,
         learning_rate=1e-3,

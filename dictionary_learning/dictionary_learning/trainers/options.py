@@ -11,6 +11,8 @@ from dictionary_learning.dictionaries.temporal_sizes import NOVEL_KINDS
 from dictionary_learning.trainers.architectures import ARCHITECTURES
 
 STARTS = ("random", "recall")
+BIAS_STARTS = ("zero", "mean")
+BIAS_OF_START = {"random": "zero", "recall": "mean"}
 # The paper names none, and at 1 cosines hardly move the loss (measured on the demo); the code has none.
 TEMPERATURES = {"paper": 0.1, "code": 1.0}
 
@@ -205,6 +207,13 @@ class TrainerOptions(Checked):
         "first weights (attention): random, or recall, which short runs need; lr and atom_lr are then shares "
         "of each parameter's first root mean square",
         choices=STARTS,
+        group="training",
+    )
+    bias_start: str | None = option(
+        None,
+        "first bias (attention): zero, as in the paper, or the mean of the first batch, which the predicted "
+        "part then need not say; zero with --start random and the mean with recall when left out",
+        choices=BIAS_STARTS,
         group="training",
     )
     lr_floor: float = option(

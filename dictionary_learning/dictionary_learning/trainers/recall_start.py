@@ -20,10 +20,16 @@ SCALES = tuple(2.0**e for e in range(2, 15))  # of queries and keys; codes are a
 
 
 @torch.no_grad()
-def start_at_recall(ae: TemporalSAE, texts: Sequences, seed: int) -> float:
-    """Set first weights in place: what `texts` say of the mean, of recall and of how sharp it should be.
+def start_bias_at_mean(ae: TemporalSAE, texts: Sequences) -> None:
+    """Set `b` in place to the mean of this and the other processes' parts of the first batch."""
+    ae.b.copy_(batch_mean(texts.x_TD, distributed.total_count(len(texts))))
 
-    `b` becomes their mean. Atoms are doubled: at norm 2 √D, what an atom reads from a direction of its own
+
+@torch.no_grad()
+def start_at_recall(ae: TemporalSAE, texts: Sequences, seed: int) -> float:
+    """Set first weights in place: what `texts` say of recall and of how sharp it should be around `b`.
+
+    Atoms are doubled: at norm 2 √D, what an atom reads from a direction of its own
     it writes back in full, since lam = 1 / (4 D). Of every attention layer, `v_ctx` and `c_proj` become the
     identity, and `q_target` and `k_ctx` one random projection [N, W], at the scale of `SCALES` that
     predicts `texts` best.
@@ -41,7 +47,6 @@ def start_at_recall(ae: TemporalSAE, texts: Sequences, seed: int) -> float:
 
 
 def _start_at_recall(ae: TemporalSAE, texts: Sequences, seed: int) -> float:
-    ae.b.copy_(batch_mean(texts.x_TD, distributed.total_count(len(texts))))
     for atoms in (ae.D, *([] if ae.tied_weights else [ae.E])):
         atoms.mul_(2)
     generator = torch.Generator().manual_seed(seed)

@@ -22,8 +22,8 @@ from dictionary_learning.dictionaries.sparse import SparseCode, sparse_matmul
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.errors import UserError
 from dictionary_learning.selection.encoder import Encoder, TokenTopKEncoder
-from dictionary_learning.trainers.options import STARTS
-from dictionary_learning.trainers.recall_start import start_at_recall
+from dictionary_learning.trainers.options import BIAS_OF_START, BIAS_STARTS, STARTS
+from dictionary_learning.trainers.recall_start import start_at_recall, start_bias_at_mean
 from dictionary_learning.trainers.threshold import ROOM, threshold_between
 from dictionary_learning.trainers.trainer import (
     DeadLatents,
@@ -52,6 +52,9 @@ class TemporalAttentionTrainer(Trainer):
         start: `random` weights, or `recall`, which short runs need: weights that the first batch chooses
             (`recall_start`), and learning rates that are shares of each parameter's root mean square at the
             start, which lies between 0.03 and 100. What is zero then, the attention's biases, stays zero.
+        bias_start: `b` starts at `zero`, as in the paper, or at the `mean` of the first batch; when None at
+            zero with random weights and at the mean with recall. Where it is zero the predicted part has
+            to say the mean as well, so that its share of the norm means something else.
         warmup_steps: steps over which it grows.
         lr_floor: share of it that the cosine ends with.
         weight_decay: of AdamW.
@@ -88,6 +91,7 @@ class TemporalAttentionTrainer(Trainer):
         lr: float = 1e-3,
         atom_lr: float | None = None,
         start: str = "random",
+        bias_start: str | None = None,
         warmup_steps: int = 200,
         lr_floor: float = 0.9,
         weight_decay: float = 1e-4,
@@ -105,11 +109,14 @@ class TemporalAttentionTrainer(Trainer):
         super().__init__(steps, layer, lm_name, seed, device, wandb_name, submodule_name, dict_class)
         if start not in STARTS:
             raise UserError(f"start is {start!r}: choose one of {', '.join(STARTS)}.")
+        if bias_start not in (None, *BIAS_STARTS):
+            raise UserError(f"bias_start is {bias_start!r}: choose one of {', '.join(BIAS_STARTS)}.")
         self.k = whole_number("k", k)
         self.gamma_reg = gamma_reg
         self.lr = lr
         self.atom_lr = lr if atom_lr is None else atom_lr
         self.start = start
+        self.bias_start = bias_start or BIAS_OF_START[start]
         self.warmup_steps = warmup_steps
         self.lr_floor = lr_floor
         self.weight_decay = weight_decay
@@ -151,7 +158,7 @@ class TemporalAttentionTrainer(Trainer):
     @property
     def config(self) -> dict[str, Any]:
         names = (
-            "k gamma_reg lr atom_lr start warmup_steps lr_floor weight_decay threshold_beta "
+            "k gamma_reg lr atom_lr start bias_start warmup_steps lr_floor weight_decay threshold_beta "
             "threshold_start_step encoder_dtype batch_topk dead_feature_threshold"
         )
         return (
@@ -168,6 +175,8 @@ class TemporalAttentionTrainer(Trainer):
         """
         texts = self._texts(x)
         check_finite(texts.x_TD, step)
+        if step == 0 and self.bias_start == "mean":
+            start_bias_at_mean(self.ae, texts)
         if step == 0 and self.start == "recall":
             if not self.is_begun:
                 start_at_recall(self.ae, texts, self.seed)

@@ -6,6 +6,7 @@ command        the experiment: its flags and `main`
 options        what it can be asked
 study          every measure of one dictionary's part
 trajectories   the paths of texts
+parts          how large a part is, and what it misses
 measures       rank, dimension, tortuosity, slowness
 result figure  what is shown of it
 """

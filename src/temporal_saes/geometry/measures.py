@@ -17,9 +17,14 @@ from temporal_saes.geometry.options import MIN_TEXTS
 NO_MOTION = 1e-12  # share of the squared length that is left of a constant by rounding
 
 
-def spectrum(v_LD: np.ndarray) -> np.ndarray | None:
-    """Variances along the principal axes over positions, the largest first, summing to 1."""
-    c_LD = _centred(v_LD)
+def spectrum(v_LD: np.ndarray, around_D: np.ndarray | None = None) -> np.ndarray | None:
+    """Variances along the principal axes over positions, the largest first, summing to 1.
+
+    Args:
+        around_D: the point that they are around; the path's own mean if not given. Around zero, a direction
+            that all positions share counts as one of the dimensions, and hides the others.
+    """
+    c_LD = _centred(v_LD) if around_D is None else _moved(v_LD, around_D)
     if c_LD is None:
         return None
     gram = c_LD @ c_LD.T if len(c_LD) <= c_LD.shape[1] else c_LD.T @ c_LD
@@ -203,6 +208,12 @@ def _participation(gram_NN: np.ndarray) -> float:
         + pairs / (n * (n - 1) * (n - 2) * (n - 3))
     )
     return float(trace**2 / trace_of_square) if trace_of_square > 0 else np.inf
+
+
+def _moved(v_LD: np.ndarray, around_D: np.ndarray) -> np.ndarray | None:
+    """Differences from a point; None where there are none."""
+    c_LD = v_LD.astype(np.float64) - around_D
+    return c_LD if (c_LD**2).sum() > NO_MOTION * (v_LD.astype(np.float64) ** 2).sum() else None
 
 
 def _centred(v_LD: np.ndarray) -> np.ndarray | None:

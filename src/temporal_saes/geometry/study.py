@@ -11,6 +11,7 @@ from temporal_saes.experiment.intervals import INTERVAL, as_json, mean_interval
 from temporal_saes.experiment.subjects import Subject
 from temporal_saes.geometry import measures
 from temporal_saes.geometry.options import MIN_TEXTS, GeometryOptions
+from temporal_saes.geometry.parts import Parts, errors, sizes
 from temporal_saes.geometry.trajectories import Trajectory, read_trajectories
 
 CUTS = np.linspace(0.02, 1, 50)  # shares of Nyquist at which the figure has the power up to there
@@ -30,6 +31,8 @@ def study(
         spectra = [measures.spectrum(v_uD) for v_uD in progress.over(vectors)]
     of_all = measures.spectrum_of_all(vectors)
     n_positions = round(float(np.mean([len(v_uD) for v_uD in vectors])))
+    parts = [one.parts for one in trajectories]
+    mean_D = np.concatenate([one.x_uD for one in parts]).mean(axis=0, dtype=np.float64)
     return {
         "n_texts": len(texts),
         "n_tokens": sum(map(len, vectors)),
@@ -42,6 +45,7 @@ def study(
             "cosine_with_slow": _mean([one.cosine_with_slow for one in trajectories]),
             "cosine_with_fast": _mean([one.cosine_with_fast for one in trajectories]),
         },
+        "parts": {**_sizes(parts, mean_D), **_uncentred_ranks(parts)},
         "all_texts": {
             "effective_rank": _of(measures.effective_rank, [of_all])[0],
             "participation_ratio": _of(measures.participation_ratio, [of_all])[0],
@@ -60,6 +64,23 @@ def study(
 
 def _of(measure: Callable[[np.ndarray], float], spectra: Sequence[np.ndarray | None]) -> list[float | None]:
     return [None if spectrum is None else measure(spectrum) for spectrum in spectra]
+
+
+def _sizes(parts: Sequence[Parts], mean_D: np.ndarray) -> dict[str, Any]:
+    """Means over texts of how large the part is and how much it misses, where that is defined."""
+    of_texts = [sizes(one, mean_D) | errors(one, mean_D) for one in parts]
+    return {name: _mean([one[name] for one in of_texts]) for name in of_texts[0]}
+
+
+def _uncentred_ranks(parts: Sequence[Parts]) -> dict[str, Any]:
+    """Effective ranks around zero and around the mean over all texts, not around each text's own mean."""
+    paths = [one.whole_uD for one in parts]
+    mean_D = np.concatenate(paths).mean(axis=0, dtype=np.float64)
+    points = {"effective_rank_with_bias": np.zeros_like(mean_D), "effective_rank_less_mean": mean_D}
+    return {
+        name: _mean(_of(measures.effective_rank, [measures.spectrum(path, point_D) for path in paths]))
+        for name, point_D in points.items()
+    }
 
 
 def _mean(values: Sequence[float | None]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ Shapes: u usable positions of one text, D model width, F latents of the chunk.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from temporal_saes.experiment.subjects import Subject
 from temporal_saes.experiment.text_codes import text_codes
 from temporal_saes.geometry.measures import bands, cosine
 from temporal_saes.geometry.options import GeometryOptions
+from temporal_saes.geometry.parts import Parts
 from temporal_saes.labelled.data import LabelledText
 
 
@@ -51,6 +53,7 @@ class Trajectory(NamedTuple):
 
     positions_u: np.ndarray  # of the usable tokens, in the text
     v_uD: np.ndarray  # float32
+    parts: Parts
     cosine_with_slow: float | None
     cosine_with_fast: float | None
 
@@ -65,10 +68,12 @@ def read_trajectories(
     """
     dictionary = subject.load_dictionary(lm.device)
     read = []
-    codes = text_codes(texts, lm, subject, dictionary, subject.reading(options))
+    every_chunk = replace(subject, chunk=2)
+    codes = text_codes(texts, lm, every_chunk, dictionary, subject.reading(options))
     with LoopProgress(len(texts), subject.name, "texts") as progress:
         for tokens, f_uF, x_uD in progress.over(codes):
-            v_uD = contribution(dictionary, subject.chunk, f_uF).numpy()
+            parts = _parts(dictionary, subject.chunk, f_uF, x_uD)
+            v_uD = parts.v_uD
             if len(v_uD) <= max(options.steps, options.max_lag):
                 raise UserError(
                     f"a text has {len(v_uD)} usable tokens, too few for --steps {options.steps} and "
@@ -76,8 +81,23 @@ def read_trajectories(
                 )
             slow, fast = bands(x_uD.numpy(), options.slow)
             positions_u = np.flatnonzero(tokens.usable_L)
-            read.append(Trajectory(positions_u, v_uD, cosine(v_uD, slow), cosine(v_uD, fast)))
+            read.append(Trajectory(positions_u, v_uD, parts, cosine(v_uD, slow), cosine(v_uD, fast)))
     return read
+
+
+@torch.no_grad()
+def _parts(dictionary: Dictionary | None, chunk: int, f_uF: Tensor, x_uD: Tensor) -> Parts:
+    """What the chunk and the rest add, of the codes [u, F] of the whole dictionary."""
+    if dictionary is None:
+        return Parts(f_uF.cpu().numpy(), None, np.zeros(x_uD.shape[1], np.float32), x_uD.numpy(), True)
+    own = chunk_slice(dictionary, chunk)
+    v_uD = contribution(dictionary, chunk, f_uF[:, own]).numpy()
+    rest_uD = None
+    if own.stop - own.start < dictionary.dict_size:
+        rest_uD = contribution(dictionary, 2, f_uF).numpy() - v_uD
+    weight = next(dictionary.parameters())
+    bias_D = dictionary.decode(weight.new_zeros(1, dictionary.dict_size))[0].float().cpu().numpy()
+    return Parts(v_uD, rest_uD, bias_D, x_uD.numpy(), own.start == 0)
 
 
 @torch.no_grad()
