@@ -30,7 +30,8 @@ COMMANDS: dict[str, dict[str, Command]] = {
             "dictionary_learning.train_attention", "a TemporalSAE: predicted and novel codes"
         ),
         "controls": Command(
-            "dictionary_learning.controls", "means of corpus and earlier tokens, to hold predicted codes against"
+            "dictionary_learning.jobs.controls",
+            "means of corpus and earlier tokens, to hold predicted codes against",
         ),
         "cache": Command(
             "dictionary_learning.cache_activations", "run the language model once for many trainings"

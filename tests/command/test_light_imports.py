@@ -11,7 +11,7 @@ ENTRY_POINTS = (
     "dictionary_learning.train_temporal",
     "dictionary_learning.train_baseline",
     "dictionary_learning.train_attention",
-    "dictionary_learning.controls",
+    "dictionary_learning.jobs.controls",
     "dictionary_learning.eval_temporal",
     "dictionary_learning.calibrate",
     "dictionary_learning.cache_activations",

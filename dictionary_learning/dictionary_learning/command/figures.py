@@ -21,7 +21,7 @@ from dictionary_learning.command.files import offer
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, with wine and indigo of Paul Tol's "muted" for the eighth and ninth:
+# Okabe and Ito's palette, with wine, indigo and olive of Paul Tol's "muted" for those that it has none for:
 # told apart by readers with any of the common colour-vision deficiencies.
 METHOD_COLOURS = {
     "T-SAE": "#D55E00",

@@ -60,7 +60,9 @@ class ContextMean(Dictionary):
         self.activation_dim, self.dict_size = len(b_D), 2 * len(b_D)
         self.kind, self.fits_length = kind, fits_length
         self.b = nn.Parameter(b_D.clone().float(), requires_grad=False)
-        self.register_buffer("constant", (torch.zeros_like(b_D) if constant_D is None else constant_D).float())
+        self.register_buffer(
+            "constant", (torch.zeros_like(b_D) if constant_D is None else constant_D).float()
+        )
         self.register_buffer("sharpness", torch.tensor(float(sharpness)))
 
     def predicted(self, x_BLD: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 from dictionary_learning.command.files import save_text
 from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.dictionaries.classics import AutoEncoder, JumpReluAutoEncoder
+from dictionary_learning.dictionaries.context_mean import ContextMean
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.dictionaries.weights_file import save_weights
 from dictionary_learning.errors import UserError
@@ -38,6 +39,10 @@ def write_for_library(
         UserError: the library has no class that computes the same.
     """
     fidelity = fidelity or Fidelity()
+    if isinstance(dictionary, ContextMean):
+        raise UserError(
+            "the dictionary_learning library has no ContextMean, in which nothing is learnt: choose --to run."
+        )
     name, state = type(dictionary).__name__, dictionary.state_dict()
     if isinstance(dictionary, TemporalSAE):
         raise UserError(

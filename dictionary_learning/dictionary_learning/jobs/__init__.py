@@ -15,6 +15,7 @@ train_command   what the three training commands do
 grid            the file of a sweep: a grid over options, and its members
 sweep           the language model once, and a run for each member
 sweep_results   the members side by side
-controls        dictionaries without learning, written as runs
+controls        the command that writes dictionaries without learning, to hold learnt ones against
+control_runs    these, fitted and written as runs
 cache_command   what cache_activations.py does
 """
