@@ -49,6 +49,12 @@ COMMANDS: dict[str, dict[str, Command]] = {
         "geometry": Command(
             "temporal_saes.geometry.command", "dimension, bends and speed of the activations"
         ),
+        "persistence": Command(
+            "temporal_saes.persistence.command", "how long latents stay on, and which come back over seeds"
+        ),
+        "toy": Command(
+            "temporal_saes.toy.command", "which dictionaries find known features, and tell slow from fast"
+        ),
         "align": Command(
             "temporal_saes.alignment.command", "latents that tell preferred answers from rejected"
         ),

@@ -40,7 +40,7 @@ def test_help_shows_the_commands_and_loads_nothing_slow(script: Path):
     said, loaded = done.stdout.rsplit("loaded:", 1)
     assert loaded.split() == []
     assert f"python src/experiments/{script.name} --" in said
-    assert "--run_name" in said
+    assert "--run_name" in said or script.stem == "toy_features"  # which is of no run
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)

@@ -1,0 +1,125 @@
+"""The figure of the toy corpus: which truths are found, and whether slow and fast ones are kept apart."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dictionary_learning.command import figures
+from temporal_saes.toy.result import NAMES
+
+_SORTS = {"slow": "#D55E00", "fast": "#56B4E9"}
+_CHANCE: Any = {"color": "#444444", "linewidth": 1, "linestyle": ":"}
+
+
+def draw(result: Mapping[str, Any], path: Path) -> list[Path]:
+    """Four panels: directions, firing, placement, and what can be read off each part.
+
+    Returns:
+        the files written.
+    """
+    mean = result["mean"]
+    methods = mean["methods"]
+    with figures.style():
+        fig, axes = figures.subplots(2, 2, figsize=(13, 8.4))
+        for axis, key, title in (
+            (axes[0, 0], "mcc", "Directions: cosine with the matched latent (MCC)"),
+            (axes[0, 1], "f1", "Firing: F1 of the matched latent"),
+        ):
+            rows = {name: scores["recovery"][key] for name, scores in methods.items()}
+            _pairs(axis, {NAMES[name]: row for name, row in rows.items()})
+            axis.set_title(title)
+            axis.set_ylabel("mean over truths")
+        axes[0, 0].axhline(result["chance_mcc"]["mean"], **_CHANCE, label="random directions")
+        placed = {
+            NAMES[name]: {
+                "slow": scores["placement"]["slow_in_first"],
+                "fast": scores["placement"]["fast_in_first"],
+            }
+            for name, scores in methods.items()
+            if scores["placement"] is not None
+        }
+        _pairs(axes[1, 0], placed)
+        axes[1, 0].set_title("Share of the truths whose latent is in the first part")
+        axes[1, 0].set_ylabel("high-level group, or predicted")
+        _draw_parts(axes[1, 1], methods, mean["controls"])
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        fig.legend(handles, labels, loc="outside lower center", ncols=3)
+        return figures.save(fig, path, pdf=True)
+
+
+def _pairs(axis: Any, rows: Mapping[str, Mapping[str, Any]]) -> None:
+    """Two bars a row, of slow and of fast truths."""
+    for at, (sort, colour) in enumerate(_SORTS.items()):
+        known = [(x, row[sort]) for x, row in enumerate(rows.values()) if row[sort] is not None]
+        axis.bar(
+            [x + (at - 0.5) * 0.4 for x, _ in known],
+            [value["mean"] for _, value in known],
+            0.37,
+            yerr=_errors([value for _, value in known]),
+            color=colour,
+            ecolor="#333333",
+            label=f"{sort} truths",
+        )
+    axis.set_xticks(range(len(rows)), [_broken(name) for name in rows])
+    axis.set_ylim(0, 1.05)
+
+
+def _draw_parts(axis: Any, methods: Mapping[str, Any], controls: Mapping[str, Any]) -> None:
+    """A point a part: how well slow truths can be read off it, and how well fast ones."""
+    shown: list[tuple[str, str, Mapping[str, Any]]] = []
+    for name, scores in methods.items():
+        parts = [part for part in scores["parts"] if part != "all"]
+        shown += [(NAMES[name], part, scores["parts"][part]) for part in parts]
+    for name in ("running_mean", "recall"):
+        shown += [(NAMES[name], part, controls[name][part]) for part in ("predicted", "novel")]
+    for name, part, found in shown:
+        is_first = part in ("high", "predicted")
+        x, y = found["fast"]["mean"], found["slow"]["mean"]
+        colour = figures.colour(name.split(",")[0]) if name in NAMES.values() else "#444444"
+        if name in ("running mean", "recall"):
+            colour = "#999933"
+        style: Any = {"color": colour, "markersize": 8, "markerfacecolor": colour if is_first else "white"}
+        axis.errorbar(
+            x,
+            y,
+            xerr=_errors([found["fast"]]),
+            yerr=_errors([found["slow"]]),
+            marker="s" if "strength" in name or name == "recall" else "o",
+            capsize=2,
+            elinewidth=1,
+            **style,
+        )
+        axis.annotate(
+            f"{name}: {part}",
+            (x, y),
+            textcoords="offset points",
+            xytext=(-7, -3) if x > 0.8 else (7, -3),
+            ha="right" if x > 0.8 else "left",
+            fontsize=8,
+        )
+    axis.axhline(0.5, **_CHANCE)
+    axis.axvline(0.5, **_CHANCE)
+    axis.set_xlim(0.45, 1.03)
+    axis.set_ylim(0.45, 1.03)
+    axis.grid(axis="both")
+    axis.set_title("What can be read off a part (filled: the first part)")
+    axis.set_xlabel("AUC of a linear probe for fast truths")
+    axis.set_ylabel("for slow truths")
+
+
+def _errors(values: list[Mapping[str, Any]]) -> np.ndarray | None:
+    """Lower and upper lengths [2, n]; None where there is a single seed."""
+    if any(value["high"] is None for value in values):
+        return None
+    return np.array(
+        [
+            [value["mean"] - value["low"] for value in values],
+            [value["high"] - value["mean"] for value in values],
+        ]
+    )
+
+
+def _broken(name: str) -> str:
+    return name.replace(", ", ",\n")
