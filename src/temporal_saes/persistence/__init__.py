@@ -1,6 +1,7 @@
 """How long latents stay on, and which of them come back when a dictionary is trained again.
 
-In come codes of texts and directions of several seeds; out come means over latents, with intervals over seeds.
+In come codes of texts and directions of several seeds; out come means over latents, each with its
+interval over seeds.
 
 command        the experiment: its flags and `main`
 options        what it can be asked

@@ -19,8 +19,8 @@ def table(result: Mapping[str, Any]) -> str:
         same = result["options"]["same"]
         lines.append(
             f"over seeds: matched cosine {in_words(found['matched'])} (random directions "
-            f"{in_words(found['chance_matched'])}), {in_words(found['same_share'])} of the latents at {same:g} "
-            f"or more; best cosine {in_words(found['best'])}"
+            f"{in_words(found['chance_matched'])}), {in_words(found['same_share'])} of the latents at "
+            f"{same:g} or more; best cosine {in_words(found['best'])}"
         )
     return "\n".join(lines)
 

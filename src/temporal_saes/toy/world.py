@@ -161,7 +161,7 @@ def _zipf(n: int, exponent: float, generator: np.random.Generator | None = None)
 
 
 def _rates(share_W: np.ndarray, total: float) -> np.ndarray:
-    X
+    """Rates in proportion to the shares, of sum `total`; none is above one half, others have the rest."""
     rate_W = np.zeros_like(share_W)
     is_full_W = np.zeros(len(share_W), bool)
     highest = max(0.5, total / len(share_W))
