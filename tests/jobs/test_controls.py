@@ -101,6 +101,12 @@ def test_what_cannot_work_is_told_at_once(words: list[str], told: str) -> None:
         controls.main(words)
 
 
+def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="start the command without torchrun"):
+        controls.main(["--model", "x"])
+
+
 def test_other_tools_have_no_class_for_them(runs: Path, tmp_path: Path) -> None:
     for form in ("saelens", "dictionary_learning", "released"):
         with pytest.raises(UserError, match="ContextMean"):

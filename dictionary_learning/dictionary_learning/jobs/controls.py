@@ -14,7 +14,7 @@ prediction was scaled to what fits its token best, as a TemporalSAE's is (--fit_
 
 from dictionary_learning.command import cli
 from dictionary_learning.command.options import Parser, add_options, build, preset_names
-from dictionary_learning.command.processes import leave_to_first
+from dictionary_learning.command.processes import n_processes
 from dictionary_learning.errors import UserError
 from dictionary_learning.jobs.options import ControlOptions
 from dictionary_learning.jobs.presets import preset_values
@@ -31,7 +31,8 @@ def parser() -> Parser:
 def main(argv: list[str] | None = None) -> None:
     typed = vars(parser().parse_args(argv))
     config = typed.pop("config")
-    leave_to_first()
+    if n_processes() > 1:
+        raise UserError("controls are written by one process: start the command without torchrun.")
     if config is None and not {"model", "activations"} & typed.keys():
         raise UserError("nothing says which activations: give --activations with a cache, or --config demo.")
     preset = preset_values(config, "attention") if config is not None else {}

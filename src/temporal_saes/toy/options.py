@@ -36,9 +36,9 @@ class ToyOptions(Checked):
     mean_share: float = option(0.5, "share of the energy that all tokens have in common", group="world")
 
     # corpus
-    texts: int = option(2000, "texts to train on", group="corpus")
+    texts: int = option(1000, "texts to train on", group="corpus")
     eval_texts: int = option(
-        400, "texts to score on; one half chooses latents, the other scores", group="corpus"
+        300, "texts to score on; one half chooses latents, the other scores", group="corpus"
     )
     length: int = option(64, "tokens of a text", group="corpus")
 
@@ -49,7 +49,7 @@ class ToyOptions(Checked):
     k: int | None = option(
         None, "latents a token; as many as truths, on average, if not given", group="dictionaries"
     )
-    steps: int = option(1000, "optimiser steps", group="dictionaries")
+    steps: int = option(600, "optimiser steps", group="dictionaries")
     batch_tokens: int = option(512, "tokens, or pairs, of a step", group="dictionaries")
     lr: float = option(1e-2, "learning rate; of a TemporalSAE see --tfa_lr", group="dictionaries")
     tfa_lr: float = option(

@@ -18,6 +18,9 @@ NAMES = {
 }
 _RECOVERY = (("mcc", "MCC"), ("precision", "precision"), ("recall", "recall"), ("f1", "F1"), ("auc", "AUC"))
 
+_QUALITY = ("MCC, slow", "MCC, fast", "F1, slow", "F1, fast", "FVE", "L0", "alive")
+_APART = ("balanced", "slow in first", "fast in first", "persistence AUC")
+
 
 def over_seeds(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The scores of several seeds with each number replaced by its mean and 95 % interval over them."""
@@ -77,8 +80,7 @@ def table(result: Mapping[str, Any]) -> str:
     chance = in_words(result["chance_mcc"])
     lines += [f"{'random directions':{width}}{chance:>16}", ""]
 
-    head = ("MCC, slow", "MCC, fast", "F1, slow", "F1, fast", "FVE", "L0", "alive")
-    lines.append(f"{'slow and fast':{width}}" + "".join(f"{name:>16}" for name in head))
+    lines.append(f"{'slow and fast':{width}}" + "".join(f"{name:>16}" for name in _QUALITY))
     for method, scores in methods.items():
         cells = [
             in_words(scores["recovery"][key][sort]) for key in ("mcc", "f1") for sort in ("slow", "fast")
@@ -87,8 +89,7 @@ def table(result: Mapping[str, Any]) -> str:
         lines.append(f"{NAMES[method]:{width}}" + "".join(f"{cell:>16}" for cell in cells))
 
     lines += ["", "slow and fast apart (chance .5; of all truths' latents in the first part, slow and fast)"]
-    head = ("balanced", "slow in first", "fast in first", "persistence AUC")
-    lines.append(" " * width + "".join(f"{name:>16}" for name in head))
+    lines.append(" " * width + "".join(f"{name:>16}" for name in _APART))
     for method, scores in methods.items():
         placed = scores["placement"] or {}
         cells = [in_words(placed.get(key)) for key in ("balanced_accuracy", "slow_in_first", "fast_in_first")]

@@ -121,7 +121,10 @@ class World:
     def _go_on(
         self, state_BC: np.ndarray, share_S: np.ndarray, anew_BC: np.ndarray, generator: np.random.Generator
     ) -> np.ndarray:
-        """Where chains that change go: to a topic of the same domain, or anywhere."""
+        """Where chains that change go: to a topic of the same domain, or anywhere.
+
+        Without a topic counts as a domain of its own, so that all states keep their shares.
+        """
         options = self.options
         n_topics = options.domains * options.topics
         within_BC = np.full(state_BC.shape, n_topics)
@@ -130,8 +133,7 @@ class World:
             share = share_S[first : first + options.topics]
             drawn_BC = first + generator.choice(options.topics, size=state_BC.shape, p=share / share.sum())
             within_BC = np.where(state_BC // options.topics == domain, drawn_BC, within_BC)
-        stays_BC = (generator.random(state_BC.shape) < SAME_DOMAIN) & (state_BC < n_topics)
-        return np.where(stays_BC, within_BC, anew_BC)
+        return np.where(generator.random(state_BC.shape) < SAME_DOMAIN, within_BC, anew_BC)
 
     def _slow(self, topic_BLC: np.ndarray) -> np.ndarray:
         """Which topics and domains are on, chain by chain."""
