@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from temporal_saes.probing import probes
 from temporal_saes.probing.examples import task_examples
 from temporal_saes.probing.last_read import LastRead
 from temporal_saes.probing.options import ProbingOptions
-from temporal_saes.probing.regression import TOLERANCE, Regression, Rows
+from temporal_saes.probing.regression import Regression, Rows
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -52,7 +53,7 @@ Weights = Iterator[np.ndarray]
 
 def by_scikit_learn(solver: str, dtype: type) -> Callable[[Rows, np.ndarray], Weights]:
     def solve(x: Rows, y: np.ndarray) -> Weights:
-        model = LogisticRegression(solver=solver, tol=TOLERANCE, max_iter=1000, warm_start=True)
+        model = LogisticRegression(solver=solver, max_iter=1000, warm_start=True)
         rows = x.astype(dtype)
         for strength in probes.STRENGTHS:
             model.set_params(C=strength).fit(rows, y)
@@ -61,12 +62,13 @@ def by_scikit_learn(solver: str, dtype: type) -> Callable[[Rows, np.ndarray], We
     return solve
 
 
-def by_ours(x: Rows, y: np.ndarray) -> Weights:
+def by_ours(x: Rows, y: np.ndarray, rough: bool = False) -> Weights:
     dense = sparse.issparse(x) and x.nnz > probes.DENSE * x.shape[0] * x.shape[1]
     rows = x.toarray() if dense else x
     model = Regression(x.shape[1], int(y.max()) + 1)
     for strength in probes.STRENGTHS:
-        model.learn(rows, y, strength)
+        learn = probes.learn_roughly if rough else Regression.learn
+        learn(model, rows, y, strength)
         yield model.w_GC.double().numpy()
 
 
@@ -76,6 +78,7 @@ SOLVERS = {
     "scikit-learn newton-cg, float64": by_scikit_learn("newton-cg", np.float64),
     "scikit-learn newton-cg, float32": by_scikit_learn("newton-cg", np.float32),
     "ours: torch L-BFGS, float32": by_ours,
+    "the same, as roughly as strengths are chosen": partial(by_ours, rough=True),
 }
 
 

@@ -41,7 +41,7 @@ class Options:
         "what is probed, as for probing.py",
     )
     checkpoints_path: str = option("runs/demo", "folder of the runs")
-    against: str = option("9eec46b", "git revision of the other build")
+    against: str = option("2e8e410", "git revision of the other build")
     flags: tuple[str, ...] = option((), "further flags of probing.py, each as name=value")
 
 
@@ -52,7 +52,7 @@ def clocked(options: Options, folder: Path, output: Path, more: list[str]) -> di
     flags = ["--checkpoints_path", options.checkpoints_path, "--output_dir", str(output), *more]
     for flag in options.flags:
         name, _, value = flag.partition("=")
-        flags += [f"--{name}", value]
+        flags += [f"--{name}", *value.split()]
     output.mkdir(parents=True)
     seconds = output / "seconds"
     subprocess.run([sys.executable, __file__, "--inside", str(seconds), *flags], env=environment, check=True)

@@ -28,9 +28,10 @@ MIN_TRAIN, MIN_TEST = 2, 1
 # C of scikit-learn, the inverse strength of the L2 penalty on standardised features: strong to weak
 STRENGTHS = (0.001, 0.01, 0.1, 1.0)
 VALIDATION_SHARE = 0.2  # of the training part, on which one of them is chosen
-# nats an example: least gain of one iteration, at strength 1, of a fit that only chooses the strength. A few
-# hundred held-out examples tell no less; the stronger the penalty, the less there is to gain.
-ROUGH_GAIN = 1e-4
+# Where a fit ends that only chooses the strength, as a few hundred held-out examples tell no less: the
+# gradient, and the gain of an iteration at strength 1. The stronger the penalty, the less there is to gain.
+ROUGH_TOLERANCE = 1e-4
+ROUGH_GAIN = 1e-4  # nats an example
 DENSE = 0.2  # share of entries that are not zero from which on dense products are faster
 INTERVAL = (
     "t-interval, 95 %, over repeated random splits of the same examples, its variance enlarged by "
@@ -287,10 +288,16 @@ def learn_best(x: Rows, y: np.ndarray) -> Learnt:
     trials = []
     for strength in STRENGTHS:
         # each starts where the one before ended
-        model.learn(x_train, y[train], strength, least_gain=ROUGH_GAIN * math.sqrt(strength))
+        learn_roughly(model, x_train, y[train], strength)
         trials.append((float(np.mean(model.predict(x_held_out) == y[held_out])), strength, model.copy()))
     _, strength, best = max(trials, key=lambda trial: trial[0])
     return Learnt(best, strength, best.learn(x, y, strength))
+
+
+def learn_roughly(model: Regression, x: Rows, y: np.ndarray, strength: float) -> None:
+    """Learn as well as is needed to choose among strengths."""
+    gain = ROUGH_GAIN * math.sqrt(strength)
+    model.learn(x, y, strength, tolerance=ROUGH_TOLERANCE, least_gain=gain)
 
 
 def _mean_and_std(x: Rows) -> tuple[np.ndarray, np.ndarray]:
