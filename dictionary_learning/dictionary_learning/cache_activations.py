@@ -17,6 +17,13 @@ Under torchrun the processes of all machines write one cache, with the bytes tha
     torchrun --nproc_per_node 8 dictionary_learning/dictionary_learning/cache_activations.py \\
         --config gemma-2-2b --activations cache
 
+Activations that were harvested elsewhere become a cache in the same way, without a run of the language model
+but for the first contexts, which it reads again to tell whether these are its own (--no_compare leaves that
+out):
+
+    python -m dictionary_learning.cache_activations --harvest harvest --model google/gemma-2-2b --layer 12 \\
+        --activations cache
+
 `--parts train eval` also writes documents that training does not see, for eval_temporal.py. `--activations`
 alone goes on with a cache that was stopped, and writes shards again that are missing or damaged; `--verify`
 compares every shard with its checksum.
@@ -64,6 +71,10 @@ def _run(typed: dict[str, Any]) -> None:
 
     if flags.get("verify"):
         cache_command.verify(flags["activations"])
+    elif "harvest" in flags:
+        from dictionary_learning.harvest import importing
+
+        importing.write(asked)
     else:
         cache_command.write(flags["activations"], asked)
 

@@ -194,6 +194,8 @@ class ActivationCache:
             UserError: it is not the one whose activations these are.
         """
         for what, name in (("tokenizer", "tokenizer_sha256"), ("weights", "weights_sha256")):
+            if self.facts[name] is None:
+                continue  # imported, and not compared
             if fingerprints[name] != self.facts[name]:
                 raise UserError(
                     f"the activations in {self.address} are those of another {self.options['model']} than is"

@@ -160,11 +160,22 @@ class CacheOptions(DataOptions, LocalCacheOptions):
     eval_tokens: int = option(
         100_000, "text tokens of the part eval, at most; --max_tokens is for the others", group="cache"
     )
+    harvest: str | None = option(
+        None,
+        "in place of running the language model, activations that were harvested elsewhere: a folder with "
+        "activations.npy, tokens.npy and, where there are any, mask.npy and documents.npy, or one "
+        ".safetensors file with these arrays",
+        group="cache",
+    )
+    compare: bool = option(
+        True, "let the language model read the first contexts of --harvest again, and compare", group="cache"
+    )
     verify: bool = option(False, "only compare every shard with its checksum", group="cache")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._require(self.activations != "", "activations", "must be a folder, such as cache")
+        self._require(self.harvest != "", "harvest", "must be a folder, or a .safetensors file")
         self._require(self.eval_tokens > 0, "eval_tokens", "must be at least 1")
         self._require(self.max_tokens is None or self.max_tokens > 0, "max_tokens", "must be at least 1")
         self._require(len(set(self.parts)) == len(self.parts), "parts", "must differ from each other")

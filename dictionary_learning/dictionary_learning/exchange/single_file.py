@@ -218,8 +218,10 @@ def _qwen(path: Path, state: dict[str, Tensor], given: Mapping[str, Any], fideli
         "k": torch.tensor(int(k), dtype=torch.int32),
         "threshold": torch.tensor(-1.0),
     }
-    meta = {"subject_model": f"Qwen/{named['model']}" if named else None}
-    meta = {**meta, "layer": int(layer[1]) if layer else None}
+    meta: dict[str, Any] = {
+        "subject_model": f"Qwen/{named['model']}" if named else None,
+        "layer": int(layer[1]) if layer else None,
+    }
     dictionary = _fits(path, AutoEncoderTopK, renamed, {})
     return dictionary, _trainer(meta, given, k=int(k))
 
