@@ -2,9 +2,10 @@
 
     python benchmarks/processes.py                  # 1 and 2 processes, one thread each
     python benchmarks/processes.py --processes 1 2 4 --dict_size 4608
+    python benchmarks/processes.py --batch_size 8192 --steps 3 --repeats 1     # what is sent at a large batch
 
 The global batch and the losses are the same whatever the number of processes is. Writes
-benchmarks/results/processes.json.
+benchmarks/results/processes_<latents>_<pairs>.json.
 """
 
 import argparse
@@ -22,25 +23,24 @@ from training_step import D, toy_pairs, trainer
 
 from dictionary_learning import distributed
 
-STEPS, WARM = 12, 2
+WARM = 2
 
 
 def _train(rank: int, size: int, folder: str, arguments: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=size)
-    n_batches = -(-arguments.batch_size // 2048)
-    whole = toy_pairs(n_batches).flatten(0, 1)[: arguments.batch_size]
+    whole = torch.load(f"{folder}/pairs.pt", mmap=True, weights_only=True)
     x = whole[distributed.share(len(whole))].clone()
     ours = trainer(arguments.dict_size, arguments.encoder_dtype, 200)
     seconds, losses = [], []
-    for step in range(WARM + STEPS):
+    for step in range(WARM + arguments.steps):
         if step == WARM:
             distributed.traffic.clear()
         dist.barrier()
         began = time.perf_counter()
         losses.append(ours.update(step, x))
         seconds.append(time.perf_counter() - began)
-    sent = {name: n / STEPS for name, n in distributed.traffic.items()}
+    sent = {name: n / arguments.steps for name, n in distributed.traffic.items()}
     if rank == 0:
         found = {"seconds": statistics.median(seconds[WARM:]), "losses": losses, "bytes_a_step": sent}
         Path(f"{folder}/found.json").write_text(json.dumps(found))
@@ -48,9 +48,10 @@ def _train(rank: int, size: int, folder: str, arguments: argparse.Namespace) -> 
     dist.destroy_process_group()
 
 
-def measure(size: int, arguments: argparse.Namespace) -> dict:
+def measure(size: int, pairs: torch.Tensor, arguments: argparse.Namespace) -> dict:
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
+        torch.save(pairs, f"{folder}/pairs.pt")
         processes = [
             context.Process(target=_train, args=(rank, size, folder, arguments)) for rank in range(size)
         ]
@@ -68,11 +69,13 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=2048)
     parser.add_argument("--encoder_dtype", default="float32")
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=12, help=f"that are timed, after {WARM}")
     arguments = parser.parse_args()
+    pairs = toy_pairs(-(-arguments.batch_size // 2048)).flatten(0, 1)[: arguments.batch_size].clone()
     best: dict[int, dict] = {}
     for _ in range(arguments.repeats):
         for size in arguments.processes:
-            found = measure(size, arguments)
+            found = measure(size, pairs, arguments)
             if size not in best or found["seconds"] < best[size]["seconds"]:
                 best[size] = found
     alone = best[arguments.processes[0]]

@@ -176,7 +176,7 @@ def _begin(timeout: int) -> None:
 
     # Its functions have the process group of the moment as a default argument (torch 2.13). An optimiser
     # imports it; after the group is there it would hold the group, whose threads abort a process that ends.
-    import torch.distributed.nn  # noqa: F401
+    import torch.distributed.nn
 
     backend = "gloo"
     if torch.cuda.is_available():
