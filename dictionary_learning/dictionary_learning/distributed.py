@@ -265,7 +265,7 @@ def _first_ties(tie_N: Tensor, part_N: Tensor, n_P: Tensor) -> Tensor:
 
 
 def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Put the sum over all processes in place of every gradient, by one reduction of all of them.
+    """Put the sum over all processes in place of every gradient, where it lies; all are sent at once.
 
     A loss is this process's share of a global sum, so gradients are summed and nothing is divided. A
     parameter that only other processes' rows have reached has had a gradient of zeros here.
@@ -278,17 +278,19 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in reached]
     if not gradients:
         return
-    bucket = torch.cat([_in_memory_order(gradient).reshape(-1) for gradient in gradients])
-    traffic["gradients"] += bucket.nbytes
-    dist.all_reduce(bucket)
-    pieces = bucket.split([gradient.numel() for gradient in gradients])
-    for parameter, gradient, piece in zip(reached, gradients, pieces, strict=True):
-        _in_memory_order(gradient).copy_(piece.view(_in_memory_order(gradient).shape))
+    works = []
+    for parameter, gradient in zip(reached, gradients, strict=True):
+        if not _in_memory_order(gradient).is_contiguous():
+            gradient = gradient.contiguous()
+        works.append(dist.all_reduce(_in_memory_order(gradient), async_op=True))
+        traffic["gradients"] += gradient.nbytes
         parameter.grad = gradient
+    for work in works:
+        work.wait()
 
 
 def _in_memory_order(gradient: Tensor) -> Tensor:
-    """A matrix that is stored by columns as its transpose, so that it is copied as it lies."""
+    """A matrix that is stored by columns as its transpose, so that it is sent as it lies."""
     return gradient if gradient.is_contiguous() else gradient.T if gradient.ndim == 2 else gradient
 
 

@@ -194,7 +194,7 @@ def _embedding_bytes(sizes: Sizes) -> float:
 def step(sizes: Sizes, machine: Machine) -> Cost:
     """One optimiser step of all dictionaries of the run."""
     in_memory = _FLOAT * 15 * sizes.d_model * (sizes.n_rows + sizes.n_groups * sizes.share)
-    seconds = _CALLS * machine.call + (in_memory + _of_parameters(sizes)) / machine.memory
+    seconds = _CALLS * machine.call + (in_memory + _ADAM * sizes.parameters) / machine.memory
     if sizes.arch == "attention":
         seconds += _attention(sizes, machine) + _sparse(sizes, machine)
     elif sizes.arch in _DENSE_FLOPS:
@@ -210,11 +210,6 @@ def step(sizes: Sizes, machine: Machine) -> Cost:
 
 def _has_contrast(sizes: Sizes) -> bool:
     return sizes.unit == "pairs" and sizes.contrastive
-
-
-def _of_parameters(sizes: Sizes) -> float:
-    """Bytes that Adam and what is around it move; W > 1 copies gradients to one piece and back."""
-    return sizes.parameters * (_ADAM + (4 * _FLOAT if sizes.processes > 1 else 0))
 
 
 def _sparse(sizes: Sizes, machine: Machine) -> float:
@@ -284,9 +279,8 @@ def _wire(sizes: Sizes) -> tuple[float, float]:
 
 
 def _step_memory(sizes: Sizes) -> float:
-    """Weights, gradients and moments, their copy for the others, and what a step writes on the way."""
-    bucket = _FLOAT if sizes.processes > 1 else 0
-    dictionaries = sizes.n_seeds * sizes.parameters * (4 * _FLOAT + bucket)
+    """Weights, gradients and moments, and what a step writes on the way."""
+    dictionaries = sizes.n_seeds * sizes.parameters * 4 * _FLOAT
     rows = _FLOAT * sizes.d_model * (4 * sizes.n_rows + 4 * sizes.n_groups * sizes.share)
     n_codes = sizes.n_rows * sizes.n_latents
     if sizes.arch in _DENSE_FLOPS:
