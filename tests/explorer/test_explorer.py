@@ -290,7 +290,7 @@ def test_latents_are_found_by_number_explanation_and_token(addresses: dict[str, 
     assert (planets["latent"], planets["split"], planets["explanation"]) == (3, "high", f"planets {NASTY}")
     assert planets["has_page"]
     assert planets["maximum"] > 0
-    word = planets["words"][0].strip()
+    word = planets["tokens"][0].strip()
     assert 3 in [one["latent"] for one in latents(address, f"search={word}")]
     assert latents(address, "search=40")[0]["latent"] == 40
     assert latents(address, "search=nothing+of+that+kind") == []
@@ -302,7 +302,7 @@ def test_latents_are_found_by_number_explanation_and_token(addresses: dict[str, 
     assert "error" in latents(address, "numbers=x")
     # without a feature browser there are the explanations
     (planets,) = latents(addresses["attention"], "search=planets")
-    assert (planets["split"], planets["has_page"], planets["words"]) == ("predicted", False, [])
+    assert (planets["split"], planets["has_page"], planets["tokens"]) == ("predicted", False, [])
 
 
 def test_the_feature_browser_is_served_behind_the_token(addresses: dict[str, str]) -> None:

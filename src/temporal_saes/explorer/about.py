@@ -44,18 +44,18 @@ class SiteFacts(NamedTuple):
             raise UserError(f"--browser {folder} holds no feature browser: give a folder that browse wrote.")
         try:
             index, vocabulary = (_data(folder, name) for name in ("index", "vocabulary"))
-            columns = zip(
-                *(index[name] for name in ("latents", "explanation", "maximum", "density", "tokens")),
-                strict=True,
+            columns = (
+                index[name] for name in ("latents", "explanation", "maximum", "density", "tokens", "words")
             )
             facts = {
                 int(latent): {
                     "explanation": str(said),
                     "maximum": maximum,
                     "density": density,
-                    "words": [str(vocabulary[place]) for place in places],
+                    "tokens": [str(vocabulary[place]) for place in places],
+                    "words": [str(word) for word in words],
                 }
-                for latent, said, maximum, density, places in columns
+                for latent, said, maximum, density, places, words in zip(*columns, strict=True)
             }
         except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
             raise UserError(f"--browser {folder} is damaged ({error}): write it anew with browse.") from None
@@ -141,7 +141,7 @@ class Latents:
         return [self._tell(latent, raised) for latent in latents]
 
     def find(self, words: str) -> list[int]:
-        """The latents of that number, or whose explanation or tokens have all the words."""
+        """The latents of that number, or whose explanation, words or tokens have all the words."""
         parts = words.lower().split()
         found = [int(words)] if words.strip().isdecimal() and self._is_there(int(words)) else []
         if parts:
@@ -153,7 +153,8 @@ class Latents:
         return 0 <= latent < self.dictionary.dict_size
 
     def _said(self, latent: int) -> str:
-        words = self._facts.get(latent, {}).get("words", [])
+        facts = self._facts.get(latent, {})
+        words = [*facts.get("words", []), *facts.get("tokens", [])]
         return f"{self._explanations.get(latent, '')} {' '.join(words)}".lower()
 
     def _tell(self, latent: int, raised: bool) -> dict[str, Any]:
@@ -169,6 +170,7 @@ class Latents:
             "maximum": facts.get("maximum"),
             "density": facts.get("density"),
             "words": facts.get("words", []),
+            "tokens": facts.get("tokens", []),
             "has_page": latent in self._facts,
         }
         if raised:

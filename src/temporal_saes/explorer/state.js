@@ -156,7 +156,8 @@ function said(latent) {
   const one = known.get(latent);
   if (!one) return [];
   if (one.explanation) return [one.explanation];
-  return one.words.length ? one.words.slice(0, 4).flatMap((text) => [word(text), " "]) : [];
+  if (one.words.length) return [one.words.slice(0, 5).map((text) => visible(text)).join(", ")];
+  return one.tokens.slice(0, 4).flatMap((text) => [word(text), " "]);
 }
 
 function hue(latent) {
