@@ -65,6 +65,9 @@ COMMANDS: dict[str, dict[str, Command]] = {
         "autointerp": Command("temporal_saes.autointerp.command", "explain latents in words, and score that"),
     },
     "look and share": {
+        "explore": Command(
+            "temporal_saes.explorer.command", "a page on which texts are read and steered, live"
+        ),
         "browse": Command("temporal_saes.browser.command", "a folder of pages on which latents are searched"),
         "report": Command("temporal_saes.report.command", "one page about a run"),
         "table": Command("temporal_saes.method_table.command", "all results in one table"),

@@ -21,6 +21,7 @@ from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel, Place, attached, steered
+from dictionary_learning.language_model.attach.passes import unwatched
 from dictionary_learning.language_model.tokens import pad, prompt_ids
 from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
 
@@ -429,6 +430,22 @@ def test_the_median_norm_is_read_without_those_who_watch(tokenizer) -> None:
     assert outer.passes == []
     assert 0 < limit < 1e5
     assert limit == LanguageModel.wrap(lm.model, tokenizer, name="llama").sink_norm(1)
+
+
+def test_a_pass_that_is_nobody_s_is_neither_read_nor_steered(llama: LanguageModel) -> None:
+    """Also one that comes between two pieces of a watched text, as of another user of the same model."""
+    dictionary, (tokens_BL, mask_BL, _) = tfa(), llama.tokenize(PROMPTS[:1], 64)
+    plain_BLV = llama.logits(tokens_BL, mask_BL)
+    cache = transformers.DynamicCache()
+    with torch.no_grad(), llama.attached(dictionary, LAYER) as run, llama.steered(dictionary, STRONG, LAYER):
+        for piece in (slice(0, 4), slice(4, None)):
+            llama.model(tokens_BL[:, piece], past_key_values=cache)
+            with unwatched():
+                assert torch.equal(llama.logits(tokens_BL, mask_BL), plain_BLV)
+                llama.record(tokens_BL, mask_BL, LAYER)
+    assert torch.equal(run.tokens_BT, tokens_BL)
+    expected_BTF = llama.encode(PROMPTS[:1], dictionary, LAYER).codes_BLF
+    torch.testing.assert_close(run.codes_BTF, expected_BTF, atol=1e-5, rtol=1e-4)
 
 
 def test_a_model_in_bfloat16_is_read_by_a_dictionary_in_float32(tokenizer, dictionary: Dictionary) -> None:

@@ -15,7 +15,7 @@ from model_families import FAMILIES, N_LAYERS, WIDTH, tiny_model
 from torch import nn
 
 from dictionary_learning.errors import UserError
-from dictionary_learning.language_model import LanguageModel, Place, add, only, replace, zero
+from dictionary_learning.language_model import Continuation, LanguageModel, Place, add, only, replace, zero
 from dictionary_learning.texts import demo_assets
 
 TEXTS = [
@@ -713,3 +713,54 @@ def test_a_model_in_nnsight_is_wrapped_without_loading_it_twice(tiny_lm_folder: 
     assert torch.equal(
         lm.record(tokens_BL, mask_BL, theirs.model.layers[2]), lm.record(tokens_BL, mask_BL, 2)
     )
+
+
+def test_what_is_written_is_told_as_it_comes(llama: LanguageModel) -> None:
+    told: list[list[Continuation]] = []
+    written = llama.continuations(TEXTS, max_new_tokens=6, temperature=1.0, seed=3, watch=told.append)
+    assert written == llama.continuations(TEXTS, max_new_tokens=6, temperature=1.0, seed=3)
+    assert [max(len(one.ids) for one in some) for some in told] == [1, 2, 3, 4, 5, 6]
+    assert told[-1] == written
+    for some in told:
+        assert [one.ids for one in some] == [
+            whole.ids[: len(one.ids)] for one, whole in zip(some, written, strict=True)
+        ]
+
+
+def test_what_watches_can_end_the_writing(llama: LanguageModel) -> None:
+    seen: list[int] = []
+
+    def stop(some: list[Continuation]) -> None:
+        seen.append(len(some[0].ids))
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        llama.continuations(TEXTS, max_new_tokens=6, watch=stop)
+    assert seen == [1, 2]
+    assert len(llama.generate(TEXTS, max_new_tokens=6)) == len(TEXTS)
+
+
+def test_texts_that_draw_the_same_random_numbers_differ_by_their_prompt_and_intervention_alone(
+    llama: LanguageModel,
+) -> None:
+    settings = {"max_new_tokens": 8, "temperature": 1.5, "alike": True}
+    first, second, other = llama.continuations([TEXTS[0], TEXTS[0], TEXTS[1]], seed=1, **settings)
+    assert first == second
+    assert other.ids != first.ids
+    assert llama.continuations([TEXTS[0]], seed=1, **settings) == [first]
+    assert llama.continuations([TEXTS[0]], seed=2, **settings) != [first]
+    # a sample, and not the likeliest token
+    drawn = {llama.continuations([TEXTS[0]], seed=seed, **settings)[0].ids[0] for seed in range(40)}
+    assert len(drawn) > 5
+
+
+def test_the_same_random_numbers_give_the_softmax(llama: LanguageModel) -> None:
+    """Of 2,000 first tokens of a prompt, against the probabilities of the model at the temperature."""
+    from dictionary_learning.language_model.generation import _SharedNoise
+
+    torch.manual_seed(0)
+    logits_V = torch.tensor([2.0, 1.0, 0.0, -1.0])
+    drawn = torch.stack([_SharedNoise(2.0)(None, logits_V[None])[0].argmax() for _ in range(2000)])
+    share_V = drawn.bincount(minlength=4) / 2000
+    torch.testing.assert_close(share_V, (logits_V / 2).softmax(-1), atol=0.035, rtol=0)

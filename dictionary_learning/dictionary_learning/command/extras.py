@@ -8,6 +8,8 @@ BROUGHT_BY = {
     "gguf": "demo",
     "mwparserfromhell": "demo",
     "spacy": "syntax",
+    "starlette": "explore",
+    "uvicorn": "explore",
     "wandb": "wandb",
     "neuronpedia": "neuronpedia",
 }

@@ -4,7 +4,7 @@ Shapes: B prompts, L positions.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -26,6 +26,10 @@ class Continuation(NamedTuple):
     """What they say behind the prompt, special tokens left out; bytes of no character are U+FFFD."""
 
 
+Watch = Callable[[list[Continuation]], None]
+"""Gets the continuations as far as they are written."""
+
+
 def continue_prompts(
     model: Any,
     tokenizer: Any,
@@ -35,8 +39,10 @@ def continue_prompts(
     max_positions: int | None,
     temperature: float,
     seed: int,
+    alike: bool = False,
+    watch: Watch | None = None,
 ) -> list[Continuation]:
-    """What the model writes after each prompt; see `LanguageModel.generate`."""
+    """What the model writes after each prompt; see `LanguageModel.continuations`."""
     rows = prompt_ids(tokenizer, list(prompts))
     if not rows or not all(rows):
         raise UserError("a prompt is empty: generation needs at least one token to start from.")
@@ -53,20 +59,64 @@ def continue_prompts(
     eos = tokenizer.eos_token_id if eos is None else eos
     eos_ids = [] if eos is None else eos if isinstance(eos, list) else [eos]
     device = model.get_input_embeddings().weight.device
+
+    def continuations(made_BL: list[list[int]]) -> list[Continuation]:
+        # Rows that end early are filled up by transformers: cut them at their first EOS.
+        ends = [next((i for i, token in enumerate(row) if token in eos_ids), len(row)) for row in made_BL]
+        return [
+            Continuation(prompt, row[:end], continuation_text(tokenizer, prompt, row[:end]))
+            for prompt, row, end in zip(rows, made_BL, ends, strict=True)
+        ]
+
+    more: dict[str, Any] = {}
+    if watch is not None:
+        more["streamer"] = _Streamer(lambda made_BL: watch(continuations(made_BL)))
+    if alike and temperature > 0:
+        more["logits_processor"] = [_SharedNoise(temperature)]
+        temperature = 0.0
     with (
         _own_settings(model, max_new_tokens, temperature, eos_ids),
         _seeded(seed, device),
         _contiguous_head_input(model),
     ):
         made_BL = model.generate(
-            input_ids=tokens_BL.to(device), attention_mask=mask_BL.to(device, torch.long)
+            input_ids=tokens_BL.to(device), attention_mask=mask_BL.to(device, torch.long), **more
         )[:, length:].tolist()
-    # Rows that end early are filled up by transformers: cut them at their first EOS.
-    ends = [next((i for i, token in enumerate(row) if token in eos_ids), len(row)) for row in made_BL]
-    return [
-        Continuation(prompt, row[:end], continuation_text(tokenizer, prompt, row[:end]))
-        for prompt, row, end in zip(rows, made_BL, ends, strict=True)
-    ]
+    return continuations(made_BL)
+
+
+class _SharedNoise:
+    """Makes the likeliest token a sample from the softmax at a temperature, with the same noise in all rows.
+
+    The largest of logits with Gumbel noise is distributed as the softmax (Gumbel 1954; Maddison et al. 2014,
+    arXiv 1411.0030).
+    """
+
+    def __init__(self, temperature: float) -> None:
+        self._temperature = temperature
+
+    def __call__(self, tokens_BL: torch.Tensor, logits_BV: torch.Tensor) -> torch.Tensor:
+        noise_V = -torch.empty(logits_BV.shape[-1]).exponential_().log()
+        return logits_BV / self._temperature + noise_V.to(logits_BV)
+
+
+class _Streamer:
+    """What transformers gives its tokens to, as they come: first the prompts, then one token of each row."""
+
+    def __init__(self, told: Callable[[list[list[int]]], None]) -> None:
+        self._told = told
+        self._made_BL: list[list[int]] | None = None
+
+    def put(self, value: torch.Tensor) -> None:
+        if self._made_BL is None:
+            self._made_BL = [[] for _ in value]
+            return
+        for row, token in zip(self._made_BL, value.flatten().tolist(), strict=True):
+            row.append(token)
+        self._told(self._made_BL)
+
+    def end(self) -> None:
+        """Nothing is left over."""
 
 
 @contextmanager

@@ -35,7 +35,7 @@ from dictionary_learning.language_model import hooks
 from dictionary_learning.language_model.attach.methods import Attaching
 from dictionary_learning.language_model.attach.passes import editing
 from dictionary_learning.language_model.decoder_layers import find_added, find_decoder_layers
-from dictionary_learning.language_model.generation import Continuation, continue_prompts
+from dictionary_learning.language_model.generation import Continuation, Watch, continue_prompts
 from dictionary_learning.language_model.hooks import Edit
 from dictionary_learning.language_model.places import Place
 from dictionary_learning.language_model.source import (
@@ -83,7 +83,7 @@ class LanguageModel(Attaching):
         self.bos_id: int | None = bos_id(tokenizer)
         self._nnsight: Any = None
         self._added: dict[int, dict[str, nn.Module]] = {}  # modules by layer and site
-        self._limits: dict[Place, float] = {}  # norms of attention sinks
+        self._usual_norms: dict[Place, float] = {}
 
     @classmethod
     def load(
@@ -346,6 +346,8 @@ class LanguageModel(Attaching):
         temperature: float = 0.0,
         seed: int = 0,
         generated_only: bool = False,
+        alike: bool = False,
+        watch: Watch | None = None,
     ) -> list[Continuation]:
         """What the model writes behind the prompts, up to EOS or `max_new_tokens`: ids and text.
 
@@ -358,6 +360,8 @@ class LanguageModel(Attaching):
         Args:
             temperature: 0 takes the likeliest token; above 0 samples, repeatably by `seed`.
             generated_only: leave the prompt's positions as they are.
+            alike: draw the same random numbers for all prompts, so that texts differ by what else differs.
+            watch: gets what is written so far after every token; what it raises ends the writing.
 
         Raises:
             UserError: no such layer, a prompt without a token, or one too long for the model.
@@ -373,6 +377,8 @@ class LanguageModel(Attaching):
                 max_positions=self.max_positions,
                 temperature=temperature,
                 seed=seed,
+                alike=alike,
+                watch=watch,
             )
 
     def truncate(self, layer: int) -> None:

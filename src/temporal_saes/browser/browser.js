@@ -5,7 +5,6 @@ const title = document.getElementById("title");
 const about = JSON.parse(document.getElementById("about").textContent);
 const NAME = title.textContent;
 const PER_PAGE = 50;
-const UNSEEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g;
 const SORTS = {
   telling: ["what passages say of it", -1], latent: ["latent", 1],
   stretch: ["length of a stretch", -1], information: ["bits about the document", -1], density: ["density", -1], maximum: ["largest activation", -1],
@@ -32,63 +31,6 @@ function load(name) {
     }));
   }
   return loaded.get(name);
-}
-
-// --- pieces ---
-
-function make(name, attributes, ...children) {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes || {})) {
-    if (value === undefined || value === null || value === false) continue;
-    if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
-    else if (key === "style") made.style.cssText = value;
-    else made.setAttribute(key, value === true ? "" : value);
-  }
-  made.append(...children.filter((child) => child !== null && child !== undefined));
-  return made;
-}
-
-function draw(name, attributes, ...children) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children);
-  return made;
-}
-
-// Text with signs for what is not seen: line ends, tabs, tokens of nothing but space, controls.
-function visible(text) {
-  if (text && !text.trim() && !/[^ ]/.test(text)) return "␣".repeat(text.length);
-  const shown = text.replace(/\r\n/g, "\n").replace(/\n/g, "↵\n").replace(/\t/g, "⇥\t");
-  return shown.replace(UNSEEN, (sign) => (text.length === 1 || !"\u200c\u200d".includes(sign) ? "�" : sign));
-}
-
-// The signs that were put in are set apart from what the text says; in one line, if asked for.
-function signs(text, oneLine = false) {
-  const shown = oneLine ? visible(text).replace(/\n/g, "") : visible(text);
-  return shown.split(/([↵⇥␣�]+)/).map((part, i) => (i % 2 ? make("i", null, part) : part));
-}
-
-function word(text) {
-  return make("code", null, ...signs(text.length > 1 ? text.replace(/^ /, "") : text, true));
-}
-
-function number(value, digits = 3) {
-  if (value === null || value === undefined) return "–";
-  if (value !== 0 && Math.abs(value) < 0.001) return value.toExponential(digits - 1);
-  return Number(value.toPrecision(digits)).toLocaleString("en", { maximumSignificantDigits: digits });
-}
-
-function percent(value) {
-  return value === null ? "–" : value === 0 ? "0" : `${number(100 * value, 2)} %`;
-}
-
-function facts(pairs) {
-  return make("dl", null, ...pairs.filter(([, value]) => value).map(([name, value]) =>
-    make("div", null, make("dt", null, name), make("dd", null, value))));
-}
-
-function badge(split) {
-  return split ? make("span", { class: `badge ${split}` }, split) : null;
 }
 
 function show(heading, ...children) {
@@ -290,14 +232,6 @@ function exampleRow(example, vocabulary, largest, perFile) {
 
 // --- a latent ---
 
-function ranked(pairs, what) {
-  const largest = Math.max(...pairs.map(([, value]) => Math.abs(value)), 1e-9);
-  return make("ol", { class: "ranked" }, ...pairs.map(([key, value]) => make("li", null,
-    make("span", { class: "what" }, ...what(key)),
-    make("span", { class: value < 0 ? "bar minus" : "bar", style: `width:${(5.5 * Math.abs(value) / largest).toFixed(2)}rem` }),
-    make("span", { class: "value" }, number(value, 2)))));
-}
-
 function histogram(counts, width) {
   const most = Math.max(...counts, 1);
   // a logarithm, or all but the weakest bins would be out of sight
@@ -417,16 +351,7 @@ function showSentence(index, vocabulary, sentences, at) {
     ]));
   }
 
-  const about = make("p", { class: "quiet", id: "pair" }, "Point at a cell to read the two tokens.");
-  const matrix = make("canvas", { class: "matrix", role: "img", width: usable.length || 1, height: usable.length || 1,
-    "aria-label": `Similarity of the ${usable.length} tokens to each other` });
-  paint(matrix, sentence.kernel);
-  matrix.addEventListener("pointermove", (event) => {
-    const box = matrix.getBoundingClientRect(), n = usable.length;
-    const [i, j] = [event.clientY - box.top, event.clientX - box.left].map((x) => Math.min(n - 1, Math.max(0, Math.floor(x / box.width * n))));
-    about.replaceChildren(word(vocabulary[sentence.t[usable[i]]]), " and ", word(vocabulary[sentence.t[usable[j]]]),
-      `: ${(sentence.kernel[i][j] / 100).toFixed(2)}`);
-  });
+  const [matrix, pair] = similarityMatrix(sentence.kernel, (i) => [word(vocabulary[sentence.t[usable[i]]])]);
   show("Sentences",
     make("div", { class: "tools" }, make("label", { class: "search" }, "Text",
       make("select", { id: "sentence", onchange: (event) => { location.hash = `#sentence=${event.target.value}`; } },
@@ -434,21 +359,9 @@ function showSentence(index, vocabulary, sentences, at) {
     make("div", { class: "sentence" },
       make("section", null, text, make("h3", null, "Strongest latents here"), chips, reading,
         make("p", { class: "quiet" }, "Choose a latent to colour the text by it, or a token to see its latents.")),
-      make("section", null, make("h3", null, `How alike the tokens are (${sentence.compared})`), matrix, about,
+      make("section", null, make("h3", null, `How alike the tokens are (${sentence.compared})`), matrix, pair,
         make("p", { class: "quiet" }, "Cosine of the centred codes, from −1 (blue) over 0 (white) to 1 (orange); the first token is at the top left."))));
   fill();
-}
-
-function paint(canvas, kernel) {
-  const n = kernel.length;
-  if (!n) return;
-  const context = canvas.getContext("2d"), pixels = context.createImageData(n, n);
-  kernel.forEach((line, i) => line.forEach((value, j) => {
-    const share = Math.abs(value) / 100, ends = value < 0 ? [0, 114, 178] : [213, 94, 0];
-    ends.forEach((end, k) => { pixels.data[4 * (i * n + j) + k] = 255 + (end - 255) * share; });
-    pixels.data[4 * (i * n + j) + 3] = 255;
-  }));
-  context.putImageData(pixels, 0, 0);
 }
 
 // --- the address ---

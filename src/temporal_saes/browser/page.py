@@ -30,7 +30,7 @@ from temporal_saes.latents.examples import Example
 from temporal_saes.latents.facts import LatentFacts, Ranked
 from temporal_saes.naming.lists import strongest_tokens
 from temporal_saes.naming.names import Name, Share
-from temporal_saes.pages.page import Html, element, page, script_json
+from temporal_saes.pages.page import Html, element, page, script_json, with_components
 from temporal_saes.similarity.sentences import Sentence
 
 STYLE, SCRIPT = (Path(__file__).with_name(f"browser.{suffix}") for suffix in ("css", "js"))
@@ -273,7 +273,7 @@ def _html(browser: Browser) -> str:
         element("noscript", element("p", "These pages are made by a script: allow it.", class_="missing")),
         element("script", script_json(dict(browser.about)), type="application/json", id="about"),
     ]
-    style, script = STYLE.read_text(encoding="utf-8"), SCRIPT.read_text(encoding="utf-8")
+    style, script = with_components(STYLE, SCRIPT)
     return page(f"Latents of {browser.name}", body, script=script, style=style, loads_scripts=True)
 
 

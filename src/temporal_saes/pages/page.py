@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 STYLE_SHEET = Path(__file__).with_name("page.css")
+COMPONENTS = {suffix: Path(__file__).with_name(f"components{suffix}") for suffix in (".css", ".js")}
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 VOID = {"br", "img", "input", "meta"}
 
@@ -104,6 +105,12 @@ def script_json(data: Any) -> Html:
     return Html(written)
 
 
+def with_components(style: Path, *scripts: Path) -> tuple[str, str]:
+    """A page's own style and scripts, behind those of the components that pages with a script share."""
+    css, js = ([COMPONENTS[kind], *own] for kind, own in ((".css", [style]), (".js", scripts)))
+    return "".join(path.read_text("utf-8") for path in css), "".join(path.read_text("utf-8") for path in js)
+
+
 def page(
     title: str,
     body: Iterable[object],
@@ -111,6 +118,7 @@ def page(
     script: str | None = None,
     style: str = "",
     loads_scripts: bool = False,
+    connects: bool = False,
 ) -> str:
     """The whole page.
 
@@ -118,13 +126,18 @@ def page(
         script: runs when the page is read; it is put behind the body.
         style: rules after those that every page has.
         loads_scripts: the page may load scripts from the place it is at itself, a folder or a server.
+        connects: the script may ask the server that the page is from.
     """
     policy, code = POLICY, None
     if script is not None:
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
         # 'self' is no place for a page that is read from the disk
         places = " 'self' file:" if loads_scripts else ""
-        policy, code = f"{POLICY}; script-src 'sha256-{digest}'{places}", element("script", Html(script))
+        asks = "; connect-src 'self'" if connects else ""
+        policy, code = (
+            f"{POLICY}; script-src 'sha256-{digest}'{places}{asks}",
+            element("script", Html(script)),
+        )
     head = [
         element("meta", charset="utf-8"),
         element("meta", http_equiv="Content-Security-Policy", content=policy),

@@ -5,6 +5,7 @@
 Shapes: L positions of one text, u usable ones, F latents of the chunk.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,20 +60,34 @@ def encode_sentence(
     f_uF = encode_text(dictionary, activations.x_LD, usable_L).float().cpu()
     splits = dictionary.splits() or {"all": slice(0, dictionary.dict_size)}
     compared, part = next(iter(splits.items()))
+    inside = {
+        name: slice(max(split.start, columns.start), min(split.stop, columns.stop))
+        for name, split in splits.items()
+    }
+    codes = [
+        [(latent - columns.start, value) for latent, value in one]
+        for one in strongest_latents(f_uF, usable_L, inside)
+    ]
+    kernel_uu = similarity_kernel(f_uF[:, part].numpy()) if len(f_uF) else np.zeros((0, 0))
+    return Sentence(text, activations.tokens.ids_L, usable_L, codes, kernel_uu, compared)
+
+
+def strongest_latents(
+    f_uF: torch.Tensor, usable_L: np.ndarray, splits: Mapping[str, slice]
+) -> list[list[tuple[int, float]]]:
+    """Of each position the latents that are active, strongest first: at most `MAX_LATENTS` of a split.
+
+    Args:
+        f_uF: codes of the usable positions.
+    """
     codes: list[list[tuple[int, float]]] = [[] for _ in usable_L]
     for split in splits.values():
-        start, stop = max(split.start, columns.start), min(split.stop, columns.stop)
-        if start >= stop:
+        if split.start >= split.stop:
             continue
-        best = f_uF[:, start:stop].topk(min(MAX_LATENTS, stop - start), dim=1)
+        best = f_uF[:, split].topk(min(MAX_LATENTS, split.stop - split.start), dim=1)
         for position, numbers, values in zip(
             np.flatnonzero(usable_L).tolist(), best.indices.tolist(), best.values.tolist(), strict=True
         ):
-            codes[position] += [
-                (start - columns.start + number, value)
-                for number, value in zip(numbers, values, strict=True)
-                if value > 0
-            ]
-    ordered = [sorted(one, key=lambda pair: -pair[1]) for one in codes]
-    kernel_uu = similarity_kernel(f_uF[:, part].numpy()) if len(f_uF) else np.zeros((0, 0))
-    return Sentence(text, activations.tokens.ids_L, usable_L, ordered, kernel_uu, compared)
+            pairs = zip(numbers, values, strict=True)
+            codes[position] += [(split.start + number, value) for number, value in pairs if value > 0]
+    return [sorted(one, key=lambda pair: -pair[1]) for one in codes]

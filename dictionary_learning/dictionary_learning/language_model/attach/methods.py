@@ -45,7 +45,7 @@ class Attaching(ABC):
     d_model: int
     special_ids: frozenset[int]
     max_positions: int | None
-    _limits: dict[Place, float]
+    _usual_norms: dict[Place, float]
 
     @abstractmethod
     def check_place(self, place: int | Place) -> Place: ...
@@ -128,21 +128,23 @@ class Attaching(ABC):
             where_BT=where_BT,
         )
 
-    def sink_norm(self, layer: int | Place) -> float:
-        """The norm above which a position is an attention sink: ten times the median of an ordinary text.
+    def sink_norm(self, layer: int | Place, ratio: float | None = SINK_RATIO) -> float:
+        """The norm above which a position is an attention sink: a multiple of the median of an ordinary text.
 
         `encode` takes the median of the texts that it is given. Here it is of one text that is read once, so
         that a position is the same in a batch, alone, and in a pass over its token only.
+
+        Args:
+            ratio: None: there are no sinks.
         """
         place = self.check_place(layer)
-        if place not in self._limits:
+        if place not in self._usual_norms:
             with unwatched():
                 tokens_BL, mask_BL, _ = self.tokenize([_ORDINARY], min(128, self.max_positions or 128))
                 norm_BL = self.record(tokens_BL, mask_BL, place).float().norm(dim=-1).cpu()
             norm_n = norm_BL[self.text_mask(tokens_BL, mask_BL) & torch.isfinite(norm_BL)]
-            limit = norm_limit(norm_n.numpy(), SINK_RATIO)
-            self._limits[place] = limit if limit > 0 else math.inf
-        return self._limits[place]
+            self._usual_norms[place] = norm_limit(norm_n.numpy(), 1.0) or math.inf
+        return math.inf if ratio is None else ratio * self._usual_norms[place]
 
     def _place(self, dictionary: Encoder, layer: int | Place | None) -> Place:
         check_width(dictionary, self)

@@ -71,6 +71,8 @@ def watching(
             told(rows)
 
     def begin(model: nn.Module, args: Any, inputs: dict[str, Any]) -> None:
+        if _unwatched.get():
+            return
         try:
             given = signature.bind_partial(*args, **inputs).arguments
         except TypeError:
@@ -87,6 +89,8 @@ def watching(
             now[0] = now[0]._replace(mask_BL=_padding(given["attention_mask"], start, n))
 
     def end(model: nn.Module, args: Any, inputs: Any, output: Any) -> None:
+        if _unwatched.get():
+            return
         made = getattr(output, "past_key_values", None)
         if now and hasattr(made, "get_seq_length") and made not in pasts:
             pasts[made] = now[0].past
@@ -115,7 +119,7 @@ def watching(
 
 @contextmanager
 def unwatched() -> Iterator[None]:
-    """Inside the block nothing that is attached sees a pass: it is nobody's but ours."""
+    """Inside the block, in this thread, nothing that is attached sees a pass: it is nobody's but ours."""
     token = _unwatched.set(True)
     try:
         yield

@@ -19,7 +19,7 @@ K latents and directions that are steered.
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ from dictionary_learning.language_model.attach.modules import Where, module_at
 from dictionary_learning.language_model.attach.passes import Pass, watching
 from dictionary_learning.language_model.attach.positions import Attachable, Positions
 
-Strengths = Mapping[int | Tensor, float]
+Strengths = Mapping[Any, float]
 """How far to go, by latent, or by a direction [D] that is no latent's and is always added."""
 
 
