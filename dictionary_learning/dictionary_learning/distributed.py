@@ -123,8 +123,15 @@ def is_all(condition: bool) -> bool:
     return condition if size() == 1 else total_count(not condition) == 0
 
 
+def anywhere(mask: Tensor) -> Tensor:
+    """Where a mask holds in any process."""
+    return mask if size() == 1 else largest(mask.byte()).bool()
+
+
 def log_sum_exp(x_ND: Tensor) -> Tensor:
     """log of the sum of exp over the rows of all processes, for each column [D]."""
+    if size() == 1 and len(x_ND):
+        return x_ND.logsumexp(0)
     largest_D = largest(x_ND.amax(0) if len(x_ND) else x_ND.new_full(x_ND.shape[1:], -torch.inf))
     return total((x_ND - largest_D).exp_().sum(0)).log_().add_(largest_D)
 

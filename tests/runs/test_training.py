@@ -303,7 +303,7 @@ def bad_from(index: int, value: float) -> Iterator[Tensor]:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_bad_activations_stop_the_run_and_the_last_good_state_stays(tmp_path: Path, value: float) -> None:
-    with pytest.raises(UserError, match=r"batch 7 .*NaN or infinity.*step 7 is safe"):
+    with pytest.raises(UserError, match=r"batch 7 .*NaN or infinit.*step 7 is safe"):
         train(bad_from(7, value), tmp_path / "run")
     assert RunFolder(tmp_path / "run").load_state()["step"] == 7  # type: ignore[index]
     assert all(w.isfinite().all() for w in load_weights(tmp_path / "run/trainer_0/ae.pt").values())

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dictionary_learning.selection import search
+from dictionary_learning.selection import encoder, fixed, search
 from dictionary_learning.selection.encoder import Encoder, TokenTopKEncoder
 from dictionary_learning.selection.screens import BFloat16Screen, Float32Screen, Screen, onednn_linear
 from dictionary_learning.selection.search import Search
@@ -52,7 +52,8 @@ def test_encoder_gives_the_codes_and_gradients_of_dense_batch_topk():
             f = torch.cat(halves)
             f = f * torch.cat([torch.ones(B, n_latents), (torch.arange(n_latents) < 15).expand(B, -1)])
         else:
-            f = torch.cat([code.dense() for code in Encoder()(*parameters, k, stops=(None, 15))])
+            code, of_first = Encoder()(*parameters, k, stops=(None, 15))
+            f = torch.cat([code.dense(), torch.nn.functional.pad(of_first.dense(), (0, n_latents - 15))])
         (f * weight).sum().backward()
         gradients.append([f.detach(), *(p.grad for p in parameters)])
     for slow, fast in zip(*gradients, strict=True):
@@ -70,7 +71,7 @@ def test_what_is_found_does_not_depend_on_the_screen(name, heavy_rows, monkeypat
     x_BD[:heavy_rows] *= 200  # as attention sinks are
     found = search_with(name)
     found.set_weights(W_FD, b_F)
-    entries = found.largest(x_BD, k, k * B)
+    entries = found.largest(x_BD, 1, k, k * B)[0]
     expected = dense_batch_topk(x_BD @ W_FD.T + b_F, k * B)
     kept = entries.pre_N.topk(k * B).indices.sort().values
     places = entries.row_N[kept] * n_latents + entries.col_N[kept]
@@ -101,7 +102,7 @@ def test_nothing_that_is_large_is_excluded_whatever_the_norms_and_biases(seed, k
     try:
         found = search_with("bfloat16")
         found.set_weights(W_FD, b_F)
-        entries = found.largest(x_BD, k, k * len(x_BD))
+        entries = found.largest(x_BD, 1, k, k * len(x_BD))[0]
         of_rows = found.largest_of_rows(x_BD, k)
     finally:
         search.ENTRIES = rows
@@ -127,7 +128,7 @@ def test_a_first_tile_of_small_rows_leads_to_a_lower_floor(monkeypatch):
     x_BD[1::2] *= 1e-3
     found = search_with("bfloat16")
     found.set_weights(W_FD, b_F * 0)
-    entries = found.largest(x_BD, 10, 10 * 512)
+    entries = found.largest(x_BD, 1, 10, 10 * 512)[0]
     expected = dense_batch_topk(x_BD @ W_FD.T, 10 * 512)
     assert float(entries.pre_N.topk(10 * 512).values.min()) == pytest.approx(
         float(expected[expected > 0].min())
@@ -151,8 +152,8 @@ def test_equal_entries_at_the_edge_are_kept_in_order():
 
 def test_a_batch_without_rows_has_codes_without_entries():
     W_FD, b_F = weights(64, 16)
-    for encoder in (Encoder(), TokenTopKEncoder()):
-        codes = encoder(torch.empty(0, 16), W_FD.T, b_F, torch.zeros(16), 8, (None, 10))
+    for encode in (Encoder(), TokenTopKEncoder()):
+        codes = encode(torch.empty(0, 16), W_FD.T, b_F, torch.zeros(16), 8, (None, 10))
         assert [len(code.values_N) for code in codes] == [0, 0]
 
 
@@ -164,7 +165,7 @@ def test_every_step_looks_with_its_own_weights(name):
         W_FD, b_F = weights(64, 16, seed)
         found.set_weights(W_FD, b_F)
         expected = dense_batch_topk(x_BD @ W_FD.T + b_F, 900)
-        assert float(found.largest(x_BD, 3, 900).pre_N.max()) == pytest.approx(
+        assert float(found.largest(x_BD, 1, 3, 900)[0].pre_N.max()) == pytest.approx(
             float(expected.max()), rel=1e-5
         )
 
@@ -185,3 +186,20 @@ def test_the_onednn_product_is_the_product():
     W_FD, b_F = weights(64, 16)
     x_BD = torch.randn(30, 16)
     torch.testing.assert_close(onednn_linear(x_BD, W_FD, b_F), x_BD @ W_FD.T + b_F, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", [Encoder, TokenTopKEncoder])
+@pytest.mark.parametrize("tiles", [1, 3])
+def test_a_fixed_number_of_entries_is_what_the_search_finds(dtype, kind, tiles, monkeypatch):
+    B, D, n_latents, k = 96, 16, 160, 6
+    monkeypatch.setattr(fixed, "ENTRIES", B * n_latents // tiles)
+    x_BD = torch.randn(2 * B, D, generator=torch.Generator().manual_seed(3))
+    W_FD, b_F = weights(n_latents, D)
+    found = kind(dtype)(x_BD, W_FD.T, b_F, torch.zeros(D), k, (None, 40))
+    monkeypatch.setattr(encoder, "on_cpu", lambda x: False)  # the path of a device, on a CPU
+    of_device = kind(dtype)(x_BD, W_FD.T, b_F, torch.zeros(D), k, (None, 40))
+    assert [len(code.values_N) for code in of_device] == [k * B] * 2
+    for fixed_code, code in zip(of_device, found, strict=True):
+        assert torch.equal(fixed_code.dense(), code.dense())
+        assert (fixed_code.row_N.diff() >= 0).all()

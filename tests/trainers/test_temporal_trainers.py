@@ -102,9 +102,9 @@ def test_batch_topk_is_matryoshka_with_one_group():
 
 def test_the_two_forms_of_the_matryoshka_loss_by_hand():
     losses_G = torch.tensor([4.0, 1.0])
-    assert float(matryoshka_loss(losses_G, [0.2, 0.8], "paper")) == 5.0
+    assert float(matryoshka_loss(losses_G, torch.tensor([0.2, 0.8]), "paper")) == 5.0
     # (0.2 * 4 + 0.8 * 1) / 2 = 0.8
-    assert float(matryoshka_loss(losses_G, [0.2, 0.8], "code")) == pytest.approx(0.8)
+    assert float(matryoshka_loss(losses_G, torch.tensor([0.2, 0.8]), "code")) == pytest.approx(0.8)
 
 
 def code_of(dense: list[list[float]]) -> SparseCode:

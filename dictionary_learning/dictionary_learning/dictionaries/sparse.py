@@ -68,6 +68,11 @@ class SparseCode:
             codes[0].n_cols,
         )
 
+    @torch.no_grad()
+    def fired(self) -> Tensor:
+        """Mask [F] of the latents that are above 0 somewhere; none is below."""
+        return self.values_N.new_zeros(self.n_cols).index_add_(0, self.col_N, self.values_N) > 0
+
     def dense(self) -> Tensor:
         """The same codes as a dense tensor [B, F], with gradient."""
         return _filled(self.values_N, self.row_N, self.col_N, (self.n_rows, self.n_cols))
@@ -82,6 +87,8 @@ class SparseCode:
         On a CPU the other entries are dropped. Elsewhere their number is not asked for, which would make the
         host wait: they stay, with the value 0, at latent 0.
         """
+        if stop >= self.n_cols:
+            return self
         inside_N = self.col_N < stop
         n_cols = min(stop, self.n_cols)
         if on_cpu(inside_N):

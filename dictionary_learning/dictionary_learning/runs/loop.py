@@ -21,7 +21,7 @@ from dictionary_learning.runs.folder import RunFolder
 from dictionary_learning.runs.keeper import Keeper
 from dictionary_learning.runs.log import Log
 from dictionary_learning.runs.plan import Plan
-from dictionary_learning.runs.scaling import Scaling, activations, is_finite
+from dictionary_learning.runs.scaling import Scaling
 from dictionary_learning.runs.source import Batch, Source
 from dictionary_learning.runs.state import State
 from dictionary_learning.runs.turn import Turn, take_turn
@@ -146,17 +146,13 @@ class _Loop:
         state = self.state
         x = self.scaling.scaled(batch)
         where = f"step {state.done} (batch {state.done} of the training data, counted from 0)"
-        if not distributed.is_all(is_finite(activations(x))):
-            raise self.keeper.failure(
-                f"the activations of {where} hold NaN or infinity: try --lm_dtype float32."
-            )
         for i, trainer in enumerate(self.trainers):
             try:
                 with self._autocast():
-                    loss = trainer.update(state.done, self.scaling.part(x, i, trainer))
+                    loss = self._advance(trainer, self.scaling.part(x, i, trainer), turn)
             except UserError as error:
                 raise self.keeper.failure(f"trainer_{i} stopped at {where}: {error}", i) from error
-            if not math.isfinite(loss):
+            if loss is not None and not math.isfinite(loss):
                 raise self.keeper.failure(
                     f"the loss of trainer_{i} is {loss} at {where}: try a smaller --lr.", i + 1
                 )
@@ -165,6 +161,15 @@ class _Loop:
         state.last_batch = batch
         state.position = self.source.position
         self.log.step(turn.is_recorded)
+
+    def _advance(self, trainer: Any, x: Batch, turn: Turn) -> float | None:
+        """A step and its loss, which a device is waited for only where something is told of it or kept."""
+        plan, done = self.plan, self.state.done + 1
+        is_kept = done in plan.save_steps or done % plan.backup_steps == 0 or done == plan.steps
+        if turn.is_recorded or is_kept or trainer.reads_freely:
+            return trainer.update(self.state.done, x)
+        trainer.advance(self.state.done, x)
+        return None
 
     def _finish(self, interruption: Interruption) -> None:
         """Save the state, then calibrate with the final weights and save what inference needs."""

@@ -5,5 +5,6 @@ are the largest entries, of all tokens or of each, exactly; all pre-activations 
 
 encoder    the codes of a batch, with the gradients of what was kept
 search     the largest entries, tile by tile, on a CPU
+fixed      the same in a fixed number, on a device that is not to be waited for
 screens    quick products that exclude what is certainly not among them
 """

@@ -17,7 +17,13 @@ import torch
 from torch import Tensor
 
 from dictionary_learning import distributed
-from dictionary_learning.dictionaries.sparse import SparseCode, gather_sum, gather_sum_transposed
+from dictionary_learning.dictionaries.sparse import (
+    SparseCode,
+    gather_sum,
+    gather_sum_transposed,
+    on_cpu,
+)
+from dictionary_learning.selection.fixed import FixedSelection
 from dictionary_learning.selection.search import Entries, Search
 
 
@@ -33,12 +39,19 @@ class Encoder:
     def __init__(self, product_dtype: torch.dtype = torch.float32, selection: str = "global") -> None:
         self.product_dtype = product_dtype
         self.selection = selection
-        self._search = Search(product_dtype)
+        self._finder: Search | FixedSelection | None = None
 
     @property
     def product(self) -> str | None:
         """The product that looks for candidates; None before the first step."""
-        return self._search.product
+        return None if self._finder is None else self._finder.product
+
+    def _finder_for(self, x_BD: Tensor) -> Search | FixedSelection:
+        """A search on a CPU, shapes that are known beforehand elsewhere; both find the same."""
+        kind = Search if on_cpu(x_BD) else FixedSelection
+        if not isinstance(self._finder, kind):
+            self._finder = kind(self.product_dtype)
+        return self._finder
 
     def __call__(
         self,
@@ -59,37 +72,58 @@ class Encoder:
         n_rows = len(x_BD) // len(stops)
         with torch.no_grad(), distributed.alone() if self.selection == "local" else nullcontext():
             centred_BD = x_BD - b_dec_D
-            W_enc_FD = W_enc_DF.T.contiguous()
-            self._search.set_weights(W_enc_FD, b_enc_F)
-            parts = self._select([centred_BD[i * n_rows : (i + 1) * n_rows] for i in range(len(stops))], k)
-            parts = [
-                part if stop is None else part.at(part.col_N < stop)
-                for part, stop in zip(parts, stops, strict=True)
-            ]
-            every = Entries.joined([p._replace(row_N=p.row_N + i * n_rows) for i, p in enumerate(parts)])
-        values_N = _Values.apply(x_BD, W_enc_DF, b_enc_F, b_dec_D, centred_BD, *every)
-        values_P = values_N.split([len(part.pre_N) for part in parts])
-        return [
-            SparseCode(values, part.row_N, part.col_N, n_rows, len(b_enc_F))
-            for part, values in zip(parts, values_P, strict=True)
-        ]
+            finder = self._finder_for(centred_BD)
+            finder.set_weights(W_enc_DF.T.contiguous(), b_enc_F)
+            kept, sizes = _below(*self._select(finder, centred_BD, len(stops), k), stops)
+        values_N = _Values.apply(x_BD, W_enc_DF, b_enc_F, b_dec_D, centred_BD, *kept)
+        codes = []
+        of_parts = (of_N.split(sizes) for of_N in (values_N, kept.row_N, kept.col_N))
+        for i, (values, row_N, col_N, stop) in enumerate(zip(*of_parts, stops, strict=True)):
+            n_latents = len(b_enc_F) if stop is None else stop
+            codes.append(SparseCode(values, row_N - i * n_rows if i else row_N, col_N, n_rows, n_latents))
+        return codes
 
-    def _select(self, centred_PBD: list[Tensor], k: int) -> list[Entries]:
-        """The entries to keep of each part, ordered by row, then by column."""
-        n_keep = k * distributed.total_count(len(centred_PBD[0]))
-        found_P = [self._search.largest(centred_BD, k, n_keep) for centred_BD in centred_PBD]
-        sizes = [len(found.pre_N) for found in found_P]
-        part_N = torch.arange(len(found_P)).repeat_interleave(torch.tensor(sizes))
-        pre_N = torch.cat([found.pre_N for found in found_P])
-        kept_P = distributed.keep_largest(pre_N, n_keep, part_N, len(found_P)).split(sizes)
-        return [found.at(kept) for found, kept in zip(found_P, kept_P, strict=True)]
+    def _select(
+        self, finder: Search | FixedSelection, centred_BD: Tensor, parts: int, k: int
+    ) -> tuple[Entries, list[int]]:
+        """The entries to keep, ordered by row, then by column, and how many are of each part."""
+        n_keep = k * distributed.total_count(len(centred_BD) // parts)
+        found, sizes = finder.largest(centred_BD, parts, k, n_keep)
+        if distributed.size() == 1 and max(sizes) <= n_keep:
+            return found, sizes
+        part_N = torch.arange(parts).repeat_interleave(torch.tensor(sizes)).to(found.pre_N.device)
+        kept_N = distributed.keep_largest(found.pre_N.relu(), n_keep, part_N, parts)
+        return found.at(kept_N), [int(of_part.sum()) for of_part in kept_N.split(sizes)]
 
 
 class TokenTopKEncoder(Encoder):
     """The sparse encoder with the largest latents of each token, instead of the batch, kept."""
 
-    def _select(self, centred_PBD: list[Tensor], k: int) -> list[Entries]:
-        return [self._search.largest_of_rows(centred_BD, k) for centred_BD in centred_PBD]
+    def _select(
+        self, finder: Search | FixedSelection, centred_BD: Tensor, parts: int, k: int
+    ) -> tuple[Entries, list[int]]:
+        return finder.largest_of_rows(centred_BD, k), [k * (len(centred_BD) // parts)] * parts
+
+
+def _below(entries: Entries, sizes: list[int], stops: Sequence[int | None]) -> tuple[Entries, list[int]]:
+    """The entries of the first latents of each part.
+
+    On a device, where their number is not asked for, the others stay as entries that relu makes 0.
+    """
+    if all(stop is None for stop in stops):
+        return entries, sizes
+    kept = []
+    for part, stop in zip(entries.split(sizes), stops, strict=True):
+        if stop is not None and on_cpu(part.col_N):
+            part = part.at(part.col_N < stop)
+        elif stop is not None:
+            outside_N = part.col_N >= stop
+            part.pre_N.masked_fill_(outside_N, -1)
+            part.col_N.masked_fill_(outside_N, 0)
+        kept.append(part)
+    if not on_cpu(entries.pre_N):
+        return entries, sizes
+    return Entries.joined(kept), [len(part.pre_N) for part in kept]
 
 
 class _Values(torch.autograd.Function):
@@ -114,7 +148,7 @@ class _Values(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         W_enc_DF, centred_BD, pre_N, row_N, col_N = ctx.saved_tensors
         needs_x, needs_W, needs_b_enc, needs_b_dec, *_ = ctx.needs_input_grad
-        grad_N = grads[0] * (pre_N > 0)
+        grad_N = torch.ops.aten.threshold_backward(grads[0], pre_N, 0)  # of relu
         d_x = d_W = d_b_enc = d_b_dec = None
         if needs_x:
             d_x = gather_sum(grad_N, W_enc_DF.T, row_N, col_N, len(centred_BD))
@@ -123,5 +157,6 @@ class _Values(torch.autograd.Function):
         if needs_b_enc or needs_b_dec:
             d_b_enc = grad_N.new_zeros(W_enc_DF.shape[1]).index_add_(0, col_N, grad_N)
         if needs_b_dec:
-            d_b_dec = -(W_enc_DF @ d_b_enc)  # every entry of a latent moves b_dec against the same direction
+            # every entry of a latent moves b_dec against the same direction
+            d_b_dec = torch.addmv(d_b_enc.new_zeros(()), W_enc_DF, d_b_enc, beta=0, alpha=-1)
         return d_x, d_W, d_b_enc, d_b_dec, None, None, None, None

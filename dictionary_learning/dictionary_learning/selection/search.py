@@ -40,6 +40,10 @@ class Entries(NamedTuple):
         index = mask_N.nonzero().squeeze(1)
         return Entries(*(of_N[index] for of_N in self))
 
+    def split(self, sizes: list[int]) -> "list[Entries]":
+        """Some after others."""
+        return [Entries(*of_part) for of_part in zip(*(of_N.split(sizes) for of_N in self), strict=True)]
+
     @staticmethod
     def joined(parts: "Sequence[Entries]") -> "Entries":
         return Entries(*(torch.cat(of_parts) for of_parts in zip(*parts, strict=True)))
@@ -95,7 +99,14 @@ class Search:
         self._screen.set_weights(W_enc_FD, b_enc_F)
         self._exact.set_weights(W_enc_FD, b_enc_F)
 
-    def largest(self, x_BD: Tensor, k: int, n_keep: int) -> Entries:
+    def largest(self, x_BD: Tensor, parts: int, k: int, n_keep: int) -> tuple[Entries, list[int]]:
+        """Positive entries in order that hold the `n_keep` largest of each part, and how many are of each."""
+        n_rows = len(x_BD) // parts
+        found = [self._largest_of(x_BD[i * n_rows : (i + 1) * n_rows], k, n_keep) for i in range(parts)]
+        of_all = [entries._replace(row_N=entries.row_N + i * n_rows) for i, entries in enumerate(found)]
+        return Entries.joined(of_all), [len(entries.pre_N) for entries in found]
+
+    def _largest_of(self, x_BD: Tensor, k: int, n_keep: int) -> Entries:
         """Positive entries, in order, that hold the `n_keep` largest of the rows of all processes.
 
         Args:

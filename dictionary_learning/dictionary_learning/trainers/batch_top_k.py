@@ -6,7 +6,6 @@ override `group_sizes` and `_temporal_loss`, and nothing else.
 Shapes: B tokens of this process, D model width, F latents, G groups, N non-zero entries.
 """
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -34,9 +33,8 @@ from dictionary_learning.trainers.trainer import (
     adam,
     batch_variance,
     check_decay_start,
-    check_finite,
-    check_loss,
     default_learning_rate,
+    follow_average,
     geometric_median,
     learning_rate_factor,
     remove_parallel_gradient,
@@ -154,6 +152,7 @@ class BatchTopKTrainer(Trainer):
         self.dead_latents = DeadLatents(dict_size, self.device)
         self.batch_topk = batch_topk
         self._encoder = Encoder(getattr(torch, encoder_dtype), batch_topk)
+        self._weights_G: Tensor | None = None
         self._last: LastBatch | None = None
 
     def _make_dictionary(self, activation_dim: int, dict_size: int) -> ThresholdDictionary:
@@ -180,26 +179,22 @@ class BatchTopKTrainer(Trainer):
         """Tokens since each latent last fired, [F]."""
         return self.dead_latents.tokens_since_fired_F
 
-    def update(self, step: int, x: Tensor) -> float:
-        """One step on activations [B, D].
-
-        Raises:
-            UserError: wrong shape; the loss or its gradient is not finite (the weights stay as they were).
-        """
+    def _step(self, step: int, x: Tensor) -> Tensor:
+        """One step on activations [B, D]."""
         x_BD, earlier_BD = self._split_input(x.to(self.device, torch.float32))
-        check_finite(x, step)
+        self._watch.see("batch", x.sum(dtype=torch.float32))
         if step == 0 and not self.is_begun:
             with torch.no_grad():
                 self.ae.weights().b_dec_D.copy_(geometric_median(x_BD))
         self.current_k = self.k_at(step)
         loss = self._loss(x_BD, earlier_BD)
         assert self._last is not None
-        value = check_loss(float(self._last.terms["loss"]), step)
+        self._watch.see("loss", self._last.terms["loss"])
         loss.backward()
         distributed.sum_gradients(self.ae.parameters())
         self._descend(step)
         self._update_threshold(step)
-        return value
+        return self._last.terms["loss"]
 
     def k_at(self, step: int) -> int:
         """Latents kept a token at a step, which are more at the beginning where k is annealed."""
@@ -223,11 +218,9 @@ class BatchTopKTrainer(Trainer):
         losses_G, residual_BD = reconstruction_losses(
             x_BD, code, W_dec_FD, b_dec_D, self.ae.group_ends, self._n_tokens
         )
-        reconstruction = matryoshka_loss(losses_G, self.group_weights, self.form)
+        reconstruction = matryoshka_loss(losses_G, self._weights_on(losses_G.device), self.form)
 
-        with torch.no_grad():
-            fired = code.col_N[code.values_N > 0]
-        self.dead_latents.count(fired, self._n_tokens)
+        self.dead_latents.count(code.fired(), self._n_tokens)
         auxk = self._auxk_loss(x_BD, residual_BD)
         loss = reconstruction + self.auxk_alpha * auxk
         terms = {"reconstruction": reconstruction.detach(), "auxk": auxk.detach()}
@@ -239,6 +232,12 @@ class BatchTopKTrainer(Trainer):
         terms = dict(zip(terms, distributed.total(torch.stack(list(terms.values()))), strict=True))
         self._last = LastBatch(x_BD, residual_BD, code.col_N.detach(), code.values_N.detach(), terms)
         return loss
+
+    def _weights_on(self, device: torch.device) -> Tensor:
+        """The groups' weights, copied to a device once."""
+        if self._weights_G is None or self._weights_G.device != device:
+            self._weights_G = torch.tensor(self.group_weights, device=device)
+        return self._weights_G
 
     def _encode(self, x_BD: Tensor, earlier_BD: Tensor | None) -> tuple[SparseCode, SparseCode | None]:
         """Codes of the tokens and of the earlier tokens, each with its own BatchTopK."""
@@ -252,15 +251,18 @@ class BatchTopKTrainer(Trainer):
         return code, code_earlier
 
     def _auxk_loss(self, x_BD: Tensor, residual_BD: Tensor) -> Tensor:
-        dead = self.dead_latents.dead(self.dead_feature_threshold).nonzero().squeeze(1)
-        if len(dead) == 0:
+        n_dead = self.dead_latents.at_most(self.dead_feature_threshold)
+        if n_dead == 0:
             return x_BD.new_zeros(())
+        dead_F = self.dead_latents.dead(self.dead_feature_threshold)
+        dead_K = torch.nonzero_static(dead_F, size=n_dead, fill_value=0).squeeze(1)
+        is_dead_K = torch.arange(n_dead, device=dead_F.device) < dead_F.sum()
         W_enc_DF, b_enc_F, W_dec_FD, b_dec_D = self.ae.weights()
-        f_BK = torch.relu(F.linear(x_BD - b_dec_D, W_enc_DF.T[dead], b_enc_F[dead]))
-        if len(dead) > self.top_k_aux:
+        f_BK = torch.relu(F.linear(x_BD - b_dec_D, W_enc_DF.T[dead_K], b_enc_F[dead_K])) * is_dead_K
+        if n_dead > self.top_k_aux:
             top = f_BK.topk(self.top_k_aux, sorted=False)
             f_BK = torch.zeros_like(f_BK).scatter(1, top.indices, top.values)
-        return auxk_loss(residual_BD, f_BK, W_dec_FD[dead], self._n_tokens)
+        return auxk_loss(residual_BD, f_BK, W_dec_FD[dead_K], self._n_tokens)
 
     def _temporal_loss(
         self, x_BD: Tensor, earlier_BD: Tensor, code: SparseCode, code_earlier: SparseCode
@@ -273,27 +275,18 @@ class BatchTopKTrainer(Trainer):
     def _descend(self, step: int) -> None:
         W_dec_FD = self.ae.weights().W_dec_FD
         remove_parallel_gradient(W_dec_FD, self.ae.decoder_gradient())
-        norm = nn.utils.clip_grad_norm_(self.ae.parameters(), 1.0)
-        if not math.isfinite(float(norm)):
-            self.optimizer.zero_grad()
-            raise UserError(f"the gradient's norm is {float(norm)} at step {step}: try a smaller --lr.")
         factor = learning_rate_factor(step, self.steps, self.warmup_steps, self.decay_start)
         self._set_learning_rate(self.lr, factor)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        self._clipped_step(1.0)
         unit_norm_rows_(W_dec_FD.detach())
 
+    @torch.no_grad()
     def _update_threshold(self, step: int) -> None:
         assert self._last is not None
         if step <= self.threshold_start_step:
             return
-        threshold, smallest = self.ae.threshold, self._smallest_kept(self._last.values_N)
-        if not smallest.isfinite():
-            return
-        if threshold < 0:
-            threshold.copy_(smallest)
-        else:
-            threshold.lerp_(smallest, 1 - self.threshold_beta)
+        threshold = self.ae.threshold
+        follow_average(threshold, self._smallest_kept(self._last.values_N), self.threshold_beta)
 
     def _smallest_kept(self, values_N: Tensor) -> Tensor:
         """The smallest positive value of the batch's codes; not finite where there is none."""
@@ -349,6 +342,7 @@ class BatchTopKTrainer(Trainer):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self.num_tokens_since_fired.copy_(state["tokens_since_fired"])
+        self.dead_latents.forget()
 
 
 class LastBatch(NamedTuple):

@@ -8,7 +8,7 @@ from abc import abstractmethod
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dictionary_learning import distributed
 from dictionary_learning.errors import UserError
@@ -18,8 +18,6 @@ from dictionary_learning.trainers.trainer import (
     adam,
     batch_variance,
     check_decay_start,
-    check_finite,
-    check_loss,
     geometric_median,
     learning_rate_factor,
     remove_parallel_gradient,
@@ -99,25 +97,22 @@ class DenseTrainer(Trainer):
         common = ("lr", "warmup_steps", "sparsity_warmup_steps", "decay_start", "dead_feature_threshold")
         return super().config | {name: getattr(self, name) for name in (*common, *self.recorded)}
 
-    def update(self, step: int, x: Tensor) -> float:
-        """One step on activations [B, D].
-
-        Raises:
-            UserError: wrong shape; the loss or its gradient is not finite (the weights stay as they were).
-        """
+    def _step(self, step: int, x: Tensor) -> Tensor:
+        """One step on activations [B, D]."""
         if x.ndim != 2 or x.shape[1] != self.ae.activation_dim:
             raise UserError(
                 f"{type(self).__name__} trains on single tokens [B, {self.ae.activation_dim}], "
                 f"and got {list(x.shape)}; pairs are for T-SAE."
             )
         x_BD = x.to(self.device, torch.float32)
-        check_finite(x_BD, step)
+        self._watch.see("batch", x_BD.sum(dtype=torch.float32))
         self._n_tokens = distributed.total_count(len(x_BD))
         if step == 0 and not self.is_begun:
             with torch.no_grad():
                 self._start(geometric_median(x_BD))
         losses = self._losses(x_BD, self._penalty_factor(step))
-        loss = check_loss(float(distributed.total(losses.total.detach())), step)
+        loss = distributed.total(losses.total.detach())
+        self._watch.see("loss", loss)
         losses.total.backward()
         distributed.sum_gradients(self.ae.parameters())
         self._descend(step)
@@ -158,14 +153,9 @@ class DenseTrainer(Trainer):
         W_dec_FD = self.ae.decoder_directions().detach()
         if self.unit_norm_decoder:
             remove_parallel_gradient(W_dec_FD, self._decoder_gradient())
-        norm = float(nn.utils.clip_grad_norm_(self.ae.parameters(), self.max_grad_norm))
-        if not math.isfinite(norm):
-            self.optimizer.zero_grad()
-            raise UserError(f"the gradient's norm is {norm} at step {step}: try a smaller --lr.")
         factor = learning_rate_factor(step, self.steps, self.warmup_steps, self.decay_start)
         self._set_learning_rate(self.lr, factor)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        self._clipped_step(self.max_grad_norm)
         if self.unit_norm_decoder:
             unit_norm_rows_(W_dec_FD)
         with torch.no_grad():
@@ -202,6 +192,7 @@ class DenseTrainer(Trainer):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self.dead_latents.tokens_since_fired_F.copy_(state["tokens_since_fired"])
+        self.dead_latents.forget()
 
 
 def check_penalty(name: str, value: float) -> None:

@@ -86,14 +86,14 @@ class _Reconstruction(torch.autograd.Function):
         values_N, W_dec_FD, residual_BGD, bag_N, col_N = ctx.saved_tensors
         grad_BGD = residual_BGD * (grads[0] * (-2 / ctx.n_tokens))[:, None]
         for g in reversed(range(grad_BGD.shape[1] - 1)):
-            grad_BGD[:, g] += grad_BGD[:, g + 1]
+            grad_BGD[:, g].add_(grad_BGD[:, g + 1])
         grad_CD = grad_BGD.flatten(0, 1)
         d_values = sampled(grad_CD, W_dec_FD, bag_N, col_N)
         d_W_dec = gather_sum_transposed(values_N, grad_CD, bag_N, col_N, len(W_dec_FD))
         return d_values, d_W_dec, grad_BGD[:, 0].sum(0), None, None, None, None, None
 
 
-def matryoshka_loss(losses_G: Tensor, weights: Sequence[float], form: str) -> Tensor:
+def matryoshka_loss(losses_G: Tensor, weights_G: Tensor, form: str) -> Tensor:
     """One number from the groups' reconstruction losses.
 
     `paper` sums them (T-SAE, section 3); `code`, the released implementation, weighs them and
@@ -101,7 +101,7 @@ def matryoshka_loss(losses_G: Tensor, weights: Sequence[float], form: str) -> Te
     """
     if form == "paper":
         return losses_G.sum()
-    return (losses_G * losses_G.new_tensor(weights)).mean()
+    return (losses_G * weights_G).mean()
 
 
 def contrastive_loss(z: SparseCode, z_earlier: SparseCode, form: str, temperature: float = 1.0) -> Tensor:
@@ -113,7 +113,8 @@ def contrastive_loss(z: SparseCode, z_earlier: SparseCode, form: str, temperatur
     """
     if form == "paper":
         z, z_earlier = unit_rows(z), unit_rows(z_earlier)
-    z = replace(z, values_N=z.values_N / temperature)
+    if temperature != 1:
+        z = replace(z, values_N=z.values_N / temperature)
     z_earlier, first = gathered(z_earlier)
     return _SymmetricInfoNCE.apply(z.values_N, z_earlier.values_N, z, z_earlier, first)
 
@@ -190,8 +191,8 @@ def _gradients_of_products(
         d_values = sampled(gradient_BN, other_FN, z.row_N, z.col_N)
         d_other_FN = gather_sum_transposed(z.values_N, gradient_BN, z.row_N, z.col_N, z.n_cols)
     else:
-        d_values = (gradient_BN @ other_FN.T)[z.row_N, z.col_N]
-        d_other_FN = z.dense().T @ gradient_BN
+        d_values = (other_FN @ gradient_BN.T)[z.col_N, z.row_N]
+        d_other_FN = z.dense_by_latent() @ gradient_BN
     return d_values, d_other_FN[other.col_N, other.row_N]
 
 

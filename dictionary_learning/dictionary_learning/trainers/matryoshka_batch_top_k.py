@@ -43,6 +43,9 @@ class MatryoshkaBatchTopKSAE(ThresholdDictionary):
         self.register_buffer("k", torch.tensor(k, dtype=torch.int32))
         self.register_buffer("threshold", torch.tensor(UNSET_THRESHOLD))
         self.register_buffer("group_sizes", torch.tensor(group_sizes))
+        # a list beside the tensor, so that no step reads it from a device
+        self._group_ends = group_ends(group_sizes)
+        self.register_load_state_dict_post_hook(_read_group_ends)
         self.active_groups = len(group_sizes)
         W_dec_FD = initial_decoder(dict_size, activation_dim, seed)
         # W_enc [D, F] is stored by latent too: the sparse products gather rows of its transpose.
@@ -56,7 +59,7 @@ class MatryoshkaBatchTopKSAE(ThresholdDictionary):
 
     @property
     def group_ends(self) -> list[int]:
-        return group_ends(self.group_sizes.tolist())
+        return self._group_ends
 
     def splits(self) -> dict[str, slice]:
         """`high` is the first group, `low` all others."""
@@ -97,6 +100,12 @@ class MatryoshkaBatchTopKSAE(ThresholdDictionary):
         ae = cls(sizes["D"], sizes["F"], int(state["k"]), state["group_sizes"].tolist())
         ae.load_state_dict(state)
         return ae
+
+
+def _read_group_ends(dictionary: nn.Module, _: Any) -> None:
+    """Take the groups from a state that was loaded."""
+    assert isinstance(dictionary, MatryoshkaBatchTopKSAE)
+    dictionary._group_ends = group_ends(dictionary.group_sizes.tolist())
 
 
 class MatryoshkaBatchTopKTrainer(BatchTopKTrainer):

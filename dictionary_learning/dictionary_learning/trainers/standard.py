@@ -47,8 +47,8 @@ class StandardTrainer(DenseTrainer):
         self.l1_penalty = l1_penalty
         self.resample_steps = resample_steps
 
-    def update(self, step: int, x: Tensor) -> float:
-        loss = super().update(step, x)
+    def _step(self, step: int, x: Tensor) -> Tensor:
+        loss = super()._step(step, x)
         if self.resample_steps is not None and step > 0 and step % self.resample_steps == 0:
             self._resample(step, x.to(self.device, torch.float32))
         return loss

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dictionary_learning import distributed
 from dictionary_learning.activations.block import Contexts
@@ -29,8 +29,7 @@ from dictionary_learning.trainers.trainer import (
     DeadLatents,
     Trainer,
     batch_variance,
-    check_finite,
-    check_loss,
+    follow_average,
     smallest_positive,
     whole_number,
 )
@@ -144,7 +143,7 @@ class TemporalAttentionTrainer(Trainer):
             ],
             betas=self.betas,
             weight_decay=weight_decay,
-            fused=self.device.type in ("cpu", "cuda", "mps"),
+            fused=True,
         )
         self.dead_latents = DeadLatents(self.ae.dict_size, self.device)
         select = TokenTopKEncoder if sae_diff_type == "topk" else Encoder
@@ -167,14 +166,10 @@ class TemporalAttentionTrainer(Trainer):
             | {name: getattr(self, name) for name in names.split()}
         )
 
-    def update(self, step: int, x: Tensor | Sequences | Contexts) -> float:  # type: ignore[override]
-        """One step on texts: packed, as contexts with a mask, or [N, L, D] with usable tokens only.
-
-        Raises:
-            UserError: wrong shape; the loss or its gradient is not finite (the weights stay as they were).
-        """
+    def _step(self, step: int, x: Tensor | Sequences | Contexts) -> Tensor:
+        """One step on texts: packed, as contexts with a mask, or [N, L, D] with usable tokens only."""
         texts = self._texts(x)
-        check_finite(texts.x_TD, step)
+        self._watch.see("batch", texts.x_TD.sum(dtype=torch.float32))
         if step == 0 and self.bias_start == "mean":
             start_bias_at_mean(self.ae, texts)
         if step == 0 and self.start == "recall":
@@ -183,7 +178,8 @@ class TemporalAttentionTrainer(Trainer):
             for group in self.optimizer.param_groups:
                 group["highest_lr"] *= float(group["params"][0].detach().square().mean().sqrt())
         loss, novel = self._loss(texts)
-        value = check_loss(float(self._metrics["loss"]), step)
+        value = torch.as_tensor(self._metrics["loss"])
+        self._watch.see("loss", value)
         loss.backward()
         distributed.sum_gradients(self.ae.parameters())
         self._descend(step)
@@ -241,26 +237,16 @@ class TemporalAttentionTrainer(Trainer):
         return novel_TD, code, None
 
     def _descend(self, step: int) -> None:
-        norm = float(nn.utils.clip_grad_norm_(self.ae.parameters(), 1.0))
-        if not math.isfinite(norm):
-            self.optimizer.zero_grad()
-            raise UserError(f"the gradient's norm is {norm} at step {step}: try a smaller --lr.")
         factor = cosine_factor(step, self.steps, self.warmup_steps, self.lr_floor)
         for group in self.optimizer.param_groups:
             group["lr"] = group["highest_lr"] * factor
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        self._clipped_step(1.0)
 
     def _update_threshold(self, step: int, values_P: Tensor) -> None:
         if step <= self.threshold_start_step:
             return
-        threshold, smallest = self.ae.expected_min_act, smallest_positive(values_P)
-        if not smallest.isfinite():
-            return
-        if threshold < 0:
-            threshold.fill_(smallest)
-        else:
-            threshold.lerp_(smallest.view(1), 1 - self.threshold_beta)
+        with torch.no_grad():
+            follow_average(self.ae.expected_min_act, smallest_positive(values_P), self.threshold_beta)
 
     def _observe(
         self,
@@ -279,7 +265,7 @@ class TemporalAttentionTrainer(Trainer):
         n_predicted = active_TW.sum()
         if isinstance(code, SparseCode):
             is_on_P = code.values_N > 0
-            fired.append(torch.zeros_like(fired[0]).index_fill_(0, code.col_N[is_on_P], True))
+            fired.append(code.fired())
             n_novel = is_on_P.sum()
         else:
             fired.append((code > 0).any(0))
@@ -297,7 +283,7 @@ class TemporalAttentionTrainer(Trainer):
         }
         norm_p, norm_n = (torch.linalg.vector_norm(part, dim=1) for part in (predicted_TD, novel_TD))
         both = (norm_p > 0) & (norm_n > 0)
-        cosine_T = (predicted_TD * novel_TD).sum(1)[both] / (norm_p * norm_n)[both]
+        cosine_T = torch.where(both, (predicted_TD * novel_TD).sum(1) / (norm_p * norm_n), 0.0)
         sums = [
             *(error.square().sum() for error in errors.values()),
             *(norm_p.sum(), norm_n.sum(), norm_p.square().sum(), norm_n.square().sum()),
@@ -324,7 +310,7 @@ class TemporalAttentionTrainer(Trainer):
             "dead_share_predicted": dead_F[: ae.width].mean(),
         }
         if ae.sae_diff_type == "batchtopk":
-            self._metrics["threshold"] = float(ae.expected_min_act)
+            self._metrics["threshold"] = ae.expected_min_act.detach().clone()
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Any]) -> dict[str, float] | None:
@@ -362,6 +348,7 @@ class TemporalAttentionTrainer(Trainer):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self.dead_latents.tokens_since_fired_F.copy_(state["tokens_since_fired"])
+        self.dead_latents.forget()
 
 
 def cosine_factor(step: int, steps: int, warmup_steps: int, floor: float) -> float:

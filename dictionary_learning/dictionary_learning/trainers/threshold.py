@@ -44,6 +44,15 @@ class ThresholdDictionary(Dictionary):
     has_inference_threshold: bool = True
     """Whether inference uses a threshold where nothing else is asked for."""
 
+    _k_read: tuple[Tensor, int, int] | None = None
+
+    @property
+    def n_kept(self) -> int:
+        """`k` as a number, read from its tensor only when that has changed."""
+        if self._k_read is None or self._k_read[0] is not self.k or self._k_read[1] != self.k._version:
+            self._k_read = (self.k, self.k._version, int(self.k))
+        return self._k_read[2]
+
     @abstractmethod
     def weights(self) -> Weights:
         """Views of the parameters."""
@@ -71,12 +80,12 @@ class ThresholdDictionary(Dictionary):
         """
         post_relu = self.before_selection(x)
         if use_threshold and self.token_top_k:
-            f = largest_of_each_token(post_relu, int(self.k))
+            f = largest_of_each_token(post_relu, self.n_kept)
         elif use_threshold:
             f = post_relu * (post_relu > self.threshold)
         else:
             flat = post_relu.reshape(-1)
-            kept = batch_topk(flat, int(self.k) * (flat.numel() // self.dict_size))
+            kept = batch_topk(flat, self.n_kept * (flat.numel() // self.dict_size))
             f = torch.zeros_like(flat).index_put((kept,), flat[kept]).view_as(post_relu)
         if return_active:
             return f, (f != 0).reshape(-1, self.dict_size).any(0), post_relu

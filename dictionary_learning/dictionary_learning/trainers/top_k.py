@@ -33,7 +33,7 @@ class AutoEncoderTopK(BatchTopKSAE):
         if use_threshold:
             return super().encode(x, return_active, use_threshold=True)
         post_relu = self.before_selection(x)
-        f = largest_of_each_token(post_relu, int(self.k))
+        f = largest_of_each_token(post_relu, self.n_kept)
         if return_active:
             return f, (f != 0).reshape(-1, self.dict_size).any(0), post_relu
         return f
@@ -59,5 +59,7 @@ class TopKTrainer(BatchTopKTrainer):
         """The mean over tokens of the smallest positive value of each token's code."""
         values_BK = values_N.view(-1, self.current_k)
         smallest_B = values_BK.where(values_BK > 0, math.inf).amin(1)
-        is_on_B = smallest_B.isfinite()
-        return distributed.total(smallest_B[is_on_B].sum()) / distributed.total(is_on_B.sum())
+        is_on_B = smallest_B < math.inf
+        return distributed.total((smallest_B.nan_to_num(posinf=0) * is_on_B).sum()) / distributed.total(
+            is_on_B.sum()
+        )

@@ -66,10 +66,45 @@ class Trainer(ABC):
         self.wandb_name = wandb_name
         self.submodule_name = submodule_name
         self._metrics: dict[str, Tensor | float] = {}
+        self._watch = Watch(self.device)
+
+    def update(self, step: int, x: Any) -> float:
+        """One optimiser step on the batch `x`; returns the loss before it.
+
+        Raises:
+            UserError: wrong shape; the batch, the loss or its gradient is not finite (the weights stay as
+                they were).
+        """
+        self._watch.begin(step, reads=True)
+        return float(self._step(step, x))
+
+    def advance(self, step: int, x: Any) -> None:
+        """One optimiser step without its loss, so that the host does not wait for a device.
+
+        What is not finite there is told by `check` or the next `update`; the weights stay as they were.
+        """
+        if self.reads_freely:
+            self.update(step, x)
+            return
+        self._watch.begin(step, reads=False)
+        self._step(step, x)
+
+    @property
+    def reads_freely(self) -> bool:
+        """Whether the host sees values at once: on a CPU, or where processes have to agree on them anyway."""
+        return self.device.type == "cpu" or distributed.size() > 1
+
+    def check(self) -> None:
+        """Wait for the steps so far.
+
+        Raises:
+            UserError: something in them was not finite; names the first step.
+        """
+        self._watch.check()
 
     @abstractmethod
-    def update(self, step: int, x: Tensor) -> float:
-        """One optimiser step on the batch `x`; returns the loss before it."""
+    def _step(self, step: int, x: Any) -> Tensor:
+        """The step itself; returns the loss before it, detached."""
 
     def metrics(self) -> dict[str, float]:
         """Terms of the loss and health of the latents at the last update; empty before the first."""
@@ -109,6 +144,24 @@ class Trainer(ABC):
         self.ae.load_state_dict(state["ae"])
         self.optimizer.load_state_dict(state["optimizer"])
 
+    def _clipped_step(self, max_norm: float) -> None:
+        """Move the weights along their gradients, which together are made no longer than `max_norm`.
+
+        The fused optimiser divides by `grad_scale` on its way, which saves a pass over all gradients.
+        """
+        parameters = list(self.ae.parameters())
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        try:
+            self._watch.see("gradient", norm)
+        except UserError:
+            self.optimizer.zero_grad()
+            raise
+        optimizer: Any = self.optimizer
+        optimizer.found_inf = self._watch.found_inf
+        optimizer.grad_scale = ((norm + 1e-6) / max_norm).clamp_min(1) if math.isfinite(max_norm) else None
+        optimizer.step()
+        self.optimizer.zero_grad()
+
     def _set_learning_rate(self, lr: float, factor: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = lr * factor
@@ -130,28 +183,110 @@ def whole_number(name: str, value: Any) -> int:
     return number
 
 
+class Watch:
+    """Sees to it that batches, losses and gradients are finite.
+
+    BatchTopK would drop a NaN of a batch without a trace. Where the host reads values each number is checked
+    at once. On a device they stay: the first step with one that is not finite is marked there, no weight
+    moves from then on, and the host learns of it when it asks.
+    """
+
+    SENTENCES: ClassVar[dict[str, str]] = {
+        "batch": "the batch of step {step} holds NaN or infinite activations: try --lm_dtype float32 or "
+        "another layer.",
+        "loss": "the loss is {value} at step {step}, so training diverged: try a smaller --lr.",
+        "gradient": "the gradient's norm is {value} at step {step}: try a smaller --lr.",
+    }
+
+    NEVER: ClassVar[int] = 2**62
+
+    def __init__(self, device: torch.device) -> None:
+        self._failed_3 = torch.full((len(self.SENTENCES),), self.NEVER, device=device)
+        self._step, self._reads, self._seen = 0, True, dict[str, Tensor]()
+
+    def begin(self, step: int, reads: bool) -> None:
+        """A step begins.
+
+        Args:
+            reads: whether the host reads each number.
+        """
+        if reads and not self._reads:
+            self.check()
+        self._step, self._reads = step, reads
+        self._seen.clear()
+
+    def see(self, name: str, number: Tensor) -> None:
+        """
+        Raises:
+            UserError: names the step and the remedy, if values are read and this one is not finite.
+        """
+        if not self._reads:
+            self._seen[name] = number.detach()
+            return
+        value = float(number)
+        if not distributed.is_all(math.isfinite(value)):
+            raise UserError(self.SENTENCES[name].format(step=self._step, value=value))
+
+    @property
+    def found_inf(self) -> Tensor | None:
+        """1 where the optimiser has to leave the weights alone, as its fused forms understand it."""
+        if self._reads:
+            return None
+        fine_3 = torch.stack([self._seen[name] for name in self.SENTENCES]).abs() < math.inf
+        now_3 = fine_3 * (self.NEVER - self._step) + self._step
+        self._failed_3 = torch.minimum(self._failed_3, now_3)
+        return (self._failed_3.amin() < self.NEVER).float()
+
+    def check(self) -> None:
+        """
+        Raises:
+            UserError: something was not finite in the steps that nothing was read of.
+        """
+        failed = dict(zip(self.SENTENCES, self._failed_3.tolist(), strict=True))
+        name = min(failed, key=lambda name: failed[name])  # of one step, the batch before its loss
+        if failed[name] < self.NEVER:
+            raise UserError(self.SENTENCES[name].format(step=failed[name], value="not finite"))
+
+
 class DeadLatents:
     """Counts the tokens since each latent last fired."""
 
+    LOOK_AHEAD: ClassVar[int] = 100
+    """Steps for which a device is asked at once how many latents may be dead."""
+
     def __init__(self, dict_size: int, device: torch.device) -> None:
         self.tokens_since_fired_F = torch.zeros(dict_size, dtype=torch.int64, device=device)
+        self._batch, self._known_for, self._most = 0, 0, 0
 
-    def count(self, fired: Tensor, n_tokens: int) -> None:
+    def count(self, fired_F: Tensor, n_tokens: int) -> None:
         """Add a batch of `n_tokens` in all processes.
 
         Args:
-            fired: the latents that fired in this process's rows, as indices or as a mask [F].
+            fired_F: mask of the latents that fired in this process's rows.
         """
-        fired_F = torch.zeros(
-            len(self.tokens_since_fired_F), dtype=torch.uint8, device=self.tokens_since_fired_F.device
-        )
-        fired_F[fired] = 1
         self.tokens_since_fired_F += n_tokens
-        self.tokens_since_fired_F.masked_fill_(distributed.largest(fired_F).bool(), 0)
+        self.tokens_since_fired_F.masked_fill_(distributed.anywhere(fired_F), 0)
+        self._batch = n_tokens
+        self._known_for -= n_tokens
 
     def dead(self, threshold: int) -> Tensor:
         """Mask [F] of latents that have been silent for at least `threshold` tokens."""
         return self.tokens_since_fired_F >= threshold
+
+    def at_most(self, threshold: int) -> int:
+        """How many latents are dead, at most: their number on a CPU, and on a device one for some steps.
+
+        A latent can only die when enough tokens pass, so the host need not ask at every step.
+        """
+        ahead = 0 if self.tokens_since_fired_F.device.type == "cpu" else self.LOOK_AHEAD * self._batch
+        if ahead == 0 or self._known_for < 0:
+            self._most = int((self.tokens_since_fired_F + ahead >= threshold).sum())
+            self._known_for = ahead
+        return self._most
+
+    def forget(self) -> None:
+        """The counts were set from outside."""
+        self._known_for = -1
 
 
 def default_learning_rate(dict_size: int) -> float:
@@ -177,35 +312,9 @@ def check_decay_start(decay_start: int | None, warmup_steps: int, steps: int) ->
         )
 
 
-def check_finite(x: Tensor, step: int) -> None:
-    """Refuse a batch with NaN or infinity: BatchTopK would drop a NaN without a trace.
-
-    Raises:
-        UserError: names the step and the remedy.
-    """
-    if not distributed.is_all(bool(x.sum(dtype=torch.float32).isfinite())):
-        raise UserError(
-            f"the batch of step {step} holds NaN or infinite activations: try --lm_dtype float32 "
-            "or another layer."
-        )
-
-
-def check_loss(loss: float, step: int) -> float:
-    """The loss, if it is finite.
-
-    Raises:
-        UserError: names the step and the remedy.
-    """
-    if not math.isfinite(loss):
-        raise UserError(f"the loss is {loss} at step {step}, so training diverged: try a smaller --lr.")
-    return loss
-
-
 def adam(parameters: Iterable[nn.Parameter], lr: float, betas: tuple[float, float] = (0.9, 0.999)) -> Any:
-    """Adam in its fused form where the device has one: a sixth of the time of the default form."""
-    parameters = list(parameters)
-    fused = parameters[0].device.type in ("cpu", "cuda", "mps")
-    return torch.optim.Adam(parameters, lr=lr, betas=betas, fused=fused)
+    """Adam in its fused form: a sixth of the time of the default form."""
+    return torch.optim.Adam(parameters, lr=lr, betas=betas, fused=True)
 
 
 @torch.no_grad()
@@ -227,6 +336,15 @@ def smallest_positive(values_N: Tensor) -> Tensor:
     return distributed.smallest(here)
 
 
+def follow_average(average: Tensor, value: Tensor, beta: float) -> None:
+    """Move a running average, which is negative while unset, towards a value, in place.
+
+    An infinite value changes nothing.
+    """
+    moved = torch.where(average < 0, value, average.lerp(value, 1 - beta))
+    average.copy_(torch.where(value < math.inf, moved, average))
+
+
 @torch.no_grad()
 def geometric_median(x_BD: Tensor, max_rounds: int = 100, tolerance: float = 1e-5) -> Tensor:
     """The point [D] with the least sum of distances to `x_BD`, by Weiszfeld's rounds from the mean."""
@@ -246,11 +364,11 @@ def remove_parallel_gradient(weight_FD: Tensor, grad_FD: Tensor) -> None:
 
     A step along it would only change the row's norm, which is set back to 1 after every step.
     """
-    norm_F1 = torch.linalg.vector_norm(weight_FD, dim=1, keepdim=True).clamp_min(1e-12)
-    # a batched product: `linalg.vecdot` writes all F * D products out before it adds them
-    dot_F1 = (grad_FD[:, None] @ weight_FD[:, :, None]).squeeze(2)
-    along_F1 = dot_F1 / norm_F1.square()
-    grad_FD.addcmul_(weight_FD, along_F1, value=-1)
+    # batched products: `linalg.vecdot` writes all F * D products out before it adds them
+    square_F1, dot_F1 = (
+        (of_FD[:, None] @ weight_FD[:, :, None]).squeeze(2) for of_FD in (weight_FD, grad_FD)
+    )
+    grad_FD.addcmul_(weight_FD, dot_F1 / square_F1.clamp_min(1e-24), value=-1)
 
 
 @torch.no_grad()

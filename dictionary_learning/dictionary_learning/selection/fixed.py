@@ -1,0 +1,108 @@
+"""The largest pre-activations of a batch in a fixed number, for devices that a host should not wait for.
+
+All shapes are known beforehand: what is asked for is what comes out, and where fewer entries are positive the
+rest are entries that relu makes 0. The numbers are those of the search on a CPU.
+
+Shapes: B rows, D model width, F latents, N entries, T rows of a tile.
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from dictionary_learning import distributed
+from dictionary_learning.dictionaries.sparse import sampled
+from dictionary_learning.selection.search import Entries
+
+ENTRIES = 2**27  # pre-activations of a tile
+# Candidates asked of a rounded product per entry to keep: rounding moves an entry by far fewer ranks.
+MARGIN = 1.1
+TOKEN_MARGIN = 1.2
+
+
+class FixedSelection:
+    """Selects by `topk` over a dense product.
+
+    Args:
+        product_dtype: of the product. What a rounded one finds is ranked again by float32 values.
+    """
+
+    def __init__(self, product_dtype: torch.dtype = torch.float32) -> None:
+        self.product_dtype = product_dtype
+        self.product = str(product_dtype).removeprefix("torch.")
+
+    def set_weights(self, W_enc_FD: Tensor, b_enc_F: Tensor) -> None:
+        """Take the weights of this step, stored by latent."""
+        self._W_FD, self._b_F = W_enc_FD, b_enc_F
+        self._W_DF, self._bias_F = W_enc_FD.to(self.product_dtype).T, b_enc_F.to(self.product_dtype)
+
+    def largest(self, x_BD: Tensor, parts: int, k: int, n_keep: int) -> tuple[Entries, list[int]]:
+        """Entries in order that hold the `n_keep` largest of each part, over all processes; how many of each.
+
+        Exactly that many of one process; of several each gives as many as it may have of them.
+        """
+        n_rows, n_latents = len(x_BD) // parts, len(self._b_F)
+        n_keep = min(n_keep, n_rows * n_latents)
+        n_found = min(math.ceil(n_keep * MARGIN), n_rows * n_latents) if self._is_rounded else n_keep
+        place_PN = [self._top_of(x_BD, part * n_rows, n_rows, n_found) for part in range(parts)]
+        entries = self._values(x_BD, torch.cat(place_PN).sort().values)
+        if n_found == n_keep or distributed.size() > 1:
+            return entries, [n_found] * parts
+        kept_PN = entries.pre_N.view(parts, n_found).topk(n_keep, sorted=False).indices.sort().values
+        kept_PN += torch.arange(parts, device=kept_PN.device)[:, None] * n_found
+        return _at(entries, kept_PN.flatten()), [n_keep] * parts
+
+    def _top_of(self, x_BD: Tensor, first_row: int, n_rows: int, n_found: int) -> Tensor:
+        """Flat places, in all rows, of the largest entries of some rows by their product, in no order."""
+        n_latents = len(self._b_F)
+        values, places = [], []
+        for first, x_TD in self._tiles(x_BD[first_row : first_row + n_rows]):
+            pre_N = self._multiply(x_TD).flatten()
+            top = pre_N.topk(min(n_found, len(pre_N)), sorted=False)
+            start = (first_row + first) * n_latents
+            values.append(top.values)
+            places.append(top.indices + start if start else top.indices)
+        if len(places) == 1:
+            return places[0]
+        return torch.cat(places)[torch.cat(values).topk(n_found, sorted=False).indices]
+
+    def largest_of_rows(self, x_BD: Tensor, k: int) -> Entries:
+        """The `k` largest entries of each row, in order, whatever their sign."""
+        n_latents = len(self._b_F)
+        n_found = min(math.ceil(k * TOKEN_MARGIN), n_latents) if self._is_rounded else k
+        col_BC = torch.cat(
+            [self._multiply(x_TD).topk(n_found, dim=1).indices for _, x_TD in self._tiles(x_BD)]
+        )
+        start_B1 = torch.arange(len(x_BD), device=x_BD.device)[:, None] * n_latents
+        place_BC = (col_BC + start_B1).sort(dim=1).values
+        entries = self._values(x_BD, place_BC.flatten())
+        if n_found == k:
+            return entries
+        kept_Bk = entries.pre_N.view(-1, n_found).topk(k, dim=1).indices.sort(dim=1).values
+        first_B1 = torch.arange(len(x_BD), device=x_BD.device)[:, None] * n_found
+        return _at(entries, (kept_Bk + first_B1).flatten())
+
+    @property
+    def _is_rounded(self) -> bool:
+        return self.product_dtype != torch.float32 or torch.backends.cuda.matmul.allow_tf32
+
+    def _tiles(self, x_BD: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """Some rows after others, with the number of the first; at least one tile, be it empty."""
+        rows = max(1, ENTRIES // len(self._b_F))
+        for first in range(0, max(1, len(x_BD)), rows):
+            yield first, x_BD[first : first + rows]
+
+    def _multiply(self, x_TD: Tensor) -> Tensor:
+        return torch.addmm(self._bias_F, x_TD.to(self.product_dtype), self._W_DF)
+
+    def _values(self, x_BD: Tensor, place_N: Tensor) -> Entries:
+        n_latents = len(self._b_F)
+        row_N = place_N.div(n_latents, rounding_mode="floor")
+        col_N = place_N - row_N * n_latents
+        return Entries(sampled(x_BD, self._W_FD, row_N, col_N) + self._b_F[col_N], row_N, col_N)
+
+
+def _at(entries: Entries, index_N: Tensor) -> Entries:
+    return Entries(*(of_N[index_N] for of_N in entries))
