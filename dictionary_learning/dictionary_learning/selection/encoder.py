@@ -147,15 +147,14 @@ class _Values(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         W_enc_DF, centred_BD, pre_N, row_N, col_N = ctx.saved_tensors
-        needs_x, needs_W, needs_b_enc, needs_b_dec, *_ = ctx.needs_input_grad
+        needs_x, needs_W, _, needs_b_dec, *_ = ctx.needs_input_grad
         grad_N = torch.ops.aten.threshold_backward(grads[0], pre_N, 0)  # of relu
-        d_x = d_W = d_b_enc = d_b_dec = None
+        d_x = d_W = d_b_dec = None
+        d_b_enc = grad_N.new_zeros(W_enc_DF.shape[1]).index_add_(0, col_N, grad_N)
         if needs_x:
             d_x = gather_sum(grad_N, W_enc_DF.T, row_N, col_N, len(centred_BD))
         if needs_W:
             d_W = gather_sum_transposed(grad_N, centred_BD, row_N, col_N, W_enc_DF.shape[1]).T
-        if needs_b_enc or needs_b_dec:
-            d_b_enc = grad_N.new_zeros(W_enc_DF.shape[1]).index_add_(0, col_N, grad_N)
         if needs_b_dec:
             # every entry of a latent moves b_dec against the same direction
             d_b_dec = torch.addmv(d_b_enc.new_zeros(()), W_enc_DF, d_b_enc, beta=0, alpha=-1)
