@@ -67,46 +67,35 @@ def _pairs(axis: Any, rows: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def _draw_parts(axis: Any, methods: Mapping[str, Any], controls: Mapping[str, Any]) -> None:
-    """A point a part: how well slow truths can be read off it, and how well fast ones."""
-    shown: list[tuple[str, str, Mapping[str, Any]]] = []
+    """A row a part: how well truths of either sort can be read off it; a part that keeps apart is wide."""
+    rows: list[tuple[str, Mapping[str, Any]]] = []
     for name, scores in methods.items():
-        parts = [part for part in scores["parts"] if part != "all"]
-        shown += [(NAMES[name], part, scores["parts"][part]) for part in parts]
+        names = [part for part in scores["parts"] if part != "all"] or ["all"]
+        rows += [(f"{NAMES[name]}: {part}", scores["parts"][part]) for part in names]
     for name in ("running_mean", "recall"):
-        shown += [(NAMES[name], part, controls[name][part]) for part in ("predicted", "novel")]
-    for name, part, found in shown:
-        is_first = part in ("high", "predicted")
-        x, y = found["fast"]["mean"], found["slow"]["mean"]
-        colour = figures.colour(name.split(",")[0]) if name in NAMES.values() else "#444444"
-        if name in ("running mean", "recall"):
-            colour = "#999933"
-        style: Any = {"color": colour, "markersize": 8, "markerfacecolor": colour if is_first else "white"}
-        axis.errorbar(
-            x,
-            y,
-            xerr=_errors([found["fast"]]),
-            yerr=_errors([found["slow"]]),
-            marker="s" if "strength" in name or name == "recall" else "o",
-            capsize=2,
-            elinewidth=1,
-            **style,
-        )
-        axis.annotate(
-            f"{name}: {part}",
-            (x, y),
-            textcoords="offset points",
-            xytext=(-7, -3) if x > 0.8 else (7, -3),
-            ha="right" if x > 0.8 else "left",
-            fontsize=8,
-        )
-    axis.axhline(0.5, **_CHANCE)
+        rows += [(f"{NAMES[name]}: {part}", controls[name][part]) for part in ("predicted", "novel")]
+    for y, (_, found) in enumerate(rows):
+        axis.plot([found[sort]["mean"] for sort in _SORTS], [y, y], color="#BBBBBB", linewidth=1.5, zorder=1)
+        for sort, colour in _SORTS.items():
+            axis.errorbar(
+                found[sort]["mean"],
+                y,
+                xerr=_errors([found[sort]]),
+                marker="o",
+                markersize=6,
+                color=colour,
+                ecolor="#333333",
+                elinewidth=1,
+                capsize=2,
+            )
     axis.axvline(0.5, **_CHANCE)
-    axis.set_xlim(0.45, 1.03)
-    axis.set_ylim(0.45, 1.03)
-    axis.grid(axis="both")
-    axis.set_title("What can be read off a part (filled: the first part)")
-    axis.set_xlabel("AUC of a linear probe for fast truths")
-    axis.set_ylabel("for slow truths")
+    axis.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=8)
+    axis.invert_yaxis()
+    axis.set_xlim(0.45, 1.02)
+    axis.grid(axis="y", visible=False)
+    axis.grid(axis="x")
+    axis.set_title("What can be read off a part")
+    axis.set_xlabel("AUC of a linear probe for the truths (dotted: chance)")
 
 
 def _errors(values: list[Mapping[str, Any]]) -> np.ndarray | None:
