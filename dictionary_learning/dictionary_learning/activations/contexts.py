@@ -8,6 +8,7 @@ context holds tokens of two documents.
 
 import hashlib
 import warnings
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from dictionary_learning.language_model import LanguageModel
-from dictionary_learning.language_model.tokens import token_ids
+from dictionary_learning.language_model.tokens import encode, token_ids
 from dictionary_learning.texts.documents import Document, DocumentStream
 
 # Texts that are tokenised together: enough to keep all cores busy, few enough to start soon.
@@ -29,6 +30,7 @@ class TokenContext(NamedTuple):
     """A context of one document, before the language model has seen it."""
 
     tokens_L: Tensor  # int32, special tokens included
+    text_L: Tensor  # bool: neither special nor, in a conversation, beside what the roles said
     n_text: int  # tokens that are text
     document: int  # id of the document
     position: int  # a stream opened here starts with the document
@@ -69,12 +71,11 @@ class PackedTokens(NamedTuple):
         return digest.hexdigest()
 
 
-def pack(contexts: list[TokenContext], lm: LanguageModel, drop_special: bool = True) -> PackedTokens:
-    """Contexts of the model's tokens, packed; see `text_mask` for `drop_special`."""
-    tokens_T = torch.cat([context.tokens_L for context in contexts])
+def pack(contexts: list[TokenContext]) -> PackedTokens:
+    """Contexts of the model's tokens, packed."""
     return PackedTokens(
-        tokens_T=tokens_T,
-        text_T=text_mask(lm, tokens_T, drop_special),
+        tokens_T=torch.cat([context.tokens_L for context in contexts]),
+        text_T=torch.cat([context.text_L for context in contexts]),
         start_C=torch.tensor([0] + [len(context.tokens_L) for context in contexts]).cumsum(0),
         document_C=torch.tensor([context.document for context in contexts]),
         position_C=torch.tensor([context.position for context in contexts]),
@@ -113,8 +114,7 @@ def read_contexts(
     n_contexts = n_short = 0
     position = -1
     for group in _groups(stream):
-        tokens = token_ids(lm.tokenizer, [piece.text for piece in group])
-        for piece, row in zip(group, tokens, strict=True):
+        for piece, row, is_said in _tokenised(lm, group):
             if piece.position != position:
                 n_short += position >= 0 and n_contexts == 0
                 position, n_contexts = piece.position, 0
@@ -123,9 +123,13 @@ def read_contexts(
                 starts = _spread(starts, max(1, document_tokens // room))
             for start in starts:
                 tokens_L = torch.tensor(bos + row[start : start + room], dtype=torch.int32)
-                n_text = int(text_mask(lm, tokens_L, drop_special).sum())
+                text_L = text_mask(lm, tokens_L, drop_special)
+                if is_said is not None:
+                    text_L[: len(bos)] = False
+                    text_L[len(bos) :] &= torch.tensor(is_said[start : start + room], dtype=torch.bool)
+                n_text = int(text_L.sum())
                 if n_text >= MIN_TEXT_TOKENS:
-                    yield TokenContext(tokens_L, n_text, piece.document, position, n_contexts)
+                    yield TokenContext(tokens_L, text_L, n_text, piece.document, position, n_contexts)
                     n_contexts += 1
     n_short += position >= 0 and n_contexts == 0
     if n_short:
@@ -133,6 +137,30 @@ def read_contexts(
             f"{stream.name}: {n_short:,} document{'s have' if n_short != 1 else ' has'} fewer than"
             f" {MIN_TEXT_TOKENS} tokens of text and gave no context"
         )
+
+
+def _tokenised(
+    lm: LanguageModel, group: "list[_Piece]"
+) -> "Iterator[tuple[_Piece, list[int], list[bool] | None]]":
+    """Each piece with its tokens, and of a conversation which of them somebody said."""
+    texts = [piece.text for piece in group]
+    if all(piece.spans is None for piece in group):
+        yield from (
+            (piece, row, None) for piece, row in zip(group, token_ids(lm.tokenizer, texts), strict=True)
+        )
+        return
+    rows, offsets = encode(lm.tokenizer, texts, offsets=True)
+    assert offsets is not None
+    for piece, row, places in zip(group, rows, offsets, strict=True):
+        assert piece.spans is not None
+        yield piece, row, [_is_inside(place, piece.spans) for place in places]
+
+
+def _is_inside(place: tuple[int, int], spans: Sequence[tuple[int, int]]) -> bool:
+    """Whether a token has a character in one of the spans, which are in order."""
+    start, end = place
+    after = bisect_right(spans, start, key=lambda span: span[1])
+    return start < end and after < len(spans) and spans[after][0] < end
 
 
 def _spread(items: Sequence[int], n: int) -> Sequence[int]:
@@ -147,6 +175,7 @@ class _Piece(NamedTuple):
     text: str
     document: int
     position: int
+    spans: tuple[tuple[int, int], ...] | None  # characters of `text` that are text, of a conversation
 
 
 def _groups(stream: DocumentStream) -> Iterator[list[_Piece]]:
@@ -167,8 +196,13 @@ def _pieces(stream: DocumentStream) -> Iterator[_Piece]:
     """Every document, the very long ones cut at white space."""
     position = stream.position
     for document in stream:
+        first = 0
         for text in _cut(document):
-            yield _Piece(text, document.id, position)
+            spans = document.spans
+            if spans is not None:
+                spans = tuple((start - first, end - first) for start, end in spans)
+            yield _Piece(text, document.id, position, spans)
+            first += len(text)
         position = stream.position
 
 

@@ -253,7 +253,7 @@ class ActivationStore(Store):
                 f"the texts give no context of at least {MIN_TEXT_TOKENS} tokens behind record"
                 f" {start.position:,}: give more text, or a larger --max_tokens."
             )
-        return PlannedBlock(start, pack(contexts, self.lm, self._drop_special), following)
+        return PlannedBlock(start, pack(contexts), following)
 
     def _contexts_from(self, start: BlockStart) -> Iterator[TokenContext]:
         """The contexts of the corpus from `start` on."""

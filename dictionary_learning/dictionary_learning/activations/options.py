@@ -80,6 +80,17 @@ class DataOptions(Checked):
     subset: str | None = option(None, "subset of a hub data set or of a folder like one", group="text")
     split: str = option("train", "split of a hub data set or of a folder like one", group="text")
     text_field: str = option("text", "field that holds the text", group="text", spellings=("text_column",))
+    chat_template: bool = option(
+        False,
+        "records are conversations, in the field messages if --text_field says no other: they are read "
+        "through the model's chat template, and what the roles say is text",
+        group="text",
+    )
+    roles: tuple[str, ...] | None = option(
+        None,
+        "with --chat_template: only what these roles say is trained on, such as assistant; all, if not given",
+        group="text",
+    )
     eval_share: float = option(
         0.1, "share of the documents kept for evaluation, chosen by a hash of their text", group="text"
     )
@@ -119,6 +130,9 @@ class DataOptions(Checked):
         self._require(self.context_length >= 2, "context_length", "must be at least 2: a pair is two tokens")
         self._require(
             self.document_tokens is None or self.document_tokens >= 2, "document_tokens", "must be at least 2"
+        )
+        self._require(
+            self.roles is None or self.chat_template, "roles", "is for conversations: add --chat_template"
         )
         self._require(0 <= self.eval_share < 1, "eval_share", "must be at least 0 and below 1")
         self._require(self.max_norm_ratio > 1, "max_norm_ratio", "must be above 1, such as 10")

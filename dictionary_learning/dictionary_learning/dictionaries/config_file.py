@@ -22,7 +22,7 @@ BUFFER = {
     **dict.fromkeys(("context_length", "ctx_len", "document_tokens", "max_tokens"), whole(1)),
     **dict.fromkeys(("layer",), whole()),
     **dict.fromkeys(("model", "lm_dtype", "dataset", "subset", "split", "text_field", "io", "site"), TEXT),
-    **dict.fromkeys(("add_bos", "bos", "drop_special"), FLAG),
+    **dict.fromkeys(("add_bos", "bos", "drop_special", "chat_template"), FLAG),
     "max_norm_ratio": above(1),
     "eval_share": SHARE,
 }

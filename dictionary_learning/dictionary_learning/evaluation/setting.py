@@ -21,6 +21,8 @@ class Setting:
     subset: str | None
     split: str
     text_field: str
+    chat_template: bool
+    roles: tuple[str, ...] | None
     part: str
     eval_share: float
     context_length: int
@@ -68,6 +70,8 @@ def resolve(options: EvalOptions, config: dict[str, Any], folder: Path) -> Setti
         subset=_first(options.subset, texts.get("subset")),
         split=_first(options.split, texts.get("split"), "train"),
         text_field=_first(options.text_field, texts.get("text_field"), "text"),
+        chat_template=bool(texts.get("chat_template", False)),
+        roles=None if texts.get("roles") is None else tuple(texts["roles"]),
         part=options.part,
         eval_share=eval_share,
         document_tokens=_first(options.document_tokens, buffer.get("document_tokens")),

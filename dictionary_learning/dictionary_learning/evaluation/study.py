@@ -19,6 +19,7 @@ from dictionary_learning.errors import UserError
 from dictionary_learning.evaluation.measures import evaluate_together
 from dictionary_learning.evaluation.options import EvalOptions
 from dictionary_learning.evaluation.setting import Setting
+from dictionary_learning.jobs.data import chat_of
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.language_model.fingerprint import fingerprints
 from dictionary_learning.texts.documents import DocumentStream, is_eval
@@ -208,4 +209,5 @@ def _documents(setting: Setting, start: int) -> DocumentStream:
         part=setting.part,
         eval_share=setting.eval_share,
         start=start,
+        chat=chat_of(setting.model, setting.chat_template, setting.roles),
     )

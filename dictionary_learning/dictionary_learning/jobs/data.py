@@ -1,6 +1,6 @@
 """The activations that a run is trained on: from a cache, or from a language model that reads texts."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dictionary_learning.activations.live_store import ActivationStore
     from dictionary_learning.activations.store import Store
     from dictionary_learning.language_model import LanguageModel
+    from dictionary_learning.texts.chat import ChatTemplate
     from dictionary_learning.texts.documents import DocumentStream
 
 
@@ -135,8 +136,9 @@ def batch_unit(options: TrainOptions) -> str:
 def buffer_config(options: TrainingDataOptions, store: Mapping[str, Any]) -> dict[str, Any]:
     """What config.json records under "buffer": upstream's keys, and how to make these activations again."""
     names = (
-        "model lm_dtype layer site dataset subset split text_field eval_share context_length max_tokens "
-        "document_tokens max_norm_ratio lm_batch_size memory store_dtype activations normalize"
+        "model lm_dtype layer site dataset subset split text_field chat_template roles eval_share "
+        "context_length max_tokens document_tokens max_norm_ratio lm_batch_size memory store_dtype "
+        "activations normalize"
     )
     return {**store, **{name: getattr(options, name) for name in names.split()}}
 
@@ -163,4 +165,19 @@ def _open_texts(
         eval_share=options.eval_share,
         start=start,
         every=every,
+        chat=chat_of(options.model, options.chat_template, options.roles),
     )
+
+
+def chat_of(model: str, chat_template: bool, roles: Sequence[str] | None) -> "ChatTemplate | None":
+    """The chat template through which conversations are read; None where texts are no conversations.
+
+    Raises:
+        UserError: the model has none, or its tokenizer cannot be read.
+    """
+    if not chat_template:
+        return None
+    from dictionary_learning.language_model.source import read_tokenizer
+    from dictionary_learning.texts.chat import ChatTemplate
+
+    return ChatTemplate(read_tokenizer(model), roles)

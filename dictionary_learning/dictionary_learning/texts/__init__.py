@@ -3,6 +3,7 @@
 In comes a name, a path or `demo`; out comes a stream of documents with stable ids, split into a training and
 an evaluation part by the hash of each document.
 
+chat            conversations as text, and which of it the roles said
 documents       the stream of documents, and the split
 folder          what a folder is read as
 records         records of local files

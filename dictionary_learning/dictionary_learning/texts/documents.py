@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from dictionary_learning.errors import UserError
 from dictionary_learning.remote.file_system import told
+from dictionary_learning.texts.chat import ChatTemplate
 from dictionary_learning.texts.data_sets import TEXTS
 from dictionary_learning.texts.folder import local_records
 from dictionary_learning.texts.hub_stream import hub_records
@@ -23,6 +24,8 @@ from dictionary_learning.texts.records import Record, is_local, is_unicode, read
 # Names for --dataset that need neither a file nor the hub, each with the corpora that it mixes.
 DEMO_CORPORA = {name: entry.corpora for name, entry in TEXTS.items() if entry.corpora}
 PARTS = ("train", "eval", "all")
+MESSAGES = "messages"
+"""The field of conversations, as data sets of chats name it."""
 
 
 class Document(NamedTuple):
@@ -30,6 +33,8 @@ class Document(NamedTuple):
 
     text: str
     id: int  # 63 bits, from the text alone: the same in every order and in every data set
+    spans: tuple[tuple[int, int], ...] | None = None
+    """Characters that are text, of a conversation; None where all are."""
 
 
 def document_id(text: str) -> int:
@@ -62,6 +67,7 @@ class DocumentStream:
         start: int = 0,
         max_documents: int | None = None,
         every: tuple[int, int] = (0, 1),
+        chat: ChatTemplate | None = None,
     ) -> None:
         """Wrap an iterator of records whose first has the number `start`; see `open` for the arguments."""
         if part not in PARTS:
@@ -78,6 +84,7 @@ class DocumentStream:
         self._n_odd = 0
         self._records = records
         self._text_field = text_field
+        self._chat = chat
         self._part = part
         self._first, self._step = every
         self._eval_share = eval_share
@@ -98,6 +105,7 @@ class DocumentStream:
         start: int = 0,
         max_documents: int | None = None,
         every: tuple[int, int] = (0, 1),
+        chat: ChatTemplate | None = None,
     ) -> "DocumentStream":
         """Open a data set.
 
@@ -111,6 +119,8 @@ class DocumentStream:
             start: raw records to pass over; `position` of an earlier stream.
             max_documents: end after so many documents of this part, counted from record 0.
             every: (r, n) gives only the records whose number leaves the rest r when divided by n.
+            chat: records are conversations: what stands in `text_field`, or in "messages" where that is
+                "text", is rendered by it.
 
         Raises:
             UserError: the data set, its split or subset is not there; its first record lacks `text_field`;
@@ -118,6 +128,8 @@ class DocumentStream:
         """
         # The documents in front of `start` count for max_documents, so they have to be looked at.
         first = start if max_documents is None else 0
+        if chat is not None and text_field == "text":
+            text_field = MESSAGES
         records = open_records(dataset, split, subset, first)
         head = list(islice(records, 1))
         if head and text_field not in head[0]:
@@ -134,6 +146,7 @@ class DocumentStream:
             start=first,
             max_documents=max_documents,
             every=every,
+            chat=chat,
         )
         stream._pass_over(start)
         return stream
@@ -160,18 +173,29 @@ class DocumentStream:
             self._n_of_others += 1
             return None
         text: Any = record.get(self._text_field)
-        fault = text_fault(text)
-        if fault is not None:
-            self.left_out[fault] += 1
+        document = self._document(text)
+        if isinstance(document, str):
+            self.left_out[document] += 1
             return None
-        document = Document(text, document_id(text))
         if self._part != "all" and is_eval(document.id, self._eval_share) != (self._part == "eval"):
             return None
         self._n_given += 1
-        self._n_odd += is_odd(text)
+        self._n_odd += is_odd(document.text)
         if self._n_left is not None:
             self._n_left -= 1
         return document
+
+    def _document(self, content: object) -> Document | str:
+        """What stands in the field as a document, or why it is none."""
+        key = content
+        spans = None
+        if self._chat is not None:
+            rendered = self._chat.render(content)
+            if isinstance(rendered, str):
+                return rendered
+            content, spans, key = rendered
+        fault = text_fault(content) or text_fault(key)
+        return fault or Document(str(content), document_id(str(key)), spans)
 
     def _pass_over(self, start: int) -> None:
         while self.position < start and self._n_left != 0:
