@@ -1,14 +1,14 @@
-"""One device, whole: every trainer against the CPU in float64, and the speed of each part beside the plan's.
+"""One device, whole: every trainer against the CPU, and the speed of each part beside the plan's.
 
     python benchmarks/gpu.py                      # on the GPU of this machine, in under 8 minutes
     python benchmarks/gpu.py --small              # the same at sizes of seconds, on a CPU as well
 
 First every trainer does the same steps on the device in float32, on the CPU in float32 and on the CPU with
-its weights in float64 (in float32 where the trainer casts to that); what is compared are the losses, since a
-latent at the very edge of a selection may fall on either side. A device is right where it is not much further
-from the reference than the CPU's float32 is. Then steps, harvest, drawing and evaluation are timed, each
-beside the seconds that `--plan` reckons for it (an H100 of assumed speed on CUDA, this CPU otherwise): their
-ratio is the share of the roofline.
+its weights in float64 (in float32 where it computes in nothing else, as those that select latents do). What is
+compared are the losses, since a latent at the very edge of a selection may fall on either side. A device is
+right where it is not much further from the reference than the CPU's float32 is. Then steps, harvest, drawing
+and evaluation are timed, each beside the seconds that `--plan` reckons for it (an H100 of assumed speed on
+CUDA, this CPU otherwise): their ratio is the share of the roofline.
 
 Writes benchmarks/results/gpu_<device>.json and .md, and ends with code 1 where a trainer is wrong.
 """
@@ -106,7 +106,7 @@ def check(name: str, device: str, n_steps: int) -> dict[str, Any]:
     reference = "float64"
     try:
         exact = losses(name, "cpu", torch.float64, n_steps)
-    except RuntimeError:  # its trainer casts activations to float32
+    except RuntimeError:  # it computes in float32 alone
         reference = "float32"
         exact = losses(name, "cpu", torch.float32, n_steps)
     off = {
