@@ -497,6 +497,18 @@ def test_a_port_that_is_taken_is_told_before_the_model_is_loaded(
     assert capsys.readouterr().err == said
 
 
+def test_a_model_that_is_larger_than_the_memory_is_told_before_it_is_loaded(
+    folder: Path, tiny_lm_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n_bytes = 4 * sum(weight.numel() for weight in LanguageModel.load(str(tiny_lm_folder)).model.parameters())
+    monkeypatch.setattr("dictionary_learning.command.memory.available_memory", lambda device: n_bytes - 1)
+    monkeypatch.setattr(LanguageModel, "load", lambda *args, **more: pytest.fail("loaded"))
+    with pytest.raises(
+        UserError, match=r"of weights in float32, and .* are free on cpu: choose a smaller model"
+    ):
+        main(flags(folder))
+
+
 def test_a_rehearsal_serves_nothing_and_keeps_no_token(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(rehearsal.Reached, match="serve a page"), rehearsal.rehearsing():
         main(flags(folder))

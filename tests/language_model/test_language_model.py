@@ -16,7 +16,6 @@ from torch import nn
 
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import Continuation, LanguageModel, Place, add, only, replace, zero
-from dictionary_learning.texts import demo_assets
 
 TEXTS = [
     "The lunar comet circles a moon.",
@@ -497,7 +496,8 @@ def test_weights_and_activations_have_the_dtype_asked_for(tiny_lm_folder: Path, 
 
 
 def test_demo_is_the_name_of_the_demos_model(tiny_lm_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo_assets, "language_model_folder", lambda: tiny_lm_folder)
+    where = "dictionary_learning.language_model.source.language_model_folder"
+    monkeypatch.setattr(where, lambda name: tiny_lm_folder)
     lm = LanguageModel.load("demo", device="cpu")
     assert (lm.name, lm.n_layers) == ("demo", 4)
 

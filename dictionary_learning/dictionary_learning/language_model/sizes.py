@@ -62,6 +62,21 @@ def module_path(name: str, layer: int) -> str:
     return f"{path}.{layer}"
 
 
+def check_fits(name: str, dtype: str, device: "torch.device") -> None:
+    """Raise a UserError if the weights of the model are larger than the memory that is free on the device."""
+    from dictionary_learning.command.memory import available_memory, format_bytes
+    from dictionary_learning.language_model.model import DTYPES
+
+    n_bytes = sum(weight.numel() for weight in _without_weights(name).parameters()) * DTYPES[dtype].itemsize
+    free = available_memory(device)
+    if n_bytes > free:
+        raise UserError(
+            f"the language model {name} has {format_bytes(n_bytes)} of weights in {dtype}, and "
+            f"{format_bytes(free)} of memory are free on {device}: choose a smaller model, a shorter --lm_dtype "
+            "or another --device."
+        )
+
+
 def _without_weights(name: str) -> Any:
     """The model of that name with weights of no content.
 

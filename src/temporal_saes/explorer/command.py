@@ -80,6 +80,9 @@ def explorer(options: ExplorerOptions) -> Iterator[Explorer]:
     if subject.trainer_folder is None:
         raise UserError(f"{subject.name} has no latents to look at: give the run of a dictionary.")
 
+    from dictionary_learning.command.devices import SPREAD, find_device
+    from dictionary_learning.language_model.model import DTYPES
+    from dictionary_learning.language_model.sizes import check_fits
     from dictionary_learning.utils import load_dictionary
     from temporal_saes.explorer.about import find_site
 
@@ -88,6 +91,9 @@ def explorer(options: ExplorerOptions) -> Iterator[Explorer]:
     )
     explanations = find_explanations(options.explanation_path, subject.trainer_folder, dictionary.dict_size)
     site = find_site(options.browser, subject, dictionary.dict_size)
+    lm_device = options.lm_device or options.device
+    if lm_device != SPREAD and subject.lm_dtype in DTYPES:
+        check_fits(subject.model, subject.lm_dtype, find_device(lm_device))
     with _port(options.port) as listening:
         port = listening.getsockname()[1]
         about_to(f"load {subject.model} and serve a page at port {port}")
@@ -100,7 +106,7 @@ def explorer(options: ExplorerOptions) -> Iterator[Explorer]:
         from temporal_saes.explorer.turns import Turns
         from temporal_saes.explorer.writer import Writer
 
-        lm = LanguageModels(options.lm_device or options.device).get(subject)
+        lm = LanguageModels(lm_device).get(subject)
         _check_model(lm, subject, dictionary, config.get("buffer") or {})
         latents, turns = Latents(lm, dictionary, explanations, site), Turns()
         served = str(subject.weights_hash())
