@@ -5,6 +5,7 @@ Shapes: u usable positions, F latents.
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -30,6 +31,7 @@ from dictionary_learning.language_model.fingerprint import fingerprints
 from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
 from dictionary_learning.utils import load_dictionary
 from temporal_saes.browser.command import main as browse
+from temporal_saes.explorer.about import SiteFacts
 from temporal_saes.explorer.command import main
 from temporal_saes.explorer.key import find_token
 from temporal_saes.explorer.turns import Queue, Turns
@@ -571,11 +573,24 @@ def test_a_feature_browser_of_another_dictionary_or_that_is_damaged_is_told(
         main(flags(folder, "grouped", "--browser", str(tmp_path / "site")))
 
 
+def test_a_feature_browser_of_an_earlier_version_will_do(folder: Path, tmp_path: Path) -> None:
+    """One without the words that latents are held over."""
+    (site,) = (folder / "runs" / "grouped" / "dashboard").iterdir()
+    old = Path(shutil.copytree(site, tmp_path / "site"))
+    index = old / "data" / "index.js"
+    call = index.read_text(encoding="ascii")
+    content = json.loads(call[call.index(",") + 1 : call.rindex(")")])
+    for name in ("words", "classes", "stretch", "information", "telling"):
+        del content[name]
+    index.write_text(f'receive("index",{json.dumps(content)})\n', encoding="ascii")
+    facts = SiteFacts.of(old, 96).by_latent[3]
+    assert facts["tokens"]
+    assert facts["words"] == []
+
+
 def test_a_feature_browser_that_is_older_than_the_weights_is_not_linked_to(
     folder: Path, tmp_path: Path
 ) -> None:
-    import shutil
-
     runs = Path(shutil.copytree(folder / "runs", tmp_path / "runs"))
     weights = runs / "grouped" / "trainer_0" / "ae.pt"
     os.utime(weights, (time.time() + 60,) * 2)

@@ -240,6 +240,12 @@ def test_other_dictionaries_have_their_own_lists(page: Browser, folder: Path, ru
         assert splits == {"attention": ["predicted", "novel"], "plain": ["all"]}[run]
         assert len(numbers(page, "#lists .ranked button")) > 5
         assert page.run("document.querySelector('nav a')") is None
+        # nothing is known of the first one but where it is strongest in this text
+        first = numbers(page, "#lists .ranked button")[0]
+        told = page.run("document.querySelector('#lists .ranked .what span').textContent")
+        units = codes(address)
+        strongest = max(units, key=lambda unit: dict(unit[3]).get(first, 0))[0]
+        assert first in (3, 40) or told.split()[0] == strongest.strip()
         page.open("about:blank", "true")
 
 

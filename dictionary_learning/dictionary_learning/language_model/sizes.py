@@ -72,8 +72,8 @@ def check_fits(name: str, dtype: str, device: "torch.device") -> None:
     if n_bytes > free:
         raise UserError(
             f"the language model {name} has {format_bytes(n_bytes)} of weights in {dtype}, and "
-            f"{format_bytes(free)} of memory are free on {device}: choose a smaller model, a shorter --lm_dtype "
-            "or another --device."
+            f"{format_bytes(free)} of memory are free on {device}: choose a smaller model, a shorter "
+            "--lm_dtype or another --device."
         )
 
 

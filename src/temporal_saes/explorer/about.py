@@ -44,6 +44,8 @@ class SiteFacts(NamedTuple):
             raise UserError(f"--browser {folder} holds no feature browser: give a folder that browse wrote.")
         try:
             index, vocabulary = (_data(folder, name) for name in ("index", "vocabulary"))
+            # a browser of an earlier version has no words
+            index.setdefault("words", [[]] * len(index["latents"]))
             columns = (
                 index[name] for name in ("latents", "explanation", "maximum", "density", "tokens", "words")
             )

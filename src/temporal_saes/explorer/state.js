@@ -152,12 +152,14 @@ function splitOf(latent) {
   return (known.get(latent) || {}).split || "";
 }
 
+// An explanation, the words it is held over, the tokens where it is strongest, or at least those in this text.
 function said(latent) {
   const one = known.get(latent);
   if (!one) return [];
   if (one.explanation) return [one.explanation];
   if (one.words.length) return [one.words.slice(0, 5).map((text) => visible(text)).join(", ")];
-  return one.tokens.slice(0, 4).flatMap((text) => [word(text), " "]);
+  const tokens = one.tokens.length ? one.tokens : (here.get(latent) || []).map(([, text]) => text);
+  return tokens.slice(0, 4).flatMap((text) => [word(text), " "]);
 }
 
 function hue(latent) {

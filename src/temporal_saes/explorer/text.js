@@ -5,7 +5,7 @@
 let units = [], largest = new Map(), summary = null, n_read = 0, perRow = 1, starts = new Set(), passages = [];
 
 function forget() {
-  units = []; largest = new Map(); summary = null; n_read = 0; starts = new Set(); passages = [];
+  units = []; largest = new Map(); here.clear(); summary = null; n_read = 0; starts = new Set(); passages = [];
 }
 
 function take(context) {
@@ -14,9 +14,23 @@ function take(context) {
   for (const [text, n, isRead, codes] of context.units) {
     units.push({ text, first: at, n, isRead: Boolean(isRead), codes: new Map(codes) });
     at += n;
-    for (const [latent, value] of codes) if (value > (largest.get(latent) || 0)) largest.set(latent, value);
+    for (const [latent, value] of codes) {
+      if (value > (largest.get(latent) || 0)) largest.set(latent, value);
+      if (text.trim()) strongestHere(latent, value, text);
+    }
   }
   n_read = at;
+}
+
+// Three tokens of this text at which a latent is strongest, no word twice.
+const here = new Map();
+
+function strongestHere(latent, value, text) {
+  const best = here.get(latent) || [];
+  if (best.length === 3 && value <= best[2][0]) return;
+  const others = best.filter(([other, word]) => word.trim() !== text.trim() || other > value);
+  if (others.some(([, word]) => word.trim() === text.trim())) return;
+  here.set(latent, [...others, [value, text]].sort((a, b) => b[0] - a[0]).slice(0, 3));
 }
 
 // Sentences and lines: where one ends, and what begins the next. Blank lines belong to what stands before them.
