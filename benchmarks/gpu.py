@@ -4,9 +4,9 @@
     python benchmarks/gpu.py --small              # the same at sizes of seconds, on a CPU as well
 
 First every trainer does the same steps on the device in float32, on the CPU in float32 and on the CPU with
-its weights in float64 (in float32 where it computes in nothing else, as those that select latents do). What is
-compared are the losses, since a latent at the very edge of a selection may fall on either side. A device is
-right where it is not much further from the reference than the CPU's float32 is. Then steps, harvest, drawing
+its weights in float64 (in float32 where it computes in nothing else, as those that select latents do). The
+losses are compared, since a latent at the very edge of a selection may fall on either side. A device is right
+where it is not much further from the reference than the CPU's float32 is. Then steps, harvest, drawing
 and evaluation are timed, each beside the seconds that `--plan` reckons for it (an H100 of assumed speed on
 CUDA, this CPU otherwise): their ratio is the share of the roofline.
 
