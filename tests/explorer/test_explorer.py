@@ -310,6 +310,8 @@ def test_latents_are_found_by_number_explanation_and_token(addresses: dict[str, 
 def test_the_feature_browser_is_served_behind_the_token(addresses: dict[str, str]) -> None:
     assert b"Latents of grouped" in request(addresses["grouped"], "browser/index.html").body
     assert request(addresses["grouped"], "browser/data/index.js").status == 200
+    for path in ("browser", "browser/", "browser/data", "api/alive/"):
+        assert request(addresses["grouped"], path).status == 404
     for path in ("browser/../../trainer_0/config.json", "browser/%2e%2e/%2e%2e/trainer_0/config.json"):
         assert request(addresses["grouped"], path).status == 404
     assert request(addresses["attention"], "browser/index.html").status == 404

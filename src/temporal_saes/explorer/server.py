@@ -5,7 +5,7 @@
     GET  /api/latents?numbers=3,40&search=...  what is known of latents
     POST /api/read   {"text"}                  events of a text, see `reader`
     POST /api/write  {"prompt", "strengths"}   two texts as they are written, see `writer`
-    GET  /browser/                             the feature browser, if there is one
+    GET  /browser/index.html                   the feature browser, if there is one
 
 All stand behind the token (`guard`). Events are lines of JSON, sent as they are made; a mistake is the event
 {"error": sentence}. A page that leaves ends what is made for it.
@@ -97,8 +97,10 @@ def application(
         Route("/api/write", answering(write), methods=["POST"]),
     ]
     if latents.site is not None:
-        routes.append(Mount("/browser", StaticFiles(directory=latents.site.folder, html=True)))
-    return Guard(Starlette(routes=routes), token, port)
+        routes.append(Mount("/browser", StaticFiles(directory=latents.site.folder)))
+    made = Starlette(routes=routes)
+    made.router.redirect_slashes = False  # it would lead to an address without the token
+    return Guard(made, token, port)
 
 
 async def _body(request: Request) -> bytes | None:
