@@ -282,3 +282,35 @@ def test_a_new_dictionary_has_the_norms_it_starts_from() -> None:
     assert not torch.equal(other, sae.D)
     # nothing is predicted of the first token, whose context is empty
     assert float(sae.predicted_codes(torch.randn(2, 4, 40))[:, 0].abs().max()) == 0
+
+
+@pytest.mark.parametrize("kind", ["topk", "relu", "nullify", "batchtopk"])
+@pytest.mark.parametrize("pieces", [[40], [1] * 40, [7, 1, 20, 12]])
+def test_a_text_that_is_encoded_piece_by_piece_has_the_codes_of_the_whole(kind, pieces, monkeypatch):
+    monkeypatch.setattr("dictionary_learning.dictionaries.attention.QUERY_BLOCK", 9)
+    torch.manual_seed(0)
+    k = None if kind in ("relu", "nullify") else 3
+    sae = TemporalSAE(8, 16, n_heads=2, sae_diff_type=kind, kval_topk=k, n_attn_layers=2, bottleneck_factor=2)
+    with torch.no_grad():
+        for layer in sae.layers:
+            for linear in (layer.k_ctx, layer.v_ctx, layer.q_target, layer.c_proj):
+                linear.bias.normal_()
+        sae.b.normal_()
+        if kind == "batchtopk":
+            sae.expected_min_act.fill_(0.02)
+    sae.eval()
+    x_BLD = torch.randn(2, 40, 8)
+    assert sae.goes_on
+    parts, before = [], None
+    for piece in x_BLD.split(pieces, dim=1):
+        codes, before = sae.encode_on(piece, before)
+        parts.append(codes)
+    torch.testing.assert_close(torch.cat(parts, 1), sae.encode(x_BLD), atol=1e-5, rtol=1e-4)
+
+
+def test_a_batch_that_selects_among_all_its_tokens_does_not_go_on():
+    sae = TemporalSAE(8, 16, n_heads=2, sae_diff_type="batchtopk", kval_topk=3).eval()
+    assert not sae.goes_on
+    sae.expected_min_act.fill_(0.1)
+    assert sae.goes_on
+    assert not sae.train().goes_on

@@ -4,12 +4,22 @@ Shapes: B texts, L positions, W atoms, H attention heads.
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 QUERY_BLOCK = 256  # positions that attend together, where no gradient is wanted
+
+
+class Memory(NamedTuple):
+    """What positions that follow need of those before them."""
+
+    keys: Tensor  # [B, H, T, ...], of the codes shifted right by one
+    values: Tensor
+    last_key_B1: Tensor  # of the last code, to which no position has attended yet
+    last_value_B1: Tensor
 
 
 class ContextAttention(nn.Module):
@@ -38,6 +48,23 @@ class ContextAttention(nn.Module):
             out = _attend_in_blocks(q, k, v)
         return self.c_proj(out.transpose(1, 2).flatten(2))
 
+    @torch.no_grad()
+    def go_on(self, z_BLW: Tensor, before: Memory | None) -> tuple[Tensor, Memory]:
+        """What `forward` gives of positions that follow those of `before` (none: they are the first)."""
+        key_BLW, value_BLW = self.k_ctx(z_BLW), self.v_ctx(z_BLW)
+        k, v = self._shifted(self.k_ctx, key_BLW, before), self._shifted(self.v_ctx, value_BLW, before)
+        if before is not None:
+            k, v = torch.cat([before.keys, k], 2), torch.cat([before.values, v], 2)
+        out = _attend_in_blocks(self._heads(self.q_target(z_BLW)), k, v)
+        return self.c_proj(out.transpose(1, 2).flatten(2)), Memory(k, v, key_BLW[:, -1:], value_BLW[:, -1:])
+
+    def _shifted(self, linear: nn.Linear, out_BLW: Tensor, before: Memory | None) -> Tensor:
+        if before is None:
+            first_B1W = linear.bias.to(out_BLW.dtype).expand(len(out_BLW), 1, -1)
+        else:
+            first_B1W = before.last_key_B1 if linear is self.k_ctx else before.last_value_B1
+        return self._heads(torch.cat([first_B1W, out_BLW[:, :-1]], dim=1))
+
     def graph(self, z_BLW: Tensor) -> Tensor:
         """The attention map [B, H, L, L]: row t says how position t weighs the shifted positions."""
         q, k = self._heads(self.q_target(z_BLW)), self._heads(_after_zeros(self.k_ctx, z_BLW))
@@ -53,15 +80,17 @@ def _attend_in_blocks(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Causal attention, some queries at a time.
 
     Keys and values differ in width here, for which not every device has a kernel that never holds the
-    whole map: a text of 16,000 tokens would take 4 GB for it.
+    whole map: a text of 16,000 tokens would take 4 GB for it. Where there are more keys than queries, the
+    first ones are earlier than all of these.
     """
-    length = q.shape[2]
+    length, earlier = q.shape[2], k.shape[2] - q.shape[2]
     out = torch.empty(*q.shape[:3], v.shape[3], dtype=v.dtype, device=v.device)
     for start in range(0, length, QUERY_BLOCK):
         stop = min(start + QUERY_BLOCK, length)
-        position = torch.arange(stop, device=q.device)
-        mask = position <= position[start:, None]
-        block = F.scaled_dot_product_attention(q[:, :, start:stop], k[:, :, :stop], v[:, :, :stop], mask)
+        position = torch.arange(earlier + stop, device=q.device)
+        mask = position <= position[earlier + start :, None]
+        k_seen, v_seen = k[:, :, : earlier + stop], v[:, :, : earlier + stop]
+        block = F.scaled_dot_product_attention(q[:, :, start:stop], k_seen, v_seen, mask)
         out[:, :, start:stop] = block
     return out
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dictionary_learning.dictionaries.attention import ContextAttention
+from dictionary_learning.dictionaries.attention import ContextAttention, Memory
 
 EPS = 1e-6
 
@@ -22,6 +22,7 @@ class Prediction(NamedTuple):
     residual_BLD: Tensor  # what is left of the centred activations
     parts: list[tuple[Tensor, Tensor]]  # z_p [B, L, W] and s [B, L, 1] of each layer; empty unless asked for
     graphs: list[Tensor]  # attention map [B, H, L, L] of each layer; empty unless asked for
+    memories: list[Memory] = []  # noqa: RUF012  of each layer, for positions that follow; empty unless asked for
 
     def codes(self) -> Tensor:
         """Predicted codes [B, L, W], of a prediction that kept its parts."""
@@ -40,6 +41,7 @@ def predict(
     *,
     codes: bool,
     graphs: bool,
+    before: Sequence[Memory | None] | None = None,
 ) -> Prediction:
     """Let each layer in turn predict what those before it left.
 
@@ -47,15 +49,22 @@ def predict(
         activations: of what is left [..., D], relu(lam x E) [..., W].
         codes: keep what `Prediction.codes` needs.
         graphs: make the attention maps, too.
+        before: of each layer what the positions before these left; None: these are the first, and nothing is
+            kept for others.
     """
     residual_BLD = centred_BLD
     recons_BLD = None
-    parts, maps = [], []
-    for layer in layers:
+    parts, maps, memories = [], [], []
+    for number, layer in enumerate(layers):
         z_BLW = activations(residual_BLD)
         if graphs:
             maps.append(layer.graph(z_BLW))
-        z_BLW = F.relu(layer(z_BLW))
+        if before is None:
+            z_BLW = F.relu(layer(z_BLW))
+        else:
+            attended_BLW, memory = layer.go_on(z_BLW, before[number])
+            memories.append(memory)
+            z_BLW = F.relu(attended_BLW)
         direction_BLD = z_BLW @ atoms_WD
         strength_BL1 = projection(direction_BLD, residual_BLD)
         if codes:
@@ -64,7 +73,7 @@ def predict(
         recons_BLD = part_BLD if recons_BLD is None else recons_BLD + part_BLD
         residual_BLD = residual_BLD - part_BLD
     assert recons_BLD is not None
-    return Prediction(recons_BLD, residual_BLD, parts, maps)
+    return Prediction(recons_BLD, residual_BLD, parts, maps, memories)
 
 
 def projection(direction_BLD: Tensor, x_BLD: Tensor) -> Tensor:

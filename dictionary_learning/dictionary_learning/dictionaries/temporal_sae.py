@@ -27,7 +27,7 @@ heads, K atoms kept, P entries of a sparse code.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,7 +35,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dictionary_learning.dictionaries.attention import ContextAttention
+from dictionary_learning.dictionaries.attention import ContextAttention, Memory
 from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.dictionaries.novel_code import check_k, select, top_entries
 from dictionary_learning.dictionaries.prediction import Prediction, predict
@@ -184,6 +184,31 @@ class TemporalSAE(Dictionary):
         """Codes [B, L, F] of texts [B, L, D]: predicted, then novel."""
         prediction = self.predict(self.centred(x), codes=True)
         return torch.cat([prediction.codes(), self.novel(prediction.residual_BLD)], dim=-1)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether codes depend on no later token, so that `encode_on` gives those of `encode`."""
+        return self.sae_diff_type != "batchtopk" or (not self.training and self.has_threshold)
+
+    @torch.no_grad()
+    def encode_on(self, x: Tensor, before: Sequence[Memory] | None = None) -> tuple[Tensor, Sequence[Memory]]:
+        """Codes [B, L, F] of positions [B, L, D] that follow others, and what positions behind them need.
+
+        Args:
+            before: what the positions before these needed kept; None: these are the first.
+        """
+        memories = [None] * len(self.layers) if before is None else before
+        prediction = predict(
+            self.centred(x),
+            self.layers,
+            self.activations,
+            self.D,
+            codes=True,
+            graphs=False,
+            before=memories,
+        )
+        codes = torch.cat([prediction.codes(), self.novel(prediction.residual_BLD)], dim=-1)
+        return codes, prediction.memories
 
     def predicted_codes(self, x: Tensor) -> Tensor:
         """Predicted codes [B, L, W] alone."""

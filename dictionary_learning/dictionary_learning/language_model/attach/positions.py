@@ -8,7 +8,7 @@ a piece, D model width, F latents.
 """
 
 from collections.abc import Collection, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import torch
@@ -88,7 +88,7 @@ class Positions:
         index_BL = torch.arange(usable_BL.numel(), device=usable_BL.device).view_as(usable_BL)
         for row, (usable_L, wanted_L) in enumerate(zip(usable_BL, wanted_BL, strict=True)):
             if wanted_L.any():
-                f_uF = self.dictionary.encode(contexts.x_BuD[row][None])[0, -int(usable_L.sum()) :]
+                f_uF = contexts.codes(row, int(usable_L.sum()), self.dictionary)
                 yield index_BL[row, wanted_L], f_uF[wanted_L[usable_L].to(f_uF.device)]
 
     def _contexts_of(self, one: Pass) -> "_Contexts":
@@ -112,6 +112,7 @@ class _Contexts:
     def __init__(self) -> None:
         self.x_BuD: list[Tensor] = []
         self._usable_BT: Tensor | None = None
+        self._done_B: list[tuple[int, Any]] = []  # how many were encoded, and what the dictionary remembers
 
     @property
     def length(self) -> int:
@@ -121,9 +122,20 @@ class _Contexts:
         new = [x_LD[usable_L.to(x_LD.device)] for x_LD, usable_L in zip(x_BLD, usable_BL, strict=True)]
         if self._usable_BT is None:
             self.x_BuD, self._usable_BT = new, usable_BL
+            self._done_B = [(0, None)] * len(new)
             return
         self.x_BuD = [torch.cat(parts) for parts in zip(self.x_BuD, new, strict=True)]
         self._usable_BT = torch.cat([self._usable_BT, usable_BL], dim=1)
+
+    def codes(self, row: int, n: int, dictionary: Encoder) -> Tensor:
+        """Codes [n, F] of the last n usable positions of a text."""
+        x_uD = self.x_BuD[row]
+        if not getattr(dictionary, "goes_on", False):
+            return dictionary.encode(x_uD[None])[0, -n:]
+        done, memory = self._done_B[row]
+        f_BuF, memory = dictionary.encode_on(x_uD[None, done:], memory)  # type: ignore[attr-defined]
+        self._done_B[row] = len(x_uD), memory
+        return f_BuF[0, -n:]
 
     def cut(self, length: int) -> None:
         """Forget what a cache has forgotten."""
@@ -132,9 +144,13 @@ class _Contexts:
             self._usable_BT = self._usable_BT[:, :length]
             kept_B = self._usable_BT.sum(1).tolist()
             self.x_BuD = [x_uD[:kept] for x_uD, kept in zip(self.x_BuD, kept_B, strict=True)]
+            self._done_B = [
+                one if one[0] <= kept else (0, None) for one, kept in zip(self._done_B, kept_B, strict=True)
+            ]
 
     def exchange(self, rows: Rows) -> None:
         if self._usable_BT is not None:
             moved_B = rows(torch.arange(len(self.x_BuD)))
             self.x_BuD = [self.x_BuD[i] for i in moved_B.tolist()]
+            self._done_B = [self._done_B[i] for i in moved_B.tolist()]
             self._usable_BT = rows(self._usable_BT)
