@@ -9,28 +9,18 @@ scaled to fit. Nothing is trained. Writes benchmarks/results/recall.json.
 
 import argparse
 import json
-import math
 from pathlib import Path
 
 import torch
 from machine import machine_facts
-from torch import Tensor
-from torch.nn.functional import normalize
 
 from dictionary_learning.activations.cache import ActivationCache
 from dictionary_learning.activations.sequences import Sequences
 from dictionary_learning.command import cli
+from dictionary_learning.dictionaries.context_mean import recalled
 
 RESULTS = Path(__file__).parent / "results"
 SHARPNESS = (0, 2, 4, 6, 8, 10, 12, 16, 24)
-
-
-def recalled(x_NLD: Tensor, sharpness: float) -> Tensor:
-    """The weighted average of the earlier tokens, and zeros before there are any."""
-    earlier_NLD = torch.cat([torch.zeros_like(x_NLD[:, :1]), x_NLD[:, :-1]], dim=1)
-    score_NLL = sharpness * normalize(x_NLD, dim=2) @ normalize(earlier_NLD, dim=2).transpose(1, 2)
-    future_LL = torch.ones(score_NLL.shape[1:], dtype=torch.bool).triu(1)
-    return score_NLL.masked_fill(future_LL, -math.inf).softmax(2) @ earlier_NLD
 
 
 def main() -> None:
