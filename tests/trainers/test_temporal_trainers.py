@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from reference_tsae import DenseStep, DenseTSAE
+from torch import nn
 
 from dictionary_learning.dictionaries.sparse import SparseCode
 from dictionary_learning.errors import UserError
@@ -18,7 +19,7 @@ from dictionary_learning.trainers import (
 )
 from dictionary_learning.trainers.losses import contrastive_loss, matryoshka_loss, temporal_l1_loss
 from dictionary_learning.trainers.threshold import find_threshold
-from dictionary_learning.trainers.trainer import geometric_median, learning_rate_factor
+from dictionary_learning.trainers.trainer import adam, geometric_median, in_memory_order, learning_rate_factor
 
 D, LATENTS, K, B = 12, 48, 4, 64
 
@@ -328,3 +329,22 @@ def test_top_k_of_each_token_keeps_k_latents_of_every_token_whatever_the_thresho
     every_BLF = ae.before_selection(x_BLD)
     assert torch.equal(f_BLF.amax(-1), every_BLF.amax(-1))
     assert torch.equal(f_BLF.sort(-1).values[..., -3:], every_BLF.sort(-1).values[..., -3:])
+
+
+def test_adam_on_matrices_that_lie_by_columns_is_adam_and_keeps_their_shapes():
+    start, gradient = torch.randn(7, 5), torch.randn(7, 5)
+    lies_by_columns, lies_by_rows = (nn.Parameter(x) for x in (start.T.contiguous().T, start.clone()))
+    for parameter in (lies_by_columns, lies_by_rows):
+        optimizer = adam([parameter], lr=0.1)
+        for _ in range(3):
+            parameter.grad = gradient.clone() if parameter is lies_by_rows else gradient.T.contiguous().T
+            with in_memory_order(optimizer):
+                optimizer.step()
+        state = optimizer.state[parameter]
+        assert {
+            parameter.shape,
+            parameter.grad.shape,
+            *(state[m].shape for m in ("exp_avg", "exp_avg_sq")),
+        } == {(7, 5)}
+    torch.testing.assert_close(lies_by_columns, lies_by_rows)
+    assert lies_by_columns.T.is_contiguous()

@@ -114,7 +114,7 @@ def on_cpu(x: Tensor) -> bool:
 def _filled(values_N: Tensor, row_N: Tensor, col_N: Tensor, shape: tuple[int, int]) -> Tensor:
     """Zeros with values at places; at one that is named more than once, their sum."""
     flat = values_N.new_zeros(shape[0] * shape[1])
-    return flat.index_add(0, row_N * shape[1] + col_N, values_N).view(shape)
+    return flat.index_add_(0, row_N * shape[1] + col_N, values_N).view(shape)
 
 
 def batch_topk(pre_BF: Tensor, n_keep: int) -> Tensor:

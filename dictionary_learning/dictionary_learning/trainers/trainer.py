@@ -8,7 +8,8 @@ Shapes: B tokens of this process, D model width, F latents.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -159,7 +160,8 @@ class Trainer(ABC):
         optimizer: Any = self.optimizer
         optimizer.found_inf = self._watch.found_inf
         optimizer.grad_scale = ((norm + 1e-6) / max_norm).clamp_min(1) if math.isfinite(max_norm) else None
-        optimizer.step()
+        with in_memory_order(self.optimizer):
+            optimizer.step()
         self.optimizer.zero_grad()
 
     def _set_learning_rate(self, lr: float, factor: float) -> None:
@@ -315,6 +317,36 @@ def check_decay_start(decay_start: int | None, warmup_steps: int, steps: int) ->
 def adam(parameters: Iterable[nn.Parameter], lr: float, betas: tuple[float, float] = (0.9, 0.999)) -> Any:
     """Adam in its fused form: a sixth of the time of the default form."""
     return torch.optim.Adam(parameters, lr=lr, betas=betas, fused=True)
+
+
+@contextmanager
+def in_memory_order(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Within it matrices that are stored by columns are their transposes, with gradients and moments.
+
+    Of what does not lie in order the fused Adam makes copies: seven times the time, and the memory of one.
+    """
+    turned = [
+        parameter
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+        if parameter.ndim == 2 and not parameter.is_contiguous() and parameter.T.is_contiguous()
+    ]
+    _transpose(optimizer, turned)
+    try:
+        yield
+    finally:
+        _transpose(optimizer, turned)
+
+
+def _transpose(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> None:
+    for parameter in parameters:
+        gradient, parameter.grad = parameter.grad, None
+        parameter.data = parameter.data.T
+        parameter.grad = None if gradient is None else gradient.T
+        state = optimizer.state[parameter]
+        for moment in ("exp_avg", "exp_avg_sq"):
+            if moment in state:
+                state[moment] = state[moment].T
 
 
 @torch.no_grad()

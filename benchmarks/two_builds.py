@@ -1,0 +1,110 @@
+"""Training steps of this build against those of another revision, in one process.
+
+    git worktree add ../before 2e8e410
+    OMP_NUM_THREADS=1 python benchmarks/two_builds.py --other ../before
+
+Both start from the same weights and see the same batches, step by step in turn. What counts is the processor
+time of this thread, of which each side has its least; other work on the machine changes it little.
+Writes benchmarks/results/two_builds.json.
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from machine import Others, machine_facts
+
+D, B, K = 576, 2048, 20
+ROOT = Path(__file__).parents[1]
+PAIRS = "T-SAE"
+TRAINERS = {
+    PAIRS: ("TemporalMatryoshkaBatchTopKTrainer", {"temp_alpha": 0.1}),
+    "Matryoshka": ("MatryoshkaBatchTopKTrainer", {}),
+    "BatchTopK": ("BatchTopKTrainer", {}),
+    "TopK": ("TopKTrainer", {}),
+}
+
+
+def trainers_of(root: Path) -> dict[str, Any]:
+    """The trainers of a checkout, whatever was imported before."""
+    for name in [name for name in sys.modules if name.split(".")[0] == "dictionary_learning"]:
+        del sys.modules[name]
+    sys.path.insert(0, str(root / "dictionary_learning"))
+    import dictionary_learning.trainers as trainers
+
+    found = {kind: getattr(trainers, name) for kind, (name, _) in TRAINERS.items()}
+    sys.path.pop(0)
+    return found
+
+
+def toy_pairs(n_batches: int) -> torch.Tensor:
+    """Pairs [n, B, 2, D] of mean square norm 1 that share slow directions and differ in fast ones."""
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.randn(2048, D, generator=generator) / D**0.5
+    codes = torch.relu(torch.randn(n_batches, B, 3, 2048, generator=generator) - 2.5)
+    x = (codes[:, :, :1] + codes[:, :, 1:]) @ directions
+    x += 0.005 * torch.randn(x.shape, generator=generator)
+    return x / x.square().sum(-1).mean().sqrt()
+
+
+def compare(
+    sides: list[dict[str, Any]], kind: str, dict_size: int, dtype: str, steps: int, x: torch.Tensor
+) -> dict:
+    options = {"steps": steps, "activation_dim": D, "dict_size": dict_size, "k": K, "warmup_steps": 20}
+    options |= {"lr": 2e-4, "encoder_dtype": dtype, "seed": 0, "device": "cpu"} | TRAINERS[kind][1]
+    trainers = [side[kind](**options) for side in sides]
+    seconds: list[list[float]] = [[], []]
+    worst, others = 0.0, Others()
+    for step in range(steps):
+        batch = x[step % len(x)] if kind == PAIRS else x[step % len(x), :, 0].contiguous()
+        losses = []
+        for i, trainer in enumerate(trainers):
+            began = time.thread_time()
+            losses.append(trainer.update(step, batch))
+            seconds[i].append(time.thread_time() - began)
+        worst = max(worst, abs(losses[1] / losses[0] - 1))
+    before, now = (min(took[1:]) for took in seconds)
+    return {
+        "trainer": kind,
+        "dict_size": dict_size,
+        "encoder_dtype": dtype,
+        "product": getattr(trainers[1], "facts", {}).get("encoder_product"),
+        "steps": steps,
+        "seconds_before": before,
+        "seconds_now": now,
+        "ratio": before / now,
+        "largest_relative_difference_of_losses": worst,
+        "cores_busy_with_others": others.cores(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--other", type=Path, required=True, help="checkout of the revision to compare with")
+    parser.add_argument("--steps", type=int, default=6, help="steps a comparison (default: 6)")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    sides = [trainers_of(args.other.resolve()), trainers_of(ROOT)]
+    x = toy_pairs(min(args.steps, 8))
+    result: dict[str, Any] = {"machine": machine_facts(), "D": D, "B": B, "k": K, "comparisons": []}
+    for kind in TRAINERS:
+        for dict_size in (4608, 16384):
+            for dtype in ("float32", "bfloat16"):
+                row = compare(sides, kind, dict_size, dtype, args.steps, x)
+                result["comparisons"].append(row)
+                times = f"{row['seconds_before']:.3f} s  {row['seconds_now']:.3f} s  {row['ratio']:.2f}x"
+                worst = row["largest_relative_difference_of_losses"]
+                print(
+                    f"{kind:10s} {dict_size:6d} {dtype:8s} {times}  losses differ by {worst:.0e}", flush=True
+                )
+    target = Path(__file__).parent / "results" / "two_builds.json"
+    target.write_text(json.dumps(result, indent=2) + "\n")
+    print(f"written: {target}")
+
+
+if __name__ == "__main__":
+    main()
