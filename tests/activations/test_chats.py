@@ -99,6 +99,13 @@ def test_a_document_is_the_same_whatever_the_template_writes_around_it() -> None
     assert ids(None) == ids(dated)
 
 
+def test_what_a_message_holds_beside_its_text_may_be_anything() -> None:
+    messages = [dict(ASKED[0], name="\ud800"), ASKED[1]]
+    stream = DocumentStream(iter([{"messages": messages}]), text_field="messages", chat=ChatTemplate(Plain()))
+    (document,) = stream
+    assert "comet" in document.text
+
+
 @pytest.fixture(scope="module")
 def chat_lm_folder(tiny_lm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model with a chat template."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from dictionary_learning.activations.options import DataOptions
@@ -177,6 +178,11 @@ def chat_of(model: str, chat_template: bool, roles: Sequence[str] | None) -> "Ch
     """
     if not chat_template:
         return None
+    return _chat_template(model, None if roles is None else tuple(roles))
+
+
+@cache  # texts are opened anew for every block, and a tokenizer takes a second to read
+def _chat_template(model: str, roles: tuple[str, ...] | None) -> "ChatTemplate":
     from dictionary_learning.language_model.source import read_tokenizer
     from dictionary_learning.texts.chat import ChatTemplate
 

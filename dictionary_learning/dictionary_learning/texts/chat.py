@@ -76,7 +76,7 @@ class ChatTemplate:
         ]
         if not spans:
             return OTHER_ROLES
-        return Rendered(text, tuple(spans), json.dumps(messages, sort_keys=True, ensure_ascii=False))
+        return Rendered(text, tuple(spans), json.dumps(messages, sort_keys=True))
 
     def _rendered(self, messages: list[Any]) -> str:
         return str(self._tokenizer.apply_chat_template(messages, tokenize=False, date_string=DATE))

@@ -194,8 +194,7 @@ class DocumentStream:
             if isinstance(rendered, str):
                 return rendered
             content, spans, key = rendered
-        fault = text_fault(content) or text_fault(key)
-        return fault or Document(str(content), document_id(str(key)), spans)
+        return text_fault(content) or Document(str(content), document_id(str(key)), spans)
 
     def _pass_over(self, start: int) -> None:
         while self.position < start and self._n_left != 0:

@@ -12,7 +12,7 @@ with single neurons and features are not computed, so those lists are empty; `ne
 decoder direction. `bin_contains` is the share of all tokens whose activation is in the bin: exact at the
 edges of the histogram's bins, in proportion between them.
 
-Nothing is sent anywhere.
+Nothing is sent from here: `temporal_saes.upload` does that.
 """
 
 import json
