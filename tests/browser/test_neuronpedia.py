@@ -6,11 +6,9 @@ from typing import Annotated, Any
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from toy_runs import make_run
 
 from dictionary_learning.errors import UserError
 from temporal_saes.browser.command import main
-from temporal_saes.latents.explanations import save_explanations
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Index = Annotated[int, Field(ge=0)]
@@ -122,25 +120,6 @@ class Upload(Strict):
     features: Annotated[list[UploadedFeature], Field(min_length=1, max_length=128)]
 
 
-@pytest.fixture(scope="module")
-def written(tiny_lm_folder: Path, tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output of a dictionary of 96 latents, of which 95 is dead."""
-    import torch
-
-    folder = tmp_path_factory.mktemp("neuronpedia")
-    run = make_run(folder / "run", tiny_lm_folder)
-    weights = torch.load(run / "trainer_0" / "ae.pt", weights_only=True)
-    weights["W_enc"][:, 95] = 0
-    weights["b_enc"][95] = -1
-    torch.save(weights, run / "trainer_0" / "ae.pt")
-    save_explanations(run / "trainer_0" / "explanations.json", {2: "x" * 600, 95: "a dead one"})
-    words = ["--run_name", str(run), "--device", "cpu", "--no_cache", "--dataset", str(tiny_corpus)]
-    words += ["--text_field", "text", "--label_field", "domain", "--max_tokens", "2000"]
-    words += ["--neuronpedia", "toy-set", "--neuronpedia_model", "tiny", "--explained_by", "a model"]
-    main([*words, "--output_dir", str(folder / "site")])
-    return folder / "site"
-
-
 def read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
@@ -221,6 +200,7 @@ def test_a_long_explanation_is_cut_to_what_the_server_takes(upload) -> None:  # 
     [
         (["--neuronpedia", "My Set", "--neuronpedia_model", "tiny"], "is no name of a set"),
         (["--neuronpedia", "set"], "needs --neuronpedia_model"),
+        (["--neuronpedia", "set", "--neuronpedia_model", "a/b"], "a/b is no id of a model there"),
     ],
 )
 def test_a_mistake_is_told_in_a_sentence(words: list[str], told: str) -> None:

@@ -9,5 +9,6 @@ study         what is shown of one dictionary
 folder        where it is written
 page          the pages and their data
 neuronpedia   the same facts as Neuronpedia's files
+bundle        those again, as the export bundle that a Neuronpedia imports
 delphi        the same codes as delphi's cache of latents
 """

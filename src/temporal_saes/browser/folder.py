@@ -26,7 +26,7 @@ from dictionary_learning.command.progress import say
 from dictionary_learning.command.rehearsal import is_on as is_rehearsal
 from dictionary_learning.command.secrets import scrub_values
 from dictionary_learning.errors import UserError
-from dictionary_learning.exchange.names import PUBLIC_NAMES
+from dictionary_learning.exchange.names import PUBLIC_NAMES, model_name
 from temporal_saes.browser.options import BrowserOptions
 from temporal_saes.experiment.subjects import Subject
 
@@ -42,8 +42,13 @@ FILES = re.compile(
     r"|delphi/latents/layers[^/]+/(config\.json|\d+_\d+\.safetensors)"
     r"|neuronpedia/sent\.json|neuronpedia/upload/features-\d+\.json"
     r"|neuronpedia/\d+-[^/]+/(batch-\d+|skipped_indexes|run_settings)\.json"
+    r"|neuronpedia/export/[^/]+/\d+-[^/]+/"
+    r"((release|model|sourceset|source)\.jsonl|(features|activations|explanations)/batch-\d+\.jsonl\.gz)"
 )
-FOLDERS = re.compile(r"data|neuronpedia(/(upload|\d+-[^/]+))?|delphi(/latents(/layers[^/]+)?)?")
+FOLDERS = re.compile(
+    r"data|neuronpedia(/(upload|\d+-[^/]+))?|delphi(/latents(/layers[^/]+)?)?"
+    r"|neuronpedia/export(/[^/]+(/\d+-[^/]+(/(features|activations|explanations))?)?)?"
+)
 """What a browser consists of, by the paths in it."""
 
 
@@ -97,21 +102,12 @@ def write_folder(
     Raises:
         UserError: files of the user have come into the folder meanwhile.
     """
-    from temporal_saes.browser.neuronpedia import Place, Words, write_neuronpedia
     from temporal_saes.browser.page import write_browser
 
     new, old = (_part(folder) / name for name in ("new", "old"))
     write_browser(new, browser, lm.tokenizer)
-    if options.neuronpedia is not None and options.neuronpedia_model is not None:
-        write_neuronpedia(
-            new / "neuronpedia",
-            browser.facts,
-            browser.shown,
-            Place(options.neuronpedia_model, subject.layer, options.neuronpedia, browser.about["texts"]),
-            Words(browser.explanations, EXPLANATION_METHOD, options.explained_by or ""),
-            lm.tokenizer,
-            browser.made,
-        )
+    if options.neuronpedia is not None:
+        _write_neuronpedia(new / "neuronpedia", browser, lm, subject, options)
     if browser.delphi is not None:
         place = subject.place
         module = f"layers.{place.layer}" + (f".{place.site}" if place.is_added else "")
@@ -122,6 +118,36 @@ def write_folder(
         folder.rename(old)
     new.rename(folder)
     offer(folder)
+
+
+def _write_neuronpedia(
+    folder: Path, browser: "Browser", lm: "LanguageModel", subject: Subject, options: BrowserOptions
+) -> None:
+    from temporal_saes.browser.bundle import Bundle, Model
+    from temporal_saes.browser.neuronpedia import Place, Words, write_neuronpedia
+
+    assert options.neuronpedia is not None
+    assert options.neuronpedia_model is not None
+    place = Place(
+        options.neuronpedia_model,
+        subject.layer,
+        options.neuronpedia,
+        browser.about["texts"],
+        subject.place.hook_name,
+    )
+    words = Words(
+        browser.explanations,
+        EXPLANATION_METHOD,
+        options.explained_by or "",
+        options.neuronpedia_creator or "unknown",
+    )
+    name = model_name({"lm_name": subject.model})
+    model = Model(str(name), lm.n_layers, lm.d_model, bool(getattr(lm.tokenizer, "chat_template", None)))
+    bundle = Bundle(folder / "export", browser.facts, place, words, model, browser.about["dictionary"])
+    bundle.write()
+    write_neuronpedia(
+        folder, browser.facts, browser.shown, place, words, lm.tokenizer, browser.made, bundle.add
+    )
 
 
 def _part(folder: Path) -> Path:

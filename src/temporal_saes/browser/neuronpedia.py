@@ -1,13 +1,13 @@
 """The files that Neuronpedia takes, from the pass that a feature browser is made of.
 
-    write_neuronpedia(folder, facts, place, texts, tokenizer)
+    write_neuronpedia(folder, facts, shown, place, words, tokenizer, settings, bundle.add)
 
-Two forms of the same latents:
+Two forms of the same latents, and a third one of the first (`browser.bundle`):
 
     <source>/batch-<n>.json, skipped_indexes.json, run_settings.json, as SAEDashboard 0.8 writes them
     upload/features-<n>.json    bodies of POST /api/feature/upload-batch
 
-A dead latent has no activation to show: it is in `skipped_indexes.json` and in neither form. Correlations
+A dead latent has no activation to show: it is in `skipped_indexes.json` and in no form. Correlations
 with single neurons and features are not computed, so those lists are empty; `neuron_alignment` is of the
 decoder direction. `bin_contains` is the share of all tokens whose activation is in the bin: exact at the
 edges of the histogram's bins, in proportion between them.
@@ -16,7 +16,7 @@ Nothing is sent from here: `temporal_saes.upload` does that.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,6 +41,8 @@ class Place(NamedTuple):
     layer: int
     set_name: str
     dataset: str
+    hook: str | None
+    """What TransformerLens calls the place that the dictionary reads."""
 
     @property
     def source(self) -> str:
@@ -54,6 +56,8 @@ class Words(NamedTuple):
     explanations: Mapping[int, str]
     method: str
     model: str
+    creator: str
+    """Who is named as the maker of the set."""
 
 
 def write_neuronpedia(
@@ -64,18 +68,22 @@ def write_neuronpedia(
     words: Words,
     tokenizer: Any,
     settings: Mapping[str, Any],
+    watch: Callable[[int, Sequence[Mapping[str, Any]]], None],
 ) -> None:
     """Write both forms into a new folder.
 
     Args:
         shown: latents of the chunk.
         settings: kept as `run_settings.json`.
+        watch: is given the number and the features of each batch.
     """
     texts = _Texts(tokenizer)
     alive = [latent for latent in shown if facts.examples.count_F[latent]]
     batches = folder / place.source
     for number, some in enumerate(_batches(alive)):
-        _save(batches / f"batch-{number}.json", batch(facts, some, place, texts))
+        content = batch(facts, some, place, texts)
+        _save(batches / f"batch-{number}.json", content)
+        watch(number, content["features"])
         _save(folder / "upload" / f"features-{number}.json", upload(facts, some, place, words, texts))
     skipped = sorted(facts.first + latent for latent in set(range(facts.n_latents)) - set(alive))
     _save(
@@ -101,7 +109,9 @@ class _Texts:
     def __call__(self, ids: Iterable[int]) -> list[str]:
         numbers = [int(i) for i in ids]
         new = [i for i in dict.fromkeys(numbers) if i not in self._text]
-        self._text.update(zip(new, token_texts(self._tokenizer, new), strict=True))
+        # PostgreSQL, which Neuronpedia keeps them in, has no text with a NUL
+        readable = [text.replace("\0", "␀") for text in token_texts(self._tokenizer, new)]
+        self._text.update(zip(new, readable, strict=True))
         return [self._text[i] for i in numbers]
 
 

@@ -9,6 +9,7 @@ from dictionary_learning.remote.options import LocalCacheOptions
 from temporal_saes.experiment.options import ExplainedOptions
 
 SET_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,9 @@ class BrowserOptions(ExplainedOptions, LocalCacheOptions):
     explained_by: str | None = option(
         None, "the model that wrote the explanations, as Neuronpedia names it", group="neuronpedia"
     )
+    neuronpedia_creator: str | None = option(
+        None, "who is named as the maker of the set in Neuronpedia's export", group="neuronpedia"
+    )
     delphi: bool = option(
         False, "write the cache of latents that delphi's explainers and scorers read, too", group="delphi"
     )
@@ -58,5 +62,10 @@ class BrowserOptions(ExplainedOptions, LocalCacheOptions):
             )
         if self.neuronpedia is not None and self.neuronpedia_model is None:
             raise UserError("--neuronpedia needs --neuronpedia_model, the id of the language model there.")
+        if self.neuronpedia_model is not None and not MODEL_ID.fullmatch(self.neuronpedia_model):
+            raise UserError(
+                f"--neuronpedia_model {self.neuronpedia_model} is no id of a model there: give one such as "
+                "gemma-2-2b, without an owner."
+            )
         if self.part not in ("train", "eval", "all"):
             raise UserError(f"--part {self.part} does not exist: give train, eval or all.")
