@@ -1,10 +1,10 @@
 """The export bundle, put into the tables of Neuronpedia as its import puts it there.
 
 `TABLES` are the columns of apps/webapp/prisma/schema.prisma at revision 008d504 that an import can fill, and
-`Database` does what apps/webapp/app/api/admin/import/route.ts and lib/db/import.ts do with the files: the first
-four go through Prisma, which takes no other field and no empty list or JSON; of the others the columns are read
-from the first line, and the rest goes to PostgreSQL, which refuses what a column cannot hold, what is missing and
-what points to nothing.
+`Database` does what apps/webapp/app/api/admin/import/route.ts and lib/db/import.ts do with the files. The
+first four go through Prisma, which takes no other field. Of the others the columns are read from the first
+line, and the rest goes to PostgreSQL, which refuses what a column cannot hold, what is missing and what
+points to nothing.
 """
 
 import gzip
@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from temporal_saes.latents.explanations import read_explanations
 
 Row = dict[str, Any]
 
@@ -166,7 +168,10 @@ KEYS = {
 }
 # a row is refused where the row that these columns name is not there
 POINTS = [
-    *((table, ("creatorId",), "User") for table in ("SourceRelease", "Model", "SourceSet", "Source", "Neuron")),
+    *(
+        (table, ("creatorId",), "User")
+        for table in ("SourceRelease", "Model", "SourceSet", "Source", "Neuron")
+    ),
     ("SourceSet", ("modelId",), "Model"),
     ("SourceSet", ("releaseName",), "SourceRelease"),
     ("Source", ("modelId", "setName"), "SourceSet"),
@@ -212,7 +217,9 @@ class Database:
             key = tuple(row.get(column) for column in columns)
             if here == table and None not in key:
                 assert key in self.rows[there], f"{columns} of {table} point to no {there}: {key}"
-        self.rows[table].setdefault(tuple(row[column] for column in KEYS[table]), row)  # ON CONFLICT DO NOTHING
+        self.rows[table].setdefault(
+            tuple(row[column] for column in KEYS[table]), row
+        )  # ON CONFLICT DO NOTHING
 
     def create(self, table: str, path: Path) -> None:
         """As Prisma does."""
@@ -335,6 +342,10 @@ def test_activations_have_the_numbers_of_the_batch_field_by_field(database: Data
 def test_explanations_are_of_living_latents_and_whole(database: Database) -> None:
     (one,) = database.all("Explanation")
     assert (one["index"], one["description"], one["explanationModelName"]) == ("2", "x" * 600, "a model")
+
+
+def test_explanations_are_read_back_from_the_bundle(export: Path) -> None:
+    assert read_explanations(export, 96) == {2: "x" * 600}
 
 
 def test_the_database_refuses_what_does_not_fit(database: Database) -> None:

@@ -1,5 +1,6 @@
 """Explanations: the one loader, and SAEBench's results made into what it reads."""
 
+import gzip
 import importlib.util
 import json
 import subprocess
@@ -66,6 +67,30 @@ def test_explanations_beside_the_weights_are_found_and_a_given_file_wins(tmp_pat
     given = write(tmp_path / "given.json", {"1": "given"})
     assert find_explanations(None, tmp_path, 4) == {1: "beside"}
     assert find_explanations(given, tmp_path, 4) == {1: "given"}
+
+
+def test_explanations_of_neuronpedia_are_read_from_the_folder_of_a_source(tmp_path):
+    rows = [
+        {"index": "7", "description": "rivers", "embedding": [0.5]},
+        {"index": "7", "description": "later"},
+    ]
+    folder = tmp_path / "20-set" / "explanations"
+    folder.mkdir(parents=True)
+    for number, some in enumerate((rows, [{"index": "1031", "description": "the past"}])):
+        text = "".join(json.dumps(row) + "\n" for row in some)
+        (folder / f"batch-{number}.jsonl.gz").write_bytes(gzip.compress(text.encode()))
+    for place in (folder, folder.parent):
+        assert read_explanations(place, 2000) == {7: "rivers", 1031: "the past"}
+    with pytest.raises(UserError, match=r"explains latent 1031, and the dictionary has"):
+        read_explanations(folder, 100)
+    (folder / "batch-2.jsonl.gz").write_bytes(gzip.compress(b'{"index": "3", "tokens": []}\n'))
+    with pytest.raises(UserError, match=r"batch-2.jsonl.gz holds no explanations"):
+        read_explanations(folder)
+    (folder / "batch-2.jsonl.gz").write_bytes(gzip.compress(b'{"index": "3"}\n')[:-9])
+    with pytest.raises(UserError, match=r"batch-2.jsonl.gz holds no"):
+        read_explanations(folder)
+    with pytest.raises(UserError, match="is a folder without explanations of Neuronpedia's"):
+        read_explanations(tmp_path)
 
 
 @pytest.mark.parametrize(

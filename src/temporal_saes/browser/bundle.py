@@ -5,12 +5,13 @@
     <model>/<source>/activations/batch-<n>.jsonl.gz
     <model>/<source>/explanations/batch-<n>.jsonl.gz     where a latent of the batch is explained
 
-A line is a row of Neuronpedia's database with the names of its columns (`schema.prisma`, revision 008d504). An
-import reads the columns of a file from its first line, so every line has all of them. It makes a model, set or
-release only where none of the name is there; columns that would be empty are left to the database's defaults.
+A line is a row of Neuronpedia's database with the names of its columns (`schema.prisma`, revision 008d504).
+An import reads the columns of a file from its first line, so every line has all of them. It makes a model,
+set or release only where none of the name is there; columns that would be empty are left to the database's
+defaults.
 
-An explanation has no type: those are rows of a table of their own, and an import ends at one that it does not
-have. Ids are hashes of the rows, so that an import that is done again adds nothing.
+An explanation has no type: those are rows of a table of their own, and an import ends at one that it does
+not have. Ids are hashes of the rows, so that an import that is done again adds nothing.
 """
 
 import gzip

@@ -128,7 +128,10 @@ class ExplainedOptions(ExperimentOptions):
     """For an experiment that says what latents mean."""
 
     explanation_path: str | None = option(
-        None, "explanations.json of the dictionary; the one beside its weights if not given", group="latents"
+        None,
+        "explanations.json of the dictionary, or the folder of a source of Neuronpedia's; the one beside its "
+        "weights if not given",
+        group="latents",
     )
 
 

@@ -6,6 +6,9 @@
 The file is a JSON object of latent numbers, as strings, and sentences: the form in which the T-SAE
 release publishes them and which `process_sae_bench_autointerp.py` makes. Latents without an
 explanation, the dead ones among them, are not in it. Every script reads it through here.
+
+A folder of explanations as Neuronpedia's public data sets have them (`explanations/batch-<n>.jsonl.gz` of a
+source) is read, too; of several explanations of a latent the first counts.
 """
 
 import json
@@ -15,13 +18,14 @@ from typing import Any
 
 from dictionary_learning.command.files import read_json, save_text
 from dictionary_learning.errors import UserError
+from dictionary_learning.texts.records import read_records
 
 FILE_NAME = "explanations.json"
 CONVERTER = "src/process_sae_bench_autointerp.py"
 
 
 def read_explanations(path: str | Path, dict_size: int | None = None) -> dict[int, str]:
-    """The explanations of a file by latent; empty ones are left out.
+    """The explanations of a file, or of a source of Neuronpedia's, by latent; empty ones are left out.
 
     Args:
         dict_size: latents of the dictionary that they are meant for; None does not check.
@@ -30,7 +34,7 @@ def read_explanations(path: str | Path, dict_size: int | None = None) -> dict[in
         UserError: the file is not there, is not JSON of this form, or has a latent beyond the dictionary.
     """
     path = Path(path)
-    content = read_json(path)
+    content = _of_neuronpedia(path) if path.is_dir() else read_json(path)
     if isinstance(content, dict) and "eval_result_unstructured" in content:
         raise UserError(f"{path} is a result of SAEBench, not explanations: convert it with {CONVERTER}.")
     if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
@@ -41,6 +45,31 @@ def read_explanations(path: str | Path, dict_size: int | None = None) -> dict[in
     explanations = {latent_number(key, path): value.strip() for key, value in content.items()}
     check_latents(explanations, dict_size, path)
     return {latent: text for latent, text in sorted(explanations.items()) if text}
+
+
+def _of_neuronpedia(folder: Path) -> dict[str, str]:
+    """Explanations by the text of a latent's number, of the folder of a source or of its explanations.
+
+    Raises:
+        UserError: there are none.
+    """
+    inside = folder / "explanations"
+    files = sorted((inside if inside.is_dir() else folder).glob("batch-*.jsonl.gz"))
+    if not files:
+        raise UserError(
+            f"{folder} is a folder without explanations of Neuronpedia's (batch-0.jsonl.gz and so on): give "
+            f"that folder, or an {FILE_NAME}."
+        )
+    found: dict[str, str] = {}
+    for file in files:
+        for row in read_records(file):
+            text = row.get("description")
+            if "index" not in row or not isinstance(text, str):
+                raise UserError(
+                    f"{file} holds no explanations: lines with index and description were expected."
+                )
+            found.setdefault(str(row["index"]), text)
+    return found
 
 
 def find_explanations(
