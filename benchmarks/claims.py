@@ -44,6 +44,12 @@ def parser() -> Parser:
         "--dict_size", type=int, help="latents, but of the TemporalSAE (default: the preset's)"
     )
     flags.add_argument("--max_tokens", type=int, default=3_000_000, help="distinct training tokens")
+    flags.add_argument(
+        "--document_tokens",
+        type=int,
+        default=1_000_000,
+        help="of one document; fewer where --max_tokens would be filled by a few long ones",
+    )
     flags.add_argument("--eval_tokens", type=int, default=30_000, help="held-out tokens")
     flags.add_argument("--experiments", nargs="*", default=list(EXPERIMENTS), help="beside the evaluation")
     flags.add_argument("--n_train", type=int, default=1500, help="training examples of a probe")
@@ -66,6 +72,7 @@ def plan_of(args: Namespace, extra: list[str]) -> Plan:
         k=args.k,
         max_tokens=args.max_tokens,
         eval_tokens=args.eval_tokens,
+        document_tokens=args.document_tokens,
         context_length=preset["context_length"],
         dict_size=args.dict_size,
         narrow_latents=preset["attention"]["dict_size"],

@@ -30,6 +30,7 @@ class Plan:
         runs: the folder of everything.
         config: preset of the model and the texts.
         narrow_latents: of the baselines of a TemporalSAE, as many as the preset gives that.
+        document_tokens: of a longer document, only so many tokens, spread over it.
         dict_size: latents of the others; the preset's when None.
         extra: flags of the recording.
         probe_flags: flags of the probes.
@@ -46,6 +47,7 @@ class Plan:
     eval_tokens: int
     context_length: int
     narrow_latents: int
+    document_tokens: int = 1_000_000
     dict_size: int | None = None
     experiments: tuple[str, ...] = EXPERIMENTS
     extra: tuple[str, ...] = ()
@@ -101,15 +103,8 @@ def pieces(plan: Plan) -> Iterator[Piece]:
     """All the work, short trainings first, so that there is a whole table as early as can be."""
     cache = str(plan.runs / "activations")
     record = ["cache", "--config", plan.config, "--activations", cache, "--max_tokens", str(plan.max_tokens)]
-    record += [
-        "--document_tokens",
-        "1000000",
-        "--parts",
-        "train",
-        "eval",
-        "--eval_tokens",
-        str(plan.eval_tokens),
-    ]
+    record += ["--document_tokens", str(plan.document_tokens), "--parts", "train", "eval"]
+    record += ["--eval_tokens", str(plan.eval_tokens)]
     yield Piece("activations", (*record, *plan.extra))
     for budget in sorted(plan.budgets):
         for method in plan.methods:
