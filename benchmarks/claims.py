@@ -25,9 +25,10 @@ from dictionary_learning.command import cli
 from dictionary_learning.command.files import save_text
 from dictionary_learning.command.options import Parser, read_preset
 from dictionary_learning.command.progress import say
-from temporal_saes.claims import readings, report
+from temporal_saes.claims import curves, readings, report
+from temporal_saes.claims.experiments import EXPERIMENTS
 from temporal_saes.claims.methods import BUDGETS, METHODS
-from temporal_saes.claims.pieces import EXPERIMENTS, Plan, pieces
+from temporal_saes.claims.pieces import Plan, pieces
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -54,6 +55,7 @@ def parser() -> Parser:
     flags.add_argument("--experiments", nargs="*", default=list(EXPERIMENTS), help="beside the evaluation")
     flags.add_argument("--n_train", type=int, default=1500, help="training examples of a probe")
     flags.add_argument("--n_test", type=int, default=500, help="test examples of a probe")
+    flags.add_argument("--repeats", type=int, default=5, help="random splits of a probe")
     flags.add_argument("--minutes", type=float, help="begin nothing new after so many; run it again to go on")
     flags.add_argument("--out", type=Path, help="path of the results without a suffix")
     return flags
@@ -62,6 +64,7 @@ def parser() -> Parser:
 def plan_of(args: Namespace, extra: list[str]) -> Plan:
     preset = read_preset(args.config)
     sizes = ["--n_train", str(args.n_train), "--n_test", str(args.n_test), "--k", "1", "5", "20"]
+    sizes += ["--repeats", str(args.repeats)]
     return Plan(
         runs=args.runs or Path("runs") / f"claims-{args.config}",
         config=args.config,
@@ -107,7 +110,7 @@ def main(argv: list[str] | None = None) -> None:
     plan = plan_of(args, given[at + 1 :])
     work(plan, args.minutes)
     found = readings.read(plan.runs)
-    claims = report.judged(found)
+    claims = report.judged(found, readings.read_of_texts(plan.runs))
     out = args.out or RESULTS / f"claims_{args.config.replace('-', '_')}"
     settings = {name: str(value) for name, value in vars(args).items()} | {"extra": given[at + 1 :]}
     values = [
@@ -117,7 +120,7 @@ def main(argv: list[str] | None = None) -> None:
     content = {"machine": machine_facts(), "settings": settings, "claims": claims, "values": values}
     save_text(out.with_suffix(".json"), json.dumps(content, indent=1, allow_nan=False) + "\n")
     save_text(out.with_suffix(".md"), report.markdown(claims))
-    report.draw(found, out)
+    curves.draw(found, out)
     print(report.markdown(claims))
 
 

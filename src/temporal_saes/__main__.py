@@ -46,6 +46,9 @@ COMMANDS: dict[str, dict[str, Command]] = {
         "similarity": Command(
             "temporal_saes.similarity.command", "where a code sees a text change its subject"
         ),
+        "garden-paths": Command(
+            "temporal_saes.garden_paths.command", "which reading of a sentence codes see at its end"
+        ),
         "geometry": Command(
             "temporal_saes.geometry.command", "dimension, bends and speed of the activations"
         ),

@@ -10,9 +10,9 @@ import pytest
 from conftest import corpus_records
 
 from dictionary_learning.errors import UserError
+from temporal_saes.claims import curves, readings, report
 from temporal_saes.claims import pieces as work
-from temporal_saes.claims import readings, report
-from temporal_saes.claims.methods import METHODS, method_and_budget, run_name
+from temporal_saes.claims.methods import METHODS, UNTRAINED, method_and_budget, run_name
 from temporal_saes.claims.pieces import Piece, Plan, pieces
 from temporal_saes.claims.rows import ROWS, Reading, Row
 from temporal_saes.claims.verdicts import paired, verdict
@@ -103,7 +103,7 @@ def test_a_run_is_named_by_its_method_and_budget() -> None:
 def test_every_row_asks_methods_that_are_trained_and_names_are_unique() -> None:
     for row in ROWS:
         for reading in (row.ours, row.theirs):
-            assert reading.method in (*METHODS, "baseline_model")
+            assert reading.method in (*METHODS, *UNTRAINED)
     names = [row.name for row in ROWS]
     assert len(set(names)) == len(names)
 
@@ -158,9 +158,12 @@ def test_the_table_has_a_verdict_for_each_budget_and_leaves_out_what_has_no_numb
         "",
     )
     none = one._replace(name="none", ours=Reading("tfa", 0, "smoothness"))
-    table = report.markdown(report.judged(found, [one, none]))
-    assert table.splitlines()[0] == "| claim | ours | other | difference (1 M) | 20,480 | 1 M |"
-    assert table.splitlines()[2] == "| smooth | 0.100 | 0.200 | -0.100 | holds | cannot be told |"
+    table = report.markdown(report.judged(found, rows=[one, none]))
+    assert (
+        table.splitlines()[0]
+        == "| claim | ours | other | difference, over seeds | over texts | 20,480 | 1 M |"
+    )
+    assert table.splitlines()[2] == "| smooth | 0.100 | 0.200 | -0.100 | – | holds | cannot be told |"
     assert len(table.splitlines()) == 3
 
 
@@ -171,7 +174,7 @@ def test_the_curves_are_drawn_for_the_methods_that_have_numbers(tmp_path: Path) 
         for budget in (300_000, 1_000_000)
     }
     found["baseline_model", 0, 2, "semantics, k = 5"] = {-1: 0.4}
-    (path,) = report.draw(found, tmp_path / "curves")
+    (path,) = curves.draw(found, tmp_path / "curves")
     assert path.stat().st_size > 10_000
 
 

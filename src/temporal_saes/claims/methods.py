@@ -6,6 +6,9 @@ from typing import NamedTuple
 BUDGETS = (300_000, 1_000_000, 3_000_000, 10_000_000)
 """Pairs of tokens that a T-SAE is trained on; tokens, for the others."""
 BASELINE = "baseline_model"
+CONTROLS = ("running_mean", "recall")
+"""Predicted parts that nobody trained, as `temporal-saes controls` writes them."""
+UNTRAINED = (BASELINE, *CONTROLS)
 
 
 class Method(NamedTuple):
@@ -26,6 +29,17 @@ METHODS = {
     "batch_top_k": Method("BatchTopK", "train-baseline", ("--arch", "batch_top_k"), (2,), True),
     "top_k": Method("TopK", "train-baseline", ("--arch", "top_k"), (2,), False),
     "tfa": Method("TemporalSAE", "train-attention", (), (0, 1), False),
+    # from random weights and a bias of zero, with the paper's rates
+    "tfa_paper_start": Method(
+        "TemporalSAE, the paper's start",
+        "train-attention",
+        (
+            *("--start", "random", "--bias_start", "zero", "--lr", "0.001", "--atom_lr", "0.001"),
+            *("--lr_floor", "0.9", "--weight_decay", "0.0001"),
+        ),
+        (0, 1),
+        False,
+    ),
     # as many latents as the TemporalSAE, whose step grows with the square of their number
     "batch_top_k_narrow": Method(
         "BatchTopK, narrow", "train-baseline", ("--arch", "batch_top_k"), (2,), True

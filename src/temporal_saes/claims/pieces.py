@@ -9,17 +9,12 @@ from pathlib import Path
 
 from dictionary_learning.command.files import save_text
 from dictionary_learning.errors import UserError
-from temporal_saes.claims.methods import BASELINE, METHODS, NARROW, run_name, trained
+from temporal_saes.claims.experiments import EXPERIMENTS
+from temporal_saes.claims.methods import BASELINE, CONTROLS, METHODS, NARROW, run_name, trained
 from temporal_saes.claims.readings import THRESHOLD
 
-EXPERIMENTS = ("probing", "similarity", "temporal_geometry")
 BATCH = 2048  # pairs or tokens a step
 CONTEXTS = 8  # contexts a step of a TemporalSAE
-_COMMANDS = {
-    "probing": "probe",
-    "similarity": "similarity",
-    "temporal_geometry": "geometry",
-}
 
 
 @dataclass(frozen=True)
@@ -49,7 +44,7 @@ class Plan:
     narrow_latents: int
     document_tokens: int = 1_000_000
     dict_size: int | None = None
-    experiments: tuple[str, ...] = EXPERIMENTS
+    experiments: tuple[str, ...] = tuple(EXPERIMENTS)
     extra: tuple[str, ...] = ()
     probe_flags: tuple[str, ...] = ()
 
@@ -106,13 +101,21 @@ def pieces(plan: Plan) -> Iterator[Piece]:
     record += ["--document_tokens", str(plan.document_tokens), "--parts", "train", "eval"]
     record += ["--eval_tokens", str(plan.eval_tokens)]
     yield Piece("activations", (*record, *plan.extra))
+    with_controls = [name for name in plan.experiments if EXPERIMENTS[name].reads_controls]
+    if with_controls:
+        yield Piece("controls", ("controls", "--activations", cache, "--checkpoints_path", str(plan.runs)))
     for budget in sorted(plan.budgets):
         for method in plan.methods:
             yield Piece(run_name(method, budget), _training(plan, method, budget, cache))
         for seed in range(plan.seeds):
             yield from _measurements(plan, budget, seed, cache)
+        yield from _of_all_seeds(plan, budget)
     for name in plan.experiments:
-        yield _experiment(plan, name, ["--run_name", BASELINE, *_place(plan)], f"{name}-{BASELINE}")
+        if EXPERIMENTS[name].reads_activations:
+            yield _experiment(plan, name, ["--run_name", BASELINE, *_place(plan)], f"{name}-{BASELINE}")
+    for name in with_controls:
+        who = ["--compare", *(f"{control}:0" for control in CONTROLS)]
+        yield _experiment(plan, name, who, f"{name}-controls")
 
 
 def _training(plan: Plan, method: str, budget: int, cache: str) -> tuple[str, ...]:
@@ -150,15 +153,37 @@ def _measurements(plan: Plan, budget: int, seed: int, cache: str) -> Iterator[Pi
                 yield Piece(f"calibrate-{run}-{seed}", command)
         evaluate = ("eval", "--compare" if len(runs) > 1 else "--run_name", *runs, *where, *texts, *threshold)
         yield Piece(f"eval-{budget}-{kind}-{seed}", (*evaluate, "--no_lm_loss"))
-        subjects = [f"{run_name(name, budget)}:{chunk}" for name in methods for chunk in METHODS[name].chunks]
         for name in plan.experiments:
-            who = ["--compare", *subjects, "--trainer", str(seed), *threshold]
-            yield _experiment(plan, name, who, f"{name}-{budget}-{kind}-{seed}")
+            subjects = _subjects(name, methods, budget)
+            if subjects and not EXPERIMENTS[name].reads_all_seeds:
+                who = ["--compare", *subjects, "--trainer", str(seed), *threshold]
+                yield _experiment(plan, name, who, f"{name}-{budget}-{kind}-{seed}")
+
+
+def _of_all_seeds(plan: Plan, budget: int) -> Iterator[Piece]:
+    """The experiments that read all seeds of a run by themselves."""
+    methods = [name for name in plan.methods if METHODS[name].has_threshold]
+    for name in plan.experiments:
+        subjects = _subjects(name, methods, budget)
+        if subjects and EXPERIMENTS[name].reads_all_seeds:
+            who = ["--compare", *subjects, "--threshold", THRESHOLD]
+            yield _experiment(plan, name, who, f"{name}-{budget}")
+
+
+def _subjects(name: str, methods: Sequence[str], budget: int) -> list[str]:
+    """The chunks of the methods that an experiment is asked of."""
+    return [
+        f"{run_name(method, budget)}:{chunk}"
+        for method in methods
+        if method in EXPERIMENTS[name].methods
+        for chunk in METHODS[method].chunks
+    ]
 
 
 def _experiment(plan: Plan, name: str, who: Sequence[str], piece: str) -> Piece:
-    flags = plan.probe_flags if name == "probing" else ()
-    return Piece(piece, (_COMMANDS[name], *who, "--checkpoints_path", str(plan.runs), *flags))
+    made = EXPERIMENTS[name]
+    flags = plan.probe_flags if name == "probing" else made.flags
+    return Piece(piece, (made.command, *who, "--checkpoints_path", str(plan.runs), *flags))
 
 
 def _place(plan: Plan) -> list[str]:

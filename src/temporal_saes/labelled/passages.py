@@ -89,6 +89,22 @@ def join(passages: Sequence[Passage], separator: str = SEPARATOR) -> Joined:
     return Joined(separator.join(passage.text for passage in passages), starts, list(passages))
 
 
+def shuffled(joined: Joined, seed: Sequence[int]) -> Joined:
+    """The same passages in the same order, the words of each in a random one.
+
+    What is still seen of the boundaries is seen in the words, and not in their order.
+    """
+    import numpy as np
+
+    generator = np.random.default_rng(seed)
+    passages = []
+    for passage in joined.passages:
+        words = passage.text.split()
+        order = generator.permutation(len(words))
+        passages.append(passage._replace(text=SEPARATOR.join(words[i] for i in order)))
+    return join(passages)
+
+
 _SENTENCE_END = re.compile(r"[.!?][\"'”’)\]]*(\s+)(?=[\"'“‘(\[]*[A-Z0-9])")
 
 

@@ -189,10 +189,12 @@ def _sequences(content: Mapping[str, Any]) -> Iterator[Number]:
 
 
 def _similarity(content: Mapping[str, Any]) -> Iterator[Number]:
+    is_kept = content["options"].get("word_order", "kept") == "kept"
+    told = "F1; chance: at sentence starts" if is_kept else "F1; words in any order"
     for detector, found in content["detectors"].items():
         one = found["given_number"]
         yield _interval(
-            f"boundaries found (F1; chance: at sentence starts), {detector}",
+            f"boundaries found ({told}), {detector}",
             one["f1"],
             one["chance_f1_sentence_starts"],
         )

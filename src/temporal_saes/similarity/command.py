@@ -19,13 +19,16 @@ segments  the dendrogram that joins neighbouring segments by their mean cosine, 
 
 Both are also told the number of boundaries, so that no threshold matters. A boundary counts as found
 within --tolerance tokens. Chance is the F1 of as many boundaries at random positions; passages are whole
-sentences, so a second chance level has them at random sentence starts.
+sentences, so a second chance level has them at random sentence starts. With --word_order shuffled the words
+of each passage stand in a random order: boundaries that are found as well there are found by words alone.
 
 Writes <run>/similarity/<dataset>_chunk<c>.json with all options and the figure beside it (PNG and PDF);
 --compare puts several runs in one figure and tells how much each differs from the first, text by text.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from dictionary_learning.command.options import Parser
 from dictionary_learning.errors import UserError
@@ -42,7 +45,7 @@ from temporal_saes.experiment.results import differences, named_for, save_json
 from temporal_saes.experiment.subjects import LanguageModels, check_one_model, subjects_of
 from temporal_saes.experiment.texts import given_passages, joined_texts, labelled_texts
 from temporal_saes.labelled.data import LabelledText
-from temporal_saes.labelled.passages import passage_tokens
+from temporal_saes.labelled.passages import passage_tokens, shuffled
 from temporal_saes.similarity.options import SimilarityOptions
 from temporal_saes.similarity.result import difference_table, f1_minus_first, table
 from temporal_saes.sparsity import reading_l0
@@ -77,7 +80,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     models = LanguageModels(options.lm_device or options.device)
     joined = joined_texts(options, given, documents, models.get(subjects[0]), context_length)
-    cases = [case_of(EXPERIMENT, subject, options, [one.text for one in joined]) for subject in subjects]
+    if options.word_order == "shuffled":
+        joined = [shuffled(one, [options.seed, i]) for i, one in enumerate(joined)]
+    read = [one.text for one in joined]
+    cases = [case_of(EXPERIMENT, subject, options, read, _rename) for subject in subjects]
     results, shown = [], []
     for case in cases:
         # the figure needs the kernel, which is too large to be kept with the result
@@ -88,13 +94,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         results.append(save_answer(case, found, indent=2))
         shown.append(texts[options.show])
         print(table(results[-1]))
-    path = shared_path(cases, options)
+    path = shared_path(cases, options, _rename)
     if options.compare:
         differ = differences(results, "f1_minus_first", f1_minus_first)
         save_json(path, differ, indent=2)
         if results[0]["detectors"]:
             print(difference_table(differ))
     print_files(draw(results, shown, joined[options.show], options, path))
+
+
+def _rename(path: Path, question: Mapping[str, Any]) -> Path:
+    """With the order of the words, where it is not the texts' own."""
+    order = question["options"]["word_order"]
+    return path if order == "kept" else path.with_name(f"{path.name}_{order}")
 
 
 def _read_documents(options: SimilarityOptions, context_length: int) -> list[LabelledText]:

@@ -162,6 +162,8 @@ def _draw_scores(axis: Any, results: Sequence[Result], options: SimilarityOption
         axis.bar(at, mean, 0.92 * width, yerr=error, color=colour, label=label(result), ecolor="#333333")
         for key, style in (("chance_f1", ":"), ("chance_f1_sentence_starts", "--")):
             chance = [one[key] for one in scores]
+            if None in chance:
+                continue
             name = "chance" if key == "chance_f1" else "chance among sentence starts"
             axis.hlines(
                 chance,

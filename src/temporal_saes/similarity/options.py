@@ -7,12 +7,19 @@ from dictionary_learning.errors import UserError
 from temporal_saes.experiment.options import ComparedOptions, JoinedTextOptions
 
 DETECTORS = ("novelty", "segments")
+WORD_ORDERS = ("kept", "shuffled")
 
 
 @dataclass(frozen=True)
 class SimilarityOptions(ComparedOptions, JoinedTextOptions):
     """What the similarity of positions can be asked."""
 
+    word_order: str = option(
+        "kept",
+        "of each passage: kept, or shuffled, which leaves codes the words and takes the sentences away",
+        group="texts",
+        choices=WORD_ORDERS,
+    )
     half_width: int = option(12, "novelty: tokens on either side that are compared", group="boundaries")
     peak_height: float = option(
         1.0,

@@ -18,11 +18,12 @@ def table(result: Mapping[str, Any]) -> str:
     lines = [title, head]
     for detector, scores in result["detectors"].items():
         for number, one in scores.items():
+            sentence = one["chance_f1_sentence_starts"]
             precision = "-" if one["precision"] is None else f"{one['precision']['mean']:.3f}"
             lines.append(
                 f"{detector + ', ' + number.replace('_', ' '):22}{in_words(one['f1']):>14}{precision:>12}"
                 f"{one['recall']['mean']:>9.3f}{one['found_a_text']:>7.1f}{one['chance_f1']:>8.3f}"
-                f"{one['chance_f1_sentence_starts']:>11.3f}"
+                f"{'-' if sentence is None else f'{sentence:.3f}':>11}"
             )
     return "\n".join(lines)
 

@@ -1,0 +1,15 @@
+"""What garden-path sentences can be asked; the flags of `experiments/garden_paths.py`."""
+
+from dataclasses import dataclass
+
+from dictionary_learning.command.options import option
+from temporal_saes.experiment.options import ComparedOptions
+
+
+@dataclass(frozen=True)
+class GardenPathOptions(ComparedOptions):
+    """What garden-path sentences can be asked."""
+
+    triples: str | None = option(
+        None, "file of triples, a JSON object a line, in place of the thirty that are built in", group="data"
+    )
