@@ -97,8 +97,8 @@ def problems(options: Options) -> Iterator[tuple[str, Rows, np.ndarray]]:
     last = LastRead(given, texts)
     for subject in subjects_of(given):
         features, positions = last.features(subject, models.get(subject))
-        rows, labels = task_examples("context", texts, features, positions)
-        x, y = features.x[rows], np.unique(labels, return_inverse=True)[1]
+        examples = task_examples("context", texts, features, positions)
+        x, y = examples.features(features.x), np.unique(examples.labels, return_inverse=True)[1]
         train, _ = probes.split(y, len(y) * 3 // 4, len(y) // 4, [given.seed, 0], (2, 1))
         ranked = probes.rank_features(x[train], y[train], by_magnitude=subject.is_baseline)
         x_train = x[train][:, ranked.union(options.k)]

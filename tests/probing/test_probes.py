@@ -49,6 +49,22 @@ def test_differences_are_class_mean_minus_mean_of_the_rest():
     np.testing.assert_allclose(rank_features(x, y, by_magnitude=True).difference_CF, np.abs(expected))
 
 
+def test_a_choice_in_standard_deviations_is_not_led_by_the_largest_feature():
+    # feature 0 is a hundred times as large and tells little; feature 1 tells the classes
+    x = np.array([[100.0, 1.0], [300.0, 1.0], [500.0, 0.0], [0.0, 0.0]])
+    y = np.array(["a", "a", "b", "b"])
+    assert np.argmax(rank_features(x, y).difference_CF[1]) == 0
+    by_units = rank_features(x, y, by_magnitude=True).difference_CF
+    scaled = rank_features(x, y, by_magnitude=True, scaled=True).difference_CF
+    assert by_units.argmax(axis=1).tolist() == [0, 0]
+    assert scaled.argmax(axis=1).tolist() == [1, 1]
+    # means 200 and 250, 1 and 0; standard deviations 192.03 and .5
+    np.testing.assert_allclose(scaled[0], [50 / np.std([100, 300, 500, 0]), 2.0])
+    np.testing.assert_allclose(
+        rank_features(sparse.csr_array(x), y, by_magnitude=True, scaled=True).difference_CF, scaled
+    )
+
+
 def test_a_silent_latent_is_never_chosen_and_more_than_there_are_is_all_that_tell():
     x = np.zeros((4, 5))
     x[:2, 1], x[2:, 4] = 1, 1

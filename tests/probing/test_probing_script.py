@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 import torch
 from conftest import corpus_records
+from scipy import sparse
 
 from dictionary_learning.command import cli
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
 from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
-from temporal_saes.features import Tokens
+from temporal_saes.features import Features, Tokens
 from temporal_saes.labelled.data import LabelledText
 from temporal_saes.probing import last_read, probes
-from temporal_saes.probing.examples import Positions
+from temporal_saes.probing.examples import Positions, task_examples
 from temporal_saes.probing.options import ProbingOptions
 
 SCRIPT = Path(__file__).parents[2] / "src" / "experiments" / "probing.py"
@@ -338,3 +339,30 @@ def test_a_text_without_a_usable_token_gives_none():
     positions = Positions([text], options())
     assert positions(0, tokens).tolist() == []
     assert positions.cut == {}
+
+
+def test_pooled_tokens_end_with_the_one_that_is_read_and_their_features_are_averaged():
+    pairs = [spaced(n) for n in (2, 8, 9)]
+    texts = [text for text, _ in pairs]
+    positions = Positions(texts, options(tasks=("semantics",), pool=3))
+    single = Positions(texts, options(tasks=("semantics",)))
+    chosen = [positions(index, tokens).tolist() for index, (_, tokens) in enumerate(pairs)]
+    for index, (_, tokens) in enumerate(pairs):
+        (cut,) = single(index, tokens)  # the same token as without pooling
+        assert chosen[index] == [place for place in (cut - 4, cut - 2, cut) if place >= 0]
+    text_N = np.repeat(np.arange(3), [len(some) for some in chosen])
+    x = np.arange(len(text_N) * 2, dtype=np.float32).reshape(-1, 2)
+    features = Features(x, text_N, np.concatenate(chosen), [tokens for _, tokens in pairs], 0.0)
+    pooled = task_examples("semantics", texts, features, positions)
+    expected = [x[text_N == index].mean(axis=0) for index in range(3)]
+    np.testing.assert_allclose(pooled.features(x), expected)
+    np.testing.assert_allclose(pooled.features(sparse.csr_array(x)).toarray(), expected)
+
+
+def test_another_choice_of_latents_has_a_result_of_its_own(runs, tiny_corpus):
+    words = [*flags(runs, tiny_corpus, "--run_name", "grouped"), "--tasks", "semantics"]
+    probing.main(words)
+    probing.main([*words, "--direction", "either", "--scale_choice", "--pool", "4"])
+    names = sorted(path.name for path in (runs / "grouped" / "probing").glob("*.json"))
+    assert len(names) == 2
+    assert names[1] == names[0].replace(".json", "_either_scaled_pool4.json")

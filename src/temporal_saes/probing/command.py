@@ -15,11 +15,15 @@ each text is cut after a random token of its second half: what a causal model an
 that token depends on nothing behind it, so the language model runs over the uncut text, once.
 Semantics and syntax keep texts apart: none gives a token to the training and to the test part.
 
+How latents are chosen decides much for the model's own activations, of which a few are larger than all others
+together: --direction and --scale_choice choose otherwise, and --pool averages the tokens in front, too.
+
 Writes <run>/probing/<dataset>_chunk<c>.json with all options, and the figure beside it. --compare puts
 several runs in one figure; results that were computed with the same options are taken from there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from dictionary_learning.command.options import Parser
@@ -65,11 +69,20 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     texts = labelled_texts(options, options.n_texts)
     models = LanguageModels(options.lm_device or options.device)
-    cases = [case_of(EXPERIMENT, subject, options, identities(texts)) for subject in subjects]
+    cases = [case_of(EXPERIMENT, subject, options, identities(texts), _rename) for subject in subjects]
     last = LastRead(options, texts)
 
     def probe(subject: Subject) -> dict[str, Any]:
         return study(subject, options, texts, models.get(subject), last)
 
     results = results_of(cases, options, probe, table, indent=2)
-    print_files(draw(results, shared_path(cases, options)))
+    print_files(draw(results, shared_path(cases, options, _rename)))
+
+
+def _rename(path: Path, question: Mapping[str, Any]) -> Path:
+    """With how latents are chosen and tokens pooled, where that is not as usual."""
+    asked = question["options"]
+    words = [asked["direction"]] if asked["direction"] != "auto" else []
+    words += ["scaled"] if asked["scale_choice"] else []
+    words += [f"pool{asked['pool']}"] if asked["pool"] > 1 else []
+    return path.with_name("_".join([path.name, *words]))

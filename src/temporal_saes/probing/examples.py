@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy import sparse
 
 from dictionary_learning.command.progress import LoopProgress
 from temporal_saes.features import Features, Tokens, readable
 from temporal_saes.labelled.data import LabelledText
 from temporal_saes.labelled.parts_of_speech import tag_tokens
 from temporal_saes.probing.options import ProbingOptions
+from temporal_saes.probing.regression import Rows
 
 
 class Positions:
@@ -24,6 +26,8 @@ class Positions:
         self._options = options
         self.cut: dict[int, int] = {}
         """The token of semantics and syntax, of every text that has one."""
+        self.pooled: dict[int, list[int]] = {}
+        """The tokens up to that one whose features semantics averages."""
         self.context: dict[int, np.ndarray] = {}
         """The tokens of the context task, of its texts."""
 
@@ -35,7 +39,9 @@ class Positions:
         tasks = self._options.tasks
         if candidates.size and {"semantics", "syntax"} & set(tasks):
             self.cut[index] = int(generator.choice(candidates[len(candidates) // 2 :]))
-            chosen.append(self.cut[index])
+            before = candidates[candidates <= self.cut[index]]
+            self.pooled[index] = before[-self._options.pool :].tolist()
+            chosen += self.pooled[index]
         size = self._options.context_tokens
         if "context" in tasks and len(self.context) < self._options.context_texts and size <= len(candidates):
             # another generator, so that these tokens do not depend on which other tasks are asked for
@@ -46,10 +52,22 @@ class Positions:
 
 
 class Examples(NamedTuple):
-    """What one task learns from: rows of `Features.x` with a class each."""
+    """What one task learns from."""
 
-    rows: np.ndarray
+    rows: list[list[int]]
+    """Of each example the rows of `Features.x` whose mean it is; mostly one."""
     labels: list[str]
+
+    def features(self, x: Rows) -> Rows:
+        """The features of the examples, sparse where x [N, F] is."""
+        sizes = np.array([len(rows) for rows in self.rows], dtype=np.int64)
+        row_n = np.array([row for rows in self.rows for row in rows], dtype=np.int64)
+        if (sizes == 1).all():
+            return x[row_n]
+        of_n = np.repeat(np.arange(len(sizes)), sizes)
+        weight_n = (1 / sizes)[of_n].astype(np.float32)
+        mean_EN = sparse.csr_array((weight_n, (of_n, row_n)), shape=(len(sizes), x.shape[0]))
+        return mean_EN @ x
 
 
 def task_examples(
@@ -60,12 +78,15 @@ def task_examples(
     row_of = {place: row for row, place in enumerate(places)}
     if task == "context":
         pairs = [
-            (row_of[index, position], f"{texts[index].id:016x}")
+            ([row_of[index, position]], f"{texts[index].id:016x}")
             for index, chosen in positions.context.items()
             for position in chosen.tolist()
         ]
     elif task == "semantics":
-        pairs = [(row_of[index, cut], texts[index].label) for index, cut in positions.cut.items()]
+        pairs = [
+            ([row_of[index, position] for position in pooled], texts[index].label)
+            for index, pooled in positions.pooled.items()
+        ]
     else:
         indices = list(positions.cut)
         offsets = [features.tokens[index].offsets for index in indices]
@@ -76,5 +97,5 @@ def task_examples(
                 cut = positions.cut[index]
                 tag = tags_L[cut]
                 if tag is not None:
-                    pairs.append((row_of[index, cut], tag))
-    return Examples(np.array([row for row, _ in pairs], dtype=np.int64), [label for _, label in pairs])
+                    pairs.append(([row_of[index, cut]], tag))
+    return Examples([rows for rows, _ in pairs], [label for _, label in pairs])

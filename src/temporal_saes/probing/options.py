@@ -7,6 +7,7 @@ from dictionary_learning.errors import UserError
 from temporal_saes.experiment.options import ComparedOptions
 
 TASKS = ("semantics", "syntax", "context")
+DIRECTIONS = ("auto", "higher", "either")
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,24 @@ class ProbingOptions(ComparedOptions):
     tasks: tuple[str, ...] = option(TASKS, "which probes", group="probes", choices=TASKS)
     k: tuple[str, ...] = option(
         ("1", "5", "10", "20", "all"), "latents chosen for each class, or all", group="probes"
+    )
+    direction: str = option(
+        "auto",
+        "latents chosen for a class are higher in it, or higher or lower (either); auto: either for the "
+        "activations themselves, of which more is not more of something",
+        group="probes",
+        choices=DIRECTIONS,
+    )
+    scale_choice: bool = option(
+        False,
+        "choose by differences in standard deviations of a latent, as the probe sees it, and not in its own "
+        "units",
+        group="probes",
+    )
+    pool: int = option(
+        1,
+        "semantics: average the features of so many tokens, up to and with the one that is read",
+        group="probes",
     )
     n_train: int = option(3000, "training examples; fewer where the data do not have them", group="probes")
     n_test: int = option(1000, "test examples; fewer where the data do not have them", group="probes")
@@ -28,7 +47,7 @@ class ProbingOptions(ComparedOptions):
         for k in self.k:
             if k != "all" and not (k.isdigit() and int(k) >= 1):
                 raise UserError(f"--k {k} is not a number of latents: give numbers from 1 on, or all.")
-        self.check_least(1, "n_train", "n_test", "repeats")
+        self.check_least(1, "n_train", "n_test", "repeats", "pool")
         self.check_least(2, "context_texts", "context_tokens")
 
     @property

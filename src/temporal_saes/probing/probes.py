@@ -88,6 +88,7 @@ def probe(
     repeats: int,
     seed: int,
     by_magnitude: bool = False,
+    scaled: bool = False,
     around_fit: Callable[[int | str, int], AbstractContextManager[object]] = lambda k, repeat: nullcontext(),
 ) -> Result:
     """Probes for every k, each on `repeats` random splits that are the same for every k and every x.
@@ -99,6 +100,7 @@ def probe(
         n_train, n_test: examples wanted; where there are fewer, both shrink in proportion.
         by_magnitude: select by the size of the difference, for features without a direction that
             means "more of it": dense activations.
+        scaled: select by differences in standard deviations of the training part.
         around_fit: from k and the repeat to what each of the `len(ks) * repeats` fits runs in.
 
     Raises:
@@ -116,7 +118,7 @@ def probe(
         train, test = split(y, n_train, n_test, seed=[seed, repeat], least=(MIN_TRAIN, MIN_TEST))
         most_frequent = Counter(y[train]).most_common(1)[0][0]
         majorities.append(float(np.mean(y[test] == most_frequent)))
-        ranked = rank_features(x[train], y[train], by_magnitude=by_magnitude)
+        ranked = rank_features(x[train], y[train], by_magnitude=by_magnitude, scaled=scaled)
         for k in ks:
             columns = ranked.union(k)
             with around_fit(k, repeat):
@@ -233,8 +235,12 @@ class Ranking(NamedTuple):
         return np.unique(best_CK[typical_CK])
 
 
-def rank_features(x: Rows, y: np.ndarray, *, by_magnitude: bool = False) -> Ranking:
-    """How typical every feature is of every class that is in y: a class that is not there shifts nothing."""
+def rank_features(x: Rows, y: np.ndarray, *, by_magnitude: bool = False, scaled: bool = False) -> Ranking:
+    """How typical every feature is of every class that is in y: a class that is not there shifts nothing.
+
+    Args:
+        by_magnitude, scaled: as for `probe`.
+    """
     classes, index = np.unique(y, return_inverse=True)
     n = len(y)
     member_CN = sparse.csr_array((np.ones(n), (index, np.arange(n))), shape=(len(classes), n))
@@ -242,6 +248,9 @@ def rank_features(x: Rows, y: np.ndarray, *, by_magnitude: bool = False) -> Rank
     sum_CF = sum_CF.toarray() if sparse.issparse(sum_CF) else sum_CF
     n_C1 = np.bincount(index)[:, None]
     difference_CF = sum_CF / n_C1 - (sum_CF.sum(axis=0) - sum_CF) / np.maximum(n - n_C1, 1)
+    if scaled:
+        _, std_F = _mean_and_std(x)
+        difference_CF = difference_CF / np.where(std_F > 0, std_F, 1)
     return Ranking(np.abs(difference_CF) if by_magnitude else difference_CF)
 
 

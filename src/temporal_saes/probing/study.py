@@ -39,18 +39,19 @@ def study(
             def around_fit(k: int | str, repeat: int, task: str = task) -> AbstractContextManager[None]:
                 return progress.piece(f"{task}, k {k}, repeat {repeat + 1} of {options.repeats}")
 
-            rows, labels = examples[task]
-            n_train, n_test = _part_sizes(task, options, len(rows))
+            some = examples[task]
+            n_train, n_test = _part_sizes(task, options, len(some.labels))
             try:
                 result = probes.probe(
-                    features.x[rows],
-                    labels,
+                    some.features(features.x),
+                    some.labels,
                     ks=ks,
                     n_train=n_train,
                     n_test=n_test,
                     repeats=options.repeats,
                     seed=options.seed,
-                    by_magnitude=subject.is_baseline,
+                    by_magnitude=_by_magnitude(subject, options),
+                    scaled=options.scale_choice,
                     around_fit=around_fit,
                 )
             except UserError as error:
@@ -65,6 +66,10 @@ def study(
         "tasks": tasks,
         "interval": probes.INTERVAL,
     }
+
+
+def _by_magnitude(subject: Subject, options: ProbingOptions) -> bool:
+    return subject.is_baseline if options.direction == "auto" else options.direction == "either"
 
 
 def _part_sizes(task: str, options: ProbingOptions, n_examples: int) -> tuple[int, int]:
