@@ -15,7 +15,7 @@ from temporal_saes.claims import pieces as work
 from temporal_saes.claims.methods import METHODS, UNTRAINED, method_and_budget, run_name
 from temporal_saes.claims.pieces import Piece, Plan, pieces
 from temporal_saes.claims.rows import ROWS, Reading, Row
-from temporal_saes.claims.verdicts import paired, verdict
+from temporal_saes.claims.verdicts import agreed, paired, paired_texts, verdict
 from temporal_saes.experiment.intervals import Interval
 
 ROOT = Path(__file__).parents[2]
@@ -88,6 +88,26 @@ def test_a_verdict_asks_the_whole_interval(
     assert verdict(Interval((low + high) / 2, low, high), better, margin) == said
 
 
+def test_differences_of_texts_are_means_over_seeds_and_leave_out_what_has_no_number() -> None:
+    ours = {0: [1.0, 2.0, None, 4.0], 1: [3.0, 2.0, 1.0, None]}
+    theirs = {0: [0.0, 1.0, 1.0, 1.0], 1: [1.0, 2.0, 1.0, None]}
+    # text by text: (1 + 2) / 2, (1 + 0) / 2, 0 of the second seed alone, 3 of the first alone
+    found = paired_texts(ours, theirs)
+    assert found is not None
+    assert found.mean == pytest.approx((1.5 + 0.5 + 0 + 3) / 4)
+    constant = paired_texts({0: [1.0, 2.0], 1: [3.0, 4.0]}, {-1: [1.0, 1.0]})
+    assert constant is not None
+    assert constant.mean == pytest.approx(1.5)
+    assert paired_texts({0: [1.0, 2.0]}, {0: [1.0]}) is None  # other texts
+    assert paired_texts({0: [1.0]}, {}) is None
+
+
+def test_a_verdict_over_seeds_that_other_texts_might_not_give_cannot_be_told() -> None:
+    assert agreed("holds", None) == "holds"
+    assert agreed("holds", "holds") == "holds"
+    assert agreed("holds", "cannot be told") == "cannot be told"
+
+
 def test_one_seed_tells_nothing() -> None:
     assert verdict(Interval(5.0, None, None), "higher", 0.0) == "cannot be told"
     assert verdict(None, "higher", 0.0) == "cannot be told"
@@ -122,6 +142,54 @@ def test_results_are_read_by_method_budget_chunk_measure_and_seed(tmp_path: Path
     assert found["tsae", 20480, 2, "cosine"] == {0: 0.5, 1: 0.5}
     assert found["tsae", 20480, 1, "semantics, k = 1"] == {1: 0.3}
     assert found["baseline_model", 0, 2, "semantics, k = all"] == {-1: 0.4}
+
+
+def test_numbers_of_single_texts_are_read_and_make_an_interval_of_their_own(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        for run, leans in (("tfa-20480", [0.5, 0.3, 0.4]), ("running_mean", [0.1, 0.1, 0.1])):
+            subject = {"run_name": run, "trainer_folder": f"trainer_{seed}", "chunk": 0}
+            lean = {"mean": sum(leans) / 3}
+            content = {"experiment": "garden_paths", "subject": subject, "lean": lean}
+            write(tmp_path / f"{run}{seed}.json", content | {"lean_of_triples": leans})
+    measure = "garden paths, lean"
+    row = Row("r", "", Reading("tfa", 0, measure), Reading("running_mean", 0, measure), "higher", 0.0, "")
+    (found,) = report.judged(readings.read(tmp_path), readings.read_of_texts(tmp_path), [row])
+    at = found["at"]["20480"]
+    assert at["differences"] == pytest.approx([0.3, 0.3])
+    # .3 ± t(.975, 2) * .1 / sqrt(3)
+    assert at["difference_over_texts"]["low"] == pytest.approx(0.3 - 4.3027 * 0.1 / 3**0.5, abs=1e-4)
+    assert at["verdict"] == "holds"
+
+
+def test_a_result_of_all_seeds_gives_a_number_to_each(tmp_path: Path) -> None:
+    subject = {"run_name": "tsae-20480", "trainer_folder": "trainer_0", "chunk": 0, "threshold": "claims"}
+    of_seeds = [{"persistence": [0.4, None], "in_any_order": [0.1, 0.1]} for _ in range(2)]
+    stability = {"matched": {"of_seeds": [0.5, 0.6]}}
+    content = {"experiment": "persistence", "subject": subject, "lags": [1, 16], "of_seeds": of_seeds}
+    write(tmp_path / "a.json", content | {"stability": stability})
+    found = readings.read(tmp_path)
+    assert found["tsae", 20480, 0, "persistence at 1, above any order"] == pytest.approx({0: 0.3, 1: 0.3})
+    assert found["tsae", 20480, 0, "stability over seeds"] == {0: 0.5, 1: 0.6}
+    assert not any("at 16" in measure for _, _, _, measure in found)
+
+
+def test_steering_gives_its_gain_that_of_random_directions_and_its_floor(tmp_path: Path) -> None:
+    def gain(value: float) -> dict[str, Any]:
+        return {"domain_gain": {"mean": value}}
+
+    subject = {"run_name": "tsae-20480", "trainer_folder": "trainer_0", "chunk": 0, "threshold": "claims"}
+    summary = {
+        "while_coherent": {"steered": gain(0.4), "control": gain(0.1)},
+        "steered": [{"strength": 0.0, "measures": gain(0.02)}, {"strength": 1.0, "measures": gain(0.3)}],
+    }
+    content = {"experiment": "steering", "subject": subject, "options": {"mode": "add"}, "summary": summary}
+    write(tmp_path / "a.json", content)
+    found = {measure: values[0] for (_, _, _, measure), values in readings.read(tmp_path).items()}
+    assert found == {
+        "steering, add": 0.4,
+        "steering, add, random directions": 0.1,
+        "steering, add, strength 0": 0.02,
+    }
 
 
 def test_results_at_another_threshold_do_not_count(tmp_path: Path) -> None:
@@ -200,6 +268,7 @@ def test_short_trainings_come_first_and_all_methods_have_the_same_length_and_l0(
     assert names[:4] == ["activations", "tsae-20480", "top_k-20480", "batch_top_k_narrow-20480"]
     assert names.index("eval-20480-threshold-1") < names.index("tsae-40960")
     assert names[-1] == "probing-baseline_model"
+    assert "controls" not in names
     command = {piece.name: piece.command for piece in made}
     for method in ("tsae", "top_k", "batch_top_k_narrow"):
         training = command[f"{method}-40960"]
@@ -210,6 +279,23 @@ def test_short_trainings_come_first_and_all_methods_have_the_same_length_and_l0(
     assert "calibrate-tsae-20480-0" in names
     assert "calibrate-top_k-20480-0" not in names
     assert command["batch_top_k_narrow-20480"][-2:] == ("--dict_size", "64")
+
+
+def test_means_that_nobody_trained_are_written_and_read_beside_the_predicted_codes(tmp_path: Path) -> None:
+    made = {
+        piece.name: piece.command
+        for piece in pieces(
+            plan(tmp_path, methods=("tsae", "tfa"), experiments=("temporal_geometry", "persistence"))
+        )
+    }
+    assert made["controls"][0] == "controls"
+    assert made["temporal_geometry-controls"][:4] == ("geometry", "--compare", "running_mean:0", "recall:0")
+    assert made["temporal_geometry-20480-own-1"][2:4] == ("tfa-20480:0", "tfa-20480:1")
+    assert "temporal_geometry-20480-threshold-0" not in made  # no row asks it of a T-SAE
+    # one command reads all seeds, at the threshold that was set for each
+    assert made["persistence-20480"][:4] == ("persistence", "--compare", "tsae-20480:0", "tsae-20480:1")
+    assert "--trainer" not in made["persistence-20480"]
+    assert "persistence-baseline_model" not in made
 
 
 @pytest.fixture
