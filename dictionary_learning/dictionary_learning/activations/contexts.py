@@ -8,7 +8,6 @@ context holds tokens of two documents.
 
 import hashlib
 import warnings
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ from torch import Tensor
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.language_model.tokens import encode, token_ids
 from dictionary_learning.texts.documents import Document, DocumentStream
+from dictionary_learning.texts.spans import Spans, is_inside
 
 # Texts that are tokenised together: enough to keep all cores busy, few enough to start soon.
 _GROUP_CHARACTERS = 1_000_000
@@ -153,14 +153,7 @@ def _tokenised(
     assert offsets is not None
     for piece, row, places in zip(group, rows, offsets, strict=True):
         assert piece.spans is not None
-        yield piece, row, [_is_inside(place, piece.spans) for place in places]
-
-
-def _is_inside(place: tuple[int, int], spans: Sequence[tuple[int, int]]) -> bool:
-    """Whether a token has a character in one of the spans, which are in order."""
-    start, end = place
-    after = bisect_right(spans, start, key=lambda span: span[1])
-    return start < end and after < len(spans) and spans[after][0] < end
+        yield piece, row, [is_inside(place, piece.spans) for place in places]
 
 
 def _spread(items: Sequence[int], n: int) -> Sequence[int]:
@@ -175,7 +168,7 @@ class _Piece(NamedTuple):
     text: str
     document: int
     position: int
-    spans: tuple[tuple[int, int], ...] | None  # characters of `text` that are text, of a conversation
+    spans: Spans | None  # characters of `text` that are text, of a conversation
 
 
 def _groups(stream: DocumentStream) -> Iterator[list[_Piece]]:

@@ -4,6 +4,7 @@ In comes a name, a path or `demo`; out comes a stream of documents with stable i
 an evaluation part by the hash of each document.
 
 chat            conversations as text, and which of it the roles said
+spans           sentences, turns and the whole of a text, and which of them a token is of
 documents       the stream of documents, and the split
 folder          what a folder is read as
 records         records of local files

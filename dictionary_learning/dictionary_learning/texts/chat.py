@@ -14,6 +14,7 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 from dictionary_learning.errors import UserError
+from dictionary_learning.texts.spans import Span, Spans
 
 # Some templates write the date of today into the system message; so the text is the same every day.
 DATE = "26 Jul 2024"
@@ -30,10 +31,19 @@ class Rendered(NamedTuple):
     """A conversation as the language model reads it."""
 
     text: str
-    spans: tuple[tuple[int, int], ...]
-    """Characters [start, end) that are text, in order."""
+    spans: Spans
+    """The characters that are text: a span a turn."""
     key: str
     """What it was made of: the same on every day and with every template."""
+
+
+class RenderedAnswer(NamedTuple):
+    """The last message of a conversation, and all that the language model reads before it."""
+
+    prompt: str
+    answer: str
+    spans: Spans
+    """The characters of the prompt that are text: a span a turn."""
 
 
 class ChatTemplate:
@@ -55,7 +65,31 @@ class ChatTemplate:
 
     def render(self, messages: object) -> Rendered | str:
         """A conversation; or why there is none, in the words that count what is left out."""
-        if not _are_messages(messages):
+        found = self._found(messages)
+        if isinstance(found, str):
+            return found
+        text, spans = found
+        assert isinstance(messages, list)
+        wanted = self._wanted(spans, messages)
+        if not wanted:
+            return OTHER_ROLES
+        return Rendered(text, wanted, json.dumps(messages, sort_keys=True))
+
+    def render_answer(self, messages: object) -> RenderedAnswer | str:
+        """A conversation's last message, behind the others; or why there is none, as of `render`."""
+        found = self._found(messages)
+        if isinstance(found, str):
+            return found
+        text, spans = found
+        assert isinstance(messages, list)
+        start, end = spans[-1]
+        if not self._wanted(spans[-1:], messages[-1:]):
+            return OTHER_ROLES
+        return RenderedAnswer(text[:start], text[start:end], self._wanted(spans[:-1], messages[:-1]))
+
+    def _found(self, messages: object) -> tuple[str, list[Span]] | str:
+        """The text of a conversation and the characters of every message; or why there is none."""
+        if not are_messages(messages):
             return NO_MESSAGES
         assert isinstance(messages, list)
         marks = [f"{_MARK}{number}{_MARK}" for number in range(len(messages))]
@@ -67,22 +101,21 @@ class ChatTemplate:
             return REFUSED
         frames = re.split("|".join(map(re.escape, marks)), marked)
         found = _spans(text, frames, messages)
-        if found is None:
-            return CHANGED
-        spans = [
+        return CHANGED if found is None else (text, found)
+
+    def _wanted(self, spans: Sequence[Span], messages: Sequence[Any]) -> Spans:
+        """The spans of messages that say something, of the roles that are asked for."""
+        return tuple(
             span
-            for span, message in zip(found, messages, strict=True)
+            for span, message in zip(spans, messages, strict=True)
             if span[0] < span[1] and (self._roles is None or message["role"] in self._roles)
-        ]
-        if not spans:
-            return OTHER_ROLES
-        return Rendered(text, tuple(spans), json.dumps(messages, sort_keys=True))
+        )
 
     def _rendered(self, messages: list[Any]) -> str:
         return str(self._tokenizer.apply_chat_template(messages, tokenize=False, date_string=DATE))
 
 
-def _spans(text: str, frames: list[str], messages: list[Any]) -> list[tuple[int, int]] | None:
+def _spans(text: str, frames: list[str], messages: list[Any]) -> list[Span] | None:
     """The characters of each message, which stand between the frames whole, or without blanks at their ends.
 
     None where they do not: the template has made something else of them.
@@ -99,7 +132,8 @@ def _spans(text: str, frames: list[str], messages: list[Any]) -> list[tuple[int,
     return None
 
 
-def _are_messages(messages: object) -> bool:
+def are_messages(messages: object) -> bool:
+    """Whether it is a list of messages, each with a role and a text."""
     return (
         isinstance(messages, list)
         and bool(messages)

@@ -20,6 +20,7 @@ from dictionary_learning.texts.data_sets import TEXTS
 from dictionary_learning.texts.folder import local_records
 from dictionary_learning.texts.hub_stream import hub_records
 from dictionary_learning.texts.records import Record, is_local, is_unicode, read_records
+from dictionary_learning.texts.spans import Spans
 
 # Names for --dataset that need neither a file nor the hub, each with the corpora that it mixes.
 DEMO_CORPORA = {name: entry.corpora for name, entry in TEXTS.items() if entry.corpora}
@@ -33,8 +34,8 @@ class Document(NamedTuple):
 
     text: str
     id: int  # 63 bits, from the text alone: the same in every order and in every data set
-    spans: tuple[tuple[int, int], ...] | None = None
-    """Characters that are text, of a conversation; None where all are."""
+    spans: Spans | None = None
+    """Characters that are text, of a conversation: a span a turn; None where all are."""
 
 
 def document_id(text: str) -> int:
