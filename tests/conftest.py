@@ -182,6 +182,24 @@ def tiny_lm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] | trim }}<|im_end|>\n{% endfor %}"
+)
+
+
+@pytest.fixture(scope="session")
+def chat_lm_folder(tiny_lm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with a chat template."""
+    from transformers import AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("chat_lm") / "lm"
+    shutil.copytree(tiny_lm_folder, folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 class Demo(NamedTuple):
     """The demo's real language model (a transformers folder) and its corpora by name (`.jsonl`)."""
 

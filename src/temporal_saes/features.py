@@ -4,17 +4,18 @@
     features.x          # a row a chosen position
     features.text_N     # the text each row is from
     features.tokens[0]  # ids, character offsets and usable positions of the first text
+    extract_features(texts, lm, layer, reading, dictionary, chunk, spans=sentences)  # a row a span: means
 
 Texts are tokenised as in training, which a `Reading` says. The language model runs once over a text
 (`recorded_activations`), so that another dictionary or chunk starts from the disk.
 
-Shapes: N chosen positions, L positions of one text, T positions of several texts in a row, D model
+Shapes: N chosen positions or spans, L positions of one text, T positions of several texts in a row, D model
 width, F latents of the chunk.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,12 +28,18 @@ from dictionary_learning.dictionaries.base import Dictionary, check_width, chunk
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel, Place
 from dictionary_learning.language_model.text_codes import encode_tokens, norm_limit
+from dictionary_learning.texts.spans import Spans, is_inside
+from temporal_saes.pooling import span_means
 from temporal_saes.reading import Reading
 from temporal_saes.recorded_activations import RecordedActivations
 from temporal_saes.sparsity import count
 
 CODE_BYTES = 2**27  # of one dense block of latents
 _TOKENIZE_TEXTS = 1024
+
+
+Turns = Sequence[Spans | None] | None
+"""Of each text the characters that somebody said, of a chat; None where all is text."""
 
 
 class Tokens(NamedTuple):
@@ -44,18 +51,20 @@ class Tokens(NamedTuple):
 
 
 Choose = Callable[[int, Tokens], Sequence[int] | np.ndarray]
+SpansOf = Callable[[int, Tokens], Sequence[np.ndarray]]
+"""The positions of each span of a text, from its index and its tokens: usable ones, one at least."""
 
 
 @dataclass(frozen=True)
 class Features:
-    """Features of N chosen positions, ordered by text and position."""
+    """Features of N chosen positions or spans, ordered by text and position."""
 
     x: sparse.csr_array | np.ndarray
     """[N, F] float32: latents as a sparse array, dense activations as an array."""
     text_N: np.ndarray
     """Index of the text each row is from."""
     position_N: np.ndarray
-    """Position of the row's token in `tokens[text].ids_L`."""
+    """Position of the row's token, or of its span's last one, in `tokens[text].ids_L`."""
     tokens: list[Tokens]
     """Every text's tokens, also of texts without a chosen position."""
     outlier_share: float
@@ -81,9 +90,12 @@ def extract_features(
     chunk: int = 2,
     *,
     choose: Choose = every_usable,
+    spans: SpansOf | None = None,
+    averages_first: bool = False,
+    turns: Turns = None,
     log: Callable[[str], None] = say,
 ) -> Features:
-    """Features of chosen positions of texts.
+    """Features of chosen positions of texts, or their means over spans.
 
     Args:
         layer: a decoder layer, or a place in one.
@@ -92,6 +104,10 @@ def extract_features(
         dictionary: works on raw activations; None gives the dense activations themselves.
         chunk: 0 the high-level split, 1 the rest, 2 all latents.
         choose: the positions wanted of a text, from its index and its tokens: usable ones, in order.
+        spans: in place of `choose`, the spans over which features are averaged.
+        averages_first: encode the mean of a span's activations, for a dictionary that was trained on such
+            means, in place of averaging its tokens' codes.
+        turns: of each text the characters that somebody said, of a chat; tokens beside them are not usable.
         log: gets one line on what the language model has to do.
 
     Raises:
@@ -103,25 +119,36 @@ def extract_features(
         check_width(dictionary, lm)
         columns = chunk_slice(dictionary, chunk)
     tokens: list[Tokens] = []
-    blocks, text_indices, positions = [], [], []
+    blocks: list[Any] = []
+    text_indices: list[int] = []
+    positions: list[int] = []
     n_text_tokens = n_usable = 0
-    for shard in _read_shards(texts, lm, layer, reading, log):
+    for shard in _read_shards(texts, lm, layer, reading, log, turns=turns):
         n_text_tokens += shard.n_text_tokens
         chosen_T: list[int] = []  # rows of x_TD
+        lengths_n: list[int] = []  # of the spans
         start = 0
         for index, text_tokens in enumerate(shard.tokens, start=len(tokens)):
             n_usable += int(text_tokens.usable_L.sum())
-            chosen = np.asarray(choose(index, text_tokens), dtype=np.int64)
-            assert (np.diff(chosen) > 0).all(), f"positions of text {index} are not in order"
+            found = [np.asarray(choose(index, text_tokens))] if spans is None else spans(index, text_tokens)
+            chosen = np.concatenate([np.empty(0, dtype=np.int64), *found]).astype(np.int64)
+            ends = chosen.tolist() if spans is None else [int(span[-1]) for span in found]
+            text_indices += [index] * len(ends)
+            positions += ends
+            lengths_n += map(len, found)
+            assert all((np.diff(span) > 0).all() for span in found), f"text {index} is not in order"
             assert text_tokens.usable_L[chosen].all(), f"a position of text {index} is not usable"
-            text_indices += [index] * len(chosen)
-            positions += chosen.tolist()
             chosen_T += (start + chosen).tolist()
             start += len(text_tokens.ids_L)
         lengths = [len(text_tokens.ids_L) for text_tokens in shard.tokens]
         usable_T = np.concatenate([text_tokens.usable_L for text_tokens in shard.tokens])
-        chosen = np.asarray(chosen_T, dtype=np.int64)
-        blocks.append(_encode(shard.x_TD, lengths, usable_T, chosen, dictionary, columns))
+        chosen, x_TD = np.asarray(chosen_T, dtype=np.int64), shard.x_TD
+        if averages_first and spans is not None:
+            assert dictionary is None or not dictionary.reads_sequences, "a span is no token of a sequence"
+            x_TD = torch.from_numpy(span_means(x_TD[torch.from_numpy(chosen)].float().numpy(), lengths_n))
+            chosen = np.arange(len(lengths_n))
+        block = _encode(x_TD, lengths, usable_T, chosen, dictionary, columns)
+        blocks.append(block if spans is None or averages_first else span_means(block, lengths_n))
         tokens += shard.tokens
     n_columns = lm.d_model if columns is None else columns.stop - columns.start
     return Features(
@@ -156,13 +183,14 @@ def read_activations(
     layer: int | Place,
     reading: Reading,
     *,
+    turns: Turns = None,
     log: Callable[[str], None] = say,
 ) -> Iterator[TextActivations]:
     """The texts one after another, for what needs a whole text at a time; `encode_text` gives its codes.
 
     Arguments and errors as `extract_features`; no more than a shard of texts is in memory.
     """
-    for shard in _read_shards(texts, lm, layer, reading, log):
+    for shard in _read_shards(texts, lm, layer, reading, log, turns=turns):
         yield from (one for _, one in _texts_of(shard))
 
 
@@ -205,9 +233,10 @@ def _read_shards(
     reading: Reading,
     log: Callable[[str], None],
     is_dealt: bool = False,
+    turns: Turns = None,
 ) -> Iterator[_Shard]:
     place = lm.check_place(layer)
-    encoded = list(_tokenize(texts, lm, reading))
+    encoded = list(_tokenize(texts, lm, reading, turns))
     source = RecordedActivations(lm, place, reading, log)
     limit = None
     every = (distributed.rank(), distributed.size()) if is_dealt else (0, 1)
@@ -235,9 +264,12 @@ def _read_shards(
 
 
 def _tokenize(
-    texts: Sequence[str], lm: LanguageModel, reading: Reading
+    texts: Sequence[str], lm: LanguageModel, reading: Reading, turns: Turns
 ) -> Iterator[tuple[np.ndarray, list[tuple[int, int]], np.ndarray]]:
-    """Ids (int32), character offsets, and whether it is text (not special), of every token of a text."""
+    """Ids (int32), character offsets, and whether it is text, of every token of a text.
+
+    Text is neither special nor, in a chat, beside what somebody said.
+    """
     for first in range(0, len(texts), _TOKENIZE_TEXTS):
         some = list(texts[first : first + _TOKENIZE_TEXTS])
         encoding = lm.tokenize(some, reading.context_length, offsets=True)
@@ -247,7 +279,11 @@ def _tokenize(
         for row, offsets in enumerate(encoding.offsets):
             has_bos = len(offsets) > 0 and ids_BL[row, 0] == lm.bos_id
             some_L = slice(int(has_bos and not reading.add_bos), len(offsets))
-            yield ids_BL[row, some_L], offsets[some_L], is_text_BL[row, some_L]
+            is_text_L = is_text_BL[row, some_L]
+            said = None if turns is None else turns[first + row]
+            if said is not None:
+                is_text_L &= np.array([is_inside(token, said) for token in offsets[some_L]], dtype=bool)
+            yield ids_BL[row, some_L], offsets[some_L], is_text_L
 
 
 def _encode(

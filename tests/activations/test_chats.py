@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import corpus_records
+from conftest import CHAT_TEMPLATE, corpus_records
 from tokenizer_kinds import KINDS, tiny_lm
 from transformers import AutoTokenizer
 
@@ -17,9 +17,6 @@ from dictionary_learning.errors import UserError
 from dictionary_learning.texts.chat import CHANGED, NO_MESSAGES, OTHER_ROLES, REFUSED, ChatTemplate
 from dictionary_learning.texts.documents import DocumentStream
 
-TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] | trim }}<|im_end|>\n{% endfor %}"
-)
 ASKED = [
     {"role": "user", "content": "Where does the comet go?"},
     {"role": "assistant", "content": "Far away."},
@@ -29,7 +26,7 @@ ASKED = [
 class Plain:
     """What a template needs of a tokenizer."""
 
-    chat_template = TEMPLATE
+    chat_template = CHAT_TEMPLATE
 
     def __init__(self, render: Any = None) -> None:
         self._render = render
@@ -104,19 +101,6 @@ def test_what_a_message_holds_beside_its_text_may_be_anything() -> None:
     stream = DocumentStream(iter([{"messages": messages}]), text_field="messages", chat=ChatTemplate(Plain()))
     (document,) = stream
     assert "comet" in document.text
-
-
-@pytest.fixture(scope="module")
-def chat_lm_folder(tiny_lm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model with a chat template."""
-    import shutil
-
-    folder = tmp_path_factory.mktemp("chat_lm") / "lm"
-    shutil.copytree(tiny_lm_folder, folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.chat_template = TEMPLATE
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -257,7 +257,9 @@ def test_every_option_that_makes_another_result_makes_another_name():
         if field.name not in shared - {"split", "max_records"} and field.name != "compare"
     ]
     for field in changed:
-        options = dataclasses.replace(AlignmentOptions(), **{field.name: other(field)})
+        # roles are those of chats
+        usual = AlignmentOptions(chat_template=field.name == "roles")
+        options = dataclasses.replace(usual, **{field.name: other(field)})
         names.add(named(Path("demo"), options).name)
     # explanations change what stands beside the numbers, not the numbers
     assert len(names) == len(changed)
@@ -267,7 +269,11 @@ def other(field: dataclasses.Field) -> Any:
     """A value that is allowed and not the default."""
     if field.metadata["choices"]:
         return field.metadata["choices"][-1]
-    return {int: 12, float: 0.2}.get(type(field.default), 12 if field.name == "max_records" else "another")
+    if field.name == "roles":
+        return ("assistant",)
+    return {bool: True, int: 12, float: 0.2}.get(
+        type(field.default), 12 if field.name == "max_records" else "another"
+    )
 
 
 def test_skipped_pairs_are_counted_and_said(undrawn, runs, tmp_path, capsys):

@@ -43,6 +43,21 @@ def document_id(text: str) -> int:
     return _hash(text.encode("utf-8"))
 
 
+def document_of(content: object, chat: ChatTemplate | None = None) -> Document | str:
+    """What stands in the field of a record's text as a document, or why it is none.
+
+    Args:
+        chat: it is a conversation, which this renders.
+    """
+    key, spans = content, None
+    if chat is not None:
+        rendered = chat.render(content)
+        if isinstance(rendered, str):
+            return rendered
+        content, spans, key = rendered
+    return text_fault(content) or Document(str(content), document_id(str(key)), spans)
+
+
 def is_eval(document_id: int, eval_share: float) -> bool:
     """Whether a document is set aside for evaluation: the lowest `eval_share` of all hashes are."""
     return document_id < eval_share * 2**63
@@ -174,7 +189,7 @@ class DocumentStream:
             self._n_of_others += 1
             return None
         text: Any = record.get(self._text_field)
-        document = self._document(text)
+        document = document_of(text, self._chat)
         if isinstance(document, str):
             self.left_out[document] += 1
             return None
@@ -185,17 +200,6 @@ class DocumentStream:
         if self._n_left is not None:
             self._n_left -= 1
         return document
-
-    def _document(self, content: object) -> Document | str:
-        """What stands in the field as a document, or why it is none."""
-        key = content
-        spans = None
-        if self._chat is not None:
-            rendered = self._chat.render(content)
-            if isinstance(rendered, str):
-                return rendered
-            content, spans, key = rendered
-        return text_fault(content) or Document(str(content), document_id(str(key)), spans)
 
     def _pass_over(self, start: int) -> None:
         while self.position < start and self._n_left != 0:

@@ -1,16 +1,16 @@
-"""Spans of a text: its sentences, what each turn of a chat said, or all of it; and which of them a token is of.
+"""Spans of a text: its sentences, the turns of a chat, or all of it; and which of them a token is of.
 
     spans = spans_of("sentence", "It is late. Is it? 東京。")   # ((0, 12), (12, 19), (19, 22))
     number_of((11, 14), spans, text)                            # " Is" is of the second: 1
 
 Where a sentence ends, in any script:
 
-. ! ? …              with closing quotes and brackets behind them, where white space or the end of the text follows
-。 ！ ？ ।  ؟ ۔ ...  the stops of scripts that no space has to follow, closing marks behind them included
+. ! ? …             and closing quotes and brackets behind them, where white space or the text's end follows
+。 ！ ？ । ؟ ۔ ...  the stops of scripts that no space has to follow, with closing marks behind them
 a line break
 
-White space behind a sentence is the sentence's. A stretch without a letter, such as the number of a list's item,
-is of the sentence behind it, or at the end of the text before it. An abbreviation ends a sentence, too (`Dr.`,
+White space behind a sentence is the sentence's. A stretch without a letter, such as the number of an item, is
+of the sentence behind it, or at the end of the text before it. An abbreviation ends a sentence, too (`Dr.`,
 `e.g.`); a number (`3.14`) and an address do not. A text without any end is one sentence.
 """
 
@@ -28,9 +28,10 @@ Spans = tuple[Span, ...]
 
 _CLOSING = r"[\"'”’»›)\]}）］｝」』】〉》]*"
 _STOPS = "。！？｡।॥؟۔։።፧፨။។៕"
-_END = re.compile(
-    rf"(?:[.!?…]+{_CLOSING}(?=\s|$)|(?:[{_STOPS}]|．(?!\d))[.!?…．{_STOPS}]*{_CLOSING}|[\n\r\v\f\x85\u2028\u2029])\s*"
-)
+_SPACED = rf"[.!?…]+{_CLOSING}(?=\s|$)"
+_UNSPACED = rf"(?:[{_STOPS}]|．(?!\d))[.!?…．{_STOPS}]*{_CLOSING}"
+_BREAK = r"[\n\r\v\f\x85\u2028\u2029]"
+_END = re.compile(rf"(?:{_SPACED}|{_UNSPACED}|{_BREAK})\s*")
 
 
 def spans_of(pool: str, text: str, turns: Spans | None = None) -> Spans:

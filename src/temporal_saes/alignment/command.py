@@ -4,9 +4,10 @@
     python src/experiments/alignment_study.py --run_name gemma --dataset hh-rlhf --explanation_path gemma.json
     python src/experiments/alignment_study.py --compare demo:0 demo:1 baseline_model --dataset pairs.jsonl
 
-A latent's value for an answer is its mean over the tokens of the answer; the prompt, which both answers
-share, is read and not counted. Chosen minus rejected gives a paired difference, tested over the pairs (T-SAE,
-arXiv 2511.05541, alignment study; there the first 1,000 pairs of HH-RLHF harmless-base).
+A latent's value for an answer is its mean over the tokens of the answer (--pool says what else it can be);
+the prompt, which both answers share, is read and not counted. Chosen minus rejected gives a paired
+difference, tested over the pairs (T-SAE, arXiv 2511.05541, alignment study; there the first 1,000 pairs of
+HH-RLHF harmless-base).
 
 test       the paired t test, because it is about the mean difference, which is what is reported, and because
            its intercept form controls for confounds; Cohen's d_z is the effect size; Benjamini and Hochberg's
@@ -47,6 +48,7 @@ from temporal_saes.experiment.command import (
 from temporal_saes.experiment.names import beside
 from temporal_saes.experiment.results import asked, finished
 from temporal_saes.experiment.subjects import LanguageModels, Subject, subjects_of
+from temporal_saes.experiment.texts import chat_template
 from temporal_saes.latents.explanations import find_explanations
 
 if TYPE_CHECKING:
@@ -71,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     subjects = subjects_of(options)
     explanations = [_explanations(subject, options) for subject in subjects]
     check_places(subjects, options, EXPERIMENT)
-    data = _pairs(options)
+    data = _pairs(options, subjects)
 
     from temporal_saes.alignment.figure import draw_comparison
     from temporal_saes.alignment.page import comparison_page
@@ -105,11 +107,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         print_files([page, *files])
 
 
-def _pairs(options: AlignmentOptions) -> PreferenceData:
+def _pairs(options: AlignmentOptions, subjects: Sequence[Subject]) -> PreferenceData:
     """The preference pairs that the flags name.
 
     Raises:
-        UserError: as `load_pairs`.
+        UserError: as `load_pairs` and `chat_template`.
     """
     data = load_pairs(
         options.dataset,
@@ -121,6 +123,7 @@ def _pairs(options: AlignmentOptions) -> PreferenceData:
         prompt_field=options.prompt_field,
         max_pairs=options.max_pairs,
         max_records=options.max_records,
+        chat=chat_template(options, subjects),
     )
     if data.skipped:
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in data.skipped.items())

@@ -4,16 +4,17 @@ from dataclasses import dataclass
 
 from dictionary_learning.command.options import option
 from dictionary_learning.errors import UserError
-from temporal_saes.experiment.options import ComparedOptions, ExplainedOptions
+from temporal_saes.experiment.options import ChatOptions, ComparedOptions, ExplainedOptions
 
 PAPER_PAIRS = 1000
 # options of other experiments, which preference pairs have no use for
 UNUSED = ("text_field", "label_field", "categories", "max_texts")
+POOLS_OF_ANSWER = ("turn", "sentence", "token")
 RANKINGS = ("effect", "difference", "equal_length")
 
 
 @dataclass(frozen=True)
-class AlignmentOptions(ComparedOptions, ExplainedOptions):
+class AlignmentOptions(ComparedOptions, ExplainedOptions, ChatOptions):
     """What the alignment study can be asked."""
 
     dataset: str = option(
@@ -28,6 +29,13 @@ class AlignmentOptions(ComparedOptions, ExplainedOptions):
         "prompt", "field with what both answer; where it is missing, what they share", group="data"
     )
     max_pairs: int = option(PAPER_PAIRS, "pairs: the first of the data set that can be used", group="data")
+    pool: str = option(
+        "turn",
+        "a latent's value for an answer: its mean over the answer's tokens, the mean of its means over the "
+        "sentences, each counting alike, or its value at the answer's last token",
+        group="tests",
+        choices=POOLS_OF_ANSWER,
+    )
     fdr: float = option(0.05, "false discovery rate below which a latent counts as different", group="tests")
     min_active: int = option(
         10, "pairs in which a latent has to differ at all in order to be tested", group="tests"

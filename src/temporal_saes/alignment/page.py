@@ -7,7 +7,7 @@ from temporal_saes.alignment.examples import Shown
 from temporal_saes.alignment.findings import sentences, surface_table
 from temporal_saes.alignment.latent_panels import cells_told, examples_section, top_table, top_tables
 from temporal_saes.alignment.result import VIEW_NAMES, units
-from temporal_saes.alignment.wording import SIDES, Result, is_demo
+from temporal_saes.alignment.wording import POOLED, SIDES, Result, is_demo
 from temporal_saes.experiment.results import label, model_and_place
 from temporal_saes.pages import page
 from temporal_saes.pages.page import Html, element
@@ -172,8 +172,8 @@ def _method(result: Result) -> list[Html]:
     held = ", ".join(result["surface_view_holds_equal"])
     missing = [f"{VIEW_NAMES[view]}: {views[view]['missing']}" for view in VIEWS if "missing" in views[view]]
     points = [
-        "A latent's value for an answer is its mean over the answer's tokens. Read and not counted are the "
-        "prompt, special tokens and tokens of outlying norm.",
+        f"A latent's value for an answer is {POOLED[options.get('pool', 'turn')]}. Read and not counted are "
+        "the prompt, special tokens and tokens of outlying norm.",
         "Tested is the mean of chosen minus rejected over the pairs, by the paired t test: it is about the "
         "mean that is reported, and its intercept form controls for confounds. d_z is that mean by the "
         "standard deviation of the differences. Differences need not be normal when there are many; the "

@@ -7,8 +7,11 @@
 A record holds both as texts that begin alike, as in HH-RLHF; or a prompt and two answers; or lists of
 messages with `role` and `content`. All become what HH-RLHF looks like: turns that begin with
 "\\n\\nHuman:" and "\\n\\nAssistant:". The answer is what follows the last "Assistant:" that both share.
+
+With a chat template messages become what it writes, and the answer is the first that they do not share.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
@@ -18,11 +21,13 @@ from typing import NamedTuple
 from dictionary_learning.errors import UserError
 from dictionary_learning.remote.file_system import told
 from dictionary_learning.remote.path import path_of
+from dictionary_learning.texts.chat import CHANGED, NO_MESSAGES, ChatTemplate, are_messages
 from dictionary_learning.texts.data_sets import PREFERENCES
 from dictionary_learning.texts.documents import document_id
 from dictionary_learning.texts.folder import local_records
 from dictionary_learning.texts.hub_stream import hub_records
 from dictionary_learning.texts.records import Record, is_local, is_unicode, read_records
+from dictionary_learning.texts.spans import Spans
 
 HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
 MIN_PAIRS = 10  # fewer say nothing about a mean
@@ -35,7 +40,10 @@ class PreferencePair(NamedTuple):
     prompt: str  # all that comes before the answer; empty where the texts share no beginning
     chosen: str  # the answer alone, with the white space in front of it
     rejected: str
-    id: int  # of the three texts, see `dictionary_learning.texts.documents.document_id`
+    id: int  # of the three texts, or of the messages, see `dictionary_learning.texts.documents.document_id`
+    turns: Spans | None = (
+        None  # characters of the prompt that somebody said, of a chat; None where all is text
+    )
 
 
 class PreferenceData(NamedTuple):
@@ -60,6 +68,7 @@ def load_pairs(
     prompt_field: str = "prompt",
     max_pairs: int | None = None,
     max_records: int | None = None,
+    chat: ChatTemplate | None = None,
 ) -> PreferenceData:
     """The first pairs of a data set that can be used.
 
@@ -74,6 +83,7 @@ def load_pairs(
         prompt_field: the field with what both answer; where a record lacks it, it is what they share.
         max_pairs: as many pairs at most.
         max_records: read as many records at most.
+        chat: both fields are lists of messages, or answers to a prompt, which it renders.
 
     Raises:
         UserError: the data set or one of the two fields is not there, or fewer than `MIN_PAIRS` pairs can
@@ -95,7 +105,8 @@ def load_pairs(
         if max_pairs is not None and len(pairs) == max_pairs:
             break
         n_read += 1
-        pair = _pair(record.get(chosen_field), record.get(rejected_field), record.get(prompt_field))
+        fields = record.get(chosen_field), record.get(rejected_field), record.get(prompt_field)
+        pair = _pair(*fields) if chat is None else _chat_pair(*fields, chat)
         if isinstance(pair, str):
             skipped[pair] += 1
         elif pair.id in pairs:
@@ -147,6 +158,44 @@ def _pair(chosen: object, rejected: object, prompt: object) -> PreferencePair | 
     if not first.strip() or not second.strip():
         return "without an answer"
     return PreferencePair(shared, first, second, document_id(f"{shared}\0{first}\0{second}"))
+
+
+def _chat_pair(chosen: object, rejected: object, prompt: object, chat: ChatTemplate) -> PreferencePair | str:
+    """The pair of a record of conversations, or why there is none."""
+    asked = _messages(prompt, "user") or []
+    sides = [_messages(value, "assistant" if asked else None) for value in (chosen, rejected)]
+    if sides[0] is None or sides[1] is None:
+        return NO_MESSAGES
+    first, second = ([*([] if side[: len(asked)] == asked else asked), *side] for side in sides if side)
+    shorter = min(len(first), len(second))
+    n_shared = next((i for i in range(shorter) if first[i] != second[i]), shorter)
+    if n_shared == shorter:
+        return "with two equal answers" if len(first) == len(second) else "without an answer"
+    roles = [side[n_shared]["role"] for side in (first, second)]
+    if roles[0] != roles[1] or _SPEAKERS.get(roles[0], "Assistant") != "Assistant":
+        return "whose conversations part before the answers"
+    good, bad = (chat.render_answer(side[: n_shared + 1]) for side in (first, second))
+    if isinstance(good, str):
+        return good
+    if isinstance(bad, str):
+        return bad
+    if good.prompt != bad.prompt:
+        return CHANGED
+    if not is_unicode(good.prompt + good.answer + bad.answer):
+        return "not valid Unicode"
+    if good.answer.strip() == bad.answer.strip():
+        return "with two equal answers"
+    key = json.dumps([first[: n_shared + 1], second[: n_shared + 1]], sort_keys=True)
+    return PreferencePair(good.prompt, good.answer, bad.answer, document_id(key), good.spans)
+
+
+def _messages(value: object, role: str | None) -> list[dict[str, str]] | None:
+    """The messages in a field, with their roles and texts alone; a text is one of the `role`, if given."""
+    if isinstance(value, str) and value.strip() and role is not None:
+        return [{"role": role, "content": value}]
+    if not isinstance(value, list) or not are_messages(value):
+        return None
+    return [{"role": one["role"], "content": one["content"]} for one in value]
 
 
 def split_conversation(chosen: str, rejected: str, prompt: str | None = None) -> tuple[str, str, str]:

@@ -19,8 +19,10 @@ from scipy import sparse
 
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.language_model.tokens import token_offsets
+from dictionary_learning.texts.spans import Spans
 from temporal_saes.alignment.pairs import PreferencePair
 from temporal_saes.features import Features, Tokens
+from temporal_saes.pooling import span_numbers
 from temporal_saes.reading import Reading
 
 LEAST_PROMPT = 0.25  # share of the context that a long prompt keeps
@@ -35,6 +37,8 @@ class ResponseText(NamedTuple):
     """Character at which the answer begins."""
     n_tokens: int
     """Of the whole answer, also of what did not fit."""
+    turns: Spans | None = None
+    """Characters that somebody said, of a chat; None where all is text."""
 
 
 def is_response(text: str, start: int, offset: tuple[int, int]) -> bool:
@@ -68,9 +72,21 @@ def fit(pairs: Sequence[PreferencePair], lm: LanguageModel, reading: Reading) ->
         room = max(length - n_added - max(n_tokens), int(LEAST_PROMPT * length))
         cut = offsets_R[sides[0]][n_prompt - room][0] if n_prompt > room else 0
         texts += [
-            ResponseText(whole[r][cut:], len(prompt) - cut, n) for r, n in zip(sides, n_tokens, strict=True)
+            ResponseText(
+                whole[r][cut:], len(prompt) - cut, n, _turns(pairs[p], whole[r][cut:], len(prompt) - cut)
+            )
+            for r, n in zip(sides, n_tokens, strict=True)
         ]
     return texts
+
+
+def _turns(pair: PreferencePair, text: str, start: int) -> Spans | None:
+    """The characters of a text that somebody said: of the prompt's end what is there, and the answer."""
+    if pair.turns is None:
+        return None
+    lost = len(pair.prompt) - start
+    before = tuple((max(0, a - lost), b - lost) for a, b in pair.turns if b > lost)
+    return (*before, (start, len(text)))
 
 
 class ChooseResponses:
@@ -80,7 +96,7 @@ class ChooseResponses:
         self._texts = texts
 
     def __call__(self, index: int, tokens: Tokens) -> np.ndarray:
-        text, start, _ = self._texts[index]
+        text, start, *_ = self._texts[index]
         return np.array(
             [i for i in np.flatnonzero(tokens.usable_L) if is_response(text, start, tokens.offsets[i])],
             dtype=np.int64,
@@ -99,22 +115,50 @@ class ResponseMeans(NamedTuple):
     """Answers of these pairs whose end did not fit the context."""
 
 
-def response_means(texts: Sequence[ResponseText], features: Features) -> ResponseMeans:
-    """The mean of every latent over the read, usable tokens of each answer."""
+def response_means(texts: Sequence[ResponseText], features: Features, pool: str = "turn") -> ResponseMeans:
+    """One value of every latent for each answer, of its read, usable tokens.
+
+    Args:
+        pool: turn takes the mean, sentence the mean of the sentences' means, token the last token.
+    """
     n_R = np.bincount(features.text_N, minlength=len(texts))
     pair_P = np.flatnonzero((n_R[0::2] > 0) & (n_R[1::2] > 0))
+    weight_N = _weights(texts, features, pool)
     means = []
     for side in (0, 1):
         place_R = np.full(len(texts), -1)
         place_R[2 * pair_P + side] = np.arange(len(pair_P))
         row_N = place_R[features.text_N]
         used = np.flatnonzero(row_N >= 0)
-        weight = 1 / n_R[features.text_N[used]]
-        mean_PN = sparse.csr_array((weight, (row_N[used], used)), shape=(len(pair_P), len(row_N)))
+        mean_PN = sparse.csr_array((weight_N[used], (row_N[used], used)), shape=(len(pair_P), len(row_N)))
         means.append(mean_PN @ features.x)
     cut_R = np.array([_is_cut(text, tokens) for text, tokens in zip(texts, features.tokens, strict=True)])
     n_cut = int(cut_R[2 * pair_P].sum() + cut_R[2 * pair_P + 1].sum())
     return ResponseMeans(pair_P, means[0], means[1], n_cut)
+
+
+def _weights(texts: Sequence[ResponseText], features: Features, pool: str) -> np.ndarray:
+    """What each token counts in the value of its answer [N]: together 1."""
+    text_N = features.text_N
+    n_R = np.bincount(text_N, minlength=len(texts))
+    if pool == "turn":
+        return 1 / n_R[text_N]
+    if pool == "token":
+        is_last_N = np.append(text_N[1:] != text_N[:-1], True)[: len(text_N)]
+        return is_last_N.astype(np.float64)
+    weight_N = np.zeros(len(text_N))
+    for rows in np.split(np.arange(len(text_N)), np.flatnonzero(np.diff(text_N)) + 1):
+        if not len(rows):
+            continue
+        text, start, *_ = texts[text_N[rows[0]]]
+        tokens = features.tokens[text_N[rows[0]]]
+        answer = ((start, len(text)),)
+        number_L = span_numbers("sentence", text, tokens.offsets, tokens.usable_L, answer)
+        _, sentence_n, n_tokens = np.unique(
+            number_L[features.position_N[rows]], return_inverse=True, return_counts=True
+        )
+        weight_N[rows] = 1 / (len(n_tokens) * n_tokens[sentence_n])
+    return weight_N
 
 
 def _is_cut(text: ResponseText, tokens: Tokens) -> bool:

@@ -51,8 +51,9 @@ def study(
             dictionary,
             subject.chunk,
             choose=ChooseResponses(texts),
+            turns=[text.turns for text in texts] if options.chat_template else None,
         )
-    means = response_means(texts, features)
+    means = response_means(texts, features, options.pool)
     n_tokens_P2 = np.array([text.n_tokens for text in texts]).reshape(-1, 2)[means.pair_P]
     first = chunk_slice(dictionary, subject.chunk).start if dictionary is not None else 0
     settings = Settings(

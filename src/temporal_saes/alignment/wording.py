@@ -7,6 +7,11 @@ from temporal_saes.pages import page
 from temporal_saes.pages.page import Html, element
 
 SIDES = ("chosen", "rejected")
+POOLED = {
+    "turn": "its mean over the answer's tokens",
+    "sentence": "the mean of its means over the answer's sentences, which count alike however long they are",
+    "token": "its value at the answer's last token",
+}
 Result = Mapping[str, Any]
 
 

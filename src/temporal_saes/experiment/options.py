@@ -124,6 +124,28 @@ class ComparedOptions(ExperimentOptions):
 
 
 @dataclass(frozen=True)
+class ChatOptions(ExperimentOptions):
+    """For an experiment that can read conversations."""
+
+    chat_template: bool = option(
+        False,
+        "records are conversations: they are read through the model's chat template, and what the roles say "
+        "is text",
+        group="data",
+    )
+    roles: tuple[str, ...] | None = option(
+        None,
+        "with --chat_template: only what these roles say is text, such as assistant; all, if not given",
+        group="data",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.roles is not None and not self.chat_template:
+            raise UserError(f"--roles {' '.join(self.roles)} is for conversations: add --chat_template.")
+
+
+@dataclass(frozen=True)
 class ExplainedOptions(ExperimentOptions):
     """For an experiment that says what latents mean."""
 

@@ -51,6 +51,8 @@ _LEFT_OUT |= {
     "threshold",
     "local_cache",
 }
+# options that are younger than results which still count: told where they are not as ever
+_YOUNGER = {"pool", "chat_template", "roles"}
 
 
 def asked(subject: Subject, options: ExperimentOptions, texts: Iterable[str]) -> dict[str, Any]:
@@ -66,6 +68,7 @@ def asked(subject: Subject, options: ExperimentOptions, texts: Iterable[str]) ->
     digest = hashlib.sha256()
     for text in texts:
         digest.update(text.encode())
+    defaults = {field.name: field.default for field in dataclasses.fields(options)}
     place = {"folder": str(place_of(subject.folder)), "trainer_folder": None}
     if subject.trainer_folder is not None:
         place["trainer_folder"] = subject.trainer_folder.name
@@ -73,7 +76,7 @@ def asked(subject: Subject, options: ExperimentOptions, texts: Iterable[str]) ->
         "options": {
             key: scrub_values(list(value) if isinstance(value, tuple) else value)
             for key, value in dataclasses.asdict(options).items()
-            if key not in _LEFT_OUT
+            if key not in _LEFT_OUT and (key not in _YOUNGER or value != defaults[key])
         },
         "subject": {**scrub_values(_facts(subject)), **place},
         "weights_sha256": subject.weights_hash(),
@@ -87,6 +90,8 @@ def _facts(subject: Subject) -> dict[str, Any]:
     facts = dataclasses.asdict(subject)
     if not subject.place.is_added:
         del facts["site"]
+    if subject.trained_on == "token":
+        del facts["trained_on"]
     if subject.threshold is None:
         del facts["threshold"], facts["threshold_value"]
     return facts

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dictionary_learning.command.progress import say
 from dictionary_learning.command.secrets import scrub_text
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model.places import RESIDUAL, Place
@@ -55,6 +56,8 @@ class Subject:
     """Of a threshold that was chosen by its name, under which another can be written."""
     site: str = RESIDUAL
     """What is read of the layer, one of `SITES`."""
+    trained_on: str = "token"
+    """Over what the activations were averaged on which it was trained, one of `POOLS`."""
 
     @property
     def place(self) -> Place:
@@ -158,6 +161,12 @@ def resolve(options: ExperimentOptions, *, like: Subject | None = None) -> Subje
     model = options.model or trainer.get("lm_name") or buffer.get("model")
     place = place_to_read(config, options.layer, options.site, trainer_folder)
     layer = None if place is None else place.layer
+    trained_on = str(buffer.get("pool", "token"))
+    if trained_on != "token" and not getattr(options, "is_pooled", False):
+        say(
+            f"{told(options.run_name)} was trained on means of activations, each over a {trained_on}, and is "
+            "read here on single tokens."
+        )
     for value, flag, key in ((model, "--model", "lm_name"), (layer, "--layer", "layer")):
         if value is None:
             raise UserError(f"the config in {trainer_folder} does not name its {key}: give {flag}.")
@@ -186,6 +195,7 @@ def resolve(options: ExperimentOptions, *, like: Subject | None = None) -> Subje
         lm_dtype=options.lm_dtype or buffer.get("lm_dtype") or "float32",
         threshold=threshold,
         threshold_value=None if chosen is None else chosen["value"],
+        trained_on=trained_on,
     )
 
 

@@ -4,21 +4,29 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dictionary_learning.errors import UserError
-from temporal_saes.experiment.options import ExperimentOptions, JoinedTextOptions
+from dictionary_learning.jobs.data import chat_of
+from temporal_saes.experiment.options import ChatOptions, ExperimentOptions, JoinedTextOptions
+from temporal_saes.experiment.subjects import Subject, check_one_model
 from temporal_saes.labelled.data import LabelledText, load_labelled
 from temporal_saes.labelled.passages import Joined, draw_joined, fits, join, passages_of_files
 
 if TYPE_CHECKING:
     from dictionary_learning.language_model import LanguageModel
+    from dictionary_learning.texts.chat import ChatTemplate
 
 
 def labelled_texts(
-    options: ExperimentOptions, max_texts: int | None = None, *, needs_label: bool = True
+    options: ExperimentOptions,
+    max_texts: int | None = None,
+    *,
+    needs_label: bool = True,
+    chat: "ChatTemplate | None" = None,
 ) -> list[LabelledText]:
     """The data set that the flags describe, `max_texts` of it at most.
 
     Args:
         needs_label: False for experiments that do not tell classes apart, see `load_labelled`.
+        chat: as `chat_template` gives it.
 
     Raises:
         UserError: as `load_labelled`.
@@ -34,12 +42,26 @@ def labelled_texts(
         max_records=options.max_records,
         seed=options.seed,
         needs_label=needs_label,
+        chat=chat,
     )
+
+
+def chat_template(options: ChatOptions, subjects: Sequence[Subject]) -> "ChatTemplate | None":
+    """The chat template through which all subjects read conversations; None where texts are no conversations.
+
+    Raises:
+        UserError: the subjects are of several language models, or theirs has no chat template.
+    """
+    if options.chat_template:
+        check_one_model(subjects)
+    return chat_of(subjects[0].model, options.chat_template, options.roles)
 
 
 def identities(texts: Sequence[LabelledText]) -> list[str]:
     """What stands for labelled texts where a result says what was read."""
-    return [f"{text.id:016x}{text.label}" for text in texts]
+    # an id is of the messages alone, whatever a template writes around them
+    said = ["" if text.turns is None else f"{text.text}{text.turns}" for text in texts]
+    return [f"{text.id:016x}{text.label}{more}" for text, more in zip(texts, said, strict=True)]
 
 
 def given_passages(options: JoinedTextOptions) -> Joined | None:

@@ -21,12 +21,14 @@ from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
 from dictionary_learning.remote.file_system import told
 from dictionary_learning.remote.path import path_of
+from dictionary_learning.texts.chat import ChatTemplate
 from dictionary_learning.texts.data_sets import LABELLED, DataSet
-from dictionary_learning.texts.documents import document_id, is_odd, text_fault, told_left_out, told_odd
+from dictionary_learning.texts.documents import MESSAGES, document_of, is_odd, told_left_out, told_odd
 from dictionary_learning.texts.folder import CARD, local_records
 from dictionary_learning.texts.hub_stream import hub_records
 from dictionary_learning.texts.records import Record, is_local, read_records
 from dictionary_learning.texts.sae_probes import PREFIX, is_sae_probes, sae_probes_file
+from dictionary_learning.texts.spans import Spans
 
 DEMO_TOPICS = "demo"  # for --categories: the topics of the demo's extracts
 DUPLICATE, NO_LABEL, NOT_LISTED = "there already", "without a class", "not in the list of categories"
@@ -40,7 +42,8 @@ class LabelledText(NamedTuple):
     label: str  # empty where the data set has none
     title: str  # empty where the data set has none
     source: str  # where the text is from: its address, or the data set's name
-    id: int  # of the text alone, see `dictionary_learning.texts.documents.document_id`
+    id: int  # of the text alone, or the messages, see `dictionary_learning.texts.documents.document_id`
+    turns: Spans | None = None  # its characters that somebody said, of a chat
 
 
 def _text(record: Record, fields: Mapping[str, str]) -> object:
@@ -65,6 +68,7 @@ def load_labelled(
     max_records: int | None = None,
     seed: int = 0,
     needs_label: bool = True,
+    chat: ChatTemplate | None = None,
     log: Callable[[str], None] = say,
 ) -> list[LabelledText]:
     """A balanced random sample of texts with their classes.
@@ -83,6 +87,8 @@ def load_labelled(
         seed: which texts are drawn.
         needs_label: False reads texts without a class as well (`label` is empty then), and lets all have
             the same; but of a data set in `data_sets.LABELLED` those with a class, as ever.
+        chat: records are conversations: what stands in the field of the text, which is "messages" if
+            `text_field` says no other, is rendered by it.
         log: gets a line that counts what was left out, by reason.
 
     Returns:
@@ -94,6 +100,13 @@ def load_labelled(
     """
     if max_texts is not None and max_texts < 2:
         raise UserError(f"--max_texts {max_texts} is too few to compare classes: ask for at least 2.")
+    if chat is not None and text_field is None:
+        if dataset in LABELLED:
+            raise UserError(
+                f"{dataset} has texts and no conversations: give another --dataset, or leave out "
+                "--chat_template."
+            )
+        text_field = MESSAGES
     entry, name = _find(dataset, data_path, text_field, label_field, needs_label)
     records = _open(entry, dataset, data_path, split)
     records = islice(records, max_records or entry.max_records)
@@ -118,20 +131,21 @@ def load_labelled(
         label = record.get(label_field) if label_field is not None else None
         if titles is not None:
             label = titles.get(str(record.get("title")))
-        text = _text(record, entry.fields)
+        document = document_of(_text(record, entry.fields), chat)
         has_label = label is not None and bool(str(label).strip())
-        fault = text_fault(text)
-        if fault is None and not has_label and not may_lack_label:
-            fault = NO_LABEL if titles is None else NOT_LISTED
-        if fault is not None:
-            left_out[fault] += 1
+        if isinstance(document, str):
+            left_out[document] += 1
             continue
+        if not has_label and not may_lack_label:
+            left_out[NO_LABEL if titles is None else NOT_LISTED] += 1
+            continue
+        text, id_, turns = document
         title, source = record.get("title") or "", record.get("source") or record.get("url") or name
         class_ = str(label) if has_label else ""
-        is_new = sample.add(LabelledText(str(text), class_, str(title), str(source), document_id(str(text))))
+        is_new = sample.add(LabelledText(text, class_, str(title), str(source), id_, turns))
         if not is_new:
             left_out[DUPLICATE] += 1
-        n_odd += is_new and is_odd(str(text))
+        n_odd += is_new and is_odd(text)
     _check(name, n_read, sample, text_field, label_field, needs_label)
     if left_out:
         log(told_left_out(name, n_read, left_out) + ".")

@@ -16,7 +16,11 @@ that token depends on nothing behind it, so the language model runs over the unc
 Semantics and syntax keep texts apart: none gives a token to the training and to the test part.
 
 How latents are chosen decides much for the model's own activations, of which a few are larger than all others
-together: --direction and --scale_choice choose otherwise, and --pool averages the tokens in front, too.
+together: --direction and --scale_choice choose otherwise.
+
+--pool says what stands for a text in semantics: one token, or the mean of its codes over the usable ones of
+several tokens in front of it, of its sentence, of its turn of a chat, or of the whole text as far as the
+context reaches. A dictionary that was trained on means over spans encodes the mean activation.
 
 Writes <run>/probing/<dataset>_chunk<c>.json with all options, and the figure beside it. --compare puts
 several runs in one figure; results that were computed with the same options are taken from there.
@@ -37,7 +41,7 @@ from temporal_saes.experiment.command import (
     shared_path,
 )
 from temporal_saes.experiment.subjects import LanguageModels, Subject, subjects_of
-from temporal_saes.experiment.texts import identities, labelled_texts
+from temporal_saes.experiment.texts import chat_template, identities, labelled_texts
 from temporal_saes.labelled.parts_of_speech import check_tagger
 from temporal_saes.probing.options import ProbingOptions
 from temporal_saes.probing.result import table
@@ -67,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from temporal_saes.probing.last_read import LastRead
     from temporal_saes.probing.study import study
 
-    texts = labelled_texts(options, options.n_texts)
+    texts = labelled_texts(options, options.n_texts, chat=chat_template(options, subjects))
     models = LanguageModels(options.lm_device or options.device)
     cases = [case_of(EXPERIMENT, subject, options, identities(texts), _rename) for subject in subjects]
     last = LastRead(options, texts)
@@ -82,7 +86,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _rename(path: Path, question: Mapping[str, Any]) -> Path:
     """With how latents are chosen and tokens pooled, where that is not as usual."""
     asked = question["options"]
+    pool = asked.get("pool", "token")
     words = [asked["direction"]] if asked["direction"] != "auto" else []
     words += ["scaled"] if asked["scale_choice"] else []
-    words += [f"pool{asked['pool']}"] if asked["pool"] > 1 else []
+    words += [f"pool{pool}"] if pool != "token" else []
     return path.with_name("_".join([path.name, *words]))

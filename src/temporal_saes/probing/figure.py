@@ -8,7 +8,7 @@ import numpy as np
 
 from dictionary_learning.command import figures
 from temporal_saes.experiment.results import colours
-from temporal_saes.probing.options import TASKS
+from temporal_saes.probing.options import POOLS, TASKS
 
 
 def draw(results: Sequence[Mapping[str, Any]], path: Path) -> list[Path]:
@@ -38,7 +38,9 @@ def draw(results: Sequence[Mapping[str, Any]], path: Path) -> list[Path]:
                 first["majority"], color="#444444", linewidth=1, linestyle="--", label="majority class"
             )
             axis.axhline(first["chance"], color="#444444", linewidth=1, linestyle=":", label="chance")
-            axis.set_title(f"{task} ({first['n_classes']} classes)")
+            pool = results[0]["options"].get("pool")
+            of = "" if pool is None or task != "semantics" else f", {pool}" if pool in POOLS else f", {pool} tokens"
+            axis.set_title(f"{task}{of} ({first['n_classes']} classes)")
             axis.set_xticks(at, ks)
             axis.set_xlabel("latents a class")
             axis.set_ylim(0, 1)

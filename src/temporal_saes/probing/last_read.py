@@ -53,6 +53,8 @@ class LastRead:
                 subject.place,
                 subject.reading(options),
                 self._dictionary,
-                choose=positions,
+                spans=positions,
+                averages_first=subject.trained_on != "token",
+                turns=[text.turns for text in texts] if options.chat_template else None,
             )
         self._positions = positions

@@ -4,14 +4,15 @@ from dataclasses import dataclass
 
 from dictionary_learning.command.options import option
 from dictionary_learning.errors import UserError
-from temporal_saes.experiment.options import ComparedOptions
+from temporal_saes.experiment.options import ChatOptions, ComparedOptions
 
 TASKS = ("semantics", "syntax", "context")
 DIRECTIONS = ("auto", "higher", "either")
+POOLS = ("token", "last", "sentence", "turn", "document")
 
 
 @dataclass(frozen=True)
-class ProbingOptions(ComparedOptions):
+class ProbingOptions(ComparedOptions, ChatOptions):
     """What probing can be asked."""
 
     tasks: tuple[str, ...] = option(TASKS, "which probes", group="probes", choices=TASKS)
@@ -31,9 +32,11 @@ class ProbingOptions(ComparedOptions):
         "units",
         group="probes",
     )
-    pool: int = option(
-        1,
-        "semantics: average the features of so many tokens, up to and with the one that is read",
+    pool: str = option(
+        "token",
+        "what stands for a text in semantics: one token of its second half; a number: the mean over so many "
+        "tokens, up to and with that one; sentence, turn: over the sentence or the turn of that one; document: "
+        "over all of the text; last: its last token",
         group="probes",
     )
     n_train: int = option(3000, "training examples; fewer where the data do not have them", group="probes")
@@ -47,8 +50,27 @@ class ProbingOptions(ComparedOptions):
         for k in self.k:
             if k != "all" and not (k.isdigit() and int(k) >= 1):
                 raise UserError(f"--k {k} is not a number of latents: give numbers from 1 on, or all.")
-        self.check_least(1, "n_train", "n_test", "repeats", "pool")
+        self.check_least(1, "n_train", "n_test", "repeats")
         self.check_least(2, "context_texts", "context_tokens")
+        self._check_pool()
+
+    def _check_pool(self) -> None:
+        if self.pool == "1":
+            object.__setattr__(self, "pool", "token")
+        if self.pool not in POOLS and not (self.pool.isdecimal() and int(self.pool) >= 1):
+            raise UserError(
+                f"--pool {self.pool} is nothing to average over: give {', '.join(POOLS)}, or a number of tokens "
+                "from 1 on."
+            )
+        if self.pool == "turn" and not self.chat_template:
+            raise UserError(
+                "--pool turn needs the turns of conversations: add --chat_template, or give --pool document."
+            )
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether features are averaged over several tokens."""
+        return self.pool not in ("token", "last")
 
     @property
     def n_texts(self) -> int:

@@ -8,7 +8,9 @@ from temporal_saes.experiment.intervals import in_words
 
 def table(result: Mapping[str, Any]) -> str:
     """Accuracies as text, a row a task."""
-    lines = [f"{result['name']}: test accuracy, mean of {result['options']['repeats']} splits"]
+    pool = result["options"].get("pool")
+    told = "" if pool is None else f", --pool {pool}"
+    lines = [f"{result['name']}: test accuracy{told}, mean of {result['options']['repeats']} splits"]
     columns = [f"k={k}" for k in result["options"]["k"]]
     lines.append(f"{'':10}" + "".join(f"{name:>16}" for name in columns) + f"{'majority':>10}{'chance':>8}")
     for task, numbers in result["tasks"].items():

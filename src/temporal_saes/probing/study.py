@@ -39,12 +39,12 @@ def study(
             def around_fit(k: int | str, repeat: int, task: str = task) -> AbstractContextManager[None]:
                 return progress.piece(f"{task}, k {k}, repeat {repeat + 1} of {options.repeats}")
 
-            some = examples[task]
-            n_train, n_test = _part_sizes(task, options, len(some.labels))
+            rows, labels = examples[task]
+            n_train, n_test = _part_sizes(task, options, len(rows))
             try:
                 result = probes.probe(
-                    some.features(features.x),
-                    some.labels,
+                    features.x[rows],
+                    labels,
                     ks=ks,
                     n_train=n_train,
                     n_test=n_test,
@@ -63,6 +63,7 @@ def study(
         "text_classes": _counts([text.label for text in texts]),
         "outlier_share": features.outlier_share,
         "n_features": features.x.shape[1],
+        **({"averaged": _averaged(subject)} if options.is_pooled else {}),
         "tasks": tasks,
         "interval": probes.INTERVAL,
     }
@@ -70,6 +71,11 @@ def study(
 
 def _by_magnitude(subject: Subject, options: ProbingOptions) -> bool:
     return subject.is_baseline if options.direction == "auto" else options.direction == "either"
+
+
+def _averaged(subject: Subject) -> str:
+    """What is averaged over a span."""
+    return "codes" if subject.trained_on == "token" and not subject.is_baseline else "activations"
 
 
 def _part_sizes(task: str, options: ProbingOptions, n_examples: int) -> tuple[int, int]:

@@ -211,14 +211,17 @@ def probing_figure(run_folder: Path, results: Sequence[dict[str, Any]]) -> Path 
     def shown(path: Path) -> int:
         return sum(bool(re.search(rf"(^|_){re.escape(name)}(_|$)", path.stem)) for name in names)
 
+    def figures_in(folder: Path) -> list[Path]:
+        return [path for path in folder.glob("*.png") if "_pool" not in path.stem]
+
     comparisons = sorted(
-        (run_folder.parent / "comparisons" / "probing").glob("*.png"), key=lambda path: path.stat().st_mtime
+        figures_in(run_folder.parent / "comparisons" / "probing"), key=lambda path: path.stat().st_mtime
     )
     own = slug(results[0]["name"])
     comparisons = [path for path in comparisons if re.search(rf"(^|_){re.escape(own)}(_|$)", path.stem)]
     if comparisons:
         return max(reversed(comparisons), key=shown)
-    return next(iter(sorted((run_folder / "probing").glob("*.png"))), None)
+    return next(iter(sorted(figures_in(run_folder / "probing"))), None)
 
 
 def _alt(results: Sequence[dict[str, Any]]) -> str:

@@ -170,7 +170,7 @@ def read_object(path: Path) -> dict[str, Any] | None:
 
 
 def read_probing(folder: Path) -> list[dict[str, Any]]:
-    """The results of the probing experiment in a run's folder, by file name; others are told of."""
+    """The results of probing on single tokens in a run's folder, by file name; others are told of."""
     results = []
     for path in sorted((folder / "probing").glob("*.json")):
         result = read_object(path)
@@ -178,7 +178,7 @@ def read_probing(folder: Path) -> list[dict[str, Any]]:
             continue
         parts = [result.get(key) for key in ("subject", "options", "tasks")]
         if result.get("experiment") == "probing" and all(isinstance(part, dict) for part in parts):
-            results.append(result)
+            results += [result] if result["options"].get("pool", "token") == "token" else []
         else:
             say(f"left out: {path} is no result of the probing experiment.")
     return results
