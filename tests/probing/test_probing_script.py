@@ -8,17 +8,16 @@ import numpy as np
 import pytest
 import torch
 from conftest import corpus_records
-from scipy import sparse
 
 from dictionary_learning.command import cli
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
 from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
-from temporal_saes.features import Features, Tokens
+from temporal_saes.features import Tokens
 from temporal_saes.labelled.data import LabelledText
 from temporal_saes.probing import last_read, probes
-from temporal_saes.probing.examples import Positions, task_examples
+from temporal_saes.probing.examples import Positions
 from temporal_saes.probing.options import ProbingOptions
 
 SCRIPT = Path(__file__).parents[2] / "src" / "experiments" / "probing.py"

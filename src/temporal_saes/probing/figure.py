@@ -39,7 +39,13 @@ def draw(results: Sequence[Mapping[str, Any]], path: Path) -> list[Path]:
             )
             axis.axhline(first["chance"], color="#444444", linewidth=1, linestyle=":", label="chance")
             pool = results[0]["options"].get("pool")
-            of = "" if pool is None or task != "semantics" else f", {pool}" if pool in POOLS else f", {pool} tokens"
+            of = (
+                ""
+                if pool is None or task != "semantics"
+                else f", {pool}"
+                if pool in POOLS
+                else f", {pool} tokens"
+            )
             axis.set_title(f"{task}{of} ({first['n_classes']} classes)")
             axis.set_xticks(at, ks)
             axis.set_xlabel("latents a class")

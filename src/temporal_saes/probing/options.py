@@ -35,8 +35,8 @@ class ProbingOptions(ComparedOptions, ChatOptions):
     pool: str = option(
         "token",
         "what stands for a text in semantics: one token of its second half; a number: the mean over so many "
-        "tokens, up to and with that one; sentence, turn: over the sentence or the turn of that one; document: "
-        "over all of the text; last: its last token",
+        "tokens, up to and with that one; sentence, turn: over the sentence or turn of that one; document: over "
+        "all of the text; last: its last token",
         group="probes",
     )
     n_train: int = option(3000, "training examples; fewer where the data do not have them", group="probes")
@@ -59,8 +59,8 @@ class ProbingOptions(ComparedOptions, ChatOptions):
             object.__setattr__(self, "pool", "token")
         if self.pool not in POOLS and not (self.pool.isdecimal() and int(self.pool) >= 1):
             raise UserError(
-                f"--pool {self.pool} is nothing to average over: give {', '.join(POOLS)}, or a number of tokens "
-                "from 1 on."
+                f"--pool {self.pool} is nothing to average over: give {', '.join(POOLS)}, or a number of "
+                "tokens from 1 on."
             )
         if self.pool == "turn" and not self.chat_template:
             raise UserError(
