@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Test what is exchanged with SAELens, SAEBench and the dictionary_learning library, with these packages themselves.
+# Test what is exchanged with SAELens, SAEBench, sae-probes and the dictionary_learning library, with these packages
+# themselves.
 #
-#   bash scripts/test_exchange.sh                    # makes .venv-exchange and .venv-saebench when they are not there
+#   bash scripts/test_exchange.sh                    # makes the environments .venv-* when they are not there
 #   WITHOUT_SAEBENCH=1 bash scripts/test_exchange.sh # SAEBench wants older packages, and so 8 GB of its own
 #   bash scripts/test_exchange.sh -k gated           # arguments go to pytest
 #
@@ -18,6 +19,10 @@ if [ -n "$new_environment" ]; then
 fi
 environment_is_ready .venv-exchange
 
+# wants older packages than the lock
+make_environment .venv-sae-probes scripts/test_exchange.sh 'sae-probes==0.4.2' 'sae-lens==6.54.12' 'torch==2.13.0'
+environment_is_ready .venv-sae-probes
+
 marked="exchange and not saebench"
 if [ -z "${WITHOUT_SAEBENCH:-}" ]; then
   make_environment .venv-saebench scripts/test_exchange.sh 'sae-bench==0.6.0' 'transformers<4.57' 'torch==2.8.0'
@@ -25,4 +30,4 @@ if [ -z "${WITHOUT_SAEBENCH:-}" ]; then
   marked=exchange
 fi
 
-.venv-exchange/bin/python -m pytest -m "$marked" tests/exchange/test_exchange.py "$@"
+.venv-exchange/bin/python -m pytest -m "$marked" tests/exchange/test_exchange.py tests/exchange/test_sae_probes.py "$@"

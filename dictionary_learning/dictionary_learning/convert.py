@@ -25,6 +25,7 @@ FORMATS = {
     "run": "config.json and ae.pt, as the trainings here leave them",
     "released": "conf.yaml and latest_ckpt.safetensors, the layout of the released TemporalSAEs",
     "lm_eval": "steer.pt, which lm-eval's --model steered adds to a language model; with --steer",
+    "sae_probes": "a SAELens folder and the activation files that run_sae_evals of sae-probes reads; with --sets",
     "hub": "the folder as it is, with a model card, on the Hugging Face hub",
 }
 
@@ -56,11 +57,16 @@ class ConvertOptions:
         (), "for lm_eval: latents and how far to push each, such as 5=30 9=-4", group="lm_eval"
     )
 
+    sets: tuple[str, ...] = option(
+        (), "for sae_probes: binary data sets of the package, such as 100_news_fake", group="sae_probes"
+    )
+
     def __post_init__(self) -> None:
-        if self.steer and self.to != "lm_eval":
-            raise UserError(
-                f"--steer is for --to lm_eval, and this is --to {self.to}: leave one of them out."
-            )
+        for flag, given, of in (("steer", self.steer, "lm_eval"), ("sets", self.sets, "sae_probes")):
+            if given and self.to != of:
+                raise UserError(
+                    f"--{flag} is for --to {of}, and this is --to {self.to}: leave one of them out."
+                )
         if not self.source or not self.to or not self.output:
             raise UserError(
                 "--from, --to and --output are needed: what is read, the format, and where it goes."
@@ -125,7 +131,7 @@ def check_empty(output: Path) -> None:
 
 
 def _writer(options: ConvertOptions) -> Callable[..., None]:
-    from dictionary_learning.exchange import lm_eval, run_folder, saelens
+    from dictionary_learning.exchange import lm_eval, run_folder, sae_probes, saelens
 
     writers: dict[str, Callable[..., None]] = {
         "saelens": saelens.write,
@@ -133,6 +139,7 @@ def _writer(options: ConvertOptions) -> Callable[..., None]:
         "run": lambda dictionary, config, folder, _: run_folder.write(dictionary, config, folder),
         "released": _write_released,
         "lm_eval": partial(lm_eval.write, words=options.steer),
+        "sae_probes": partial(sae_probes.write, sets=options.sets),
     }
     return writers[options.to or ""]
 

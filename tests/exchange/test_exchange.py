@@ -6,8 +6,10 @@ Shapes: D 32 model width, F 256 latents (64 of a TemporalSAE, whose attention co
 tokens.
 """
 
+import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,12 +18,15 @@ from typing import Any
 import pytest
 import torch
 from every_dictionary import CONFIG, KINDS, make, normal
+from fake_hub import FakeHub
+from safetensors.torch import save_file
 from torch import Tensor
 from toy_runs import make_run
 
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.exchange import run_folder, saelens
 from dictionary_learning.exchange.fidelity import Fidelity
+from dictionary_learning.exchange.hub import push_to_hub
 from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
 from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
 from dictionary_learning.trainers.threshold import ThresholdDictionary
@@ -88,6 +93,41 @@ def test_saelens_computes_our_codes(sae_lens: Any, texts: Tensor, tmp_path: Path
     if kind in ("tsae", "matryoshka", "batchtopk"):
         assert torch.equal(f, g)
     torch.testing.assert_close(ours.decode(g), theirs.decode(g), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("folder", ["", "layer_8/tsae"])
+@torch.no_grad()
+def test_saelens_loads_what_was_pushed_with_training_and_sparsity(
+    sae_lens: Any, hub: FakeHub, texts: Tensor, tmp_path: Path, folder: str
+) -> None:
+    ours, x = made("tsae"), texts[:20].flatten(0, 1)
+    saelens.write(ours, CONFIG, tmp_path / "saelens")
+    log_sparsity_F = torch.linspace(-6, -1, F)
+    save_file({"sparsity": log_sparsity_F}, tmp_path / "saelens" / "sparsity.safetensors")
+    push_to_hub(tmp_path / "saelens", "me/many", folder=folder)
+    card = hub.repositories["me/many"]["main"][f"{folder}/README.md".lstrip("/")].decode()
+    told = re.search(r'SAE\.from_pretrained\("me/many", "(.+)"\)', card)  # as the card says it
+    assert told
+    theirs, cfg, sparsity = sae_lens.SAE.from_pretrained_with_cfg_and_sparsity("me/many", told[1])
+    assert torch.equal(theirs.encode(x), ours.encode(x))
+    assert torch.equal(sparsity, log_sparsity_F)
+    assert theirs.cfg.metadata.hook_name == "blocks.8.hook_resid_post"
+    assert cfg["metadata"]["temporal_saes"]["dict_class"] == type(ours).__name__
+
+    theirs.save_model(str(tmp_path / "again"))  # our part of the metadata goes through SAELens, too
+    back, config = load_dictionary(tmp_path / "again", "cpu")
+    assert type(back) is type(ours)
+    assert back.splits() == ours.splits()
+    assert torch.equal(back.encode(x), ours.encode(x))
+    assert config["trainer"]["lm_name"] == CONFIG["trainer"]["lm_name"]
+
+
+def test_the_training_stands_in_runner_cfg_under_saelens_names(sae_lens: Any, tmp_path: Path) -> None:
+    saelens.write(made("tsae"), CONFIG, tmp_path)
+    runner = json.loads((tmp_path / "runner_cfg.json").read_text())
+    theirs = {field.name for field in dataclasses.fields(sae_lens.LanguageModelSAERunnerConfig)}
+    assert runner.keys() - theirs == {"hf_hook_name", "architecture", "temporal_saes"} & runner.keys()
+    assert {"model_name", "hook_name", "sae"} <= runner.keys() & theirs
 
 
 def randomise(sae: Any) -> Any:

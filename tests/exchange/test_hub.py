@@ -1,20 +1,21 @@
 """Publishing on a hub and loading from it, against a hub of this machine that the real client talks to."""
 
+import io
 import json
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from fake_hub import FakeHub, serving
+from fake_hub import FakeHub
 from safetensors.torch import save_file
 from toy_runs import make_run
 
 from dictionary_learning import convert
 from dictionary_learning.errors import UserError
+from dictionary_learning.exchange.beginning import load_beginning
 from dictionary_learning.exchange.hub import from_pretrained, push_to_hub
 from dictionary_learning.utils import load_dictionary
 
@@ -37,33 +38,6 @@ RESULTS = {
         "versions": {"torch": "2"},
     },
 }
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    """The hub that huggingface_hub asks, with an empty cache, and a working folder without names in it."""
-    from huggingface_hub import constants, utils
-
-    with serving() as hub:
-        template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
-        for name, value in {
-            "ENDPOINT": hub.url,
-            "HUGGINGFACE_CO_URL_TEMPLATE": template,
-            "HF_HUB_OFFLINE": False,
-            "HF_HUB_DISABLE_XET": True,
-            "HF_HUB_CACHE": str(tmp_path / "cache"),
-            "HF_HUB_DISABLE_PROGRESS_BARS": True,
-        }.items():
-            monkeypatch.setattr(constants, name, value)
-        monkeypatch.setenv("HF_TOKEN", "hf_test")
-        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-            monkeypatch.delenv(name, raising=False)
-        utils.close_session()  # of the offline hub
-        work = tmp_path / "work"
-        work.mkdir()
-        monkeypatch.chdir(work)
-        yield hub
-        utils.close_session()
 
 
 @pytest.fixture
@@ -232,3 +206,52 @@ def test_every_example_of_the_docs_runs(hub: FakeHub, tmp_path: Path) -> None:
                 ran.append(words[words.index("--to") + 1])
     assert ran == ["saelens", "run", "dictionary_learning", "python", "hub", "python"]
     assert load_dictionary("runs/from_saelens", "cpu")[0].dict_size == 96
+
+
+def a_file(**content: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+def test_a_single_file_is_loaded_without_the_others_of_its_repository(hub: FakeHub, run: Path) -> None:
+    ae, _ = load_dictionary(run, "cpu")
+    state = {name: t.half() if t.dtype == torch.float32 else t for name, t in ae.state_dict().items()}
+    meta = {"k_pos": 8, "subject_model": "tiny", "layer": 2, "seed": 42}
+    with_meta = a_file(state_dict=state, arch="tsae_paper_k8", meta=meta)
+    log = json.dumps({**meta, "layer": 3}).encode()
+    files = {
+        "a.pt": with_meta,
+        "ckpts/b.pt": a_file(**state),
+        "ckpts/c.pt": with_meta,
+        "training_logs/b.json": log,
+    }
+    hub.repositories["han/txcdr"] = {"main": files, "older": {"a.pt": files["ckpts/b.pt"]}}
+
+    one, config = load_dictionary("han/txcdr/a.pt", "cpu")
+    assert (config["trainer"]["layer"], config["trainer"]["seed"]) == (2, 42)
+    x = torch.randn(9, 32, generator=torch.Generator().manual_seed(0))
+    widened = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
+    expected = type(ae).from_state_dict(widened, {})
+    assert torch.equal(one.encode(x), expected.encode(x))
+    asked = {path for method, path in hub.requests if method == "GET" and "/resolve/" in path}
+    assert {path.rpartition("/")[2] for path in asked} == {"a.pt"}
+
+    two, config = load_dictionary(
+        "han/txcdr/ckpts/b.pt", "cpu"
+    )  # its meta stands in the log beside its folder
+    assert config["trainer"]["layer"] == 3
+    assert torch.equal(two.encode(x), one.encode(x))
+    assert load_beginning("han/txcdr/ckpts/c.pt").models == {"tiny"}
+    _, config = load_dictionary("han/txcdr/a.pt", "cpu", revision="older")
+    assert config["trainer"].get("seed") is None
+
+
+def test_a_single_file_that_the_hub_does_not_have_is_told(hub: FakeHub) -> None:
+    hub.repositories["han/txcdr"] = {"main": {"a.pt": b"", "notes.md": b"x"}}
+    with pytest.raises(UserError, match=r"han/txcdr on the hub has no file 'b.pt': check the name"):
+        load_dictionary("han/txcdr/b.pt", "cpu")
+    with pytest.raises(UserError, match=r"a.pt"):
+        load_dictionary("han/txcdr/a.pt", "cpu")
+    with pytest.raises(UserError, match=r"no revision 'v9'"):
+        load_dictionary("han/txcdr/a.pt", "cpu", revision="v9")

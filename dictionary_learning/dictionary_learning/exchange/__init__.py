@@ -11,6 +11,7 @@ single_file          a dictionary in a file by itself, of temp_xc or Qwen-Scope
 export_temporal_sae  that layout from a run, as a command
 saelens/             SAELens folders
 saebench             a dictionary under SAEBench
+sae_probes           a dictionary and its model's activations for the probes of sae-probes
 lm_eval              latents for a model that lm-eval steers
 thresholds           inference thresholds beside the weights: trained, calibrated, or the top-k
 names                what places in a model are called elsewhere
