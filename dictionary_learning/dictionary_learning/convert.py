@@ -25,7 +25,7 @@ FORMATS = {
     "run": "config.json and ae.pt, as the trainings here leave them",
     "released": "conf.yaml and latest_ckpt.safetensors, the layout of the released TemporalSAEs",
     "lm_eval": "steer.pt, which lm-eval's --model steered adds to a language model; with --steer",
-    "sae_probes": "a SAELens folder and the activation files that run_sae_evals of sae-probes reads; with --sets",
+    "sae_probes": "a SAELens folder and the activations that run_sae_evals of sae-probes reads; with --sets",
     "hub": "the folder as it is, with a model card, on the Hugging Face hub",
 }
 

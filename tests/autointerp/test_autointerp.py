@@ -460,6 +460,20 @@ def test_a_key_that_a_server_repeats_is_in_no_file_and_no_line(flags, figures_wa
     assert "sk-secret-of-the-tests" not in said.out + said.err
 
 
+def test_harder_windows_are_asked_about_and_recorded(flags, figures_wanted):
+    easy = scores_of(run_main(flags))
+    with serving(obliging) as server:
+        folder = run_main(flags, "--negatives", "neighbours", *served(server))
+    result = scores_of(folder)
+    assert result["options"]["negatives"] == "neighbours"
+    assert max(one["n_beside_neighbours"] for one in result["latents"]) > 0
+    assert all(0 <= one["n_beside_neighbours"] <= 10 for one in result["latents"])
+    for before, after in zip(easy["latents"], result["latents"], strict=True):
+        assert before["latent"] == after["latent"]
+        assert before["offline"]["token_auc"] == after["offline"]["token_auc"]
+        assert "n_beside_neighbours" not in before
+
+
 def load_converter():
     path = EXPERIMENTS.parent / "process_sae_bench_autointerp.py"
     spec = importlib.util.spec_from_file_location("converter_script", path)

@@ -1,4 +1,4 @@
-"""What sae-probes reads of ours: its files here, and its own `run_sae_evals` on them in its own environment."""
+"""What sae-probes reads of ours: its files here, and its `run_sae_evals` on them in its own environment."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What `run_sae_evals` of sae-probes needs: a SAELens folder, and the activations that it would record itself.
+"""What `run_sae_evals` of sae-probes needs: a SAELens folder, and the activations that it records otherwise.
 
     <folder>/saelens/                                        the dictionary
     <folder>/model_activations_<model>/<set>_<hook>.pt       [N, D] of the last token of every record
@@ -43,13 +43,13 @@ def write(
         sets: names of binary sets, such as 100_news_fake.
 
     Raises:
-        UserError: a TemporalSAE; no set, or one that is not there; a run that does not tell its language model
-            or is of a place that nothing here records; a model that cannot be read.
+        UserError: a TemporalSAE; no set, or one that is not there; a run that does not tell its language
+            model or is of a place that nothing here records; a model that cannot be read.
     """
     if isinstance(dictionary, TemporalSAE):
         raise UserError(
-            "sae-probes gives a dictionary one activation of each text, and a TemporalSAE predicts from those "
-            "before it: probe it here, with --dataset sae-probes:NAME."
+            "sae-probes gives a dictionary one activation of each text, and a TemporalSAE predicts from those"
+            " before it: probe it here, with --dataset sae-probes:NAME."
         )
     if not sets:
         raise UserError("--sets is missing: name data sets of sae-probes, such as --sets 100_news_fake.")

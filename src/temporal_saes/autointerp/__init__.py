@@ -7,6 +7,7 @@ command       the experiment from the command line
 options       what can be asked
 sample        which latents, and what is told of them without a model
 scores        scores that need no model
+negatives     windows without a latent in which its neighbours are active
 study         a chat model asked about latents, as far as the budget goes
 interpreter   the questions, and what counts as an answer
 result        what is written down

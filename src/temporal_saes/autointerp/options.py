@@ -10,6 +10,8 @@ from temporal_saes.experiment.options import ExperimentOptions
 # how fast answers come and how many may be bought, not what they are about: the next run may change them
 LIMITS = ("explainer_url", "explainer_timeout", "concurrency", "attempts", "time_limit", "max_cost_tokens")
 
+NEGATIVES = ("random", "neighbours")
+
 
 @dataclass(frozen=True)
 class AutointerpOptions(ExperimentOptions):
@@ -35,6 +37,12 @@ class AutointerpOptions(ExperimentOptions):
     )
     n_test: int = option(
         10, "held-out windows with the latent that are asked about, and as many without it", group="windows"
+    )
+    negatives: str = option(
+        "random",
+        "windows without the latent: any, or harder ones in which latents next to it are active",
+        group="windows",
+        choices=NEGATIVES,
     )
     per_question: int = option(5, "windows of one question", group="windows")
     explainer_model: str | None = option(

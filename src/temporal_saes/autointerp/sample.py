@@ -19,6 +19,7 @@ from dictionary_learning.dictionaries.base import Dictionary, check_width, chunk
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from temporal_saes.autointerp.interpreter import KINDS
+from temporal_saes.autointerp.negatives import Neighbours
 from temporal_saes.autointerp.options import AutointerpOptions
 from temporal_saes.autointerp.scores import active_thresholds, keep_active, score_latents
 from temporal_saes.experiment.subjects import Subject
@@ -39,6 +40,8 @@ class Sample:
     """Usable tokens at which it is active."""
     codes: CodesOfContexts
     """Columns are the sample's latents; 0 where a latent is not active."""
+    beside: CodesOfContexts | None
+    """Where neighbours of each latent are active; None where negatives are drawn from all windows."""
     halves: Halves
     n_alive: dict[str, int]
     """Living latents of each split; empty where latents were given."""
@@ -125,12 +128,13 @@ def draw_sample(
                 f"were read: read more (--max_texts), or lower --min_active."
             )
     local_K = np.array(latents) - columns.start
-    codes = join(
-        [
-            chunk._replace(codes_TF=sparse.csr_array(chunk.codes_TF[:, local_K].astype(np.float32)))
-            for chunk in chunks()
-        ]
-    )
+    neighbours = Neighbours(dictionary, local_K, columns) if options.negatives == "neighbours" else None
+    own, near = [], []
+    for chunk in chunks():
+        own.append(chunk._replace(codes_TF=sparse.csr_array(chunk.codes_TF[:, local_K].astype(np.float32))))
+        if neighbours is not None:
+            near.append(neighbours.of(chunk))
+    codes = join(own)
     if len(codes.start_C) < 3:
         raise UserError("one text cannot be explained from and scored on: give more (--max_texts).")
     for latent, count in zip(
@@ -150,6 +154,7 @@ def draw_sample(
         threshold_K=threshold_K,
         n_active_K=np.bincount(codes.codes_TF.indices, minlength=len(latents)),
         codes=codes,
+        beside=None if neighbours is None else neighbours.beside(join(near), halves.learn_C),
         halves=halves,
         n_alive=n_alive,
         dict_size=dictionary.dict_size,
@@ -167,7 +172,7 @@ def draw(splits: Mapping[str, slice], alive: set[int], n: int, seed: int) -> lis
 
 def offline_records(sample: Sample, seed: int) -> list[dict[str, Any]]:
     """What is known of each latent without asking a model, as it goes into the JSON."""
-    scores = score_latents(sample.codes, sample.halves, seed)
+    scores = score_latents(sample.codes, sample.halves, seed, sample.beside)
     n_tokens = int(sample.codes.usable_T.sum())
     return [
         {

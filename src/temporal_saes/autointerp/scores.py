@@ -18,6 +18,9 @@ window_auc   how often a held-out window that contains the latent scores above o
              words in it: naive Bayes with the log odds of each token's presence in the windows of the
              learning half. It is the counterpart of detection: which windows contain the latent?
 
+With `beside`, the places of each latent's neighbours, `window_auc` compares with those windows without the
+latent in which a neighbour is active; what is learnt is the same.
+
 Chance is .5 for the two areas under the curve and 0 for the share. Beside each stands what the same rule
 reaches when, in the learning half, activations are dealt out anew among the tokens or windows (`shuffled`,
 the mean of `N_SHUFFLES`): what it learns from nothing.
@@ -90,8 +93,14 @@ def _maximum(f_UK: sparse.csr_array) -> np.ndarray:
 # --- scores ---
 
 
-def score_latents(codes: CodesOfContexts, halves: Halves, seed: int) -> list[LatentScore]:
-    """The scores of every column of the codes, which are above 0 where a latent is active."""
+def score_latents(
+    codes: CodesOfContexts, halves: Halves, seed: int, beside: CodesOfContexts | None = None
+) -> list[LatentScore]:
+    """The scores of every column of the codes, which are above 0 where a latent is active.
+
+    Args:
+        beside: above 0 where a neighbour of the latent is active: see above.
+    """
     _, word_T = np.unique(codes.tokens_T, return_inverse=True)
     codes = codes._replace(tokens_T=word_T)
     learn = _Half(select(codes, halves.learn_C), int(word_T.max(initial=-1)) + 1)
@@ -99,8 +108,9 @@ def score_latents(codes: CodesOfContexts, halves: Halves, seed: int) -> list[Lat
     generator = np.random.default_rng(seed)
     token_orders = [generator.permutation(len(learn.word_U)) for _ in range(N_SHUFFLES)]
     window_orders = [generator.permutation(learn.n_windows) for _ in range(N_SHUFFLES)]
-    window_auc_K = _window_aucs(learn, test, None)
-    shuffled_auc = [_window_aucs(learn, test, order) for order in window_orders]
+    near_MK = None if beside is None else _windows_with(select(beside, halves.test_C))
+    window_auc_K = _window_aucs(learn, test, None, near_MK)
+    shuffled_auc = [_window_aucs(learn, test, order, near_MK) for order in window_orders]
     scores = []
     for latent in range(codes.codes_TF.shape[1]):
         share, auc = _token_scores(learn, test, latent, None)
@@ -131,10 +141,7 @@ class _Half:
         inside = np.flatnonzero(self.window_U >= 0)
         self.n_windows = int(self.window_U.max(initial=-1)) + 1
         ones = np.ones(len(inside), dtype=np.float32)
-        in_window_MU = sparse.csr_array(
-            (ones, (self.window_U[inside], inside)), shape=(self.n_windows, len(self.word_U))
-        )
-        self.has_MK = (in_window_MU @ (self.f_UK > 0).astype(np.float32)).toarray() > 0
+        self.has_MK = _windows_with(codes)
         words_MV = sparse.csr_array(
             (ones, (self.window_U[inside], self.word_U[inside])), shape=(self.n_windows, n_words)
         )
@@ -145,6 +152,18 @@ class _Half:
     def activation(self, latent: int) -> np.ndarray:
         """[U] of one latent."""
         return self.f_UK[:, [latent]].toarray().ravel().astype(np.float64)
+
+
+def _windows_with(codes: CodesOfContexts) -> np.ndarray:
+    """Whether each window [M, K] has a usable position at which a code is above 0."""
+    window_U = window_of(codes)
+    inside = np.flatnonzero(window_U >= 0)
+    ones = np.ones(len(inside), dtype=np.float32)
+    shape = int(window_U.max(initial=-1)) + 1, len(window_U)
+    in_window_MU = sparse.csr_array((ones, (window_U[inside], inside)), shape=shape)
+    is_active_UK = (codes.codes_TF[codes.usable_T] > 0).astype(np.float32)
+    found: np.ndarray = (in_window_MU @ is_active_UK).toarray() > 0
+    return found
 
 
 def _token_scores(
@@ -172,8 +191,14 @@ def _token_scores(
     return share, area_under_curve(predicted_V, active_V, silent_V)
 
 
-def _window_aucs(learn: _Half, test: _Half, order: np.ndarray | None) -> list[float | None]:
-    """`window_auc` of every latent; with an order, of windows that are dealt out in it."""
+def _window_aucs(
+    learn: _Half, test: _Half, order: np.ndarray | None, near_MK: np.ndarray | None
+) -> list[float | None]:
+    """`window_auc` of every latent; with an order, of windows that are dealt out in it.
+
+    Args:
+        near_MK: the held-out windows that count as without the latent, where they do not have it; None: all.
+    """
     has_MK = learn.has_MK if order is None else learn.has_MK[order]
     with_K, without_K = has_MK.sum(0), (~has_MK).sum(0)
     with_VK = learn.words_MV.T @ has_MK.astype(np.float64)
@@ -187,7 +212,8 @@ def _window_aucs(learn: _Half, test: _Half, order: np.ndarray | None) -> list[fl
     for latent in range(has_MK.shape[1]):
         enough = min(with_K[latent], without_K[latent]) >= MIN_PLACES
         has_M = test.has_MK[:, latent]
-        aucs.append(area_under_curve(score_MK[:, latent], has_M, ~has_M) if enough else None)
+        without_M = ~has_M if near_MK is None else ~has_M & near_MK[:, latent]
+        aucs.append(area_under_curve(score_MK[:, latent], has_M, without_M) if enough else None)
     return aucs
 
 

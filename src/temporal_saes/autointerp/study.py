@@ -29,6 +29,7 @@ from temporal_saes.autointerp.interpreter import (
     score_trial,
     trial_questions,
 )
+from temporal_saes.autointerp.negatives import places
 from temporal_saes.autointerp.options import AutointerpOptions
 from temporal_saes.autointerp.sample import Sample
 from temporal_saes.chat.journal import RecordedChat
@@ -97,6 +98,8 @@ class Interpretation:
             )
             for which_C in (sample.halves.learn_C, sample.halves.test_C)
         )
+        beside, test_C = sample.beside, sample.halves.test_C
+        self._beside = None if beside is None else (select(sample.codes, test_C), select(beside, test_C))
         self.names = self._named(labels)
         self.materials = [self._material(k) for k in range(len(records))]
 
@@ -148,13 +151,27 @@ class Interpretation:
         shown = [cut(example, *shape) for example in self._learn.top(k, options.n_top)]
         shown += [cut(example, *shape) for example in self._learn.weighted(k, options.n_weighted)]
         with_it = [cut(one, *shape, generator) for one in in_turns(self._test.quantiles(k))]
-        silent = self._test.silent(k, options.n_test, options.seed)
-        without_it = [cut(one, *shape, generator) for one in silent]
+        without_it = [cut(one, *shape, generator) for one in self._silent(k)]
         trials = {
             "detection": detection_trial(with_it[: options.n_test], without_it, generator),
             "fuzzing": fuzzing_trial(with_it[: 2 * options.n_test], generator),
         }
         return Material(list(dict.fromkeys(shown)), trials, self.names[k])
+
+    def _silent(self, k: int) -> list[Example]:
+        """Held-out examples without the latent: beside its neighbours first, if those are asked for."""
+        options = self.options
+        found: list[Example] = []
+        if self._beside is not None:
+            seed = [options.seed, int(self.sample.latent_K[k])]
+            hard = places(*self._beside, k, options.n_test, options.window, seed)
+            found = [self._test.around(k, *place) for place in hard]
+            self.records[k]["n_beside_neighbours"] = len(found)
+        taken = {one.context for one in found}
+        others = [
+            one for one in self._test.silent(k, options.n_test, options.seed) if one.context not in taken
+        ]
+        return [*found, *others][: options.n_test]
 
     def _stretches(self, ids: Sequence[int]) -> list[Stretch]:
         """Tokens as text; special ones say nothing."""

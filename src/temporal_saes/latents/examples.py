@@ -136,6 +136,10 @@ class LatentExamples:
             for i in chosen
         ]
 
+    def around(self, latent: int, context: int, position: int) -> Example:
+        """The window around a place where the latent is nowhere active."""
+        return self._around(latent, context, position, None, None)
+
     def context(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Tokens (int32) and usable positions (bool) [L] of a context."""
         inside = slice(self.start_C[number], self.start_C[number + 1])
