@@ -1,9 +1,9 @@
 """A command in a process of its own, stopped by a signal at a known place, however busy the machine is."""
 
-import subprocess
-import sys
 import time
 from pathlib import Path
+
+import warm
 
 # The command, with one method that waits in one of its calls until it is told to go on.
 WAITING = """
@@ -42,9 +42,7 @@ def stop_at(call: int, method: str, number: int, command: str, *argv: str, cwd: 
     """
     module, name, method = method.rsplit(".", 2)
     code = WAITING.format(module=module, name=name, method=method, call=call, command=command)
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *argv], cwd=cwd, text=True, stderr=subprocess.PIPE
-    )
+    process = warm.Process(["-c", code, *argv], cwd)
     waits, goes_on = cwd / "waits", cwd / "goes on"
     while process.poll() is None and not waits.exists():
         time.sleep(0.01)
@@ -54,4 +52,4 @@ def stop_at(call: int, method: str, number: int, command: str, *argv: str, cwd: 
     assert waits.exists(), said
     waits.unlink()
     goes_on.unlink()
-    return process.returncode, said
+    return process.wait(), said

@@ -5,13 +5,13 @@ import json
 import random
 import re
 import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import warm
 from conftest import VOCABULARY
 from scipy import sparse
 from toy_runs import EXPERIMENTS, LAYER, make_run
@@ -109,10 +109,8 @@ def run_main(runs: Path, pairs: Path, *more: str) -> dict:
     return read(made)
 
 
-def script(cwd: Path, *words: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *words], cwd=cwd, capture_output=True, text=True, timeout=600
-    )
+def script(cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return warm.run([str(SCRIPT), *words], cwd=cwd)
 
 
 class Page(HTMLParser):

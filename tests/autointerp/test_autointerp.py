@@ -4,13 +4,13 @@ import importlib.util
 import json
 import re
 import socket
-import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+import warm
 from chat_server import TEMPLATE, serving
 from conftest import corpus_records
 from tokenizer_kinds import FOREIGN, tokenizer_of
@@ -358,13 +358,7 @@ def served(server, *more: str) -> list[str]:
 
 def test_the_script_scores_without_a_model_from_another_folder(flags, tmp_path):
     (tmp_path / "elsewhere").mkdir()
-    done = subprocess.run(
-        [sys.executable, str(EXPERIMENTS / "autointerp.py"), *flags],
-        cwd=tmp_path / "elsewhere",
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    done = warm.run([str(EXPERIMENTS / "autointerp.py"), *flags], cwd=tmp_path / "elsewhere")
     assert done.returncode == 0, done.stderr
     assert "window AUC" in done.stdout
     (folder,) = (tmp_path / "out").iterdir()

@@ -83,7 +83,7 @@ def config(run: Path) -> dict[str, Any]:
 def test_two_processes_leave_the_run_of_one_and_only_the_first_one_speaks(
     cache: Path, alone: Path, tmp_path: Path
 ) -> None:
-    done = torchrun(2, "train_temporal", *flags(cache, "two"), *RUN, cwd=tmp_path, code=THREADS)
+    done = torchrun(2, "train_temporal", *flags(cache, "two"), *RUN, cwd=tmp_path, code=THREADS, cold=True)
     assert done.code == 0, done.said
     # a thread that outlives its process group aborts the process now and then
     assert [(tmp_path / f"threads{rank}").read_text() for rank in (0, 1)] == ["python", "python"]

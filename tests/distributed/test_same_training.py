@@ -1,12 +1,10 @@
 """Training by several processes is training by one: the number of processes is no hyper-parameter."""
 
-import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 import torch
+import warm
 from distributed import worlds
 
 OF_EVERY_SIZE = ["temporal_paper", "top_k", "standard", "attention_batchtopk"]
@@ -20,14 +18,14 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, Any
     found = {}
     for size, names in ((1, []), (2, []), (3, OF_EVERY_SIZE), (4, OF_EVERY_SIZE)):
         path = folder / f"{size}.pt"
-        command = [sys.executable, worlds.__file__, str(path), str(size), *names]
-        subprocess.run(command, check=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        done = warm.run([worlds.__file__, path, size, *names], folder)
+        assert done.returncode == 0, done.stderr
         found[size] = torch.load(path, weights_only=True)
     return found
 
 
 @pytest.mark.parametrize(("size", "name"), RUNS)
-def test_after_fifty_steps_weights_and_counters_are_those_of_one_process(
+def test_after_twenty_steps_weights_and_counters_are_those_of_one_process(
     size: int, name: str, results: dict[int, dict[str, Any]]
 ) -> None:
     alone, together = results[1][name], results[size][name]
@@ -54,6 +52,6 @@ def test_every_process_knows_the_metrics_of_the_whole_batch(
 def test_the_cases_have_what_goes_wrong_elsewhere(results: dict[int, dict[str, Any]]) -> None:
     data = worlds.batches("pairs")
     assert len(data[-1]) % 4  # a last batch that four processes do not divide
-    assert not data[10][: worlds.B // 4].any()  # a process without a single code
+    assert not data[worlds.WITHOUT_CODES][: worlds.B // 4].any()  # a process without a single code
     measured = results[1]["temporal_paper"]["metrics"]
     assert any(0 < float(metrics["dead_share"]) < 1 and float(metrics["auxk"]) > 0 for metrics in measured)

@@ -20,8 +20,9 @@ from dictionary_learning.activations.sequences import Sequences
 from dictionary_learning.trainers.architectures import ARCHITECTURES
 from dictionary_learning.trainers.standard import StandardTrainerAprilUpdate
 
-STEPS, B, D, LATENTS = 50, 24, 12, 48
-MEASURED = (0, 10, 25, STEPS - 1)
+STEPS, B, D, LATENTS = 20, 24, 12, 48
+MEASURED = (0, 5, 10, STEPS - 1)
+WITHOUT_CODES = 5  # the step whose first process has none
 COMMON: dict[str, Any] = {"steps": STEPS, "activation_dim": D, "seed": 0, "device": "cpu", "warmup_steps": 5}
 TOPK = {"dict_size": LATENTS, "k": 4, "lr": 1e-3, "threshold_start_step": 5, "auxk_alpha": 0.1}
 ATTENTION = {"width": LATENTS, "k": 4, "n_heads": 2, "bottleneck_factor": 4, "lr": 1e-3}
@@ -40,7 +41,7 @@ CASES: dict[str, dict[str, Any]] = {
     "batch_top_k": {"arch": "batch_top_k", **TOPK},
     "batch_top_k_annealed": {"arch": "batch_top_k", **TOPK, "k_anneal_steps": 10},
     "top_k": {"arch": "top_k", **TOPK},
-    "standard": {"arch": "standard", "dict_size": LATENTS, "lr": 1e-3, "resample_steps": 20},
+    "standard": {"arch": "standard", "dict_size": LATENTS, "lr": 1e-3, "resample_steps": 8},
     "april": {"arch": StandardTrainerAprilUpdate, "dict_size": LATENTS, "lr": 1e-3},
     "gated": {"arch": "gated", "dict_size": LATENTS, "lr": 1e-3},
     "jumprelu": {"arch": "jumprelu", "dict_size": LATENTS, "lr": 1e-3, "target_l0": 5.0, "bandwidth": 0.1},
@@ -74,7 +75,7 @@ def batches(unit: str) -> list[Any]:
         on = torch.rand(n, 1, LATENTS, generator=generator) < 0.05  # shared by the tokens of a text
         code = on * torch.rand(n, n_tokens, LATENTS, generator=generator)
         x = code @ directions + 0.05 * torch.randn(n, n_tokens, D, generator=generator)
-        if step == 10:
+        if step == WITHOUT_CODES:
             x[: n // 4] = 0.0
         if unit == "texts":
             length_N = torch.randint(1, n_tokens + 1, (n,), generator=generator)

@@ -1,10 +1,9 @@
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+import warm
 from toy_runs import EXPERIMENTS, load_script, make_run
 
 from dictionary_learning.errors import UserError
@@ -42,9 +41,7 @@ def test_the_script_runs_from_another_folder(runs, tiny_corpus, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     words = flags(runs, tiny_corpus, "--run_name", "grouped", "--chunk", "1")
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), *words], cwd=elsewhere, capture_output=True, text=True, timeout=600
-    )
+    done = warm.run([str(SCRIPT), *words], cwd=elsewhere)
     assert done.returncode == 0, done.stderr
     (path,) = (runs / "grouped" / "temporal_geometry").glob("*.json")
     assert path.name.endswith("_chunk1.json")

@@ -3,12 +3,12 @@ import hashlib
 import importlib.util
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import warm
 from scipy import sparse
 from toy_runs import EXPERIMENTS, load_script, make_run
 
@@ -268,9 +268,7 @@ def test_the_script_runs_from_another_folder(runs, tiny_corpus, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     words = flags(runs, tiny_corpus, "--run_name", "grouped")
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), *words], cwd=elsewhere, capture_output=True, text=True, timeout=600
-    )
+    done = warm.run([str(SCRIPT), *words], cwd=elsewhere)
     assert done.returncode == 0, done.stderr
     (path,) = (runs / "grouped" / "tsne").glob("*.json")
     assert all(path.with_suffix(suffix).is_file() for suffix in (".png", ".pdf", ".html"))

@@ -2,12 +2,11 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import warm
 from toy_runs import EXPERIMENTS, load_script, make_run
 
 from dictionary_learning.errors import UserError
@@ -43,9 +42,7 @@ def flags(runs: Path, corpus: Path, *more: str) -> list[str]:
 
 def test_the_script_reads_all_seeds_of_a_run(runs, tiny_corpus, tmp_path):
     words = flags(runs, tiny_corpus, "--run_name", "grouped")
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), *words], cwd=tmp_path, capture_output=True, text=True, timeout=600
-    )
+    done = warm.run([str(SCRIPT), *words], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (path,) = (runs / "grouped" / "persistence").glob("*.json")
     assert path.with_suffix(".png").is_file()

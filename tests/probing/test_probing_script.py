@@ -1,12 +1,12 @@
 import importlib.util
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import warm
 from conftest import corpus_records
 
 from dictionary_learning.command import cli
@@ -111,9 +111,7 @@ def test_the_script_runs_from_another_folder(runs, corpus, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     words = flags(runs, corpus, "--run_name", "grouped", "--chunk", "0")
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), *words], cwd=elsewhere, capture_output=True, text=True, timeout=600
-    )
+    done = warm.run([str(SCRIPT), *words], cwd=elsewhere)
     assert done.returncode == 0, done.stderr
     (path,) = (runs / "grouped" / "probing").glob("*.json")
     assert path.name.endswith("_chunk0.json")

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+import warm
 from stopping import WAITING, stop_at
 
 import dictionary_learning
@@ -331,8 +332,7 @@ def test_a_second_resume_is_told_who_trains_and_the_run_goes_on_undisturbed(
         call=8,
         command="train_temporal",
     )
-    words = [sys.executable, "-c", code, *flags, "--run_name", "run", "--checkpoints_path", "."]
-    first = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    first = warm.Process(["-c", code, *flags, "--run_name", "run", "--checkpoints_path", "."], tmp_path)
     while first.poll() is None and not (tmp_path / "waits").exists():
         time.sleep(0.01)
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}

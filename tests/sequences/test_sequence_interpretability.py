@@ -1,9 +1,8 @@
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import warm
 from toy_runs import EXPERIMENTS, LAYER, load_script, make_run
 
 from dictionary_learning.command import figures
@@ -54,9 +53,7 @@ def test_the_script_runs_from_another_folder(runs, tiny_corpus, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     words = flags(runs, tiny_corpus, "--run_name", "grouped")
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), *words], cwd=elsewhere, capture_output=True, text=True, timeout=600
-    )
+    done = warm.run([str(SCRIPT), *words], cwd=elsewhere)
     assert done.returncode == 0, done.stderr
     folder = runs / "grouped" / "sequence_interpretability"
     assert sorted(path.suffix for path in folder.iterdir()) == [".html", ".json", ".pdf", ".png"]

@@ -4,8 +4,6 @@ import json
 import math
 import re
 import socket
-import subprocess
-import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -15,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import warm
 from chat_server import serving
 from run_folders import save_run
 
@@ -301,13 +300,7 @@ def run_main(flags: list[str], *more: str) -> dict:
 def test_the_script_runs_from_another_folder_and_shows_all_it_wrote(flags, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), *flags, "--run_name", "grouped", "--chunk", "0"],
-        cwd=elsewhere,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    done = warm.run([str(SCRIPT), *flags, "--run_name", "grouped", "--chunk", "0"], cwd=elsewhere)
     assert done.returncode == 0, done.stderr
     assert list(elsewhere.iterdir()) == []
     names = sorted(path.suffix for path in (tmp_path / "out").iterdir())

@@ -1,11 +1,10 @@
 """The toy corpus from its command: files, figures, and dictionaries that find an easy truth."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import warm
 from toy_runs import EXPERIMENTS, load_script
 
 from dictionary_learning.errors import UserError
@@ -24,9 +23,7 @@ SMALL = [
 def test_the_script_writes_scores_of_every_method_and_a_figure(tmp_path: Path) -> None:
     methods = ["tsae", "top_k", "tfa"]
     words = [*SMALL, "--seeds", "0", "1", "--methods", *methods, "--output_dir", str(tmp_path / "out")]
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), *words], cwd=tmp_path, capture_output=True, text=True, timeout=600
-    )
+    done = warm.run([str(SCRIPT), *words], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     names = ["toy_features.json", "toy_features.pdf", "toy_features.png"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
