@@ -22,12 +22,23 @@ check() {
 check python -m dictionary_learning.texts.demo_assets
 check ruff format --check .
 check ruff check .
-check mypy --pretty
+# types beside the tests: before them, mypy would take one core while the others stand still
+types=$(mktemp)
+.venv/bin/mypy --pretty >"$types" 2>&1 &
+mypy=$!
+trap 'kill $mypy 2>/dev/null || true; rm -f "$types"' EXIT
 # what needs SAELens is run by scripts/test_exchange.sh, which CI runs, too; elsewhere those tests say so
 [ -z "${CI:-}" ] || set -- -m "not exchange" "$@"
 # one thread for each process; a process that has nothing left takes tests from another
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
+# containers often forbid it: every process would compile the tests and the project anew, 4 s each
+unset PYTHONDONTWRITEBYTECODE
 check pytest -n auto --dist worksteal "$@"
+
+echo
+echo "== mypy --pretty"
+wait $mypy || failed+=("mypy --pretty")
+cat "$types"
 
 echo
 if [ ${#failed[@]} -gt 0 ]; then

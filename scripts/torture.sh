@@ -11,3 +11,5 @@ bash scripts/bootstrap.sh
 export TORTURE=${TORTURE:-1000} KILLS=${KILLS:-100000}
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 .venv/bin/python -m pytest -n auto --dist worksteal tests/torture "$@"
+# all tests once more, whose commands start from interpreters of their own (see tests/warm.py)
+[ $# -gt 0 ] || env -u TORTURE -u KILLS COLD=1 .venv/bin/python -m pytest -n auto --dist worksteal
