@@ -21,9 +21,7 @@ from typing import NamedTuple
 import hypothesis
 import psutil
 import pytest
-import torch
 
-torch.set_num_threads(1)
 WORKER_BYTES = 3 * 2**30  # of a test process that holds the demo's language model
 
 # A busy machine is not a failure.
@@ -83,6 +81,9 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    import torch  # here: the process that only deals the tests out does not load it
+
+    torch.set_num_threads(1)
     slow = [item for item in items if item.get_closest_marker("slow") and not config.getoption("--slow")]
     if slow:
         config.hook.pytest_deselected(items=slow)
@@ -154,6 +155,7 @@ def tiny_lm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     eos is `<|endoftext|>` (id 0), pad is `<|pad|>` (id 1), no BOS is added.
     """
+    import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     folder = tmp_path_factory.mktemp("tiny_lm")

@@ -75,8 +75,9 @@ def test_a_run_with_overlap_has_the_bits_of_one_without(pairs: list[str], tmp_pa
 
 
 def test_so_has_one_on_whole_texts(flags: list[str], tmp_path: Path) -> None:
-    sizes = ["--batch_size", "8", "--n_heads", "2", "--bottleneck_factor", "4"]
-    place = ["--checkpoints_path", str(tmp_path), "--run_name"]
+    # as many blocks as in 120 steps of pairs, in fewer steps
+    sizes = ["--batch_size", "8", "--n_heads", "2", "--bottleneck_factor", "4", "--steps", "40"]
+    place = ["--resume_every", "20", "--checkpoints_path", str(tmp_path), "--run_name"]
     train_attention.main([*flags, *sizes, *place, "alone"])
     train_attention.main([*flags, *sizes, *place, "ahead", "--overlap"])
     check_same(RunFolder(tmp_path / "alone"), RunFolder(tmp_path / "ahead"))

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -82,6 +82,7 @@ def test_what_is_found_does_not_depend_on_the_screen(name, heavy_rows, monkeypat
 
 
 @settings(max_examples=40, deadline=None)
+@example(seed=227, k=4, scale=1e-6, bias=-30.0, spread=4.0, tiles=False)
 @given(
     seed=st.integers(0, 10_000),
     k=st.integers(1, 12),
@@ -107,17 +108,21 @@ def test_nothing_that_is_large_is_excluded_whatever_the_norms_and_biases(seed, k
     finally:
         search.ENTRIES = rows
     pre_BF = x_BD.double() @ W_FD.double().T + b_F.double()
-    expected = pre_BF.relu().flatten().topk(k * len(x_BD)).values
-    values = entries.pre_N.sort(descending=True).values[: k * len(x_BD)].double()
-    assert len(values) >= int((expected > 1e-3 * scale).sum())
-    torch.testing.assert_close(values, expected[: len(values)], rtol=1e-4, atol=1e-3 * scale)
+    # of a sum of eight products in float32: terms may cancel, so it is no share of the sum
+    error_BF = 8 * torch.finfo(torch.float32).eps * (x_BD.double().abs() @ W_FD.double().abs().T + b_F.abs())
+
+    def check(some, floor):
+        """What is there has its value, and what is left out is not above the floor."""
+        here = (some.row_N, some.col_N)
+        assert ((some.pre_N - pre_BF[here]).abs() <= error_BF[here]).all()
+        left_out_BF = torch.ones_like(pre_BF, dtype=torch.bool)
+        left_out_BF[here] = False
+        assert (pre_BF - error_BF <= floor)[left_out_BF].all()
+
+    kept_N = entries.pre_N.sort(descending=True).values[: k * len(x_BD)]
+    check(entries, max(float(kept_N[-1]), 0.0) if len(kept_N) == k * len(x_BD) else 0.0)
+    check(of_rows, of_rows.pre_N.view(-1, k).min(1, keepdim=True).values)
     assert torch.equal(of_rows.row_N, torch.arange(len(x_BD)).repeat_interleave(k))
-    torch.testing.assert_close(
-        of_rows.pre_N.view(-1, k).sort(dim=1, descending=True).values.double(),
-        pre_BF.topk(k, dim=1).values,
-        rtol=1e-4,
-        atol=1e-3 * scale,
-    )
 
 
 def test_a_first_tile_of_small_rows_leads_to_a_lower_floor(monkeypatch):
