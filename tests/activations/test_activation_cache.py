@@ -74,7 +74,7 @@ def test_batches_from_disk_are_those_of_the_language_model_bit_for_bit(
     written_cache: Path, lm: LanguageModel, marked_corpus: Path, view: str
 ) -> None:
     live, cached = VIEWS[view](live_store(lm, marked_corpus)), VIEWS[view](cached_store(written_cache))
-    for _ in range(160):
+    for _ in range(240):
         assert same(next(live), next(cached))
         assert live.state_dict() == cached.state_dict()
     assert live.epoch >= 1

@@ -46,11 +46,16 @@ def browsing(run: Path, corpus: Path) -> list[str]:
 
 @pytest.fixture(scope="module", autouse=True)
 def everything_is_loaded(
-    training: list[str], tiny_lm_folder: Path, tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory
+    flags: list[str],
+    training: list[str],
+    tiny_lm_folder: Path,
+    tiny_corpus: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     """What the commands import while they run is here before they are forked: a second less for each."""
     with contextlib.chdir(tmp_path_factory.mktemp("loaded")):
         train_baseline.main(training)
+        cache_activations.main([*flags, "--activations", "cache"])
         dashboard.main([*browsing(make_run(Path("run"), tiny_lm_folder), tiny_corpus), "3"])
 
 
