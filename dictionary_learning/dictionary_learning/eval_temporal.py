@@ -65,13 +65,14 @@ def evaluate_runs(options: EvalOptions) -> dict[str, dict[str, Any]]:
         for name, run in runs.items()
     }
     study = Study(options)
-    subjects = {}
+    subjects, buffers = {}, {}
     for name, run in runs.items():
         dictionary, config = load_dictionary(
             run.dictionary, options.device, options.checkpoint, threshold=options.threshold
         )
         subjects[name] = dictionary, resolve(options, config, run.dictionary)
-        study.check(subjects[name][1], config.get("buffer") or {})
+        buffers[name] = config.get("buffer") or {}
+        study.check(subjects[name][1], buffers[name])
         if is_first():
             check_writable(Path(options.output_dir or targets[name]), "--output_dir")
     weights = {name: weights_sha256(run.dictionary, options.checkpoint) for name, run in runs.items()}
@@ -85,10 +86,17 @@ def evaluate_runs(options: EvalOptions) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for name, (dictionary, setting) in subjects.items():
         folder = runs[name].dictionary
+        trained_on = buffers[name].get("pool", "token")
         say(f"{name}: {thresholds.beside_k(dictionary, measured[name]['l0'])}")
+        if trained_on != "token":
+            say(
+                f"{name} was trained on means of activations, each over a {trained_on}, and is measured here "
+                "on single tokens."
+            )
         found[name] = measured[name] | {
             "run": name,
             "k": thresholds.k_of(dictionary),
+            "trained_on": trained_on,
             "threshold": thresholds.facts(dictionary, options.threshold),
             "dict_class": type(dictionary).__name__,
             "checkpoint": options.checkpoint or weights_path(folder).name,

@@ -28,7 +28,7 @@ from temporal_saes.alignment.page import study_page
 from temporal_saes.alignment.pairs import PreferencePair
 from temporal_saes.alignment.responses import ResponseMeans
 from temporal_saes.alignment.result import summary, top_latents
-from temporal_saes.experiment.options import ExperimentOptions
+from temporal_saes.experiment.options import ChatOptions, ExperimentOptions
 
 SCRIPT = EXPERIMENTS / "alignment_study.py"
 ROOM = Path(alignment.__file__).parent
@@ -457,7 +457,7 @@ def test_the_smallest_effect_is_the_one_whose_p_just_passes():
 def test_every_option_is_read():
     source = "".join(path.read_text(encoding="utf-8") for path in ROOM.glob("*.py"))
     own = {field.name for field in dataclasses.fields(AlignmentOptions)}
-    shared = {field.name for field in dataclasses.fields(ExperimentOptions)}
+    shared = {field.name for field in dataclasses.fields(ChatOptions)}
     for name in own - shared:
         assert f"options.{name}" in source, name
 

@@ -1,11 +1,12 @@
 """The activations of a corpus at one place in a language model: each stored once, in its context.
 
 In come documents and a language model, or the folder of a cache; out come shuffled batches of single tokens,
-of pairs (a token and an earlier one of its text), or of whole contexts, and a position to go on from.
+of pairs (a token and an earlier one of its text), of means over spans, or of whole contexts, and a position
+to go on from.
 
 contexts       documents cut into contexts of tokens
 block          the contexts that are in memory together, packed; which tokens are usable
-batches        the three shuffled views of blocks
+batches        the four shuffled views of blocks
 sequences      a batch of whole texts, packed without padding
 store          a store: where blocks come from is left open
 read_ahead     a store whose next block is read while the present one is in use

@@ -1,6 +1,7 @@
-"""Batches: shuffled views of the blocks of a store, as single tokens, as pairs or as whole contexts.
+"""Batches: shuffled views of the blocks of a store, as single tokens, pairs, means or whole contexts.
 
-Shapes: P items of a block, B batch, D model width, U usable tokens of a block.
+Shapes: P items of a block, B batch, D model width, T rows and U usable tokens of a block, S spans, n rows of
+some spans, b of them.
 
 The order of a block's items is drawn anew in every epoch, by a generator seeded with (seed, epoch, block). So
 the batches are a function of the options and of a position among them, and a run that is resumed there sees
@@ -18,9 +19,12 @@ from torch import Tensor
 from dictionary_learning import distributed
 from dictionary_learning.activations.block import BEGINNING, Block, BlockStart, Contexts
 from dictionary_learning.errors import UserError
+from dictionary_learning.language_model.token_text import Sentences
+from dictionary_learning.texts.spans import POOLS
 
 Batch = TypeVar("Batch")
 PAIR_MODES = ("previous", "random")
+_ROWS_AT_A_TIME = 65_536  # that are averaged together, whatever number of spans a batch has
 
 
 class Blocks(Protocol):
@@ -107,6 +111,82 @@ class PairView(View[Tensor]):
 
     def take(self, block: Block, items: Tensor) -> Tensor:
         return block.rows(items)
+
+
+class MeanView(View[Tensor]):
+    """Means of activations, [B, D], each over the usable tokens of a span.
+
+    A span lies within a context: of a sentence, a turn or a document that contexts cut, each part gives a
+    mean of its own. A span without a usable token gives none.
+    """
+
+    what = "spans"
+
+    def __init__(self, pool: str, tokenizer: Any = None) -> None:
+        """Args: tokenizer: says where sentences end; of `sentence` alone."""
+        assert pool in POOLS[1:], pool
+        assert pool != "sentence" or tokenizer is not None, "tokens have to be read to find sentences"
+        self.pool = pool
+        self._sentences = Sentences(tokenizer)
+        self._last: tuple[BlockStart, Tensor] | None = None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {"pool": self.pool}
+
+    def items(self, block: Block, generator: torch.Generator) -> Tensor:
+        if self._last is None or self._last[0] != block.start:  # the same in every epoch
+            self._last = block.start, self._spans(block)
+        spans_S2 = self._last[1]
+        return spans_S2[torch.randperm(len(spans_S2), generator=generator)]
+
+    def take(self, block: Block, items: Tensor) -> Tensor:
+        length_B = items[:, 1] - items[:, 0]
+        means = []
+        for some in _of_about(length_B, _ROWS_AT_A_TIME):
+            length_b, first_b = length_B[some], items[some, 0]
+            offset_n = torch.arange(int(length_b.sum())) - torch.repeat_interleave(
+                length_b.cumsum(0) - length_b, length_b
+            )
+            x_nD = block.rows(block.rows_U[torch.repeat_interleave(first_b, length_b) + offset_n])
+            start_b = (length_b.cumsum(0) - length_b).to(x_nD.device)
+            rows_n = torch.arange(len(x_nD), device=x_nD.device)
+            means.append(torch.nn.functional.embedding_bag(rows_n, x_nD, start_b, mode="mean"))
+        return torch.cat(means)
+
+    def _spans(self, block: Block) -> Tensor:
+        """Which of the usable tokens are in each span: the first, and the one behind the last [S, 2]."""
+        number_U = self._number_T(block)[block.rows_U]
+        first_S = torch.cat([torch.zeros(1, dtype=torch.int64), number_U.diff().nonzero().flatten() + 1])
+        end_S = torch.cat([first_S[1:], torch.tensor([len(number_U)])])
+        return torch.stack([first_S, end_S], dim=1)
+
+    def _number_T(self, block: Block) -> Tensor:
+        """The number of the span that each row is in; it never falls."""
+        if self.pool == "document":
+            return block.context_T
+        if self.pool == "turn":
+            return block.turn_T
+        number_T = torch.zeros(len(block.text_T), dtype=torch.int64)
+        rows_n = block.text_T.nonzero().flatten()
+        _, length_R = block.turn_T[rows_n].unique_consecutive(return_counts=True)
+        before = 0
+        for run in rows_n.split(length_R.tolist()):
+            numbers = self._sentences(block.tokens_T[run].tolist())
+            number_T[run] = torch.tensor(numbers) + before
+            before += numbers[-1] + 1
+        return number_T
+
+
+def _of_about(length_B: Tensor, n: int) -> Iterator[slice]:
+    """The spans in stretches of about `n` rows, at least one span each."""
+    end_B = length_B.cumsum(0)
+    first = 0
+    while first < len(end_B):
+        before = int(end_B[first - 1]) if first else 0
+        last = max(first + 1, int(torch.searchsorted(end_B, before + n, right=True)))
+        yield slice(first, last)
+        first = last
 
 
 class SequenceView(View[Contexts]):

@@ -167,7 +167,8 @@ class Block:
     device: torch.device
     """Where batches arise; `x_TD` is there, too, or on the CPU."""
     tokens_T: Tensor  # int32
-    usable_T: Tensor  # bool
+    text_T: Tensor  # bool: neither special nor, in a chat, beside what the roles said
+    usable_T: Tensor  # bool: text of no outlying norm, with another such token in its context
     start_C: Tensor  # int64 [C + 1]: first row of each context, and the end
     document_C: Tensor  # int64
     start: BlockStart
@@ -199,6 +200,7 @@ class Block:
             x_TD=x_TD,
             device=device or x_TD.device,
             tokens_T=packed.tokens_T,
+            text_T=packed.text_T,
             usable_T=usable_T,
             start_C=packed.start_C,
             document_C=packed.document_C,
@@ -216,6 +218,13 @@ class Block:
     def context_T(self) -> Tensor:
         """The context of each row."""
         return torch.repeat_interleave(torch.arange(len(self.document_C)), self.start_C.diff())
+
+    @cached_property
+    def turn_T(self) -> Tensor:
+        """The number of the stretch of text that each row is in, or behind: in a chat, what one turn said."""
+        begins_T = self.text_T.clone()
+        begins_T[1:] &= ~self.text_T[:-1] | (self.context_T[1:] != self.context_T[:-1])
+        return begins_T.cumsum(0)
 
     @cached_property
     def contexts_K(self) -> Tensor:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dictionary_learning.activations.batches import Batches, PairView, SequenceView, TokenView
+from dictionary_learning.activations.batches import Batches, MeanView, PairView, SequenceView, TokenView
 from dictionary_learning.activations.block import BEGINNING, Block, BlockStart, Contexts, Statistics
 
 
@@ -91,6 +91,12 @@ class Store(ABC):
     def tokens(self, batch_size: int, *, seed: int = 0, epochs: int | None = None) -> Batches[Tensor]:
         """Batches [B, D] of single tokens."""
         return Batches(self, TokenView(), batch_size, seed, epochs)
+
+    def means(
+        self, batch_size: int, pool: str, tokenizer: Any = None, *, seed: int = 0, epochs: int | None = None
+    ) -> Batches[Tensor]:
+        """Batches [B, D] of means over sentences, turns or documents; see `batches.MeanView`."""
+        return Batches(self, MeanView(pool, tokenizer), batch_size, seed, epochs)
 
     def sequences(self, batch_size: int, *, seed: int = 0, epochs: int | None = None) -> Batches[Contexts]:
         """Batches of whole contexts, for what looks at several positions at once."""

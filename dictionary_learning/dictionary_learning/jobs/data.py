@@ -117,8 +117,10 @@ def _overlaps(options: TrainOptions) -> bool:
 
 
 def batches(store: "Store", options: TrainOptions) -> "Batches":
-    """The batches of a store that the architecture trains on: pairs, whole texts or single tokens."""
+    """The batches of a store that the architecture trains on: pairs, whole texts, single tokens or means."""
     size, seed = options.batch_size, options.seeds[0]
+    if options.pool != "token":
+        return store.means(size, options.pool, _tokenizer_for(options), seed=seed)
     unit = batch_unit(options)
     if unit == "pairs":
         return store.pairs(size, mode=options.pair_mode, max_offset=options.max_offset, seed=seed)
@@ -129,9 +131,24 @@ def batches(store: "Store", options: TrainOptions) -> "Batches":
 
 def batch_unit(options: TrainOptions) -> str:
     """What `--batch_size` counts."""
+    if options.pool != "token":
+        return f"{options.pool}s"
     if options.arch == "attention":
         return "contexts"
     return "pairs" if options.arch == "temporal" and options.temporal else "tokens"
+
+
+def _tokenizer_for(options: TrainOptions) -> Any:
+    """The tokenizer that says where sentences end, if that is asked for.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    if options.pool != "sentence":
+        return None
+    from dictionary_learning.language_model.source import read_tokenizer
+
+    return read_tokenizer(options.model)
 
 
 def buffer_config(options: TrainingDataOptions, store: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from dictionary_learning.command.processes import n_processes
 from dictionary_learning.dictionaries.temporal_sizes import CONTROLS
 from dictionary_learning.errors import UserError
 from dictionary_learning.remote.options import LocalCacheOptions
+from dictionary_learning.texts.spans import POOLS
 from dictionary_learning.trainers.architectures import ARCHITECTURES, Architecture
 from dictionary_learning.trainers.options import (
     BIAS_STARTS,
@@ -112,6 +113,13 @@ class TrainOptions(
         UserError: a value that cannot work, with the remedy.
     """
 
+    pool: str = option(
+        "token",
+        "train on single tokens, or on the mean activation of a sentence, a turn of a chat or a document "
+        "(what a context has of it): of dictionaries that read single tokens, see train-baseline",
+        group="activations",
+        choices=POOLS,
+    )
     run_name: str | None = option(
         None, "folder of the run; made from preset, architecture and seeds when left out", group="run"
     )
@@ -153,6 +161,15 @@ class TrainOptions(
         if self.warmup_steps is None:
             object.__setattr__(self, "warmup_steps", self.architecture.warmup_steps)
         super().__post_init__()
+        self._require(
+            self.pool == "token" or self.arch not in ("temporal", "attention"),
+            "pool",
+            "a T-SAE's pairs and a TemporalSAE's sequences are of single tokens: leave it out, or train "
+            "another architecture, such as train-baseline --arch batch_top_k",
+        )
+        self._require(
+            self.pool != "turn" or self.chat_template, "pool", "turns are those of chats: add --chat_template"
+        )
         for name in ("resume_every", "log_steps"):
             self._require(getattr(self, name) > 0, name, "must be at least 1")
         self._require(

@@ -113,6 +113,11 @@ def sizes_of(options: TrainOptions, model: ModelSizes, processes: int) -> Sizes:
 
     check_layer(options.model, options.layer, model.n_layers)
     options.check_processes(processes)
+    if options.pool != "token":
+        raise UserError(
+            f"--plan cannot know how many tokens a {options.pool} has: leave out --pool {options.pool} for a "
+            "plan of as many single tokens."
+        )
     unit = batch_unit(options)
     tokens = float(options.steps) * options.batch_size * (options.context_length if unit == "contexts" else 1)
     distinct = tokens if options.max_tokens is None else min(tokens, float(options.max_tokens))

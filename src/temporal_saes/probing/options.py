@@ -35,8 +35,8 @@ class ProbingOptions(ComparedOptions, ChatOptions):
     pool: str = option(
         "token",
         "what stands for a text in semantics: one token of its second half; a number: the mean over so many "
-        "tokens, up to and with that one; sentence, turn: over the one in which that is; document: over all of "
-        "the text; last: its last token",
+        "tokens, up to and with that one; sentence, turn: over the one in which that is; document: over all "
+        "of the text; last: its last token",
         group="probes",
     )
     n_train: int = option(3000, "training examples; fewer where the data do not have them", group="probes")
