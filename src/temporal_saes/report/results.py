@@ -212,7 +212,8 @@ def probing_figure(run_folder: Path, results: Sequence[dict[str, Any]]) -> Path 
         return sum(bool(re.search(rf"(^|_){re.escape(name)}(_|$)", path.stem)) for name in names)
 
     def figures_in(folder: Path) -> list[Path]:
-        return [path for path in folder.glob("*.png") if "_pool" not in path.stem]
+        pooled = re.compile(r"_pool([a-z]+|\d+)$")
+        return [path for path in folder.glob("*.png") if not pooled.search(path.stem)]
 
     comparisons = sorted(
         figures_in(run_folder.parent / "comparisons" / "probing"), key=lambda path: path.stat().st_mtime
