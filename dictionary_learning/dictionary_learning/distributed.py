@@ -86,8 +86,8 @@ def smallest(x: Tensor) -> Tensor:
     return _reduced(x, dist.ReduceOp.MIN, "smallest")
 
 
-def total_numbers(*numbers: float) -> list[float]:
-    """The sums of some numbers over all processes, in double precision."""
+def total_numbers(*numbers: Any) -> list[Any]:
+    """The sums of some numbers over all processes, in double precision; for one process what was given."""
     if size() == 1:
         return list(numbers)
     return total(torch.tensor(numbers, dtype=torch.float64)).tolist()

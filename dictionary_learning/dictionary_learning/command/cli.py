@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from dictionary_learning.command.files import sentence, settle
+from dictionary_learning.command.memory import keep_freed_memory
 from dictionary_learning.command.secrets import scrub_text
 from dictionary_learning.errors import UserError
 
@@ -16,6 +17,7 @@ def run(main: Callable[[], object]) -> None:
     Exit codes: 0 done, 2 a user's mistake, a full disk or a file that the system refuses, 130 interrupted.
     """
     warnings.showwarning = lambda message, *_: print(f"warning: {scrub_text(str(message))}", file=sys.stderr)
+    keep_freed_memory()
     try:
         _read_environment()
         main()

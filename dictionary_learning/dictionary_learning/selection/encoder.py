@@ -61,6 +61,7 @@ class Encoder:
         b_dec_D: Tensor,
         k: int,
         stops: Sequence[int | None] = (None,),
+        n_tokens: int | None = None,
     ) -> list[SparseCode]:
         """The codes of equal parts of the rows, each of which is selected on its own.
 
@@ -68,13 +69,16 @@ class Encoder:
             k: entries to keep a row, on average over a part.
             stops: a part each: the number of latents that are wanted of it, the first ones. The others take
                 part in the selection alone. None for all.
+            n_tokens: rows of a part in all processes, where they have been counted.
         """
         n_rows = len(x_BD) // len(stops)
         with torch.no_grad(), distributed.alone() if self.selection == "local" else nullcontext():
             centred_BD = x_BD - b_dec_D
             finder = self._finder_for(centred_BD)
             finder.set_weights(W_enc_DF.T.contiguous(), b_enc_F)
-            kept, sizes = _below(*self._select(finder, centred_BD, len(stops), k), stops)
+            if n_tokens is None or self.selection == "local":
+                n_tokens = distributed.total_count(n_rows)
+            kept, sizes = _below(*self._select(finder, centred_BD, len(stops), k, n_tokens), stops)
         values_N = _Values.apply(x_BD, W_enc_DF, b_enc_F, b_dec_D, centred_BD, *kept)
         codes = []
         of_parts = (of_N.split(sizes) for of_N in (values_N, kept.row_N, kept.col_N))
@@ -84,10 +88,10 @@ class Encoder:
         return codes
 
     def _select(
-        self, finder: Search | FixedSelection, centred_BD: Tensor, parts: int, k: int
+        self, finder: Search | FixedSelection, centred_BD: Tensor, parts: int, k: int, n_tokens: int
     ) -> tuple[Entries, list[int]]:
         """The entries to keep, ordered by row, then by column, and how many are of each part."""
-        n_keep = k * distributed.total_count(len(centred_BD) // parts)
+        n_keep = k * n_tokens
         found, sizes = finder.largest(centred_BD, parts, k, n_keep)
         if distributed.size() == 1 and max(sizes) <= n_keep:
             return found, sizes
@@ -100,7 +104,7 @@ class TokenTopKEncoder(Encoder):
     """The sparse encoder with the largest latents of each token, instead of the batch, kept."""
 
     def _select(
-        self, finder: Search | FixedSelection, centred_BD: Tensor, parts: int, k: int
+        self, finder: Search | FixedSelection, centred_BD: Tensor, parts: int, k: int, n_tokens: int
     ) -> tuple[Entries, list[int]]:
         return finder.largest_of_rows(centred_BD, k), [k * (len(centred_BD) // parts)] * parts
 

@@ -65,8 +65,20 @@ class Places(NamedTuple):
         return Places(rows_T[self.row_N], self.col_N)
 
     @staticmethod
+    def none() -> "Places":
+        return Places(*torch.empty(2, 0, dtype=torch.int64))
+
+    @staticmethod
     def joined(parts: "Sequence[Places]") -> "Places":
         return Places(*(torch.cat(of_parts) for of_parts in zip(*parts, strict=True)))
+
+
+class Estimate(NamedTuple):
+    """A floor, and what of the tile that it was found in exceeds a lower one, `over`."""
+
+    entries: Entries | None
+    over: float
+    floor: float
 
 
 class Search:
@@ -100,35 +112,47 @@ class Search:
         self._exact.set_weights(W_enc_FD, b_enc_F)
 
     def largest(self, x_BD: Tensor, parts: int, k: int, n_keep: int) -> tuple[Entries, list[int]]:
-        """Positive entries in order that hold the `n_keep` largest of each part, and how many are of each."""
-        n_rows = len(x_BD) // parts
-        found = [self._largest_of(x_BD[i * n_rows : (i + 1) * n_rows], k, n_keep) for i in range(parts)]
-        of_all = [entries._replace(row_N=entries.row_N + i * n_rows) for i, entries in enumerate(found)]
-        return Entries.joined(of_all), [len(entries.pre_N) for entries in found]
+        """Positive entries in order that hold the `n_keep` largest of each part, and how many are of each.
 
-    def _largest_of(self, x_BD: Tensor, k: int, n_keep: int) -> Entries:
-        """Positive entries, in order, that hold the `n_keep` largest of the rows of all processes.
+        Each part is selected from the rows of all processes; what they have to agree on is asked for all
+        parts at once.
 
         Args:
             k: entries to keep a row, on average.
         """
-        margin = 1.0
+        wanted = float(k)
         while True:
-            (rows_T, x_TD), *tiles = self._tiles(x_BD)
-            first, floor = self._first_tile(x_TD, k, margin, is_all=not tiles)
-            found = [first._replace(row_N=rows_T[first.row_N])]
-            if tiles:
-                places = Places.joined([self._over(x_TD, floor).of(rows_T) for rows_T, x_TD in tiles])
-                rest = self._values(x_BD, places)
-                found.append(rest.at(rest.pre_N > floor))
-            entries = Entries.joined(found)
-            if floor <= 0 or distributed.total_count(len(entries.pre_N)) >= n_keep:
-                return entries.in_order(len(self._W_FD))
-            margin *= 1.5
+            entries, floor_P = self._candidates(x_BD, parts, wanted)
+            size_P = (entries.row_N // max(1, len(x_BD) // parts)).bincount(minlength=parts)
+            if bool(((floor_P <= 0) | (distributed.total(size_P) >= n_keep)).all()):
+                return entries.in_order(len(self._W_FD)), size_P.tolist()
+            wanted *= 1.5
+
+    def _candidates(self, x_BD: Tensor, parts: int, wanted: float) -> tuple[Entries, Tensor]:
+        """Entries over a floor that about `wanted` a row exceed, in no order, and the floor of each part."""
+        tiles_P = [list(self._tiles(rows)) for rows in torch.arange(len(x_BD)).view(parts, -1)]
+        alone = distributed.size() == 1
+        first_P = [
+            self._estimate(x_BD[rows_T], wanted, is_all=alone and not rest) for (rows_T, *rest) in tiles_P
+        ]
+        floor_P = distributed.smallest(torch.tensor([first.floor for first in first_P]))
+        floor_P = torch.where((floor_P > 0) & (floor_P < math.inf), floor_P, 0.0)
+        found, places = [], [Places.none()]
+        for (rows_T, *rest), first, floor in zip(tiles_P, first_P, floor_P.tolist(), strict=True):
+            if first.entries is None or floor < first.over:
+                places.append(self._over(x_BD[rows_T], floor).of(rows_T))
+            else:
+                here = first.entries.at(first.entries.pre_N > floor)
+                found.append(here._replace(row_N=rows_T[here.row_N]))
+            places += [self._over(x_BD[rows_T], floor).of(rows_T) for rows_T in rest]
+        others = self._values(x_BD, Places.joined(places))
+        of_part_N = others.row_N // max(1, len(x_BD) // parts)
+        return Entries.joined([*found, others.at(others.pre_N > floor_P[of_part_N])]), floor_P
 
     def largest_of_rows(self, x_BD: Tensor, k: int) -> Entries:
         """The `k` largest entries of each row, in order, whatever their sign."""
-        places = Places.joined([self._over_kth(x_TD, k).of(rows_T) for rows_T, x_TD in self._tiles(x_BD)])
+        tiles = self._tiles(torch.arange(len(x_BD)))
+        places = Places.joined([self._over_kth(x_BD[rows_T], k).of(rows_T) for rows_T in tiles])
         entries = self._values(x_BD, places).in_order(len(self._W_FD))
         start_B = torch.searchsorted(entries.row_N, torch.arange(len(x_BD) + 1))
         kept = []
@@ -142,32 +166,22 @@ class Search:
         index = torch.cat(kept).sort().values if kept else torch.empty(0, dtype=torch.int64)
         return Entries(*(of_N[index] for of_N in entries))
 
-    def _tiles(self, x_BD: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Rows of the batch, with their numbers; at least one tile, be it empty."""
-        n_tiles = max(1, math.ceil(len(x_BD) / max(ROWS, ENTRIES // len(self._W_FD))))
+    def _tiles(self, rows_B: Tensor) -> Iterator[Tensor]:
+        """Of some rows those of one tile after another; at least one tile, be it empty."""
+        n_tiles = max(1, math.ceil(len(rows_B) / max(ROWS, ENTRIES // len(self._W_FD))))
         for i in range(n_tiles):
-            yield torch.arange(i, len(x_BD), n_tiles), x_BD[i::n_tiles].contiguous()
+            yield rows_B[i::n_tiles]
 
-    def _first_tile(self, x_TD: Tensor, k: int, margin: float, is_all: bool) -> tuple[Entries, float]:
-        """What of the first tile exceeds the floor, and this floor, the lowest of all processes'.
+    def _estimate(self, x_TD: Tensor, wanted: float, is_all: bool) -> "Estimate":
+        """The floor that about `wanted` entries a row exceed, by the first tile.
+
+        It is 0 where that is most of the entries, or no floor above 0 lets so many through.
 
         Args:
-            is_all: whether this tile is all that this process has.
-        """
-        here, tried, floor = self._estimate(x_TD, k * margin, is_all and distributed.size() == 1)
-        floor = float(distributed.smallest(torch.tensor(floor)))
-        floor = floor if 0 < floor < math.inf else 0.0
-        if here is None or floor < tried:
-            here = self._values(x_TD, self._over(x_TD, floor))
-        return here.at(here.pre_N > floor), floor
-
-    def _estimate(self, x_TD: Tensor, wanted: float, is_all: bool) -> tuple[Entries | None, float, float]:
-        """What exceeds a first floor, this floor, and the floor that `wanted` entries a row exceed.
-
-        The floor is 0 where that is most of the entries, or no floor above 0 lets so many through.
+            is_all: whether this tile is all that there is.
         """
         if not len(x_TD):
-            return None, math.inf, math.inf
+            return Estimate(None, math.inf, math.inf)
         n_entries = len(x_TD) * len(self._W_FD)
         stride = STRIDE if n_entries >= SAMPLE_FROM else 1
         n_first = wanted * len(x_TD) * FIRST_MARGIN
@@ -183,9 +197,10 @@ class Search:
             chance = 0.0 if is_all else DEVIATIONS * _spread(here.row_N, len(x_TD)) / math.sqrt(len(x_TD))
             place = math.ceil(wanted * len(x_TD) * (1 + chance)) + 1
             if place <= len(here.pre_N):
-                return here, tried, float(here.pre_N.kthvalue(len(here.pre_N) - place + 1).values)
+                floor = float(here.pre_N.kthvalue(len(here.pre_N) - place + 1).values)
+                return Estimate(here, tried, floor)
             n_first *= 2
-        return None, 0.0, 0.0
+        return Estimate(None, 0.0, 0.0)
 
     def _over(self, x_TD: Tensor, floor: float, is_multiplied: bool = False) -> Places:
         """Where entries may exceed the floor: all that do, and a few more."""

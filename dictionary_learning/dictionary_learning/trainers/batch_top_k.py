@@ -182,7 +182,7 @@ class BatchTopKTrainer(Trainer):
     def _step(self, step: int, x: Tensor) -> Tensor:
         """One step on activations [B, D]."""
         x_BD, earlier_BD = self._split_input(x.to(self.device, torch.float32))
-        self._watch.see("batch", x.sum(dtype=torch.float32))
+        self._see_batch(len(x_BD), x)
         if step == 0 and not self.is_begun:
             with torch.no_grad():
                 self.ae.weights().b_dec_D.copy_(geometric_median(x_BD))
@@ -212,7 +212,6 @@ class BatchTopKTrainer(Trainer):
         return x, None
 
     def _loss(self, x_BD: Tensor, earlier_BD: Tensor | None) -> Tensor:
-        self._n_tokens = distributed.total_count(len(x_BD))
         code, code_earlier = self._encode(x_BD, earlier_BD)
         _, _, W_dec_FD, b_dec_D = self.ae.weights()
         losses_G, residual_BD = reconstruction_losses(
@@ -243,11 +242,13 @@ class BatchTopKTrainer(Trainer):
         """Codes of the tokens and of the earlier tokens, each with its own BatchTopK."""
         W_enc_DF, b_enc_F, _, b_dec_D = self.ae.weights()
         if earlier_BD is None:
-            (code,) = self._encoder(x_BD, W_enc_DF, b_enc_F, b_dec_D, self.current_k)
+            (code,) = self._encoder(x_BD, W_enc_DF, b_enc_F, b_dec_D, self.current_k, n_tokens=self._n_tokens)
             return code, None
         both = torch.cat([x_BD, earlier_BD])
         stops = (None, self.ae.group_ends[0])  # of an earlier token only the first group is used
-        code, code_earlier = self._encoder(both, W_enc_DF, b_enc_F, b_dec_D, self.current_k, stops)
+        code, code_earlier = self._encoder(
+            both, W_enc_DF, b_enc_F, b_dec_D, self.current_k, stops, self._n_tokens
+        )
         return code, code_earlier
 
     def _auxk_loss(self, x_BD: Tensor, residual_BD: Tensor) -> Tensor:

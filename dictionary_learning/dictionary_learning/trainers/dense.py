@@ -105,8 +105,7 @@ class DenseTrainer(Trainer):
                 f"and got {list(x.shape)}; pairs are for T-SAE."
             )
         x_BD = x.to(self.device, torch.float32)
-        self._watch.see("batch", x_BD.sum(dtype=torch.float32))
-        self._n_tokens = distributed.total_count(len(x_BD))
+        self._see_batch(len(x_BD), x_BD)
         if step == 0 and not self.is_begun:
             with torch.no_grad():
                 self._start(geometric_median(x_BD))
@@ -125,7 +124,7 @@ class DenseTrainer(Trainer):
 
     def _mean(self, values_B: Tensor) -> Tensor:
         """This process's share of the mean over the tokens of all processes."""
-        return values_B.sum(0) / distributed.total_count(len(values_B))
+        return values_B.sum(0) / self._n_tokens
 
     def _share_of_square(self, share: Tensor, target: float) -> Tensor:
         """This process's share of (mean - target)^2, from its share of the mean.

@@ -24,10 +24,9 @@ from dictionary_learning.dictionaries.sparse import (
     on_cpu,
     sampled,
 )
-from dictionary_learning.trainers.trainer import batch_variance
+from dictionary_learning.trainers.trainer import CHUNK, batch_variance
 
 SAFE_EXPONENT = 60.0  # the exponential, and the sum of many, is far from both ends of float32
-CHUNK = 256  # rows at a time, so that what is at work stays in the processor's cache
 
 
 def reconstruction_losses(

@@ -169,7 +169,7 @@ class TemporalAttentionTrainer(Trainer):
     def _step(self, step: int, x: Tensor | Sequences | Contexts) -> Tensor:
         """One step on texts: packed, as contexts with a mask, or [N, L, D] with usable tokens only."""
         texts = self._texts(x)
-        self._watch.see("batch", texts.x_TD.sum(dtype=torch.float32))
+        self._see_batch(len(texts), texts.x_TD)
         if step == 0 and self.bias_start == "mean":
             start_bias_at_mean(self.ae, texts)
         if step == 0 and self.start == "recall":
@@ -209,8 +209,7 @@ class TemporalAttentionTrainer(Trainer):
 
         The sum is over this process's tokens, and divided by those of all.
         """
-        ae, n = self.ae, distributed.total_count(len(texts))
-        self._n_tokens = n
+        ae, n = self.ae, self._n_tokens
         prediction = ae.predict(ae.centred(texts.padded()), codes=True)
         residual_TD = texts.tokens(prediction.residual_BLD)
         novel_TD, code, norms = self._novel(residual_TD)
@@ -232,7 +231,9 @@ class TemporalAttentionTrainer(Trainer):
             residual_TD = residual_TD.float()
             W_enc_DW = ae.D.T if ae.tied_weights else ae.E
             zeros_W, zeros_D = ae.D.new_zeros(ae.width), ae.D.new_zeros(ae.activation_dim)
-            (code,) = self._encoder(residual_TD * ae.lam, W_enc_DW, zeros_W, zeros_D, self.k)
+            (code,) = self._encoder(
+                residual_TD * ae.lam, W_enc_DW, zeros_W, zeros_D, self.k, n_tokens=self._n_tokens
+            )
             novel_TD = sparse_matmul(code.values_N, ae.D, code.row_N, code.col_N, code.n_rows)
         return novel_TD, code, None
 

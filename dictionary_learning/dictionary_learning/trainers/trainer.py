@@ -20,6 +20,8 @@ from dictionary_learning.command.devices import find_device
 from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.errors import UserError
 
+CHUNK = 256  # rows at a time, so that what is at work stays in the processor's cache
+
 
 class Trainer(ABC):
     """Trains one dictionary on batches of activations; owns optimiser, counters and nothing else.
@@ -145,6 +147,12 @@ class Trainer(ABC):
         self.ae.load_state_dict(state["ae"])
         self.optimizer.load_state_dict(state["optimizer"])
 
+    def _see_batch(self, n_tokens: int, x: Tensor) -> None:
+        """Count the tokens of all processes' batches, and see to it that their activations `x` are finite."""
+        n_tokens, batch_sum = distributed.total_numbers(n_tokens, x.sum(dtype=torch.float32))
+        self._watch.see("batch", batch_sum)
+        self._n_tokens = int(n_tokens)
+
     def _clipped_step(self, max_norm: float) -> None:
         """Move the weights along their gradients, which together are made no longer than `max_norm`.
 
@@ -217,16 +225,19 @@ class Watch:
         self._step, self._reads = step, reads
         self._seen.clear()
 
-    def see(self, name: str, number: Tensor) -> None:
+    def see(self, name: str, number: Tensor | float) -> None:
         """
+        Args:
+            number: a sum over all processes, so that all of them stop or none.
+
         Raises:
             UserError: names the step and the remedy, if values are read and this one is not finite.
         """
         if not self._reads:
-            self._seen[name] = number.detach()
+            self._seen[name] = torch.as_tensor(number).detach()
             return
         value = float(number)
-        if not distributed.is_all(math.isfinite(value)):
+        if not math.isfinite(value):
             raise UserError(self.SENTENCES[name].format(step=self._step, value=value))
 
     @property
@@ -396,11 +407,9 @@ def remove_parallel_gradient(weight_FD: Tensor, grad_FD: Tensor) -> None:
 
     A step along it would only change the row's norm, which is set back to 1 after every step.
     """
-    # batched products: `linalg.vecdot` writes all F * D products out before it adds them
-    square_F1, dot_F1 = (
-        (of_FD[:, None] @ weight_FD[:, :, None]).squeeze(2) for of_FD in (weight_FD, grad_FD)
-    )
-    grad_FD.addcmul_(weight_FD, dot_F1 / square_F1.clamp_min(1e-24), value=-1)
+    for weight_CD, grad_CD in zip(weight_FD.split(CHUNK), grad_FD.split(CHUNK), strict=True):
+        square_C, dot_C = (torch.linalg.vecdot(of_CD, weight_CD) for of_CD in (weight_CD, grad_CD))
+        grad_CD.addcmul_(weight_CD, (dot_C / square_C.clamp_min(1e-24))[:, None], value=-1)
 
 
 @torch.no_grad()
