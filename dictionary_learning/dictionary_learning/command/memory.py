@@ -27,9 +27,9 @@ def keep_freed_memory() -> None:
     """Let this process hold on to memory that it frees, up to a gibibyte, and ask for it in large pages.
 
     A tensor of tens of megabytes is else taken from the system anew at each step, page by page, each of which
-    the kernel fills with zeros: a tenth of a training step at 16,384 latents. Where the C library is not glibc,
-    or refuses, nothing changes. To be called before PyTorch is imported, which reads its switch for large pages
-    once.
+    the kernel fills with zeros: a tenth of a training step at 16,384 latents. Where the C library is another,
+    or refuses, nothing changes. To be called before PyTorch is imported, which reads its switch for large
+    pages once.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     if sys.platform != "linux":
