@@ -1,0 +1,43 @@
+"""What the process does with memory that it frees."""
+
+import ctypes
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from dictionary_learning.command.memory import keep_freed_memory
+
+FREED = """
+import resource, sys
+from dictionary_learning.command.memory import keep_freed_memory
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+import torch
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+for _ in range(3):
+    torch.ones(10, 2**20)
+before = faults()
+for _ in range(5):
+    torch.ones(10, 2**20)
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the switch is one of glibc's")
+def test_memory_that_was_freed_is_used_again_without_asking_the_system():
+    def faults(how: str) -> int:
+        command = [sys.executable, "-c", FREED, how]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    assert faults("kept") * 10 < faults("returned")
+
+
+def test_a_c_library_without_the_switch_changes_nothing(monkeypatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
+    monkeypatch.setattr(sys, "platform", "linux")
+    keep_freed_memory()
