@@ -19,7 +19,7 @@ from dictionary_learning import trainers as t
 from dictionary_learning.activations.sequences import Sequences
 from dictionary_learning.trainers.trainer import DeadLatents, Watch
 
-D, F, B, L = 32, 128, 64, 8
+D, F, B, L = 32, 1024, 512, 8  # more rows than a CPU would take at a time
 COMMON: dict[str, Any] = {"steps": 10_000, "activation_dim": D, "seed": 0, "device": "cpu"}
 SPARSE = COMMON | {"dict_size": F, "k": 4}
 DENSE = COMMON | {"dict_size": F, "lr": 1e-3}

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from dictionary_learning import distributed
 from dictionary_learning.command.devices import find_device
 from dictionary_learning.dictionaries.base import Dictionary
+from dictionary_learning.dictionaries.sparse import on_cpu
 from dictionary_learning.errors import UserError
 
-CHUNK = 256  # rows at a time, so that what is at work stays in the processor's cache
+CHUNK = 256  # rows at a time on a CPU, so that what is at work stays in the processor's cache
 
 
 class Trainer(ABC):
@@ -407,7 +408,8 @@ def remove_parallel_gradient(weight_FD: Tensor, grad_FD: Tensor) -> None:
 
     A step along it would only change the row's norm, which is set back to 1 after every step.
     """
-    for weight_CD, grad_CD in zip(weight_FD.split(CHUNK), grad_FD.split(CHUNK), strict=True):
+    rows = CHUNK if on_cpu(weight_FD) else len(weight_FD)
+    for weight_CD, grad_CD in zip(weight_FD.split(rows), grad_FD.split(rows), strict=True):
         square_C, dot_C = (torch.linalg.vecdot(of_CD, weight_CD) for of_CD in (weight_CD, grad_CD))
         grad_CD.addcmul_(weight_CD, (dot_C / square_C.clamp_min(1e-24))[:, None], value=-1)
 
