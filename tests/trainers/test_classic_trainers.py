@@ -370,6 +370,7 @@ def test_pseudo_derivatives_estimate_the_slope_of_the_mean_over_tokens():
 def test_the_gate_learns_only_from_its_own_terms():
     trainer = make(GatedSAETrainer, l1_penalty=0.0)
     x_BD = toy_batches(1)[0]
+    trainer._see_batch(len(x_BD), x_BD)
     losses = trainer._losses(x_BD, penalty_factor=1.0)
     losses.terms["reconstruction"].backward(retain_graph=True)
     assert trainer.ae.gate_bias.grad is None

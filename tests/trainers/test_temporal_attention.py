@@ -68,6 +68,7 @@ def test_the_sparse_loss_and_its_gradient_are_the_dense_ones(kind: str, tied: bo
         expected = expected + 0.1 * novel_TW.norm(dim=1).mean()
     expected.backward()
 
+    ours._see_batch(len(texts), texts.x_TD)
     loss, _ = ours._loss(texts)
     loss.backward()
     torch.testing.assert_close(loss, expected)

@@ -175,8 +175,8 @@ def gather_sum(values_N: Tensor, M: Tensor, row_N: Tensor, col_N: Tensor, n_rows
 
 def gather_sum_transposed(values_N: Tensor, A: Tensor, row_N: Tensor, col_N: Tensor, n: int) -> Tensor:
     """S.T @ A without gradient: the same sum with rows and columns exchanged, so ordered by column first."""
-    by_col = torch.argsort(col_N, stable=True)
-    return gather_sum(values_N[by_col], A, col_N[by_col], row_N[by_col], n)
+    sorted_N, by_col = col_N.sort(stable=True)
+    return gather_sum(values_N[by_col], A, sorted_N, row_N[by_col], n)
 
 
 def sampled(A_BD: Tensor, M_FD: Tensor, row_N: Tensor, col_N: Tensor) -> Tensor:

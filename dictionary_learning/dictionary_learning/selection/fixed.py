@@ -99,8 +99,7 @@ class FixedSelection:
 
     def _values(self, x_BD: Tensor, place_N: Tensor) -> Entries:
         n_latents = len(self._b_F)
-        row_N = place_N.div(n_latents, rounding_mode="floor")
-        col_N = place_N - row_N * n_latents
+        row_N, col_N = place_N.div(n_latents, rounding_mode="floor"), place_N.remainder(n_latents)
         return Entries(sampled(x_BD, self._W_FD, row_N, col_N) + self._b_F[col_N], row_N, col_N)
 
 

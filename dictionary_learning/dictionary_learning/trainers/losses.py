@@ -75,6 +75,7 @@ class _Reconstruction(torch.autograd.Function):
         for residual_BD in residual_BGD.unbind(1):
             before_BD = torch.sub(before_BD, residual_BD, out=residual_BD)
         ctx.save_for_backward(values_N, W_dec_FD, residual_BGD, bag_N, col_N)
+        ctx.set_materialize_grads(False)  # zeros for the residual, which has none
         ctx.n_tokens = n_tokens
         last_BD = residual_BGD[:, -1].clone() if G > 1 else residual_BGD[:, 0]
         ctx.mark_non_differentiable(last_BD)
@@ -118,13 +119,14 @@ def contrastive_loss(z: SparseCode, z_earlier: SparseCode, form: str, temperatur
     return _SymmetricInfoNCE.apply(z.values_N, z_earlier.values_N, z, z_earlier, first)
 
 
-def dot_products(z: SparseCode, other_FN: Tensor) -> Tensor:
+def dot_products(z: SparseCode, other_FN: Tensor, z_BF: Tensor | None = None) -> Tensor:
     """All dot products [B, N] of the rows of a code and the columns of `other_FN`, without gradient.
 
-    Sparse on a CPU; elsewhere a dense product is quicker than gathering.
+    Args:
+        z_BF: the same code where a dense product is quicker than gathering.
     """
-    if not on_cpu(other_FN):
-        return z.dense() @ other_FN
+    if z_BF is not None:
+        return z_BF @ other_FN
     return gather_sum(z.values_N, other_FN, z.row_N, z.col_N, z.n_rows)
 
 
@@ -143,10 +145,18 @@ class _SymmetricInfoNCE(torch.autograd.Function):
     ) -> Tensor:
         z, other = replace(z, values_N=values_N), replace(other, values_N=other_N)
         other_FN = other.dense_by_latent()
-        logits_BN = dot_products(z, other_FN)
+        z_BF = None if on_cpu(other_FN) else z.dense()
+        logits_BN = dot_products(z, other_FN, z_BF)
         n_tokens = logits_BN.shape[1]
         by_row, by_col, gradient_BN = _softmax_both_ways(logits_BN, first)
-        ctx.save_for_backward(*_gradients_of_products(gradient_BN.div_(2 * n_tokens), z, other, other_FN))
+        gradient_BN.div_(2 * n_tokens)
+        if z_BF is None:
+            d_values = sampled(gradient_BN, other_FN, z.row_N, z.col_N)
+            d_other_FN = gather_sum_transposed(z.values_N, gradient_BN, z.row_N, z.col_N, z.n_cols)
+        else:
+            d_values = (other_FN @ gradient_BN.T)[z.col_N, z.row_N]
+            d_other_FN = z_BF.T @ gradient_BN
+        ctx.save_for_backward(d_values, d_other_FN[other.col_N, other.row_N])
         return -(by_row + by_col).sum() / (2 * n_tokens)
 
     @staticmethod
@@ -180,19 +190,6 @@ def _softmax_both_ways(logits_BN: Tensor, first: int) -> tuple[Tensor, Tensor, T
 def _extent(logits_BN: Tensor) -> Tensor:
     """The largest absolute value."""
     return torch.stack([part.abs().max() for part in logits_BN.aminmax()]).max()
-
-
-def _gradients_of_products(
-    gradient_BN: Tensor, z: SparseCode, other: SparseCode, other_FN: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The gradients of the values of two codes, of that of their dot products."""
-    if on_cpu(gradient_BN):
-        d_values = sampled(gradient_BN, other_FN, z.row_N, z.col_N)
-        d_other_FN = gather_sum_transposed(z.values_N, gradient_BN, z.row_N, z.col_N, z.n_cols)
-    else:
-        d_values = (other_FN @ gradient_BN.T)[z.col_N, z.row_N]
-        d_other_FN = z.dense_by_latent() @ gradient_BN
-    return d_values, d_other_FN[other.col_N, other.row_N]
 
 
 def unit_rows(z: SparseCode) -> SparseCode:
