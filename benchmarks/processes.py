@@ -22,11 +22,13 @@ from machine import machine_facts
 from training_step import D, toy_pairs, trainer
 
 from dictionary_learning import distributed
+from dictionary_learning.command.memory import keep_freed_memory
 
 WARM = 2
 
 
 def _train(rank: int, size: int, folder: str, arguments: argparse.Namespace) -> None:
+    keep_freed_memory()  # as every command does; its switch for large pages is inherited from `main`
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=size)
     whole = torch.load(f"{folder}/pairs.pt", mmap=True, weights_only=True)
@@ -71,6 +73,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--steps", type=int, default=12, help=f"that are timed, after {WARM}")
     arguments = parser.parse_args()
+    keep_freed_memory()
     pairs = toy_pairs(-(-arguments.batch_size // 2048)).flatten(0, 1)[: arguments.batch_size].clone()
     best: dict[int, dict] = {}
     for _ in range(arguments.repeats):
