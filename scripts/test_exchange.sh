@@ -30,4 +30,4 @@ if [ -z "${WITHOUT_SAEBENCH:-}" ]; then
   marked=exchange
 fi
 
-.venv-exchange/bin/python -m pytest -m "$marked" tests/exchange/test_exchange.py tests/exchange/test_sae_probes.py "$@"
+.venv-exchange/bin/python -m pytest -m "$marked" tests/exchange/test_exchange.py tests/exchange/test_run_sae_evals.py "$@"

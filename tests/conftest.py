@@ -16,11 +16,14 @@ import random
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import hypothesis
 import psutil
 import pytest
+
+if TYPE_CHECKING:
+    from fake_hub import FakeHub
 
 WORKER_BYTES = 3 * 2**30  # of a test process that holds the demo's language model
 
@@ -265,3 +268,38 @@ def stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     with empty_stores(monkeypatch):
         yield on_machine(tmp_path / "machine", monkeypatch)
         on_machine(tmp_path / "machine", monkeypatch)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator["FakeHub"]:
+    """A hub of this machine in place of the Hugging Face hub."""
+    from fake_hub import in_place_of_the_hub
+
+    with in_place_of_the_hub(tmp_path, monkeypatch) as hub:
+        yield hub
+
+
+@pytest.fixture(scope="session")
+def browser_for_neuronpedia(
+    tiny_lm_folder: Path, tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A feature browser with all files for Neuronpedia, of 96 latents, of which 95 is dead."""
+    import torch
+    from toy_runs import make_run
+
+    from temporal_saes.browser.command import main
+    from temporal_saes.latents.explanations import save_explanations
+
+    folder = tmp_path_factory.mktemp("neuronpedia")
+    run = make_run(folder / "run", tiny_lm_folder)
+    weights = torch.load(run / "trainer_0" / "ae.pt", weights_only=True)
+    weights["W_enc"][:, 95] = 0
+    weights["b_enc"][95] = -1
+    torch.save(weights, run / "trainer_0" / "ae.pt")
+    save_explanations(run / "trainer_0" / "explanations.json", {2: "x" * 600, 95: "a dead one"})
+    words = ["--run_name", str(run), "--device", "cpu", "--no_cache", "--dataset", str(tiny_corpus)]
+    words += ["--text_field", "text", "--label_field", "domain", "--max_tokens", "2000"]
+    words += ["--neuronpedia", "toy-set", "--neuronpedia_model", "tiny", "--explained_by", "a model"]
+    words += ["--neuronpedia_creator", "me"]
+    main([*words, "--output_dir", str(folder / "site")])
+    return folder / "site"

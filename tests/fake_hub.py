@@ -11,9 +11,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import pytest
 import yaml
 
 
@@ -188,3 +190,30 @@ def serving() -> Iterator[FakeHub]:
     finally:
         hub.http.shutdown()
         hub.http.server_close()
+
+
+@contextmanager
+def in_place_of_the_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """The hub that huggingface_hub asks, with an empty cache, and a working folder without names in it."""
+    from huggingface_hub import constants, utils
+
+    with serving() as hub:
+        template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        for name, value in {
+            "ENDPOINT": hub.url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": template,
+            "HF_HUB_OFFLINE": False,
+            "HF_HUB_DISABLE_XET": True,
+            "HF_HUB_CACHE": str(folder / "cache"),
+            "HF_HUB_DISABLE_PROGRESS_BARS": True,
+        }.items():
+            monkeypatch.setattr(constants, name, value)
+        monkeypatch.setenv("HF_TOKEN", "hf_test")
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        utils.close_session()  # of the offline hub
+        work = folder / "work"
+        work.mkdir()
+        monkeypatch.chdir(work)
+        yield hub
+        utils.close_session()

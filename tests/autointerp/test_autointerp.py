@@ -388,7 +388,7 @@ def test_predicted_and_novel_codes_are_scored_alike(flags):
     assert all(latent["offline"]["token_auc"] is not None for latent in result["latents"])
     # chunk 1 alone draws the same novel ones, whatever else is drawn
     assert all(one["latent"] >= 48 for one in result["latents"][3:])
-    only = scores_of(run_main(flags, "--run_name", "attention", "--chunk", "1"))
+    only = scores_of(run_main(flags, "--run_name", "attention", "--chunk", "1", "--negatives", "neighbours"))
     assert {one["split"] for one in only["latents"]} == {"novel"}
 
 

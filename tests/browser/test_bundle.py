@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from temporal_saes.browser.folder import _files_of_others
 from temporal_saes.latents.explanations import read_explanations
 
 Row = dict[str, Any]
@@ -264,8 +265,8 @@ def lines(content: bytes) -> list[Row]:
 
 
 @pytest.fixture
-def export(written: Path) -> Path:
-    return written / "neuronpedia" / "export" / "tiny" / "2-toy-set"
+def export(browser_for_neuronpedia: Path) -> Path:
+    return browser_for_neuronpedia / "neuronpedia" / "export" / "tiny" / "2-toy-set"
 
 
 @pytest.fixture
@@ -276,8 +277,8 @@ def database(export: Path) -> Database:
 
 
 @pytest.fixture(scope="module")
-def batch(written: Path) -> Row:
-    return json.loads((written / "neuronpedia" / "2-toy-set" / "batch-0.json").read_bytes())
+def batch(browser_for_neuronpedia: Path) -> Row:
+    return json.loads((browser_for_neuronpedia / "neuronpedia" / "2-toy-set" / "batch-0.json").read_bytes())
 
 
 def test_a_fresh_neuronpedia_takes_the_bundle(database: Database, batch: Row) -> None:
@@ -346,6 +347,10 @@ def test_explanations_are_of_living_latents_and_whole(database: Database) -> Non
 
 def test_explanations_are_read_back_from_the_bundle(export: Path) -> None:
     assert read_explanations(export, 96) == {2: "x" * 600}
+
+
+def test_a_browser_with_a_bundle_is_known_as_one_and_can_be_replaced(browser_for_neuronpedia: Path) -> None:
+    assert _files_of_others(browser_for_neuronpedia) == []
 
 
 def test_the_database_refuses_what_does_not_fit(database: Database) -> None:

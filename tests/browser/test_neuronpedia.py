@@ -125,17 +125,17 @@ def read(path: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def batch(written: Path) -> dict[str, Any]:
-    return read(written / "neuronpedia" / "2-toy-set" / "batch-0.json")
+def batch(browser_for_neuronpedia: Path) -> dict[str, Any]:
+    return read(browser_for_neuronpedia / "neuronpedia" / "2-toy-set" / "batch-0.json")
 
 
 @pytest.fixture(scope="module")
-def upload(written: Path) -> dict[str, Any]:
-    return read(written / "neuronpedia" / "upload" / "features-0.json")
+def upload(browser_for_neuronpedia: Path) -> dict[str, Any]:
+    return read(browser_for_neuronpedia / "neuronpedia" / "upload" / "features-0.json")
 
 
-def test_the_files_have_the_form_that_neuronpedia_takes(written: Path, batch, upload) -> None:  # type: ignore[no-untyped-def]
-    folder = written / "neuronpedia" / "2-toy-set"
+def test_the_files_have_the_form_that_neuronpedia_takes(browser_for_neuronpedia: Path, batch, upload) -> None:  # type: ignore[no-untyped-def]
+    folder = browser_for_neuronpedia / "neuronpedia" / "2-toy-set"
     Batch.model_validate(batch)
     Upload.model_validate(upload)
     Skipped.model_validate(read(folder / "skipped_indexes.json"))
@@ -160,16 +160,18 @@ def test_the_schema_refuses_what_does_not_fit(batch, upload) -> None:  # type: i
         Upload.model_validate(shorter)
 
 
-def test_dead_latents_are_skipped_by_name(written: Path, batch, upload) -> None:  # type: ignore[no-untyped-def]
-    skipped = read(written / "neuronpedia" / "2-toy-set" / "skipped_indexes.json")["skipped_indexes"]
+def test_dead_latents_are_skipped_by_name(browser_for_neuronpedia: Path, batch, upload) -> None:  # type: ignore[no-untyped-def]
+    skipped = read(browser_for_neuronpedia / "neuronpedia" / "2-toy-set" / "skipped_indexes.json")[
+        "skipped_indexes"
+    ]
     there = [feature["feature_index"] for feature in batch["features"]]
     assert 95 in skipped
     assert sorted(there + skipped) == list(range(96))
     assert [feature["index"] for feature in upload["features"]] == there
 
 
-def test_the_numbers_are_those_of_the_browser(written: Path, batch, upload) -> None:  # type: ignore[no-untyped-def]
-    n_tokens = read(written / "browser.json")["n_tokens"]
+def test_the_numbers_are_those_of_the_browser(browser_for_neuronpedia: Path, batch, upload) -> None:  # type: ignore[no-untyped-def]
+    n_tokens = read(browser_for_neuronpedia / "browser.json")["n_tokens"]
     for feature, sent in zip(batch["features"], upload["features"], strict=True):
         heights = feature["freq_hist_data_bar_heights"]
         assert sum(heights) == pytest.approx(feature["frac_nonzero"] * n_tokens)
