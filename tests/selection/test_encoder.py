@@ -8,7 +8,8 @@ from torch import Tensor
 
 from dictionary_learning.selection import encoder, fixed, search
 from dictionary_learning.selection.encoder import Encoder, TokenTopKEncoder
-from dictionary_learning.selection.screens import BFloat16Screen, Float32Screen, Screen, onednn_linear
+from dictionary_learning.dictionaries.products import onednn_linear
+from dictionary_learning.selection.screens import BFloat16Screen, Float32Screen, Screen
 from dictionary_learning.selection.search import Search
 
 SCREENS = ["bfloat16", "float32"] + (["oneDNN"] if torch.backends.mkldnn.is_available() else [])

@@ -14,6 +14,7 @@ temporal_tensors the sizes of one from its tensors
 temporal_sizes   which of its sizes go together, and which controls it has
 inference        its codes for texts of any length and number, in bounded memory
 sparse           codes as (row, column, value): selection, products and their gradients
+products         dense float32 products, by the quicker of two libraries
 tiles            the entries of codes, without all pre-activations in memory
 loader           how a class reaches what loads any of them
 config_file      the config.json beside the weights, whoever wrote it

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dictionary_learning.dictionaries.products import linear
+
 QUERY_BLOCK = 256  # positions that attend together, where no gradient is wanted
 
 
@@ -20,6 +22,13 @@ class Memory(NamedTuple):
     values: Tensor
     last_key_B1: Tensor  # of the last code, to which no position has attended yet
     last_value_B1: Tensor
+
+
+class Linear(nn.Linear):
+    """torch's linear map, whose products are made by the quicker library."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return linear(input, self.weight, self.bias)
 
 
 class ContextAttention(nn.Module):
@@ -58,11 +67,11 @@ class ContextAttention(nn.Module):
         out = _attend_in_blocks(self._heads(self.q_target(z_BLW)), k, v)
         return self.c_proj(out.transpose(1, 2).flatten(2)), Memory(k, v, key_BLW[:, -1:], value_BLW[:, -1:])
 
-    def _shifted(self, linear: nn.Linear, out_BLW: Tensor, before: Memory | None) -> Tensor:
+    def _shifted(self, of_codes: nn.Linear, out_BLW: Tensor, before: Memory | None) -> Tensor:
         if before is None:
-            first_B1W = linear.bias.to(out_BLW.dtype).expand(len(out_BLW), 1, -1)
+            first_B1W = of_codes.bias.to(out_BLW.dtype).expand(len(out_BLW), 1, -1)
         else:
-            first_B1W = before.last_key_B1 if linear is self.k_ctx else before.last_value_B1
+            first_B1W = before.last_key_B1 if of_codes is self.k_ctx else before.last_value_B1
         return self._heads(torch.cat([first_B1W, out_BLW[:, :-1]], dim=1))
 
     def graph(self, z_BLW: Tensor) -> Tensor:
@@ -95,18 +104,18 @@ def _attend_in_blocks(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return out
 
 
-def _after_zeros(linear: nn.Linear, z_BLW: Tensor) -> Tensor:
-    """`linear` of the codes shifted right by one position: of zeros it is the bias."""
-    out = linear(z_BLW)
-    first = linear.bias.to(out.dtype).expand(len(out), 1, -1)
+def _after_zeros(of_codes: nn.Linear, z_BLW: Tensor) -> Tensor:
+    """A linear map of the codes shifted right by one position: of zeros it is the bias."""
+    out = of_codes(z_BLW)
+    first = of_codes.bias.to(out.dtype).expand(len(out), 1, -1)
     return torch.cat([first, out[:, :-1]], dim=1)
 
 
 def _linear(n_in: int, n_out: int, norm: float, generator: torch.Generator) -> nn.Linear:
     """A linear map whose rows have random directions and the same norm, without a bias at first."""
-    linear = nn.utils.skip_init(nn.Linear, n_in, n_out)
+    made = nn.utils.skip_init(Linear, n_in, n_out)
     with torch.no_grad():
         rows = torch.randn(n_out, n_in, generator=generator)
-        linear.weight.copy_(F.normalize(rows, dim=1) * norm)
-        linear.bias.zero_()
-    return linear
+        made.weight.copy_(F.normalize(rows, dim=1) * norm)
+        made.bias.zero_()
+    return made

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dictionary_learning.dictionaries.attention import ContextAttention, Memory
+from dictionary_learning.dictionaries.products import product
 
 EPS = 1e-6
 
@@ -42,6 +43,7 @@ def predict(
     codes: bool,
     graphs: bool,
     before: Sequence[Memory | None] | None = None,
+    first_BLW: Tensor | None = None,
 ) -> Prediction:
     """Let each layer in turn predict what those before it left.
 
@@ -51,12 +53,13 @@ def predict(
         graphs: make the attention maps, too.
         before: of each layer what the positions before these left; None: these are the first, and nothing is
             kept for others.
+        first_BLW: the activations that the first layer reads, where they are known.
     """
     residual_BLD = centred_BLD
     recons_BLD = None
     parts, maps, memories = [], [], []
     for number, layer in enumerate(layers):
-        z_BLW = activations(residual_BLD)
+        z_BLW = activations(residual_BLD) if first_BLW is None or number else first_BLW
         if graphs:
             maps.append(layer.graph(z_BLW))
         if before is None:
@@ -65,7 +68,7 @@ def predict(
             attended_BLW, memory = layer.go_on(z_BLW, before[number])
             memories.append(memory)
             z_BLW = F.relu(attended_BLW)
-        direction_BLD = z_BLW @ atoms_WD
+        direction_BLD = product(z_BLW, atoms_WD)
         strength_BL1 = projection(direction_BLD, residual_BLD)
         if codes:
             parts.append((z_BLW, strength_BL1))

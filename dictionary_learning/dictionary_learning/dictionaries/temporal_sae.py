@@ -39,6 +39,7 @@ from dictionary_learning.dictionaries.attention import ContextAttention, Memory
 from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.dictionaries.novel_code import check_k, select, top_entries
 from dictionary_learning.dictionaries.prediction import Prediction, predict
+from dictionary_learning.dictionaries.products import linear, product
 from dictionary_learning.dictionaries.sparse import SparseCode, sparse_matmul
 from dictionary_learning.dictionaries.temporal_sizes import check_sizes
 from dictionary_learning.dictionaries.temporal_tensors import UNSET_THRESHOLD, rebuild
@@ -168,7 +169,7 @@ class TemporalSAE(Dictionary):
         prediction = self.predict(self.centred(x), codes=True, graphs=return_graph)
         pred_codes = prediction.codes()
         novel_codes = self.novel(prediction.residual_BLD, inf_k)
-        novel_recons = novel_codes @ self.D
+        novel_recons = product(novel_codes, self.D)
         x_hat = self.uncentred(prediction.recons_BLD + novel_recons)
         if output_features:
             return x_hat, torch.cat([pred_codes, novel_codes], dim=-1)
@@ -225,7 +226,7 @@ class TemporalSAE(Dictionary):
 
     def decode(self, f: Tensor) -> Tensor:
         """Activations [..., D] of codes [..., F]; with zeros in one part, what the other gives alone."""
-        return self.uncentred((f[..., : self.width] + f[..., self.width :]) @ self.D)
+        return self.uncentred(product(f[..., : self.width] + f[..., self.width :], self.D))
 
     def splits(self) -> dict[str, slice]:
         return {"predicted": slice(0, self.width), "novel": slice(self.width, self.dict_size)}
@@ -263,19 +264,48 @@ class TemporalSAE(Dictionary):
         """A part of a reconstruction in the units of the activations."""
         return x / self.scaling_factor.to(x.dtype) if self.takes_raw else x
 
-    def predict(self, centred_BLD: Tensor, *, codes: bool = False, graphs: bool = False) -> Prediction:
+    def predict(
+        self,
+        centred_BLD: Tensor,
+        *,
+        codes: bool = False,
+        graphs: bool = False,
+        first_BLW: Tensor | None = None,
+    ) -> Prediction:
         """What the earlier tokens say about each token.
 
         Args:
             codes: keep what `Prediction.codes` needs.
             graphs: make the attention maps, too.
+            first_BLW: the activations of `centred_BLD`, where they are known.
         """
-        return predict(centred_BLD, self.layers, self.activations, self.D, codes=codes, graphs=graphs)
+        return predict(
+            centred_BLD,
+            self.layers,
+            self.activations,
+            self.D,
+            codes=codes,
+            graphs=graphs,
+            first_BLW=first_BLW,
+        )
 
     def activations(self, centred: Tensor) -> Tensor:
         """relu(lam x E) [..., W]."""
-        scaled = centred * self.lam
-        return F.relu(F.linear(scaled, self.D) if self.tied_weights else scaled @ self.E)
+        return F.relu(linear(centred * self.lam, self._reading_WD))
+
+    def activations_of_data(self, centred: Tensor) -> Tensor:
+        """The same of centred activations that have no gradient but the bias's.
+
+        All tokens move the bias against the same directions, so that one matrix-vector product is left of
+        the gradient that `activations` hands on to each token.
+        """
+        no_shift_1D = self.b - self.b.detach()
+        bias_W = -linear(no_shift_1D * self.lam, self._reading_WD).squeeze(0)
+        return F.relu(linear(centred.detach() * self.lam, self._reading_WD, bias_W))
+
+    @property
+    def _reading_WD(self) -> Tensor:
+        return self.D if self.tied_weights else self.E.T
 
     def novel(self, residual_BLD: Tensor, inf_k: int | None = None) -> Tensor:
         """The selected activations of what the context left, [B, L, W]."""
@@ -298,7 +328,7 @@ class TemporalSAE(Dictionary):
         if self.sae_diff_type == "nullify":
             return torch.zeros_like(residual_BLD)
         if self.sae_diff_type == "relu":
-            return self.novel(residual_BLD) @ self.D
+            return product(self.novel(residual_BLD), self.D)
         return self.decode_entries(self.novel_entries(residual_BLD.flatten(0, 1), inf_k)).view_as(
             residual_BLD
         )

@@ -14,7 +14,6 @@ Shapes: D model width, F latents, T rows of a tile, W columns of the widened pro
 """
 
 import functools
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
@@ -23,12 +22,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dictionary_learning.dictionaries import products
+
 ULP = 2.0**-8  # half the distance between bfloat16 numbers, relative to them
 # A row whose error is a larger share of the floor than this would let too many candidates through.
 COARSE = 0.25
 GROUP = 16  # latents whose maximum stands for them in the search for a row's k largest
-TIMED_ROWS, TIMED_LATENTS, TIMED_ROUNDS = 256, 4096, 3
-TIMED_FROM = 1 << 21  # weights; with fewer a product takes no time to speak of
+TIMED_ROWS, TIMED_LATENTS = 256, 4096
+TIMED_FROM = 1 << 20  # weights; with fewer a product takes no time to speak of
 
 
 class Screen(ABC):
@@ -162,7 +163,7 @@ class Float32Screen(Screen):
     def multiply(self, x_TD: Tensor) -> None:
         T, D = x_TD.shape
         if self.by_onednn:
-            self._tile = onednn_linear(x_TD, self._W_FD, self._b_F)
+            self._tile = products.onednn_linear(x_TD, self._W_FD, self._b_F)
         else:
             if len(self._tile_TF) < T or self._tile_TF.shape[1] != len(self._W_FD):
                 self._tile_TF = torch.empty(T, len(self._W_FD))
@@ -194,11 +195,6 @@ def _kth_of_rows(tile_TF: np.ndarray, k: int) -> np.ndarray:
     return np.partition(tile_TF, place, axis=1)[:, place]
 
 
-def onednn_linear(x_TD: Tensor, W_FD: Tensor, b_F: Tensor) -> Tensor:
-    """x W^T + b by oneDNN; AttributeError where PyTorch was built without it."""
-    return torch.ops.mkldnn._linear_pointwise(x_TD, W_FD, b_F, "none", [], "")
-
-
 def quickest(W_enc_FD: Tensor, b_enc_F: Tensor) -> Screen:
     """The quickest screen for weights of this shape, by a timing that is made once in a process."""
     if W_enc_FD.numel() < TIMED_FROM:
@@ -217,21 +213,11 @@ def _quickest(shape: tuple[int, int], threads: int) -> Callable[[], Screen]:
     generator = torch.Generator().manual_seed(0)
     W_FD, b_F = torch.randn(shape, generator=generator), torch.zeros(shape[0])
     x_TD = torch.randn(TIMED_ROWS, shape[1], generator=generator)
-    seconds: dict[str, float] = {}
-    for name, make in screens.items():
+
+    def multiply(make: Callable[[], Screen]) -> Callable[[], object]:
         screen = make()
         screen.set_weights(W_FD, b_F)
-        try:
-            screen.multiply(x_TD)
-        except (
-            AttributeError,
-            RuntimeError,
-        ):  # this build of PyTorch, or this processor, has no such product
-            continue
-        took = []
-        for _ in range(TIMED_ROUNDS):
-            began = time.perf_counter()
-            screen.multiply(x_TD)
-            took.append(time.perf_counter() - began)
-        seconds[name] = min(took)
+        return functools.partial(screen.multiply, x_TD)
+
+    seconds = products.seconds_of({name: multiply(make) for name, make in screens.items()})
     return screens[min(seconds, key=seconds.__getitem__)]

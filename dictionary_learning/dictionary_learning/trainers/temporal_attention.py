@@ -18,6 +18,7 @@ from dictionary_learning import distributed
 from dictionary_learning.activations.block import Contexts
 from dictionary_learning.activations.sequences import Sequences
 from dictionary_learning.dictionaries.prediction import Prediction
+from dictionary_learning.dictionaries.products import library_in_use, product, use
 from dictionary_learning.dictionaries.sparse import SparseCode, sparse_matmul
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.errors import UserError
@@ -152,7 +153,7 @@ class TemporalAttentionTrainer(Trainer):
 
     @property
     def facts(self) -> dict[str, Any]:
-        return {"encoder_product": self._encoder.product}
+        return {"encoder_product": self._encoder.product, "dense_product": library_in_use()}
 
     @property
     def config(self) -> dict[str, Any]:
@@ -210,7 +211,8 @@ class TemporalAttentionTrainer(Trainer):
         The sum is over this process's tokens, and divided by those of all.
         """
         ae, n = self.ae, self._n_tokens
-        prediction = ae.predict(ae.centred(texts.padded()), codes=True)
+        centred_BLD = ae.centred(texts.padded())
+        prediction = ae.predict(centred_BLD, codes=True, first_BLW=ae.activations_of_data(centred_BLD))
         residual_TD = texts.tokens(prediction.residual_BLD)
         novel_TD, code, norms = self._novel(residual_TD)
         error = (residual_TD - novel_TD).square().sum() / n
@@ -226,7 +228,7 @@ class TemporalAttentionTrainer(Trainer):
         if ae.sae_diff_type in ("relu", "nullify"):
             code_TW = ae.novel(residual_TD)
             norms_T = torch.linalg.vector_norm(code_TW, dim=1) if ae.sae_diff_type == "relu" else None
-            return code_TW @ ae.D, code_TW, norms_T
+            return product(code_TW, ae.D), code_TW, norms_T
         with torch.autocast(residual_TD.device.type, enabled=False):
             residual_TD = residual_TD.float()
             W_enc_DW = ae.D.T if ae.tied_weights else ae.E
@@ -344,10 +346,14 @@ class TemporalAttentionTrainer(Trainer):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"tokens_since_fired": self.dead_latents.tokens_since_fired_F}
+        return super().state_dict() | {
+            "tokens_since_fired": self.dead_latents.tokens_since_fired_F,
+            "dense_product": library_in_use(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
+        use(state.get("dense_product"))  # another one would round in other places
         self.dead_latents.tokens_since_fired_F.copy_(state["tokens_since_fired"])
         self.dead_latents.forget()
 
