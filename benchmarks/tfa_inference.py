@@ -2,8 +2,8 @@
 
     python benchmarks/tfa_inference.py
 
-The plain one follows the formulas on the whole batch at once and returns everything: codes and
-reconstructions of both parts, and the attention maps. Ours is asked for three things that people want:
+The plain one is the form of the released code (`reference_tfa.py` in the tests): the whole batch at once,
+codes and reconstructions of both parts. Ours is asked for three things that people want:
 both codes dense, novel codes (sparse) with the reconstruction, and the reconstruction alone. Peak memory is
 the most that torch holds at a time beside weights and input; times are medians of rounds that take turns.
 """
@@ -13,20 +13,22 @@ import itertools
 import json
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from machine import machine_facts
 from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from machine import machine_facts
+from reference_tfa import WholeBatches
 
 from dictionary_learning.command import cli
 from dictionary_learning.command.options import Parser
 from dictionary_learning.dictionaries.inference import analyse
-from dictionary_learning.dictionaries.prediction import EPS
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 
 ROOT = Path(__file__).parent.parent
@@ -36,43 +38,6 @@ ASKED: dict[str, dict[str, Any]] = {
     "sparse_novel_and_x_hat": {"want": ("novel_codes", "x_hat"), "sparse": True},
     "x_hat": {"want": ("x_hat",)},
 }
-
-
-@torch.no_grad()
-def plain(sae: TemporalSAE, x_BLD: Tensor) -> dict[str, Tensor]:
-    """One attention layer, tied weights, topk: everything, at once."""
-    layer: Any = sae.attn_layers[0]
-    atoms_WD = sae.D
-    B, L, _ = x_BLD.shape
-    x = x_BLD - sae.b
-    z_in = F.relu(sae.lam * (x @ atoms_WD.T))
-    context = torch.cat([torch.zeros_like(z_in[:, :1]), z_in[:, :-1]], dim=1)
-
-    def heads(y: Tensor) -> Tensor:
-        return y.view(B, L, sae.n_heads, -1).transpose(1, 2)
-
-    q, k, v = heads(layer.q_target(z_in)), heads(layer.k_ctx(context)), heads(layer.v_ctx(context))
-    scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
-    future = torch.ones(L, L, dtype=torch.bool).triu(1)
-    graph = scores.masked_fill(future, float("-inf")).softmax(-1)
-    out = (graph @ v).transpose(1, 2).reshape(B, L, -1)
-    z_p = F.relu(layer.c_proj(out))
-    direction = z_p @ atoms_WD
-    strength = (direction * x).sum(-1, keepdim=True) / (direction.norm(dim=-1, keepdim=True) + EPS) ** 2
-    pred_codes = strength * z_p
-    pred_recons = strength * direction
-    activation = F.relu(sae.lam * ((x - pred_recons) @ atoms_WD.T))
-    top = activation.topk(int(sae.kval_topk or 0), dim=-1)
-    novel_codes = torch.zeros_like(activation).scatter(-1, top.indices, top.values)
-    novel_recons = novel_codes @ atoms_WD
-    return {
-        "x_hat": pred_recons + novel_recons + sae.b,
-        "pred_codes": pred_codes,
-        "pred_recons": pred_recons,
-        "novel_codes": novel_codes,
-        "novel_recons": novel_recons,
-        "graph": graph,
-    }
 
 
 def subject(options: argparse.Namespace) -> tuple[TemporalSAE, Tensor]:
@@ -88,10 +53,15 @@ def subject(options: argparse.Namespace) -> tuple[TemporalSAE, Tensor]:
     return sae, x / options.d_model**0.5
 
 
+def plain(sae: TemporalSAE, options: argparse.Namespace) -> WholeBatches:
+    return WholeBatches(sae.state_dict(), options.heads, options.k)
+
+
 def runner(name: str, options: argparse.Namespace) -> Callable[[], object]:
     sae, x_BLD = subject(options)
     if name == "plain":
-        return lambda: plain(sae, x_BLD)
+        model = plain(sae, options)
+        return torch.no_grad()(lambda: model(x_BLD))
     return lambda: analyse(sae, x_BLD, memory_bytes=MEMORY_BYTES, progress=False, **ASKED[name])
 
 
@@ -132,12 +102,13 @@ def measure(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, dic
 def check_same(options: argparse.Namespace) -> float:
     """The largest difference between the two, as a share of the largest value."""
     sae, x_BLD = subject(options)
-    theirs = plain(sae, x_BLD)
+    with torch.no_grad():
+        x_hat, theirs = plain(sae, options)(x_BLD)
     ours = analyse(sae, x_BLD, ("predicted_codes", "novel_codes", "x_hat"), progress=False)
     pairs = (
         (ours.predicted_codes, theirs["pred_codes"]),
         (ours.novel_codes, theirs["novel_codes"]),
-        (ours.x_hat, theirs["x_hat"]),
+        (ours.x_hat, x_hat),
     )
     apart = 0.0
     for mine, plain_one in pairs:

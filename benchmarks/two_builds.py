@@ -20,12 +20,15 @@ from machine import Others, machine_facts
 
 D, B, K = 576, 2048, 20
 ROOT = Path(__file__).parents[1]
-PAIRS = "T-SAE"
-TRAINERS = {
+PAIRS, TEXTS = "T-SAE", "TemporalSAE"
+SIZES = (4608, 16384)
+TEXTS_SIZES, TEXTS_SHAPE = (1152, 2304), (8, 128)
+TRAINERS: dict[str, tuple[str, dict[str, Any]]] = {
     PAIRS: ("TemporalMatryoshkaBatchTopKTrainer", {"temp_alpha": 0.1}),
     "Matryoshka": ("MatryoshkaBatchTopKTrainer", {}),
     "BatchTopK": ("BatchTopKTrainer", {}),
     "TopK": ("TopKTrainer", {}),
+    TEXTS: ("TemporalAttentionTrainer", {"n_heads": 4, "bottleneck_factor": 8}),
 }
 
 
@@ -41,38 +44,50 @@ def trainers_of(root: Path) -> dict[str, Any]:
     return found
 
 
-def toy_pairs(n_batches: int) -> torch.Tensor:
+def toy_pairs(n_batches: int, rows: int = B, d_model: int = D) -> torch.Tensor:
     """Pairs [n, B, 2, D] of mean square norm 1 that share slow directions and differ in fast ones."""
     generator = torch.Generator().manual_seed(0)
-    directions = torch.randn(2048, D, generator=generator) / D**0.5
-    codes = torch.relu(torch.randn(n_batches, B, 3, 2048, generator=generator) - 2.5)
+    directions = torch.randn(2048, d_model, generator=generator) / d_model**0.5
+    codes = torch.relu(torch.randn(n_batches, rows, 3, 2048, generator=generator) - 2.5)
     x = (codes[:, :, :1] + codes[:, :, 1:]) @ directions
     x += 0.005 * torch.randn(x.shape, generator=generator)
+    return x / x.square().sum(-1).mean().sqrt()
+
+
+def toy_texts(n_batches: int, shape: tuple[int, int] = TEXTS_SHAPE, d_model: int = D) -> torch.Tensor:
+    """Texts [n, N, L, D] of mean square norm 1: half of every token is its text's."""
+    generator = torch.Generator().manual_seed(0)
+    of_text = torch.randn(n_batches, shape[0], 1, d_model, generator=generator)
+    x = of_text + torch.randn(n_batches, *shape, d_model, generator=generator)
     return x / x.square().sum(-1).mean().sqrt()
 
 
 def compare(
     sides: list[dict[str, Any]], kind: str, dict_size: int, dtype: str, steps: int, x: torch.Tensor
 ) -> dict:
-    options = {"steps": steps, "activation_dim": D, "dict_size": dict_size, "k": K, "warmup_steps": 20}
+    width = "width" if kind == TEXTS else "dict_size"
+    options = {"steps": steps, "activation_dim": D, width: dict_size, "k": K, "warmup_steps": 20}
     options |= {"lr": 2e-4, "encoder_dtype": dtype, "seed": 0, "device": "cpu"} | TRAINERS[kind][1]
     trainers = [side[kind](**options) for side in sides]
     seconds: list[list[float]] = [[], []]
     worst, others = 0.0, Others()
     for step in range(steps):
-        batch = x[step % len(x)] if kind == PAIRS else x[step % len(x), :, 0].contiguous()
+        batch = x[step % len(x)]
+        if kind not in (PAIRS, TEXTS):
+            batch = batch[:, 0].contiguous()
         losses = []
         for i, trainer in enumerate(trainers):
-            began = time.thread_time()
-            losses.append(trainer.update(step, batch))
-            seconds[i].append(time.thread_time() - began)
+            with torch.autocast("cpu", torch.bfloat16, enabled=kind == TEXTS and dtype == "bfloat16"):
+                began = time.thread_time()
+                losses.append(trainer.update(step, batch))
+                seconds[i].append(time.thread_time() - began)
         worst = max(worst, abs(losses[1] / losses[0] - 1))
     before, now = (min(took[1:]) for took in seconds)
     return {
         "trainer": kind,
         "dict_size": dict_size,
         "encoder_dtype": dtype,
-        "product": getattr(trainers[1], "facts", {}).get("encoder_product"),
+        "products": getattr(trainers[1], "facts", {}),
         "steps": steps,
         "seconds_before": before,
         "seconds_now": now,
@@ -86,13 +101,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--other", type=Path, required=True, help="checkout of the revision to compare with")
     parser.add_argument("--steps", type=int, default=6, help="steps a comparison (default: 6)")
+    parser.add_argument(
+        "--trainers", nargs="+", choices=TRAINERS, default=list(TRAINERS), help="(default: all)"
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
     sides = [trainers_of(args.other.resolve()), trainers_of(ROOT)]
-    x = toy_pairs(min(args.steps, 8))
+    n_batches = min(args.steps, 8)
     result: dict[str, Any] = {"machine": machine_facts(), "D": D, "B": B, "k": K, "comparisons": []}
-    for kind in TRAINERS:
-        for dict_size in (4608, 16384):
+    for kind in args.trainers:
+        x = toy_texts(n_batches) if kind == TEXTS else toy_pairs(n_batches)
+        for dict_size in TEXTS_SIZES if kind == TEXTS else SIZES:
             for dtype in ("float32", "bfloat16"):
                 row = compare(sides, kind, dict_size, dtype, args.steps, x)
                 result["comparisons"].append(row)

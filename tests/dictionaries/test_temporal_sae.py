@@ -132,6 +132,29 @@ def test_every_kind_is_what_the_formulas_say(kind: str, tied: bool, n_attn_layer
         torch.testing.assert_close(x_hat[i], expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("n_attn_layers", [1, 2])
+def test_the_released_form_on_whole_batches_is_the_same(n_attn_layers: int) -> None:
+    sae = random_sae("topk", n_attn_layers=n_attn_layers)
+    plain = reference_tfa.WholeBatches(sae.state_dict(), 2, K)
+    x = texts()
+    (x_hat, parts), (expected, of_plain) = sae(x, return_graph=True), plain(x, graph=True)
+    torch.testing.assert_close(x_hat, expected, rtol=1e-4, atol=1e-4)
+    for name, value in of_plain.items():
+        torch.testing.assert_close(parts[name], value, rtol=1e-4, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_activations_of_data_have_the_gradient_of_activations(tied: bool) -> None:
+    gradients = []
+    for name in ("activations", "activations_of_data"):
+        sae = random_sae("topk", tied_weights=tied)
+        z_BLW = getattr(sae, name)(sae.centred(texts()))
+        (z_BLW * torch.linspace(-1, 1, z_BLW.numel()).view_as(z_BLW)).sum().backward()
+        gradients.append([z_BLW, sae.b.grad, sae.D.grad if tied else sae.E.grad])
+    for plain, short in zip(*gradients, strict=True):
+        torch.testing.assert_close(short, plain, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", NOVEL_KINDS)
 def test_a_later_token_changes_no_earlier_code(kind: str) -> None:
     sae = random_sae(kind, n_attn_layers=2)

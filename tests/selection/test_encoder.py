@@ -6,9 +6,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from dictionary_learning.dictionaries.products import onednn_linear
 from dictionary_learning.selection import encoder, fixed, search
 from dictionary_learning.selection.encoder import Encoder, TokenTopKEncoder
-from dictionary_learning.dictionaries.products import onednn_linear
 from dictionary_learning.selection.screens import BFloat16Screen, Float32Screen, Screen
 from dictionary_learning.selection.search import Search
 

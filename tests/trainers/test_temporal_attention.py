@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+import reference_tfa
 import torch
 
 from dictionary_learning.activations.block import Contexts
 from dictionary_learning.activations.sequences import Sequences
+from dictionary_learning.dictionaries import products
 from dictionary_learning.dictionaries.weights_file import load_weights
 from dictionary_learning.errors import UserError
 from dictionary_learning.runs.folder import RunFolder
@@ -76,6 +78,38 @@ def test_the_sparse_loss_and_its_gradient_are_the_dense_ones(kind: str, tied: bo
         assert p.grad is not None, name
         if not name.endswith("k_ctx.bias"):  # 0 but for rounding
             torch.testing.assert_close(p.grad, q.grad, rtol=1e-3, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("library", [products.DEFAULT, products.ONEDNN])
+def test_losses_are_those_of_the_released_form(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if library == products.ONEDNN and not torch.backends.mkldnn.is_available():
+        pytest.skip("PyTorch without oneDNN")
+    monkeypatch.setattr(products, "_library", library)
+    monkeypatch.setattr(products, "FROM_PRODUCTS", 0)
+    one = trainer(steps=20, warmup_steps=5, width=64, n_heads=4, k=5)
+    plain = reference_tfa.WholeBatches(one.ae.state_dict(), 4, 5)
+    released = reference_tfa.WholeBatchStep(plain, lr=1e-3, steps=20, warmup_steps=5)
+    batches = [walks(8, 16, seed) for seed in range(4)]
+    ours = [one.update(step, batches[step % 4]) for step in range(20)]
+    assert ours == pytest.approx([released.update(step, batches[step % 4]) for step in range(20)], rel=1e-5)
+    assert ours[16] < 0.99 * ours[0]  # of the same batch: there was something to agree on
+
+
+def test_a_run_goes_on_by_the_library_it_began_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_library", products.ONEDNN)
+    one = trainer()
+    state = one.state_dict()
+    assert one.facts["dense_product"] == products.ONEDNN
+    monkeypatch.setattr(products, "_library", None)
+    monkeypatch.setattr(products, "_timed_library", lambda: products.DEFAULT)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    other = trainer()
+    other.load_state_dict(state)
+    assert products.library() == products.ONEDNN
+    monkeypatch.setattr(products, "_library", None)
+    del state["dense_product"]  # as an earlier version saved it
+    other.load_state_dict(state)
+    assert products.library() == products.DEFAULT
 
 
 def test_a_sink_a_hole_and_padding_are_not_seen() -> None:

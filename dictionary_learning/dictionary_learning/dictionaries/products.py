@@ -1,8 +1,8 @@
 """The dense float32 products on a CPU, by the quicker of two libraries.
 
 PyTorch's own library for float32 products does not know every processor; oneDNN, which PyTorch brings along,
-may take half its time, or as long. Which it is is timed once in a process (`library`), over the three products
-that a linear map costs a training step:
+may take half its time, or as long. It is timed once in a process (`library`), over the three products that a
+linear map costs a training step:
 
     Y = X M + b        dX = dY M^T        dM = X^T dY
 

@@ -1,0 +1,280 @@
+"""A training step of every method: this project's, the peers', and the released code's form, in one run.
+
+    OMP_NUM_THREADS=1 python benchmarks/peers.py --environments ~/.cache/temporal-saes/peers
+
+Each peer is installed from PyPI into an environment of its own, with this environment's torch: all run the
+same build. Every trainer is a process with one thread and takes its step when it is its turn, so that other
+work on the machine hits all alike; what counts is the least processor time of a step. The activations are the
+made-up ones of `two_builds.py`. T-SAE and TemporalSAE have no package: the form of the released code is
+written again in the tests (`reference_tsae.py`, `reference_tfa.py`), from the same first weights.
+
+Writes benchmarks/results/peers.json and peers.md, which `scripts/tables.py` puts into docs/training-step.md.
+"""
+
+import argparse
+import importlib.metadata
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from machine import Others, machine_facts
+from two_builds import PAIRS, SIZES, TEXTS, TEXTS_SHAPE, TEXTS_SIZES, B, D, K, toy_pairs, toy_texts
+
+from dictionary_learning.command import cli
+from dictionary_learning.command.options import Parser
+from dictionary_learning.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+WORKER = Path(__file__).with_name("peer_steps.py")
+SAME_LOSS = 1e-4  # the largest relative difference between ours and the released form, within a few steps
+
+
+class Peer(NamedTuple):
+    """A package to compare with."""
+
+    requirement: str
+    module: str
+
+
+PEERS = {
+    "dictionary_learning": Peer("dictionary_learning==0.1.0", "dictionary_learning"),
+    "SAELens": Peer("sae-lens==6.54.12", "sae_lens"),
+    "sparsify": Peer("eai-sparsify==1.3.3", "sparsify"),
+}
+OWN = ("ours", "ours, bfloat16", "released form")
+METHODS = {
+    PAIRS: OWN,
+    "Matryoshka": ("ours", "ours, bfloat16", "dictionary_learning", "SAELens"),
+    "BatchTopK": ("ours", "ours, bfloat16", "dictionary_learning", "SAELens"),
+    "TopK": ("ours", "ours, bfloat16", "dictionary_learning", "sparsify"),
+    TEXTS: OWN,
+}
+
+
+class Sizes(NamedTuple):
+    """What is trained on what."""
+
+    d_model: int
+    rows: int
+    k: int
+    latents: tuple[int, ...]
+    atoms: tuple[int, ...]
+    texts: tuple[int, int]
+
+
+FULL = Sizes(D, B, K, SIZES, TEXTS_SIZES, TEXTS_SHAPE)
+SMALL = Sizes(16, 64, 4, (128,), (64,), (2, 16))
+
+
+def python_of(who: str, environments: Path) -> Path:
+    """The interpreter of a peer's environment, which is made where it is not there."""
+    folder = environments / PEERS[who].requirement
+    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    finished = folder / "finished"
+    if not finished.exists():
+        print(f"set-up: {PEERS[who].requirement} into {folder}", flush=True)
+        venv.create(folder, clear=True, with_pip=True)
+        command = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+        site = Path(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
+        # what is here need not be fetched again; what the peer pins comes first
+        here = str(Path(torch.__file__).parents[1])
+        (site / "zz_of_this_project.pth").write_text(f"{here}\n", encoding="utf-8")
+        constraint = folder / "constraints.txt"
+        constraint.write_text(f"torch=={torch.__version__.split('+')[0]}\n", encoding="utf-8")
+        install = [str(python), "-m", "pip", "install", "--quiet", "-c", str(constraint)]
+        if subprocess.run([*install, PEERS[who].requirement], env=environment(who)).returncode:
+            raise UserError(
+                f"{PEERS[who].requirement} could not be installed into {folder}: is PyPI within reach?"
+            )
+        finished.touch()
+    return python
+
+
+def environment(who: str) -> dict[str, str]:
+    """Variables of a trainer's process: one thread, and no module of this project for a peer."""
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    variables.pop("PYTHONPATH", None)
+    if who in OWN:
+        folders = (ROOT / "dictionary_learning", ROOT / "src", ROOT / "tests")
+        variables["PYTHONPATH"] = os.pathsep.join(map(str, folders))
+    return variables
+
+
+class Stepper:
+    """A trainer in a process of its own that waits for its turn."""
+
+    def __init__(self, who: str, python: Path, job: dict[str, Any]) -> None:
+        self.who = who
+        self.took: list[dict[str, float]] = []
+        # a pipe that nobody reads would fill
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with the process
+        self._process = subprocess.Popen(
+            [str(python), str(WORKER), json.dumps({**job, "who": who})],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            text=True,
+            env=environment(who),
+        )
+
+    def step(self, number: int) -> None:
+        assert self._process.stdin
+        assert self._process.stdout
+        try:
+            self._process.stdin.write(f"{number}\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            self._process.wait()
+            self._said.seek(0)
+            said = self._said.read().strip().splitlines() or ["it said nothing"]
+            raise UserError(f"{self.who} failed at step {number}: {said[-1]}")
+        self.took.append(json.loads(answer))
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+        self._said.close()
+
+    def least(self, clock: str) -> float:
+        """Seconds; the first step makes room, and ours times its kernels in it."""
+        return min(took[clock] for took in self.took[1:])
+
+
+def compare(
+    method: str, size: int, pythons: dict[str, Path], sizes: Sizes, steps: int, batches: Path
+) -> dict:
+    job = {
+        "method": method,
+        "size": size,
+        "d_model": sizes.d_model,
+        "rows": sizes.rows,
+        "k": sizes.k,
+        "steps": max(steps, 2),
+        "batches": str(batches),
+    }
+    others = Others()
+    steppers = [Stepper(who, pythons[who], job) for who in METHODS[method] if who in pythons]
+    try:
+        for number in range(steps):
+            for stepper in steppers:
+                stepper.step(number)
+    finally:
+        for stepper in steppers:
+            stepper.close()
+    row: dict[str, Any] = {"method": method, "size": size, "steps": steps, "trainers": {}}
+    for stepper in steppers:
+        row["trainers"][stepper.who] = {
+            "seconds": stepper.least("processor"),
+            "wall_seconds": stepper.least("wall"),
+            "last_loss": stepper.took[-1]["loss"],
+        }
+    row["cores_busy"] = others.cores()
+    by_name = {stepper.who: [took["loss"] for took in stepper.took] for stepper in steppers}
+    if "released form" in by_name:
+        pairs = zip(by_name["ours"], by_name["released form"], strict=True)
+        row["largest_relative_difference_of_losses"] = max(abs(one / other - 1) for one, other in pairs)
+        if not row["largest_relative_difference_of_losses"] < SAME_LOSS:
+            raise UserError(f"the losses of {method} are not those of the released form: {by_name}")
+    return row
+
+
+def table(rows: list[dict[str, Any]], versions: dict[str, str]) -> str:
+    """Seconds a step, and how many times ours that is."""
+    theirs = [who for who in ("released form", *PEERS) if any(who in row["trainers"] for row in rows)]
+    names = [f"{who} {versions[who]}" if who in versions else who for who in theirs]
+    lines = [f"| a step, s | ours | ours, bfloat16 | {' | '.join(names)} |", "|---" * (3 + len(names)) + "|"]
+    for row in rows:
+        ours = row["trainers"]["ours"]["seconds"]
+        cells = [f"{ours:.3f}"]
+        for who in ("ours, bfloat16", *theirs):
+            if who not in row["trainers"]:
+                cells.append("")
+                continue
+            seconds = row["trainers"][who]["seconds"]
+            cells.append(
+                f"{seconds:.3f}" if who.startswith("ours") else f"{seconds:.3f} ({seconds / ours:.2f}x)"
+            )
+        lines.append(f"| {row['method']}, {row['size']:,} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def parser() -> Parser:
+    parser = Parser(
+        prog="peers.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--environments",
+        type=Path,
+        help="folder that keeps the peers' environments (default: a temporary one)",
+    )
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="(default: all)")
+    parser.add_argument("--steps", type=int, default=8, help="steps each, at least 2 (default: 8)")
+    parser.add_argument(
+        "--small",
+        action="store_true",
+        help="sizes of a second, with those peers that this environment has: shows that it works, measures "
+        "nothing",
+    )
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "peers.json")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    options = parser().parse_args(argv)
+    if options.steps < 2:
+        raise UserError(f"--steps is {options.steps}, and must be at least 2: the first one makes room.")
+    with tempfile.TemporaryDirectory() as temporary:
+        run(options, Path(temporary))
+
+
+def run(options: argparse.Namespace, temporary: Path) -> None:
+    sizes = SMALL if options.small else FULL
+    wanted = {who for method in options.methods for who in METHODS[method]}
+    pythons = dict.fromkeys(OWN, Path(sys.executable))
+    for who in sorted(wanted - set(OWN)):
+        if not options.small:
+            pythons[who] = python_of(who, (options.environments or temporary).expanduser().resolve())
+        elif who != "dictionary_learning" and importlib.util.find_spec(PEERS[who].module):
+            pythons[who] = Path(sys.executable)
+    batches = {
+        "pairs": temporary / "pairs.pt",
+        "tokens": temporary / "tokens.pt",
+        "texts": temporary / "texts.pt",
+    }
+    pairs = toy_pairs(4, sizes.rows, sizes.d_model)
+    torch.save(pairs, batches["pairs"])
+    torch.save(pairs[:, :, 0].contiguous(), batches["tokens"])
+    torch.save(toy_texts(4, sizes.texts, sizes.d_model), batches["texts"])
+    rows = []
+    for method in options.methods:
+        kind = {PAIRS: "pairs", TEXTS: "texts"}.get(method, "tokens")
+        for size in sizes.atoms if kind == "texts" else sizes.latents:
+            rows.append(compare(method, size, pythons, sizes, options.steps, batches[kind]))
+            took = {who: round(of["seconds"], 4) for who, of in rows[-1]["trainers"].items()}
+            print(f"{method} {size}: {took}", flush=True)
+    versions = {who: PEERS[who].requirement.split("==")[1] for who in pythons if who in PEERS}
+    result = {
+        "measured": "least processor seconds of a step, one thread, all trainers in turn",
+        "machine": {**machine_facts(), "threads": 1},
+        "sizes": sizes._asdict(),
+        "versions": {**versions, "temporal_saes": importlib.metadata.version("temporal-saes")},
+        "rows": rows,
+    }
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    options.output.with_suffix(".md").write_text(table(rows, versions), encoding="utf-8")
+    print(f"written: {options.output} and {options.output.with_suffix('.md')}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
