@@ -33,6 +33,7 @@ from dictionary_learning.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 WORKER = Path(__file__).with_name("peer_steps.py")
+PLANNED_STEPS = 1000  # of the run whose first steps these are: schedules have to fit
 SAME_LOSS = 1e-4  # the largest relative difference between ours and the released form, within a few steps
 
 
@@ -93,6 +94,9 @@ def python_of(who: str, environments: Path) -> Path:
             raise UserError(
                 f"{PEERS[who].requirement} could not be installed into {folder}: is PyPI within reach?"
             )
+        # PyPI's torchvision fits PyPI's torch alone, and breaks imports where that is another build
+        if subprocess.run([str(python), "-c", "import torchvision"], capture_output=True).returncode:
+            subprocess.run([str(python), "-m", "pip", "uninstall", "--quiet", "--yes", "torchvision"])
         finished.touch()
     return python
 
@@ -159,7 +163,7 @@ def compare(
         "d_model": sizes.d_model,
         "rows": sizes.rows,
         "k": sizes.k,
-        "steps": max(steps, 2),
+        "steps": PLANNED_STEPS,
         "batches": str(batches),
     }
     others = Others()
@@ -222,8 +226,8 @@ def parser() -> Parser:
     parser.add_argument(
         "--small",
         action="store_true",
-        help="sizes of a second, with those peers that this environment has: shows that it works, measures "
-        "nothing",
+        help="sizes of a second, without --environments with those peers that this environment has: shows that it "
+        "works, measures nothing",
     )
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "peers.json")
     return parser
@@ -242,7 +246,7 @@ def run(options: argparse.Namespace, temporary: Path) -> None:
     wanted = {who for method in options.methods for who in METHODS[method]}
     pythons = dict.fromkeys(OWN, Path(sys.executable))
     for who in sorted(wanted - set(OWN)):
-        if not options.small:
+        if options.environments or not options.small:
             pythons[who] = python_of(who, (options.environments or temporary).expanduser().resolve())
         elif who != "dictionary_learning" and importlib.util.find_spec(PEERS[who].module):
             pythons[who] = Path(sys.executable)
@@ -255,25 +259,31 @@ def run(options: argparse.Namespace, temporary: Path) -> None:
     torch.save(pairs, batches["pairs"])
     torch.save(pairs[:, :, 0].contiguous(), batches["tokens"])
     torch.save(toy_texts(4, sizes.texts, sizes.d_model), batches["texts"])
-    rows = []
-    for method in options.methods:
-        kind = {PAIRS: "pairs", TEXTS: "texts"}.get(method, "tokens")
-        for size in sizes.atoms if kind == "texts" else sizes.latents:
-            rows.append(compare(method, size, pythons, sizes, options.steps, batches[kind]))
-            took = {who: round(of["seconds"], 4) for who, of in rows[-1]["trainers"].items()}
-            print(f"{method} {size}: {took}", flush=True)
     versions = {who: PEERS[who].requirement.split("==")[1] for who in pythons if who in PEERS}
-    result = {
+    result: dict[str, Any] = {
         "measured": "least processor seconds of a step, one thread, all trainers in turn",
         "machine": {**machine_facts(), "threads": 1},
         "sizes": sizes._asdict(),
         "versions": {**versions, "temporal_saes": importlib.metadata.version("temporal-saes")},
-        "rows": rows,
+        "rows": [],
     }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    options.output.with_suffix(".md").write_text(table(rows, versions), encoding="utf-8")
+    for i in range(len(sizes.latents)):  # the smaller ones of all methods first
+        for method in options.methods:
+            kind = {PAIRS: "pairs", TEXTS: "texts"}.get(method, "tokens")
+            size = (sizes.atoms if kind == "texts" else sizes.latents)[i]
+            row = compare(method, size, pythons, sizes, options.steps, batches[kind])
+            took = {who: round(of["seconds"], 4) for who, of in row["trainers"].items()}
+            print(f"{method} {size}: {took}", flush=True)
+            result["rows"].append(row)
+            result["rows"].sort(key=lambda row: list(METHODS).index(row["method"]))
+            write(result, options.output)  # a row may be minutes of work
     print(f"written: {options.output} and {options.output.with_suffix('.md')}")
+
+
+def write(result: dict[str, Any], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    path.with_suffix(".md").write_text(table(result["rows"], result["versions"]), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 
 Both start from the same weights and see the same batches, step by step in turn. What counts is the processor
 time of this thread, of which each side has its least; other work on the machine changes it little.
-Writes benchmarks/results/two_builds.json.
+Writes benchmarks/results/two_builds.json, or what `--output` names.
 """
 
 import argparse
@@ -104,6 +104,7 @@ def main() -> None:
     parser.add_argument(
         "--trainers", nargs="+", choices=TRAINERS, default=list(TRAINERS), help="(default: all)"
     )
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "two_builds.json")
     args = parser.parse_args()
     torch.set_num_threads(1)
     sides = [trainers_of(args.other.resolve()), trainers_of(ROOT)]
@@ -120,9 +121,8 @@ def main() -> None:
                 print(
                     f"{kind:10s} {dict_size:6d} {dtype:8s} {times}  losses differ by {worst:.0e}", flush=True
                 )
-    target = Path(__file__).parent / "results" / "two_builds.json"
-    target.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"written: {target}")
+    args.output.write_text(json.dumps(result, indent=2) + "\n")
+    print(f"written: {args.output}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,42 @@
+"""benchmarks/peers.py at sizes of a second: every trainer takes its steps, and the table says so."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "benchmarks/peers.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("peers") / "peers.json"
+    done = run("--small", "--steps", "3", "--methods", "T-SAE", "TemporalSAE", "--output", str(path))
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+def test_ours_and_the_released_form_agree_and_stand_in_one_table(written: Path) -> None:
+    rows = json.loads(written.read_text())["rows"]
+    assert [row["method"] for row in rows] == ["T-SAE", "TemporalSAE"]
+    for row in rows:
+        assert row["trainers"].keys() == {"ours", "ours, bfloat16", "released form"}
+        assert all(of["seconds"] > 0 for of in row["trainers"].values())
+        assert row["largest_relative_difference_of_losses"] < 1e-5
+    lines = written.with_suffix(".md").read_text().splitlines()
+    assert len(lines) == 2 + len(rows)
+    assert {line.count("|") for line in lines} == {5}
+
+
+def test_one_step_is_refused_because_the_first_makes_room() -> None:
+    done = run("--small", "--steps", "1")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "--steps is 1" in done.stderr
