@@ -155,6 +155,7 @@ def saelens(job: dict[str, Any]) -> Update:
             total_training_samples=job["steps"] * n_rows,
             train_batch_size_samples=n_rows,
             lr=LR,
+            lr_end=LR / 10,
             lr_warm_up_steps=WARMUP,
         ),
         sae,

@@ -76,7 +76,7 @@ SMALL = Sizes(16, 64, 4, (128,), (64,), (2, 16))
 
 def python_of(who: str, environments: Path) -> Path:
     """The interpreter of a peer's environment, which is made where it is not there."""
-    folder = environments / PEERS[who].requirement
+    folder = environments / PEERS[who].requirement.replace("==", "-")
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
     finished = folder / "finished"
     if not finished.exists():
@@ -226,8 +226,8 @@ def parser() -> Parser:
     parser.add_argument(
         "--small",
         action="store_true",
-        help="sizes of a second, without --environments with those peers that this environment has: shows that it "
-        "works, measures nothing",
+        help="sizes of a second, with those peers that this environment has (with --environments: all): "
+        "shows that it works, measures nothing",
     )
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "peers.json")
     return parser
