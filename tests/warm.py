@@ -110,6 +110,16 @@ class Process:
                 time.sleep(0.005)
         return code
 
+    def first_line(self) -> str:
+        """Wait for the first line of standard output; what there is of it when the command ended before."""
+        until = time.monotonic() + SECONDS
+        while True:
+            is_over = self.poll() is not None
+            line, end, _ = self._said[0].read_text("utf-8").partition("\n")
+            if end or is_over or time.monotonic() > until:
+                return line.strip()
+            time.sleep(0.01)
+
     def communicate(self, timeout: float = SECONDS) -> tuple[str, str]:
         """Wait for its end; standard output and error."""
         self.wait(timeout)

@@ -8,8 +8,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +18,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import torch
+import warm
 from run_folders import save_run
 from serving import exploring, request
 from toy_runs import LAYER, make_run
@@ -464,11 +463,10 @@ def test_a_page_that_leaves_ends_what_is_written_for_it(addresses: dict[str, str
 # --- the command ---
 
 
-def started(folder: Path, tmp_path: Path, *more: str) -> tuple[subprocess.Popen[str], str]:
-    words = [sys.executable, "-m", "temporal_saes", "explore", *flags(folder, "grouped", *more)]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
-    assert process.stdout is not None
-    return process, process.stdout.readline().strip()
+def started(folder: Path, tmp_path: Path, *more: str) -> tuple[warm.Process, str]:
+    words = ["-m", "temporal_saes", "explore", *flags(folder, "grouped", *more)]
+    process = warm.Process(words, tmp_path)
+    return process, process.first_line()
 
 
 def test_the_command_prints_its_address_and_ends_at_once_when_it_is_interrupted(

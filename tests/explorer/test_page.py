@@ -325,26 +325,26 @@ def test_the_demo_s_model_is_read_and_steered(window: Browser, demo, tmp_path: P
         *flags(tmp_path, "topics"), "--lm_dtype", "bfloat16", "--context_length", "128"
     ) as address:
         text = f"{topics[0]} {topics[1]}"
-        for width in (400, 1280):
-            window.size(width)
-            window.open(
-                f"{address}#text={quote(text)}&pins=0,1&tokens=24&prompt=Yesterday%20evening%20we%20talked%20about",
-                READ,
-            )
-            # the music is the first latent's, the food the second's
-            first, second = (window.run(f"units.map((unit) => unit.codes.get({n}) || 0)") for n in (0, 1))
-            half = len(first) // 2
-            assert sum(first[:half]) > 2 * sum(first[half:])
-            assert sum(second[half:]) > 2 * sum(second[:half])
-            assert window.run("units[0].isRead") is False  # the sink
-            texts = []
-            for strength in (1.5, -1.5):
-                window.run(f"now.strengths.set(0, {strength} / unitOf(0)); write(), undefined")
-                window.wait("writing.textContent === ''", 120)
-                texts.append(window.run("steered.lastChild.textContent").lower())
-            music, food = texts
-            assert re.search("music|song|sing|album|band|guitar|orchestra|concert|symphon", music), music
-            assert re.search("cook|food|bak|recipe|oven|butter|flour|garlic|onion|salt|dough", food), food
+        # how wide the page is makes no difference to a model: widths are looked at with the tiny one
+        window.size(1280)
+        window.open(
+            f"{address}#text={quote(text)}&pins=0,1&tokens=24&prompt=Yesterday%20evening%20we%20talked%20about",
+            READ,
+        )
+        # the music is the first latent's, the food the second's
+        first, second = (window.run(f"units.map((unit) => unit.codes.get({n}) || 0)") for n in (0, 1))
+        half = len(first) // 2
+        assert sum(first[:half]) > 2 * sum(first[half:])
+        assert sum(second[half:]) > 2 * sum(second[:half])
+        assert window.run("units[0].isRead") is False  # the sink
+        texts = []
+        for strength in (1.5, -1.5):
+            window.run(f"now.strengths.set(0, {strength} / unitOf(0)); write(), undefined")
+            window.wait("writing.textContent === ''", 120)
+            texts.append(window.run("steered.lastChild.textContent").lower())
+        music, food = texts
+        assert re.search("music|song|sing|album|band|guitar|orchestra|concert|symphon", music), music
+        assert re.search("cook|food|bak|recipe|oven|butter|flour|garlic|onion|salt|dough", food), food
         window.open("about:blank", "true")
 
 

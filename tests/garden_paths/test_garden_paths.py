@@ -1,12 +1,11 @@
 """Garden paths: the lean by hand, the sentences, and the script on runs of the tiny model."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import warm
 from toy_runs import EXPERIMENTS, load_script, make_run
 
 from dictionary_learning.errors import UserError
@@ -93,9 +92,7 @@ def test_the_script_compares_predicted_codes_novel_codes_and_activations(tmp_pat
     make_run(runs / "attention", tiny_lm_folder, kind="attention")
     words = ["--checkpoints_path", str(runs), "--device", "cpu", "--no_cache"]
     words += ["--compare", "attention:0", "attention:1", "baseline_model"]
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), *words], cwd=tmp_path, capture_output=True, text=True, timeout=600
-    )
+    done = warm.run([str(SCRIPT), *words], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     first, _ = results = [
         json.loads((runs / f"attention/garden_paths/built-in_chunk{chunk}.json").read_text())

@@ -4,13 +4,12 @@ Nothing here needs a card; `card_steps` runs every trainer on tensors that have 
 """
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import warm
 
 from dictionary_learning.errors import UserError
 from dictionary_learning.trainers.trainer import DeadLatents, Watch
@@ -37,7 +36,7 @@ NAMES = [
 @pytest.fixture(scope="module")
 def facts() -> dict[str, dict[str, Any]]:
     script = Path(__file__).parent / "card_steps.py"
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)
+    done = warm.run([script], script.parent)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
 
