@@ -23,6 +23,7 @@ from dictionary_learning.command.options import Parser, add_options, build
 from dictionary_learning.command.processes import add_timeout, check_alike, is_first, together
 from dictionary_learning.command.progress import say
 from dictionary_learning.command.secrets import scrub_values
+from dictionary_learning.errors import UserError
 from dictionary_learning.evaluation.options import EvalOptions
 from dictionary_learning.evaluation.setting import resolve
 from dictionary_learning.remote.file_system import told
@@ -73,6 +74,11 @@ def evaluate_runs(options: EvalOptions) -> dict[str, dict[str, Any]]:
         subjects[name] = dictionary, resolve(options, config, run.dictionary)
         buffers[name] = config.get("buffer") or {}
         study.check(subjects[name][1], buffers[name])
+        if dictionary.reads_sequences and subjects[name][1].pool != "token":
+            raise UserError(
+                f"--pool {subjects[name][1].pool} averages tokens, and {name} reads them one behind another: "
+                "leave it out."
+            )
         if is_first():
             check_writable(Path(options.output_dir or targets[name]), "--output_dir")
     weights = {name: weights_sha256(run.dictionary, options.checkpoint) for name, run in runs.items()}
@@ -88,10 +94,10 @@ def evaluate_runs(options: EvalOptions) -> dict[str, dict[str, Any]]:
         folder = runs[name].dictionary
         trained_on = buffers[name].get("pool", "token")
         say(f"{name}: {thresholds.beside_k(dictionary, measured[name]['l0'])}")
-        if trained_on != "token":
+        if (trained_on, setting.pool) != ("token", "token"):
+            counted = "" if setting.pool == "token" else f"; what is counted as tokens are {setting.pool}s"
             say(
-                f"{name} was trained on means of activations, each over a {trained_on}, and is measured here "
-                "on single tokens."
+                f"{name}: trained on {_called(trained_on)}, and measured on {_called(setting.pool)}{counted}."
             )
         found[name] = measured[name] | {
             "run": name,
@@ -111,6 +117,10 @@ def evaluate_runs(options: EvalOptions) -> dict[str, dict[str, Any]]:
     if options.compare is not None and is_first():
         results.write_comparison(found, options)
     return found
+
+
+def _called(pool: str) -> str:
+    return "single tokens" if pool == "token" else f"means over {pool}s"
 
 
 if __name__ == "__main__":

@@ -68,6 +68,17 @@ def test_a_sink_is_in_no_mean_and_cuts_no_span() -> None:
     assert means(MeanView("turn"), block(norm)) == pytest.approx([(1 + 2 + 3 + 4 + 6 + 7) / 6, 11.5])
 
 
+def test_contexts_of_means_have_a_position_a_span() -> None:
+    view, one = MeanView("sentence", Letters()), block()
+    found = view.contexts(one, torch.tensor([0, 1]))
+    assert found.mask_NL.tolist() == [[True, True, True], [True, True, False]]
+    assert found.x_NLD[..., 0].tolist() == [[2, 5.5, 8], [9, 11.5, 0]]
+    assert found.tokens_NL.tolist() == [[0, 0, 6], [7, 1, 0]]  # the last of each
+    alone = view.contexts(one, torch.tensor([1]))
+    assert alone.x_NLD[..., 0].tolist() == [[9, 11.5]]
+    assert alone.document_N.tolist() == [1]
+
+
 def test_every_span_is_given_once_an_epoch_in_another_order() -> None:
     view, one = MeanView("sentence", Letters()), block()
     orders = [view.items(one, torch.Generator().manual_seed(seed)).tolist() for seed in range(6)]
@@ -166,8 +177,18 @@ def test_a_run_on_means_is_the_same_with_a_cache_and_says_what_it_was_trained_on
     assert config["buffer"]["pool"] == "sentence"
     eval_temporal.main([*where, "--run_name", "live", "--max_tokens", "300", "--no_lm_loss"])
     result = json.loads((tmp_path / "runs/live/trainer_0/eval_results.json").read_text())
-    assert result["trained_on"] == "sentence"
-    assert "live was trained on means of activations, each over a sentence" in capsys.readouterr().err
+    assert (result["trained_on"], result["setting"]["pool"]) == ("sentence", "sentence")
+    said = "live: trained on means over sentences, and measured on"
+    assert f"{said} means over sentences; what is counted as tokens are sentences" in capsys.readouterr().err
+    on_tokens = [*where, "--run_name", "live", "--max_tokens", "300", "--pool", "token"]
+    eval_temporal.main([*on_tokens, "--loss_tokens", "100", "--output_dir", str(tmp_path / "tokens")])
+    other = json.loads((tmp_path / "tokens/live_eval_results.json").read_text())
+    assert other["setting"]["pool"] == "token"
+    assert f"{said} single tokens" in capsys.readouterr().err
+    assert other["tokens"] > 2 * result["tokens"]
+    assert other["contexts"] == result["contexts"]
+    assert "loss_recovered" in other["measures"]["all"]
+    assert "loss_recovered" not in result["measures"]["all"]
     with pytest.raises(UserError, match=r"--pool document \(the run has sentence\)"):
         train_baseline.main([*where, "--run_name", "live", "--resume", "--pool", "document"])
 

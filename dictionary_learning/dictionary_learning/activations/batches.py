@@ -154,6 +154,30 @@ class MeanView(View[Tensor]):
             means.append(torch.nn.functional.embedding_bag(rows_n, x_nD, start_b, mode="mean"))
         return torch.cat(means)
 
+    def contexts(self, block: Block, contexts_N: Tensor) -> Contexts:
+        """Contexts whose positions are the means of their spans; of tokens the last one of each.
+
+        Args:
+            contexts_N: numbers of contexts with usable tokens, ascending.
+        """
+        self.items(block, torch.Generator())  # finds the spans
+        assert self._last is not None
+        spans_S2 = self._last[1]
+        context_S = block.context_T[block.rows_U[spans_S2[:, 0]]]
+        is_asked_S = torch.isin(context_S, contexts_N)
+        spans_s2, context_s = spans_S2[is_asked_S], context_S[is_asked_S]
+        n_N = context_s.unique_consecutive(return_counts=True)[1]
+        x_sD = self.take(block, spans_s2)
+        mask_NL = torch.arange(int(n_N.max())) < n_N[:, None]
+        x_NLD = x_sD.new_zeros(*mask_NL.shape, x_sD.shape[1])
+        x_NLD[mask_NL.to(x_sD.device)] = x_sD
+        tokens_NL = torch.zeros(mask_NL.shape, dtype=block.tokens_T.dtype)
+        tokens_NL[mask_NL] = block.tokens_T[block.rows_U[spans_s2[:, 1] - 1]]
+        device = x_sD.device
+        return Contexts(
+            x_NLD, mask_NL.to(device), tokens_NL.to(device), block.document_C[contexts_N].to(device)
+        )
+
     def _spans(self, block: Block) -> Tensor:
         """Which of the usable tokens are in each span: the first, and the one behind the last [S, 2]."""
         number_U = self._number_T(block)[block.rows_U]

@@ -116,6 +116,7 @@ class Store(ABC):
         every: tuple[int, int] = (0, 1),
         unmasked: bool = False,
         at_most: int | None = None,
+        means: MeanView | None = None,
     ) -> Iterator[Numbered]:
         """The batches of `contexts`, and where each stands.
 
@@ -125,6 +126,7 @@ class Store(ABC):
             every: (r, n) gives only the batches whose number leaves the rest r when divided by n.
             unmasked: as `UnmaskedContexts`.
             at_most: end after so many contexts, of which the batches that are not given count, too.
+            means: give the means of spans in place of tokens.
         """
         number = n_before = n_contexts = 0
         start: BlockStart | None = BEGINNING
@@ -138,7 +140,9 @@ class Store(ABC):
                 if not len(numbers):
                     continue
                 if number % every[1] == every[0]:
-                    yield Numbered(number, n_before, self.block(start).contexts(numbers, unmasked))
+                    block = self.block(start)
+                    found = means.contexts(block, numbers) if means else block.contexts(numbers, unmasked)
+                    yield Numbered(number, n_before, found)
                 number += 1
                 n_before += int(n_usable_C[numbers].sum())
             start = self.block(start).next

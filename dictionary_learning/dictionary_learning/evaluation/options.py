@@ -8,6 +8,7 @@ from dictionary_learning.command.options import option
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model.places import SITES
 from dictionary_learning.remote.options import LocalCacheOptions
+from dictionary_learning.texts.spans import POOLS
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,13 @@ class EvalOptions(LocalCacheOptions):
     )
     max_norm_ratio: float | None = option(
         None, "norm filter instead of the run's, a multiple of the median norm", group="text"
+    )
+    pool: str | None = option(
+        None,
+        "measure on single tokens, or on means over sentences, turns or documents; as the run was trained, "
+        "if not given; of means there is no cross-entropy",
+        group="text",
+        choices=POOLS,
     )
     activations: str | None = option(
         None,

@@ -30,6 +30,8 @@ class Setting:
     max_norm_ratio: float | None
     drop_special: bool
     add_bos: bool
+    pool: str = "token"
+    """What is measured on: tokens, or means over spans, one of `POOLS`."""
 
     @property
     def place(self) -> Place:
@@ -63,6 +65,12 @@ def resolve(options: EvalOptions, config: dict[str, Any], folder: Path) -> Setti
             "another --dataset, with --part all."
         )
     assert place is not None
+    pool = str(_first(options.pool, buffer.get("pool"), "token"))
+    if pool == "turn" and not texts.get("chat_template", False):
+        raise UserError(
+            "--pool turn needs the turns of chats, and these texts are read without a chat template: give "
+            "--pool sentence, document or token."
+        )
     return Setting(
         **given,
         site=place.site,
@@ -78,6 +86,7 @@ def resolve(options: EvalOptions, config: dict[str, Any], folder: Path) -> Setti
         max_norm_ratio=_first(options.max_norm_ratio, buffer.get("max_norm_ratio", 10.0)),
         drop_special=buffer.get("drop_special", True),
         add_bos=buffer.get("add_bos", True),
+        pool=pool,
     )
 
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from dictionary_learning import distributed
+from dictionary_learning.activations.batches import MeanView
 from dictionary_learning.activations.block import Contexts
 from dictionary_learning.activations.cache import ActivationCache
 from dictionary_learning.activations.live_store import ActivationStore
@@ -22,6 +23,7 @@ from dictionary_learning.evaluation.setting import Setting
 from dictionary_learning.jobs.data import chat_of
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.language_model.fingerprint import fingerprints
+from dictionary_learning.language_model.source import read_tokenizer
 from dictionary_learning.texts.documents import DocumentStream, is_eval
 
 
@@ -67,9 +69,9 @@ class Study:
             self._check_width(dictionary, setting, store)
         results = evaluate_together(
             dictionaries,
-            self._batches(store),
-            lm=self.lm if self.options.measures_loss else None,
-            layer=setting.place if self.options.measures_loss else None,
+            self._batches(store, setting),
+            lm=self.lm if self._measures_loss(setting) else None,
+            layer=setting.place if self._measures_loss(setting) else None,
             loss_tokens=self.options.loss_tokens,
             watch_loss=self._show_loss,
         )
@@ -88,7 +90,7 @@ class Study:
         """
         store = self._prepare(setting)
         self._check_width(dictionary, setting, store)
-        for batch in self._batches(store):
+        for batch in self._batches(store, setting):
             yield batch.contexts
 
     @staticmethod
@@ -111,7 +113,7 @@ class Study:
                 max_norm_ratio=setting.max_norm_ratio,
                 log=say,
             )
-            if self.options.measures_loss:
+            if self._measures_loss(setting):
                 self.cache.check_model(fingerprints(self._load(setting), setting.layer))
         self.setting = setting
         check_alike({"activations": self.store.identity})
@@ -153,7 +155,20 @@ class Study:
             return self.options.max_tokens
         return min(self.options.max_tokens, self.options.n_contexts * setting.context_length)
 
-    def _batches(self, store: Store) -> Iterator[Numbered]:
+    def _measures_loss(self, setting: Setting) -> bool:
+        """Whether the language model's cross-entropy is wanted; nothing goes on from the mean of a span."""
+        return self.options.measures_loss and setting.pool == "token"
+
+    def _means(self, setting: Setting) -> MeanView | None:
+        """What finds the spans; None where single tokens are measured."""
+        if setting.pool == "token":
+            return None
+        tokenizer = None
+        if setting.pool == "sentence":
+            tokenizer = read_tokenizer(setting.model) if self.lm is None else self.lm.tokenizer
+        return MeanView(setting.pool, tokenizer)
+
+    def _batches(self, store: Store, setting: Setting) -> Iterator[Numbered]:
         """The contexts, as many as were asked for, under a bar of tokens; of several processes each has some.
 
         The bar counts the tokens of the corpus that lie behind: the others are about as far.
@@ -161,8 +176,9 @@ class Study:
         batches = store.numbered_contexts(
             self.options.batch_size,
             (distributed.rank(), distributed.size()),
-            unmasked=self.options.measures_loss,
+            unmasked=self._measures_loss(setting),
             at_most=self.options.n_contexts,
+            means=self._means(setting),
         )
         try:
             for batch in batches:
