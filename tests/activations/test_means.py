@@ -182,7 +182,7 @@ def test_a_run_on_means_is_the_same_with_a_cache_and_says_what_it_was_trained_on
     assert f"{said} means over sentences; what is counted as tokens are sentences" in capsys.readouterr().err
     on_tokens = [*where, "--run_name", "live", "--max_tokens", "300", "--pool", "token"]
     eval_temporal.main([*on_tokens, "--loss_tokens", "100", "--output_dir", str(tmp_path / "tokens")])
-    other = json.loads((tmp_path / "tokens/live_eval_results.json").read_text())
+    other = json.loads((tmp_path / "tokens/live_eval_results_pool-token.json").read_text())
     assert other["setting"]["pool"] == "token"
     assert f"{said} single tokens" in capsys.readouterr().err
     assert other["tokens"] > 2 * result["tokens"]

@@ -27,8 +27,9 @@ def write(name: str, result: Result, folder: Path, options: EvalOptions) -> None
 def write_comparison(results: Mapping[str, Result], options: EvalOptions) -> None:
     """Write the results of several runs in one file and one figure."""
     folder = Path(options.output_dir) if options.output_dir else folder_at(options.checkpoints_path)
-    threshold = [] if options.threshold is None else [f"threshold-{_slug(options.threshold)}"]
-    target = folder / "_".join(["compare", *map(_slug, results), *threshold])
+    asked = [] if options.threshold is None else [f"threshold-{_slug(options.threshold)}"]
+    asked += [] if options.pool is None else [f"pool-{options.pool}"]
+    target = folder / "_".join(["compare", *map(_slug, results), *asked])
     save_text(
         target.with_name(f"{target.name}.json"), json.dumps(results, indent=1, ensure_ascii=False) + "\n"
     )
@@ -37,12 +38,14 @@ def write_comparison(results: Mapping[str, Result], options: EvalOptions) -> Non
 
 
 def result_path(name: str, folder: Path, options: EvalOptions) -> Path:
-    """eval_results.json, with the checkpoint and the data set in its name where they are not the run's."""
+    """eval_results.json, with what was asked for in its name where it is not the run's own."""
     parts = ["eval_results"]
     if options.checkpoint is not None:
         parts.append(_slug(Path(options.checkpoint).stem))
     if options.threshold is not None:
         parts.append(f"threshold-{_slug(options.threshold)}")
+    if options.pool is not None:
+        parts.append(f"pool-{options.pool}")
     if options.dataset is not None:
         parts.append(_slug(path_of(options.dataset).name))
     if options.output_dir is None:
