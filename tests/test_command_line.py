@@ -2,11 +2,11 @@
 
 import importlib
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+import warm
 
 from dictionary_learning.command import program
 from temporal_saes.__main__ import ALL, COMMANDS, main, usage
@@ -25,8 +25,7 @@ def started_as_before():
 
 
 def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "temporal_saes", *words]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    return warm.run(["-m", "temporal_saes", *words], cwd)
 
 
 def test_the_page_of_help_has_every_command_with_what_it_is_for() -> None:

@@ -4,8 +4,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import warm
 from caches import (
     LAYER,
     LENGTH,
@@ -280,9 +279,8 @@ def test_training_from_a_cache_needs_no_model_folder_and_runs_from_another_direc
     words = [str(model) if word == str(tiny_lm_folder) else word for word in cache_flags]
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    command = [sys.executable, "-m", "dictionary_learning.cache_activations", *words]
-    command += ["--activations", "demo_cache"]
-    done = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True)
+    command = ["-m", "dictionary_learning.cache_activations", *words, "--activations", "demo_cache"]
+    done = warm.run(command, elsewhere)
     assert done.returncode == 0, done.stderr
     size_line, *_, last_line = (line for line in done.stderr.splitlines() if "tokens of the part" in line)
     assert re.match(

@@ -103,7 +103,7 @@ def test_a_cache_gives_what_it_gives_to_one_process(runs: Path, written_cache: P
 def test_torchrun_evaluates_as_one_process_does(runs: Path, marked_corpus: Path, tmp_path: Path) -> None:
     words = flags(runs, marked_corpus, "--max_tokens", "2000", "--loss_tokens", "500", "--output_dir")
     eval_temporal.main([*words, str(tmp_path / "one")])
-    done = torchrun(2, "temporal_saes", "eval", *words, "two", cwd=tmp_path, cold=True)
+    done = torchrun(2, "temporal_saes", "eval", *words, "two", cwd=tmp_path)
     assert done.code == 0, done.said
     assert done.said.count("FVE, global") == 1
     assert len(list((tmp_path / "two").glob("*.png"))) == len(KINDS) + 1
