@@ -112,7 +112,8 @@ def sentences(text: str) -> list[tuple[int, int]]:
     """Characters [start, end) of the sentences of a text, white space between them left out.
 
     A sentence ends at a stop with white space and a capital or a figure behind it: an abbreviation
-    in front of a name ends one, too.
+    in front of a name ends one, too. This is stricter than `texts.spans`, and for English alone: no passage
+    is to begin within a sentence, while there every token has to be of one.
     """
     gaps = [match.span(1) for match in _SENTENCE_END.finditer(text)]
     starts = [0, *(end for _, end in gaps)]
