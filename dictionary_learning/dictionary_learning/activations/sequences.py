@@ -6,7 +6,7 @@ usable tokens of a text one behind another. An attention sink in front of every 
 position has norm 22,766, others about 180) would otherwise be context for all that follows, and the zeros
 that `Contexts` puts in its place would be a context that no text has.
 
-Shapes: N texts, L positions of the longest, T tokens of all texts, D any width.
+Shapes: N texts, L positions of the longest, T tokens of all texts, P positions of all, D any width.
 """
 
 from dataclasses import dataclass
@@ -32,22 +32,24 @@ class Sequences:
         """The tokens at which `mask_NL` (bool) holds, all of them without one; texts of none are dropped."""
         if mask_NL is None:
             return cls(x_NLD.flatten(0, 1), torch.full((len(x_NLD),), x_NLD.shape[1]))
-        length_N = mask_NL.sum(1).cpu()
-        return cls(x_NLD[mask_NL.to(x_NLD.device)], length_N[length_N > 0])
+        mask_NL = mask_NL.cpu()
+        length_N = mask_NL.sum(1)
+        return cls(x_NLD.flatten(0, 1)[_rows(mask_NL, x_NLD.device)], length_N[length_N > 0])
 
     def padded(self) -> Tensor:
         """The texts as [N, L, D], each from its first token on, zeros behind."""
         if self.is_full:
             return self.x_TD.unflatten(0, (len(self.length_N), -1))
-        x_NLD = self.x_TD.new_zeros(*self._real_NL.shape, *self.x_TD.shape[1:])
-        x_NLD[self._real_NL.to(x_NLD.device)] = self.x_TD
-        return x_NLD
+        real_NL = self._real_NL
+        x_PD = self.x_TD.new_zeros(real_NL.numel(), *self.x_TD.shape[1:])
+        x_PD[_rows(real_NL, x_PD.device)] = self.x_TD
+        return x_PD.unflatten(0, real_NL.shape)
 
     def tokens(self, y_NLD: Tensor) -> Tensor:
         """What stands at the tokens [T, D] of something that is padded like the texts."""
         if self.is_full:
             return y_NLD.flatten(0, 1)
-        return y_NLD[self._real_NL.to(y_NLD.device)]
+        return y_NLD.flatten(0, 1)[_rows(self._real_NL, y_NLD.device)]
 
     @property
     def is_full(self) -> bool:
@@ -73,3 +75,8 @@ class Sequences:
 
     def __truediv__(self, factor: float) -> "Sequences":
         return Sequences(self.x_TD / factor, self.length_N)
+
+
+def _rows(mask_NL: Tensor, device: torch.device) -> Tensor:
+    """Where the mask, on the CPU, holds, among all positions: a card waits for a mask."""
+    return mask_NL.flatten().nonzero().squeeze(1).to(device)

@@ -2,7 +2,7 @@
 
 A reconstruction is what no latent gives, plus f_j times the direction of latent j for every entry. So the
 reconstructions of the whole and of all splits are sums of the same few parts, and a latent that is zero costs
-nothing. Shapes: n tokens, D model width, F latents.
+nothing. Shapes: n tokens, D model width, F latents, Q entries of a dense code.
 """
 
 import itertools
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dictionary_learning.dictionaries.base import Dictionary
-from dictionary_learning.dictionaries.sparse import SparseCode, sparse_matmul
+from dictionary_learning.dictionaries.sparse import SparseCode, on_cpu, sparse_matmul
 
 # Above this share of entries a dense product is faster than gathering rows.
 DENSE_FROM = 0.1
@@ -57,9 +57,10 @@ class Decoder:
         code = _within(code, piece)
         code = replace(code, values_N=code.values_N.to(directions_FD.dtype))
         if len(code.values_N) > DENSE_FROM * code.n_rows * (piece.stop - piece.start):
-            f_nA = code.values_N.new_zeros(code.n_rows, piece.stop - piece.start)
-            f_nA[code.row_N, code.col_N - piece.start] = code.values_N
-            return f_nA @ directions_FD[piece]
+            width = piece.stop - piece.start
+            f_Q = code.values_N.new_zeros(code.n_rows * width)
+            f_Q.index_add_(0, code.row_N * width + (code.col_N - piece.start), code.values_N)
+            return f_Q.view(code.n_rows, width) @ directions_FD[piece]
         return sparse_matmul(code.values_N, directions_FD, code.row_N, code.col_N, code.n_rows)
 
     def _decoded(self, code: SparseCode, part: slice) -> Tensor:
@@ -87,10 +88,18 @@ def _directions(dictionary: Dictionary) -> Tensor | None:
 
 
 def _within(code: SparseCode, part: slice) -> SparseCode:
-    """The same code with the latents of a part alone."""
+    """The same code with the latents of a part alone.
+
+    On a card the others stay, with the value 0 at the first of these latents: see `SparseCode.columns`.
+    """
     if (part.start, part.stop) == (0, code.n_cols):
         return code
-    inside = ((code.col_N >= part.start) & (code.col_N < part.stop)).nonzero().squeeze(1)
+    inside_N = (code.col_N >= part.start) & (code.col_N < part.stop)
+    if not on_cpu(inside_N):
+        return replace(
+            code, values_N=code.values_N * inside_N, col_N=code.col_N.masked_fill(~inside_N, part.start)
+        )
+    inside = inside_N.nonzero().squeeze(1)
     return replace(code, values_N=code.values_N[inside], row_N=code.row_N[inside], col_N=code.col_N[inside])
 
 

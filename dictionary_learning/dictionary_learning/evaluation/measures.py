@@ -120,25 +120,29 @@ class _Evaluation:
             raise self._not_finite()
         self.decoder = Decoder(dictionary)
         self.reconstruction = {split: Reconstruction() for split in self.decoder.splits}
-        self.activity = Activity(dictionary.dict_size)
+        self.activity = Activity()
         self.parts = Parts(list(dictionary.splits()))
         self.smooth = SmoothnessMean()
 
     def add(self, target: Target) -> Tensor:
-        """Add the tokens of a batch; their reconstruction [n, D]."""
+        """Add the tokens of a batch; their reconstruction [n, D].
+
+        On a card everything is asked for before a value is read: the host waits for it once.
+        """
         code = self._encode(target)
         parts = self.decoder.parts(code)
         x_hat_of_split = {
             split: (self.decoder.nothing_D + part_nD).to(target.x_nD.dtype)
             for split, part_nD in parts.items()
         }
-        if not bool(torch.isfinite(x_hat_of_split["all"]).all()):
-            raise self._not_finite()
+        is_finite = torch.isfinite(x_hat_of_split["all"]).all()
         for split, x_hat_nD in x_hat_of_split.items():
             self.reconstruction[split].add(target, x_hat_nD)
         if self.parts.splits:
             self.parts.add(parts)
         self.activity.add(code, target)
+        if not bool(is_finite):
+            raise self._not_finite()
         self._add_smoothness(code, target)
         return x_hat_of_split["all"]
 
@@ -155,6 +159,9 @@ class _Evaluation:
         values_N, row_N, col_N = (
             tensor.cpu().numpy() for tensor in (code.values_N.float(), code.row_N, code.col_N)
         )
+        if code.values_N.device.type != "cpu":  # where entries are emptied, not dropped
+            fires_N = values_N != 0
+            values_N, row_N, col_N = values_N[fires_N], row_N[fires_N], col_N[fires_N]
         first_C = np.cumsum([0, *target.counts])
         entry_C = np.searchsorted(row_N, first_C)
         for context, step_T in enumerate(target.step_lengths):
@@ -244,8 +251,9 @@ def _that_fit(
     positions = memory_bytes // (16 * max(dictionary.dict_size for dictionary in dictionaries.values()))
     if batch.x_NLD.device.type == "cpu":
         positions = min(positions, POSITIONS_ON_A_CPU)
-    used_N = batch.mask_NL.any(1).nonzero().flatten()
-    for some_N in used_N.split(max(1, positions // batch.mask_NL.shape[1])):
+    mask_NL = batch.mask_NL.cpu()
+    used_N = mask_NL.any(1).nonzero().flatten()
+    for some_N in used_N.split(max(1, positions // mask_NL.shape[1])):
         if len(some_N):
-            length = int(batch.mask_NL[some_N].any(0).nonzero().max()) + 1
+            length = int(mask_NL[some_N].any(0).nonzero().max()) + 1
             yield batch.part(some_N, length)

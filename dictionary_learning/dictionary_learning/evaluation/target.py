@@ -23,7 +23,7 @@ class Target:
             batch: every context has a usable token.
             device, dtype: of the dictionary.
         """
-        self.texts = Sequences.of(batch.x_NLD.to(device, dtype), batch.mask_NL.to(device))
+        self.texts = Sequences.of(batch.x_NLD.to(device, dtype), batch.mask_NL)
         self.counts: list[int] = self.texts.length_N.tolist()
 
     @property

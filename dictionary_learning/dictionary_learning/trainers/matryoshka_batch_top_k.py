@@ -63,9 +63,9 @@ class MatryoshkaBatchTopKSAE(ThresholdDictionary):
 
     def splits(self) -> dict[str, slice]:
         """`high` is the first group, `low` all others."""
-        if len(self.group_sizes) < 2:
+        if len(self.group_ends) < 2:
             return {}
-        first = int(self.group_sizes[0])
+        first = self.group_ends[0]
         return {"high": slice(0, first), "low": slice(first, self.dict_size)}
 
     def encode(self, x: Tensor, return_active: bool = False, use_threshold: bool = True) -> Any:
