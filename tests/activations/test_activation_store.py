@@ -6,7 +6,7 @@ Most tests use a language model whose activations tell where they come from; the
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -345,6 +345,51 @@ def test_both_ends_of_a_pair_are_usable_and_in_one_context(
     options = all_pairs(texts, 1 if mode == "previous" else max_offset or 99)
     assert {pair[0] for pair in pairs} == {possible[0][0] for possible in options}
     assert set(pairs) <= {pair for possible in options for pair in possible}
+
+
+@pytest.mark.parametrize("run_length", [2, 3, 4])
+def test_runs_are_adjacent_tokens_and_no_pair_is_in_two(run_length: int) -> None:
+    store = make_store(TEXTS + MARKED)
+    possible = {pair for options in all_pairs(TEXTS + MARKED, 1) for pair in options}
+    batches = store.pairs(run_length, run_length=run_length, epochs=1)
+    runs = [run for x in batches for run in characters(x)]
+    pairs = [pair for run in runs for pair in pairwise(run)]  # the latest token first
+    assert {len(run) for run in runs} == {run_length + 1}
+    assert len(set(pairs)) == len(pairs)
+    assert set(pairs) <= possible
+    # a stretch of n tokens gives as many runs as fit
+    stretches = [list(group) for group in stretches_of(possible)]
+    assert len(runs) == sum(len(stretch) // run_length for stretch in stretches)
+
+
+def stretches_of(pairs: set[tuple[str, str]]) -> list[list[tuple[str, str]]]:
+    """Pairs, each of which begins where another ends, one behind another."""
+    current_of = {earlier: (current, earlier) for current, earlier in pairs}
+    beginnings = set(current_of) - {current for current, _ in pairs}
+    found = []
+    for earlier in beginnings:
+        stretch = []
+        while earlier in current_of:
+            stretch.append(current_of[earlier])
+            earlier = current_of[earlier][0]
+        found.append(stretch)
+    return found
+
+
+def test_what_is_left_over_by_runs_is_another_pair_in_another_epoch() -> None:
+    store = make_store([document(0, 6)])  # five pairs, of which one is left over
+    possible = {pair for options in all_pairs([document(0, 6)], 1) for pair in options}
+    batches = store.pairs(4, run_length=2, epochs=20)
+    seen = [{pair for run in characters(x) for pair in pairwise(run)} for x in batches]
+    assert {len(pairs) for pairs in seen} == {4}
+    assert set().union(*seen) == possible
+
+
+def test_runs_that_do_not_fill_a_batch_or_are_of_random_pairs_are_refused() -> None:
+    store = make_store(TEXTS)
+    for words in ({"run_length": 3}, {"run_length": 2, "mode": "random"}, {"run_length": 0}):
+        with pytest.raises(UserError, match=f"runs of {words['run_length']}"):
+            store.pairs(4, **words)  # type: ignore[arg-type]
 
 
 def test_the_random_earlier_token_is_uniform_over_the_past() -> None:

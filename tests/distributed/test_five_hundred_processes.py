@@ -123,7 +123,7 @@ def test_a_process_compares_its_rows_with_those_of_the_whole_batch(
         monkeypatch.setattr(distributed, "counts", equal_peers)
         ours = trainer()
         assert torch.tensor(ours.update(0, pairs)).isfinite()
-        code = ours._encode(pairs[:, 0], pairs[:, 1])[1]
+        code = ours._encode(ours._tokens_of(pairs))[1]
         assert code is not None
         everyone, first = gathered(code)
     assert shapes == [(B // W, B)]

@@ -37,6 +37,7 @@ CASES: dict[str, dict[str, Any]] = {
     "temporal_code": temporal(form="code", temp_alpha=0.1),
     "temporal_bfloat16": temporal(form="paper", temperature=0.1, encoder_dtype="bfloat16"),
     "temporal_l1": temporal(contrastive=False),
+    "temporal_runs": temporal(form="paper", temperature=0.1, run_length=3) | {"unit": "runs"},
     "matryoshka": {"arch": "matryoshka", **TOPK, "group_fractions": (0.25, 0.25, 0.5)},
     "batch_top_k": {"arch": "batch_top_k", **TOPK},
     "batch_top_k_annealed": {"arch": "batch_top_k", **TOPK, "k_anneal_steps": 10},
@@ -71,7 +72,7 @@ def batches(unit: str) -> list[Any]:
     found: list[Any] = []
     for step in range(STEPS):
         n = 14 if step == STEPS - 1 else B
-        n_tokens = 2 if unit == "pairs" else 5 if unit == "texts" else 1
+        n_tokens = {"pairs": 2, "runs": 4, "texts": 5, "tokens": 1}[unit]
         on = torch.rand(n, 1, LATENTS, generator=generator) < 0.05  # shared by the tokens of a text
         code = on * torch.rand(n, n_tokens, LATENTS, generator=generator)
         x = code @ directions + 0.05 * torch.randn(n, n_tokens, D, generator=generator)
@@ -82,7 +83,7 @@ def batches(unit: str) -> list[Any]:
             mask = torch.arange(n_tokens) < length_N[:, None]
             found.append(Sequences.of(x, mask))
         else:
-            found.append(x if unit == "pairs" else x[:, 0])
+            found.append(x[:, 0] if unit == "tokens" else x)
     return found
 
 

@@ -72,7 +72,7 @@ def test_what_is_found_does_not_depend_on_the_screen(name, heavy_rows, monkeypat
     x_BD[:heavy_rows] *= 200  # as attention sinks are
     found = search_with(name)
     found.set_weights(W_FD, b_F)
-    entries = found.largest(x_BD, 1, k, k * B)[0]
+    entries = found.largest(x_BD, [range(B)], k, k * B)[0]
     expected = dense_batch_topk(x_BD @ W_FD.T + b_F, k * B)
     kept = entries.pre_N.topk(k * B).indices.sort().values
     places = entries.row_N[kept] * n_latents + entries.col_N[kept]
@@ -104,7 +104,7 @@ def test_nothing_that_is_large_is_excluded_whatever_the_norms_and_biases(seed, k
     try:
         found = search_with("bfloat16")
         found.set_weights(W_FD, b_F)
-        entries = found.largest(x_BD, 1, k, k * len(x_BD))[0]
+        entries = found.largest(x_BD, [range(len(x_BD))], k, k * len(x_BD))[0]
         of_rows = found.largest_of_rows(x_BD, k)
     finally:
         search.ENTRIES = rows
@@ -134,7 +134,7 @@ def test_a_first_tile_of_small_rows_leads_to_a_lower_floor(monkeypatch):
     x_BD[1::2] *= 1e-3
     found = search_with("bfloat16")
     found.set_weights(W_FD, b_F * 0)
-    entries = found.largest(x_BD, 1, 10, 10 * 512)[0]
+    entries = found.largest(x_BD, [range(512)], 10, 10 * 512)[0]
     expected = dense_batch_topk(x_BD @ W_FD.T, 10 * 512)
     assert float(entries.pre_N.topk(10 * 512).values.min()) == pytest.approx(
         float(expected[expected > 0].min())
@@ -171,7 +171,7 @@ def test_every_step_looks_with_its_own_weights(name):
         W_FD, b_F = weights(64, 16, seed)
         found.set_weights(W_FD, b_F)
         expected = dense_batch_topk(x_BD @ W_FD.T + b_F, 900)
-        assert float(found.largest(x_BD, 1, 3, 900)[0].pre_N.max()) == pytest.approx(
+        assert float(found.largest(x_BD, [range(300)], 3, 900)[0].pre_N.max()) == pytest.approx(
             float(expected.max()), rel=1e-5
         )
 
@@ -209,3 +209,21 @@ def test_a_fixed_number_of_entries_is_what_the_search_finds(dtype, kind, tiles, 
     for fixed_code, code in zip(of_device, found, strict=True):
         assert torch.equal(fixed_code.dense(), code.dense())
         assert (fixed_code.row_N.diff() >= 0).all()
+
+
+@pytest.mark.parametrize("kind", ["a search", "fixed shapes"])
+@pytest.mark.parametrize("tiles", [False, True])
+def test_rows_of_two_parts_are_selected_in_each(kind, tiles, monkeypatch):
+    monkeypatch.setattr(search, "ENTRIES", 0 if tiles else search.ENTRIES)
+    monkeypatch.setattr(fixed, "ENTRIES", 64 * 100 if tiles else fixed.ENTRIES)
+    W_FD, b_F = weights(64, 16)
+    x_BD = torch.randn(1000, 16, generator=torch.Generator().manual_seed(2))
+    x_BD[:200] *= 5  # so the floors of the two parts differ
+    encode = Encoder()
+    if kind == "fixed shapes":
+        monkeypatch.setattr(encoder, "on_cpu", lambda x: False)
+    codes = encode(x_BD, W_FD.T, b_F, torch.zeros(16), 4, (None, None), (0, 200))
+    for code, part in zip(codes, (slice(0, 800), slice(200, 1000)), strict=True):
+        expected = dense_batch_topk(x_BD[part] @ W_FD.T + b_F, 4 * 800)
+        assert code.n_rows == 800
+        torch.testing.assert_close(code.dense(), expected, rtol=1e-4, atol=1e-5)

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from reference_tsae import DenseStep, DenseTSAE
 from torch import nn
 
@@ -122,6 +123,86 @@ def test_the_contrastive_loss_by_hand():
     assert float(contrastive_loss(z, z_earlier, "paper")) == pytest.approx(math.log(math.e + 1) - 1)
     # At temperature 0.5 cosines count double: as the dot products above.
     assert float(contrastive_loss(z, z_earlier, "paper", 0.5)) == pytest.approx(math.log(math.e**2 + 1) - 2)
+
+
+def masked_info_nce(z_BF, other_BF, run_length):
+    """Symmetric InfoNCE in which pairs of one run are no negatives, dense and in float64."""
+    logits_BB = z_BF @ other_BF.T
+    B = len(logits_BB)
+    run_B = torch.arange(B) % (B // run_length)
+    is_left_out = (run_B[:, None] == run_B) & ~torch.eye(B, dtype=torch.bool)
+    logits_BB = logits_BB.masked_fill(is_left_out, -math.inf)
+    own_B = torch.arange(B)
+    return (F.cross_entropy(logits_BB, own_B) + F.cross_entropy(logits_BB.T, own_B)) / 2
+
+
+@pytest.mark.parametrize("form", ["code", "paper"])
+@pytest.mark.parametrize("run_length", [1, 2, 3, 4])
+@pytest.mark.parametrize("largest", [1.0, 8.0])  # in the form "code" 8 is too large for one exponential
+def test_pairs_of_one_run_are_no_negatives(form, run_length, largest):
+    generator = torch.Generator().manual_seed(run_length)
+    f = [
+        torch.rand(24, 8, generator=generator) * (torch.rand(24, 8, generator=generator) < 0.5) for _ in "ab"
+    ]
+    codes = [SparseCode.of((largest * dense).requires_grad_()) for dense in f]
+    for code in codes:
+        code.values_N.retain_grad()
+    loss = contrastive_loss(*codes, form, 0.5, run_length)
+    loss.backward()
+
+    dense = [code.dense().detach().double().requires_grad_() for code in codes]
+    if form == "paper":
+        z, other = (x_BF / x_BF.square().sum(1, keepdim=True).clamp_min(1e-12).sqrt() for x_BF in dense)
+    else:
+        z, other = dense
+    expected = masked_info_nce(z / 0.5, other, run_length)
+    expected.backward()
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+    for code, slow in zip(codes, dense, strict=True):
+        at_entries = slow.grad[code.row_N, code.col_N].float()
+        torch.testing.assert_close(code.values_N.grad, at_entries, rtol=1e-3, atol=2e-6)
+
+
+def test_a_run_of_two_pairs_by_hand():
+    # Two runs of two pairs each, position by position: rows 0 and 2 are one run, rows 1 and 3 the other. All
+    # codes are alike, so a row is as near to its own pair as to the two of the other run: log 3, not log 4.
+    z = code_of([[1.0]] * 4)
+    assert float(contrastive_loss(z, z, "paper", run_length=2)) == pytest.approx(math.log(3))
+    assert float(contrastive_loss(z, z, "paper")) == pytest.approx(math.log(4))
+
+
+def runs_and_their_pairs(n_runs, run_length):
+    """Runs [n_runs, r + 1, D], latest token first, and the same as pairs [r * n_runs, 2, D]."""
+    generator = torch.Generator().manual_seed(3)
+    shared = torch.randn(n_runs, 1, D, generator=generator)
+    runs = 3 * (shared + torch.randn(n_runs, run_length + 1, D, generator=generator))
+    pairs = torch.stack([runs[:, :-1], runs[:, 1:]], dim=2)  # [run, position, 2, D]
+    return runs, pairs.transpose(0, 1).flatten(0, 1)
+
+
+@pytest.mark.parametrize("encoder_dtype", ["float32", "bfloat16"])
+def test_a_run_has_the_codes_of_its_pairs(encoder_dtype):
+    runs, pairs = runs_and_their_pairs(40, 4)
+    ours = temporal_trainer(run_length=4, encoder_dtype=encoder_dtype)
+    plain = temporal_trainer(encoder_dtype=encoder_dtype)
+    codes, expected = ours._encode(ours._tokens_of(runs)), plain._encode(plain._tokens_of(pairs))
+    for code, of_pairs in zip(codes, expected, strict=True):
+        torch.testing.assert_close(code.dense(), of_pairs.dense())
+
+
+def test_a_step_on_runs_is_the_step_on_their_pairs_but_for_the_negatives():
+    runs, pairs = runs_and_their_pairs(40, 4)
+    ours, plain = temporal_trainer(run_length=4, contrastive=False), temporal_trainer(contrastive=False)
+    for step in range(5):
+        assert ours.update(step, runs) == pytest.approx(plain.update(step, pairs), rel=1e-5)
+    for name, weight in plain.ae.state_dict().items():
+        torch.testing.assert_close(ours.ae.state_dict()[name], weight, rtol=1e-4, atol=1e-5)
+
+
+def test_a_trainer_of_runs_refuses_other_batches():
+    trainer = temporal_trainer(run_length=4)
+    with pytest.raises(UserError, match=r"runs of 4 pairs \[B, 5, \d+\]"):
+        trainer.update(0, pairs(1)[0])
 
 
 def test_silent_codes_have_a_contrastive_loss_of_log_b_and_finite_gradients():

@@ -43,6 +43,7 @@ class View(ABC, Generic[Batch]):
     """A way to read a block: which items it has, and what a batch of them looks like."""
 
     what: str  # the name of an item, in the plural
+    pairs_an_item: int = 1  # what an item counts for in a batch's size
 
     @abstractmethod
     def items(self, block: Block, generator: torch.Generator) -> Tensor:
@@ -213,6 +214,41 @@ def _of_about(length_B: Tensor, n: int) -> Iterator[slice]:
         first = last
 
 
+class RunView(View[Tensor]):
+    """Runs of adjacent tokens, [B, r + 1, D], each the latest first: r pairs with the previous token in each.
+
+    A stretch of n adjacent usable tokens of a context gives (n - 1) / r runs, rounded down, which share their
+    ends, so no pair is in two. Which of its first tokens are left over is drawn for each stretch and epoch.
+
+    Args:
+        run_length: r.
+    """
+
+    def __init__(self, run_length: int) -> None:
+        self.pairs_an_item = run_length
+        self.what = f"runs of {run_length} pairs"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {"pair_mode": "previous", "max_offset": None, "run_length": self.pairs_an_item}
+
+    def items(self, block: Block, generator: torch.Generator) -> Tensor:
+        rows_U, r = block.rows_U, self.pairs_an_item
+        context_U = block.context_T[rows_U]
+        begins_U = torch.ones_like(rows_U, dtype=torch.bool)  # a stretch
+        begins_U[1:] = (rows_U[1:] != rows_U[:-1] + 1) | (context_U[1:] != context_U[:-1])
+        stretch_U = begins_U.cumsum(0) - 1
+        spare_S = (torch.bincount(stretch_U) - 1) % r
+        draw_S = torch.rand(len(spare_S), generator=generator, dtype=torch.float64)
+        left_S = draw_S.mul_(spare_S + 1).long()
+        place_U = torch.arange(len(rows_U)) - begins_U.nonzero().squeeze(1)[stretch_U] - left_S[stretch_U]
+        latest_P = rows_U[(place_U > 0) & (place_U % r == 0)]
+        return latest_P[torch.randperm(len(latest_P), generator=generator), None] - torch.arange(r + 1)
+
+    def take(self, block: Block, items: Tensor) -> Tensor:
+        return block.rows(items)
+
+
 class SequenceView(View[Contexts]):
     """Whole contexts."""
 
@@ -277,7 +313,7 @@ class Batches(Iterator[Batch]):
     @property
     def config(self) -> dict[str, Any]:
         """What the batches were made from, under upstream's names and ours; for a run's record."""
-        batch = {"out_batch_size": self._whole_size, "seed": self._seed}
+        batch = {"out_batch_size": self._whole_size * self._view.pairs_an_item, "seed": self._seed}
         return {**self._store.config, **batch, **self._view.config}
 
     def __iter__(self) -> Self:

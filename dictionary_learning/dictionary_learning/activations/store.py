@@ -13,8 +13,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dictionary_learning.activations.batches import Batches, MeanView, PairView, SequenceView, TokenView
+from dictionary_learning.activations.batches import (
+    Batches,
+    MeanView,
+    PairView,
+    RunView,
+    SequenceView,
+    TokenView,
+)
 from dictionary_learning.activations.block import BEGINNING, Block, BlockStart, Contexts, Statistics
+from dictionary_learning.errors import UserError
 
 
 class Numbered(NamedTuple):
@@ -75,18 +83,33 @@ class Store(ABC):
         *,
         mode: str = "previous",
         max_offset: int | None = None,
+        run_length: int = 1,
         seed: int = 0,
         epochs: int | None = None,
     ) -> Batches[Tensor]:
         """Batches [B, 2, D] of (current, earlier) token of a context; see `batches.PairView`.
 
         Args:
+            batch_size: pairs in a batch.
             mode: "previous" (position t-1) or "random" (all usable earlier positions equally likely).
             max_offset: how far back a random earlier token may be, in positions.
+            run_length: r above 1 gives the pairs in runs of adjacent tokens, [B / r, r + 1, D]; see
+                `batches.RunView`.
             seed: of the order and of the draws.
             epochs: end after so many; None goes on for ever.
+
+        Raises:
+            UserError: runs that are not of previous tokens, or do not fill a batch.
         """
-        return Batches(self, PairView(mode, max_offset), batch_size, seed, epochs)
+        view = PairView(mode, max_offset)
+        if run_length == 1:
+            return Batches(self, view, batch_size, seed, epochs)
+        if mode != "previous" or run_length < 1 or batch_size % run_length:
+            raise UserError(
+                f"a batch of {batch_size:,} {mode} pairs does not divide into runs of {run_length} adjacent "
+                "ones: give a multiple, of previous pairs."
+            )
+        return Batches(self, RunView(run_length), batch_size // run_length, seed, epochs)
 
     def tokens(self, batch_size: int, *, seed: int = 0, epochs: int | None = None) -> Batches[Tensor]:
         """Batches [B, D] of single tokens."""

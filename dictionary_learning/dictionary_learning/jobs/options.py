@@ -178,6 +178,12 @@ class TrainOptions(
             f"must be at least one batch ({self.batch_size})",
         )
         self._require(
+            self.batch_size % self.run_length == 0,
+            "batch_size",
+            f"must be a multiple of the {self.run_length} pairs of a run, such as "
+            f"{max(1, self.batch_size // self.run_length) * self.run_length}",
+        )
+        self._require(
             all(0 < share <= 1 for share in self.save_fractions), "save_fractions", "must lie in (0, 1]"
         )
         self._require(
@@ -219,10 +225,13 @@ class TrainOptions(
             UserError: names one that they can.
         """
         n = n or n_processes()
+        unit = n * self.run_length
+        runs = "" if self.run_length == 1 else f", each with whole runs of {self.run_length} pairs"
         self._require(
-            self.batch_size % n == 0,
+            self.batch_size % unit == 0,
             "batch_size",
-            f"must be a multiple of the {n} processes, such as {max(1, self.batch_size // n) * n}",
+            f"must be a multiple of the {n} processes{runs}, such as "
+            f"{max(1, self.batch_size // unit) * unit}",
         )
 
     def check_memory(self, d_model: int = 1) -> None:

@@ -70,7 +70,7 @@ class Source:
             if not distributed.is_all(len(self._held) > len(batches) or self._hold()):
                 break
             batches.append(self._held[len(batches)][0])
-            n_found += distributed.total_count(len(batches[-1]))
+            n_found += distributed.total_count(n_tokens_of(batches[-1]))
         return batches
 
     def _hold(self) -> bool:
@@ -103,6 +103,13 @@ class Source:
         )
         beginning = {"block": 0, "batch": 0, "start": [0, 0, 0], "document": None}
         self.seek({**last, "data": {**last["data"], **beginning, "epoch": last["data"]["epoch"] + 1}})
+
+
+def n_tokens_of(batch: Batch) -> int:
+    """The tokens of a batch; of pairs, and of runs of them, the current ones."""
+    if isinstance(batch, Tensor) and batch.ndim == 3:
+        return len(batch) * (batch.shape[1] - 1)
+    return len(batch)
 
 
 def _rows_of_process(batch: Batch | Contexts) -> Batch | Contexts:

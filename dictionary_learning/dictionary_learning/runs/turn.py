@@ -10,7 +10,7 @@ from typing import NamedTuple
 from dictionary_learning import distributed
 from dictionary_learning.command.interruption import Interrupted, Interruption
 from dictionary_learning.errors import UserError
-from dictionary_learning.runs.source import Source
+from dictionary_learning.runs.source import Source, n_tokens_of
 
 
 class Turn(NamedTuple):
@@ -34,7 +34,7 @@ def take_turn(source: Source, interruption: Interruption, is_due: bool) -> Turn:
     n_rows, fault = 0, ""
     try:
         batch = source.peek()
-        n_rows = 0 if batch is None else len(batch)
+        n_rows = 0 if batch is None else n_tokens_of(batch)
     except UserError as error:
         if distributed.size() == 1:
             raise

@@ -61,42 +61,52 @@ class Encoder:
         b_dec_D: Tensor,
         k: int,
         stops: Sequence[int | None] = (None,),
+        starts: Sequence[int] | None = None,
         n_tokens: int | None = None,
     ) -> list[SparseCode]:
-        """The codes of equal parts of the rows, each of which is selected on its own.
+        """The codes of equally long parts of the rows, each of which is selected on its own.
 
         Args:
             k: entries to keep a row, on average over a part.
             stops: a part each: the number of latents that are wanted of it, the first ones. The others take
                 part in the selection alone. None for all.
+            starts: the first row of each part, from 0 up; the last part ends with the rows. Rows of several
+                parts are multiplied once, and selected in each. None: the parts lie one behind another.
             n_tokens: rows of a part in all processes, where they have been counted.
         """
-        n_rows = len(x_BD) // len(stops)
+        parts = _parts(len(x_BD), len(stops), starts)
         with torch.no_grad(), distributed.alone() if self.selection == "local" else nullcontext():
             centred_BD = x_BD - b_dec_D
             finder = self._finder_for(centred_BD)
             finder.set_weights(W_enc_DF.T.contiguous(), b_enc_F)
             if n_tokens is None or self.selection == "local":
-                n_tokens = distributed.total_count(n_rows)
-            kept, sizes = _below(*self._select(finder, centred_BD, len(stops), k, n_tokens), stops)
+                n_tokens = distributed.total_count(len(parts[0]))
+            kept, sizes = _below(*self._select(finder, centred_BD, parts, k, n_tokens), stops)
         values_N = _Values.apply(x_BD, W_enc_DF, b_enc_F, b_dec_D, centred_BD, *kept)
         codes = []
         of_parts = (of_N.split(sizes) for of_N in (values_N, kept.row_N, kept.col_N))
-        for i, (values, row_N, col_N, stop) in enumerate(zip(*of_parts, stops, strict=True)):
+        for values, row_N, col_N, stop, part in zip(*of_parts, stops, parts, strict=True):
             n_latents = len(b_enc_F) if stop is None else stop
-            codes.append(SparseCode(values, row_N - i * n_rows if i else row_N, col_N, n_rows, n_latents))
+            row_N = row_N - part.start if part.start else row_N
+            codes.append(SparseCode(values, row_N, col_N, len(part), n_latents))
         return codes
 
     def _select(
-        self, finder: Search | FixedSelection, centred_BD: Tensor, parts: int, k: int, n_tokens: int
+        self,
+        finder: Search | FixedSelection,
+        centred_BD: Tensor,
+        parts: Sequence[range],
+        k: int,
+        n_tokens: int,
     ) -> tuple[Entries, list[int]]:
-        """The entries to keep, ordered by row, then by column, and how many are of each part."""
+        """The entries to keep, part by part, by row, then by column, and how many are of each part."""
         n_keep = k * n_tokens
         found, sizes = finder.largest(centred_BD, parts, k, n_keep)
         if distributed.size() == 1 and max(sizes) <= n_keep:
             return found, sizes
-        part_N = torch.arange(parts).repeat_interleave(torch.tensor(sizes)).to(found.pre_N.device)
-        kept_N = distributed.keep_largest(found.pre_N.relu(), n_keep, part_N, parts)
+        n_parts = len(parts)
+        part_N = torch.arange(n_parts).repeat_interleave(torch.tensor(sizes)).to(found.pre_N.device)
+        kept_N = distributed.keep_largest(found.pre_N.relu(), n_keep, part_N, n_parts)
         return found.at(kept_N), [int(of_part.sum()) for of_part in kept_N.split(sizes)]
 
 
@@ -104,9 +114,21 @@ class TokenTopKEncoder(Encoder):
     """The sparse encoder with the largest latents of each token, instead of the batch, kept."""
 
     def _select(
-        self, finder: Search | FixedSelection, centred_BD: Tensor, parts: int, k: int, n_tokens: int
+        self,
+        finder: Search | FixedSelection,
+        centred_BD: Tensor,
+        parts: Sequence[range],
+        k: int,
+        n_tokens: int,
     ) -> tuple[Entries, list[int]]:
-        return finder.largest_of_rows(centred_BD, k), [k * (len(centred_BD) // parts)] * parts
+        return finder.largest_of_rows(centred_BD, k), [k * len(part) for part in parts]
+
+
+def _parts(n_rows: int, n_parts: int, starts: Sequence[int] | None) -> list[range]:
+    """The rows of each part."""
+    size = n_rows // n_parts if starts is None else n_rows - starts[-1]
+    starts = [i * size for i in range(n_parts)] if starts is None else starts
+    return [range(start, start + size) for start in starts]
 
 
 def _below(entries: Entries, sizes: list[int], stops: Sequence[int | None]) -> tuple[Entries, list[int]]:

@@ -7,14 +7,14 @@ Shapes: B rows, D model width, F latents, N entries, T rows of a tile.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from dictionary_learning import distributed
 from dictionary_learning.dictionaries.sparse import sampled
-from dictionary_learning.selection.search import Entries
+from dictionary_learning.selection.search import Entries, do_overlap
 
 ENTRIES = 2**27  # pre-activations of a tile
 # Candidates asked of a rounded product per entry to keep: rounding moves an entry by far fewer ranks.
@@ -38,35 +38,42 @@ class FixedSelection:
         self._W_FD, self._b_F = W_enc_FD, b_enc_F
         self._W_DF, self._bias_F = W_enc_FD.to(self.product_dtype).T, b_enc_F.to(self.product_dtype)
 
-    def largest(self, x_BD: Tensor, parts: int, k: int, n_keep: int) -> tuple[Entries, list[int]]:
-        """Entries in order that hold the `n_keep` largest of each part, over all processes; how many of each.
+    def largest(self, x_BD: Tensor, parts: Sequence[range], k: int, n_keep: int) -> tuple[Entries, list[int]]:
+        """Entries that hold the `n_keep` largest of each part, over all processes; how many of each.
 
-        Exactly that many of one process; of several each gives as many as it may have of them.
+        Exactly that many of one process; of several each gives as many as it may have of them. They come part
+        by part, each in order; see `Search.largest`.
         """
-        n_rows, n_latents = len(x_BD) // parts, len(self._b_F)
+        n_rows, n_latents, n_parts = len(parts[0]), len(self._b_F), len(parts)
         n_keep = min(n_keep, n_rows * n_latents)
         n_found = min(math.ceil(n_keep * MARGIN), n_rows * n_latents) if self._is_rounded else n_keep
-        place_PN = [self._top_of(x_BD, part * n_rows, n_rows, n_found) for part in range(parts)]
-        entries = self._values(x_BD, torch.cat(place_PN).sort().values)
+        if do_overlap(parts):
+            place_PN = self._tops_of(x_BD, parts, n_found)
+            entries = Entries.joined([self._values(x_BD, place_N.sort().values) for place_N in place_PN])
+        else:
+            place_PN = [place_N for part in parts for place_N in self._tops_of(x_BD, [part], n_found)]
+            entries = self._values(x_BD, torch.cat(place_PN).sort().values)
         if n_found == n_keep or distributed.size() > 1:
-            return entries, [n_found] * parts
-        kept_PN = entries.pre_N.view(parts, n_found).topk(n_keep, sorted=False).indices.sort().values
-        kept_PN += torch.arange(parts, device=kept_PN.device)[:, None] * n_found
-        return _at(entries, kept_PN.flatten()), [n_keep] * parts
+            return entries, [n_found] * n_parts
+        kept_PN = entries.pre_N.view(n_parts, n_found).topk(n_keep, sorted=False).indices.sort().values
+        kept_PN += torch.arange(n_parts, device=kept_PN.device)[:, None] * n_found
+        return _at(entries, kept_PN.flatten()), [n_keep] * n_parts
 
-    def _top_of(self, x_BD: Tensor, first_row: int, n_rows: int, n_found: int) -> Tensor:
-        """Flat places, in all rows, of the largest entries of some rows by their product, in no order."""
+    def _tops_of(self, x_BD: Tensor, parts: Sequence[range], n_found: int) -> list[Tensor]:
+        """Of each part the flat places, in all rows, of the largest entries by one product, in no order."""
         n_latents = len(self._b_F)
-        values, places = [], []
-        for first, x_TD in self._tiles(x_BD[first_row : first_row + n_rows]):
-            pre_N = self._multiply(x_TD).flatten()
-            top = pre_N.topk(min(n_found, len(pre_N)), sorted=False)
-            start = (first_row + first) * n_latents
-            values.append(top.values)
-            places.append(top.indices + start if start else top.indices)
-        if len(places) == 1:
-            return places[0]
-        return torch.cat(places)[torch.cat(values).topk(n_found, sorted=False).indices]
+        tops: list[list[tuple[Tensor, Tensor]]] = [[] for _ in parts]
+        start = parts[0].start
+        for first, x_TD in self._tiles(x_BD[start : parts[-1].stop]):
+            pre_TF, tile = self._multiply(x_TD), range(start + first, start + first + len(x_TD))
+            for part, found in zip(parts, tops, strict=True):
+                rows = range(max(part.start, tile.start), min(part.stop, tile.stop))
+                if rows or tile == part:
+                    pre_N = pre_TF[rows.start - tile.start : rows.stop - tile.start].flatten()
+                    top = pre_N.topk(min(n_found, len(pre_N)), sorted=False)
+                    place_N = top.indices + rows.start * n_latents if rows.start else top.indices
+                    found.append((top.values, place_N))
+        return [_largest_of_tiles(found, n_found) for found in tops]
 
     def largest_of_rows(self, x_BD: Tensor, k: int) -> Entries:
         """The `k` largest entries of each row, in order, whatever their sign."""
@@ -101,6 +108,14 @@ class FixedSelection:
         n_latents = len(self._b_F)
         row_N, col_N = place_N.div(n_latents, rounding_mode="floor"), place_N.remainder(n_latents)
         return Entries(sampled(x_BD, self._W_FD, row_N, col_N) + self._b_F[col_N], row_N, col_N)
+
+
+def _largest_of_tiles(found: list[tuple[Tensor, Tensor]], n_found: int) -> Tensor:
+    """The places of the largest of what tiles gave, values and places."""
+    if len(found) == 1:
+        return found[0][1]
+    values_N, place_N = (torch.cat(of_tiles) for of_tiles in zip(*found, strict=True))
+    return place_N[values_N.topk(n_found, sorted=False).indices]
 
 
 def _at(entries: Entries, index_N: Tensor) -> Entries:

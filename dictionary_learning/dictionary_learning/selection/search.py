@@ -8,6 +8,7 @@ found is the same on every machine that sums alike.
 Shapes: B rows, D model width, F latents, N entries, T rows of a tile.
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -40,6 +41,12 @@ class Entries(NamedTuple):
         index = mask_N.nonzero().squeeze(1)
         return Entries(*(of_N[index] for of_N in self))
 
+    def of_rows(self, rows: range) -> "Entries":
+        """Those of some rows; all are in order."""
+        edges = torch.tensor([rows.start, rows.stop], device=self.row_N.device)
+        first, stop = torch.searchsorted(self.row_N, edges).tolist()
+        return Entries(*(of_N[first:stop] for of_N in self))
+
     def split(self, sizes: list[int]) -> "list[Entries]":
         """Some after others."""
         return [Entries(*of_part) for of_part in zip(*(of_N.split(sizes) for of_N in self), strict=True)]
@@ -52,6 +59,11 @@ class Entries(NamedTuple):
         """By row, then by column."""
         order_N = (self.row_N * n_latents + self.col_N).argsort()
         return Entries(*(of_N[order_N] for of_N in self))
+
+
+def do_overlap(parts: Sequence[range]) -> bool:
+    """Whether a row is in several parts."""
+    return any(part.stop > following.start for part, following in itertools.pairwise(parts))
 
 
 class Places(NamedTuple):
@@ -111,34 +123,49 @@ class Search:
         self._screen.set_weights(W_enc_FD, b_enc_F)
         self._exact.set_weights(W_enc_FD, b_enc_F)
 
-    def largest(self, x_BD: Tensor, parts: int, k: int, n_keep: int) -> tuple[Entries, list[int]]:
-        """Positive entries in order that hold the `n_keep` largest of each part, and how many are of each.
+    def largest(self, x_BD: Tensor, parts: Sequence[range], k: int, n_keep: int) -> tuple[Entries, list[int]]:
+        """Positive entries that hold the `n_keep` largest of each part, and how many are of each.
 
         Each part is selected from the rows of all processes; what they have to agree on is asked for all
         parts at once.
 
         Args:
+            parts: rows, as many in each; a row may be in several.
             k: entries to keep a row, on average.
+
+        Returns:
+            part by part, each in order; of a row that is in several parts what is found, for each of them.
         """
+        overlap = do_overlap(parts)
+        groups = [range(len(x_BD))] if overlap else parts  # of rows that share a floor
         wanted = float(k)
         while True:
-            entries, floor_P = self._candidates(x_BD, parts, wanted)
-            size_P = (entries.row_N // max(1, len(x_BD) // parts)).bincount(minlength=parts)
-            if bool(((floor_P <= 0) | (distributed.total(size_P) >= n_keep)).all()):
-                return entries.in_order(len(self._W_FD)), size_P.tolist()
+            entries, floor_G = self._candidates(x_BD, groups, wanted, is_exact=not overlap)
+            entries = entries.in_order(len(self._W_FD))
+            found = [entries.of_rows(part) for part in parts]
+            sizes = [len(of_part.pre_N) for of_part in found]
+            if bool(((floor_G <= 0) | (distributed.total(torch.tensor(sizes)) >= n_keep)).all()):
+                return Entries.joined(found) if overlap else entries, sizes
             wanted *= 1.5
 
-    def _candidates(self, x_BD: Tensor, parts: int, wanted: float) -> tuple[Entries, Tensor]:
-        """Entries over a floor that about `wanted` a row exceed, in no order, and the floor of each part."""
-        tiles_P = [list(self._tiles(rows)) for rows in torch.arange(len(x_BD)).view(parts, -1)]
-        alone = distributed.size() == 1
-        first_P = [
-            self._estimate(x_BD[rows_T], wanted, is_all=alone and not rest) for (rows_T, *rest) in tiles_P
+    def _candidates(
+        self, x_BD: Tensor, groups: Sequence[range], wanted: float, is_exact: bool
+    ) -> tuple[Entries, Tensor]:
+        """Entries over a floor that about `wanted` a row exceed, in no order, and the floor of each group.
+
+        Args:
+            is_exact: where a group is all looked at at once, exactly so many are enough. Parts of it may need
+                a lower floor than the whole.
+        """
+        tiles_G = [list(self._tiles(torch.arange(group.start, group.stop))) for group in groups]
+        is_exact = is_exact and distributed.size() == 1
+        first_G = [
+            self._estimate(x_BD[rows_T], wanted, is_all=is_exact and not rest) for (rows_T, *rest) in tiles_G
         ]
-        floor_P = distributed.smallest(torch.tensor([first.floor for first in first_P]))
-        floor_P = torch.where((floor_P > 0) & (floor_P < math.inf), floor_P, 0.0)
+        floor_G = distributed.smallest(torch.tensor([first.floor for first in first_G]))
+        floor_G = torch.where((floor_G > 0) & (floor_G < math.inf), floor_G, 0.0)
         found, places = [], [Places.none()]
-        for (rows_T, *rest), first, floor in zip(tiles_P, first_P, floor_P.tolist(), strict=True):
+        for (rows_T, *rest), first, floor in zip(tiles_G, first_G, floor_G.tolist(), strict=True):
             if first.entries is None or floor < first.over:
                 places.append(self._over(x_BD[rows_T], floor).of(rows_T))
             else:
@@ -146,8 +173,8 @@ class Search:
                 found.append(here._replace(row_N=rows_T[here.row_N]))
             places += [self._over(x_BD[rows_T], floor).of(rows_T) for rows_T in rest]
         others = self._values(x_BD, Places.joined(places))
-        of_part_N = others.row_N // max(1, len(x_BD) // parts)
-        return Entries.joined([*found, others.at(others.pre_N > floor_P[of_part_N])]), floor_P
+        group_N = others.row_N // max(1, len(groups[0]))
+        return Entries.joined([*found, others.at(others.pre_N > floor_G[group_N])]), floor_G
 
     def largest_of_rows(self, x_BD: Tensor, k: int) -> Entries:
         """The `k` largest entries of each row, in order, whatever their sign."""

@@ -107,6 +107,7 @@ def _temporal(options: Any, n_latents: int) -> Arguments:
         "contrastive": options.contrastive,
         "temp_alpha": options.temp_alpha,
         "temperature": options.temperature,
+        "run_length": options.run_length,
     }
 
 
@@ -165,7 +166,8 @@ _ALL = (
         f"{_TRAINERS}.temporal_sequence_top_k.TemporalMatryoshkaBatchTopKTrainer",
         _OF_BATCH_TOP_K
         | _OF_GROUPS
-        | {"temporal", "contrastive", "temp_alpha", "temperature", "pair_mode", "max_offset"},
+        | {"temporal", "contrastive", "temp_alpha", "temperature"}
+        | {"pair_mode", "max_offset", "run_length"},
         _temporal,
     ),
     Architecture(

@@ -3,7 +3,8 @@
 The variants are BatchTopK plus groups of latents (Matryoshka) plus a temporal term (T-SAE): they
 override `group_sizes` and `_temporal_loss`, and nothing else.
 
-Shapes: B tokens of this process, D model width, F latents, G groups, N non-zero entries.
+Shapes: B tokens of this process (of pairs: current ones), T with the earlier ones, D model width, F latents,
+G groups, N non-zero entries.
 """
 
 from collections.abc import Iterable, Sequence
@@ -181,13 +182,13 @@ class BatchTopKTrainer(Trainer):
 
     def _step(self, step: int, x: Tensor) -> Tensor:
         """One step on activations [B, D]."""
-        x_BD, earlier_BD = self._split_input(x.to(self.device, torch.float32))
-        self._see_batch(len(x_BD), x)
+        tokens = self._tokens_of(x.to(self.device, torch.float32))
+        self._see_batch(len(tokens.x_BD), x)
         if step == 0 and not self.is_begun:
             with torch.no_grad():
-                self.ae.weights().b_dec_D.copy_(geometric_median(x_BD))
+                self.ae.weights().b_dec_D.copy_(geometric_median(tokens.x_BD))
         self.current_k = self.k_at(step)
-        loss = self._loss(x_BD, earlier_BD)
+        loss = self._loss(tokens)
         assert self._last is not None
         self._watch.see("loss", self._last.terms["loss"])
         loss.backward()
@@ -203,16 +204,17 @@ class BatchTopKTrainer(Trainer):
         share = step / self.k_anneal_steps
         return min(int(self.ae.activation_dim * (1 - share) + self.k * share), self.ae.dict_size)
 
-    def _split_input(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _tokens_of(self, x: Tensor) -> "Tokens":
         if x.ndim != 2 or x.shape[1] != self.ae.activation_dim:
             raise UserError(
                 f"{type(self).__name__} trains on activations [B, {self.ae.activation_dim}], "
                 f"and got {list(x.shape)}."
             )
-        return x, None
+        return Tokens(x)
 
-    def _loss(self, x_BD: Tensor, earlier_BD: Tensor | None) -> Tensor:
-        code, code_earlier = self._encode(x_BD, earlier_BD)
+    def _loss(self, tokens: "Tokens") -> Tensor:
+        x_BD = tokens.x_BD
+        code, code_earlier = self._encode(tokens)
         _, _, W_dec_FD, b_dec_D = self.ae.weights()
         losses_G, residual_BD = reconstruction_losses(
             x_BD, code, W_dec_FD, b_dec_D, self.ae.group_ends, self._n_tokens
@@ -223,8 +225,8 @@ class BatchTopKTrainer(Trainer):
         auxk = self._auxk_loss(x_BD, residual_BD)
         loss = reconstruction + self.auxk_alpha * auxk
         terms = {"reconstruction": reconstruction.detach(), "auxk": auxk.detach()}
-        if earlier_BD is not None and code_earlier is not None:
-            temporal = self._temporal_loss(x_BD, earlier_BD, code, code_earlier)
+        if code_earlier is not None:
+            temporal = self._temporal_loss(tokens, code, code_earlier)
             loss = loss + self._temporal_strength() * temporal
             terms["temporal"] = temporal.detach()
         terms["loss"] = loss.detach()
@@ -238,16 +240,23 @@ class BatchTopKTrainer(Trainer):
             self._weights_G = torch.tensor(self.group_weights, device=device)
         return self._weights_G
 
-    def _encode(self, x_BD: Tensor, earlier_BD: Tensor | None) -> tuple[SparseCode, SparseCode | None]:
-        """Codes of the tokens and of the earlier tokens, each with its own BatchTopK."""
+    def _encode(self, tokens: "Tokens") -> tuple[SparseCode, SparseCode | None]:
+        """Codes of the tokens and of the earlier tokens, each with its own BatchTopK.
+
+        The B current tokens keep the k B largest of their entries, and the B earlier ones the k B largest of
+        theirs, also where a token is both: it is multiplied once, and may keep more entries as the one than
+        as the other.
+        """
         W_enc_DF, b_enc_F, _, b_dec_D = self.ae.weights()
-        if earlier_BD is None:
-            (code,) = self._encoder(x_BD, W_enc_DF, b_enc_F, b_dec_D, self.current_k, n_tokens=self._n_tokens)
+        if tokens.n_runs is None:
+            (code,) = self._encoder(
+                tokens.x_BD, W_enc_DF, b_enc_F, b_dec_D, self.current_k, n_tokens=self._n_tokens
+            )
             return code, None
-        both = torch.cat([x_BD, earlier_BD])
         stops = (None, self.ae.group_ends[0])  # of an earlier token only the first group is used
+        starts = (0, tokens.n_runs)
         code, code_earlier = self._encoder(
-            both, W_enc_DF, b_enc_F, b_dec_D, self.current_k, stops, self._n_tokens
+            tokens.all_TD, W_enc_DF, b_enc_F, b_dec_D, self.current_k, stops, starts, self._n_tokens
         )
         return code, code_earlier
 
@@ -265,9 +274,7 @@ class BatchTopKTrainer(Trainer):
             f_BK = torch.zeros_like(f_BK).scatter(1, top.indices, top.values)
         return auxk_loss(residual_BD, f_BK, W_dec_FD[dead_K], self._n_tokens)
 
-    def _temporal_loss(
-        self, x_BD: Tensor, earlier_BD: Tensor, code: SparseCode, code_earlier: SparseCode
-    ) -> Tensor:
+    def _temporal_loss(self, tokens: "Tokens", code: SparseCode, code_earlier: SparseCode) -> Tensor:
         raise NotImplementedError
 
     def _temporal_strength(self) -> float:
@@ -324,7 +331,7 @@ class BatchTopKTrainer(Trainer):
         Returns:
             `threshold`, `threshold_moving_average`, `calibration_tokens` and `calibration_l0`.
         """
-        tokens = (self._split_input(batch.to(self.device, torch.float32))[0] for batch in batches)
+        tokens = (self._tokens_of(batch.to(self.device, torch.float32)).x_BD for batch in batches)
         found = find_threshold(self.ae, tokens, self.k)
         if found is None:
             return None
@@ -344,6 +351,28 @@ class BatchTopKTrainer(Trainer):
         super().load_state_dict(state)
         self.num_tokens_since_fired.copy_(state["tokens_since_fired"])
         self.dead_latents.forget()
+
+
+class Tokens(NamedTuple):
+    """The tokens of a batch, each once, and where among them the pairs are.
+
+    Runs of r + 1 adjacent tokens stand position by position: first the latest token of every run, then the
+    one before it of every run, and so on. So a token's earlier token stands `n_runs` rows behind it, and
+    B = r * `n_runs` pairs are two slices of T = (r + 1) * `n_runs` rows.
+    """
+
+    all_TD: Tensor
+    n_runs: int | None = None  # None: there are no pairs
+
+    @property
+    def x_BD(self) -> Tensor:
+        """The current tokens."""
+        return self.all_TD if self.n_runs is None else self.all_TD[: len(self.all_TD) - self.n_runs]
+
+    @property
+    def earlier_BD(self) -> Tensor:
+        """The earlier tokens."""
+        return self.all_TD[self.n_runs :]
 
 
 class LastBatch(NamedTuple):

@@ -104,19 +104,26 @@ def matryoshka_loss(losses_G: Tensor, weights_G: Tensor, form: str) -> Tensor:
     return (losses_G * weights_G).mean()
 
 
-def contrastive_loss(z: SparseCode, z_earlier: SparseCode, form: str, temperature: float = 1.0) -> Tensor:
+def contrastive_loss(
+    z: SparseCode, z_earlier: SparseCode, form: str, temperature: float = 1.0, run_length: int = 1
+) -> Tensor:
     """Symmetric InfoNCE between high-level codes of tokens and of earlier tokens of their texts.
 
     Row b of `z` should be nearer to row b of `z_earlier` than to any other row, and conversely. The rows of
     `z_earlier` of all processes are compared with; they are sent as what is not zero of them.
     `paper` compares by cosine similarity (T-SAE, section 3), `code` by the dot product.
+
+    Args:
+        run_length: r, where rows are r pairs of each of B / r runs of adjacent tokens, position by position
+            (row i * B / r + j is pair i of run j). A run's pairs are then left out of each other's sums: a
+            token's neighbours are nearly itself, and no example of what it should be far from.
     """
     if form == "paper":
         z, z_earlier = unit_rows(z), unit_rows(z_earlier)
     if temperature != 1:
         z = replace(z, values_N=z.values_N / temperature)
     z_earlier, first = gathered(z_earlier)
-    return _SymmetricInfoNCE.apply(z.values_N, z_earlier.values_N, z, z_earlier, first)
+    return _SymmetricInfoNCE.apply(z.values_N, z_earlier.values_N, z, z_earlier, first, run_length)
 
 
 def dot_products(z: SparseCode, other_FN: Tensor, z_BF: Tensor | None = None) -> Tensor:
@@ -141,14 +148,20 @@ class _SymmetricInfoNCE(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, values_N: Tensor, other_N: Tensor, z: SparseCode, other: SparseCode, first: int
+        ctx: Any,
+        values_N: Tensor,
+        other_N: Tensor,
+        z: SparseCode,
+        other: SparseCode,
+        first: int,
+        run_length: int,
     ) -> Tensor:
         z, other = replace(z, values_N=values_N), replace(other, values_N=other_N)
         other_FN = other.dense_by_latent()
         z_BF = None if on_cpu(other_FN) else z.dense()
         logits_BN = dot_products(z, other_FN, z_BF)
         n_tokens = logits_BN.shape[1]
-        by_row, by_col, gradient_BN = _softmax_both_ways(logits_BN, first)
+        by_row, by_col, gradient_BN = _softmax_both_ways(logits_BN, first, run_length)
         gradient_BN.div_(2 * n_tokens)
         if z_BF is None:
             d_values = sampled(gradient_BN, other_FN, z.row_N, z.col_N)
@@ -162,29 +175,42 @@ class _SymmetricInfoNCE(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         d_values, d_other = ctx.saved_tensors
-        return d_values * grads[0], d_other * grads[0], None, None, None
+        return d_values * grads[0], d_other * grads[0], None, None, None, None
 
 
-def _softmax_both_ways(logits_BN: Tensor, first: int) -> tuple[Tensor, Tensor, Tensor]:
+def _softmax_both_ways(logits_BN: Tensor, first: int, run_length: int) -> tuple[Tensor, Tensor, Tensor]:
     """The log-softmaxes at (b, first + b) [B], by rows and by columns; the sum of both softmaxes less 2 I.
 
-    The memory of the logits is used up.
+    The memory of the logits is used up. Pairs of one run have no part in each other's sums.
     """
     own_B = logits_BN.diagonal(first).clone()
     own_columns = slice(first, first + len(logits_BN))
     if on_cpu(logits_BN) and distributed.largest(_extent(logits_BN)) < SAFE_EXPONENT:
-        e_BN = logits_BN.exp_()  # one exponential for both
+        e_BN = _without_own_run(logits_BN.exp_(), first, run_length, 0.0)  # one exponential for both
         sum_B, sum_N = e_BN.sum(1), distributed.total(e_BN.sum(0))
         for e_CN, inverse_C in zip(e_BN.split(CHUNK), sum_B.reciprocal().split(CHUNK), strict=True):
             e_CN.mul_(inverse_C[:, None] + sum_N.reciprocal())
         by_row, by_col, both_BN = own_B - sum_B.log(), own_B - sum_N[own_columns].log(), e_BN
     else:
+        logits_BN = _without_own_run(logits_BN, first, run_length, -torch.inf)
         row_B, col_N = logits_BN.logsumexp(1), distributed.log_sum_exp(logits_BN)
         both_BN = (logits_BN - row_B[:, None]).exp_()
         both_BN.add_(logits_BN.sub_(col_N).exp_())
         by_row, by_col = own_B - row_B, own_B - col_N[own_columns]
     both_BN.diagonal(first).sub_(2)
     return by_row, by_col, both_BN
+
+
+def _without_own_run(x_BN: Tensor, first: int, run_length: int, value: float) -> Tensor:
+    """The same tensor with a value written where row and column are different pairs of one run."""
+    B = len(x_BN)
+    if run_length > 1:
+        by_run = x_BN[:, first : first + B].unflatten(0, (run_length, -1)).unflatten(2, (run_length, -1))
+        of_runs_rrR = by_run.diagonal(dim1=1, dim2=3)
+        for i in range(run_length):
+            of_runs_rrR[i, :i] = value
+            of_runs_rrR[i, i + 1 :] = value
+    return x_BN
 
 
 def _extent(logits_BN: Tensor) -> Tensor:

@@ -156,8 +156,21 @@ class TemporalTermOptions(Checked):
         group="temporal term",
     )
 
+    run_length: int = option(
+        1,
+        "r above 1 draws the pairs in runs of r + 1 adjacent tokens, each of which is encoded once: (r + 1) / r"
+        " encodings a pair instead of 2; a run's pairs are no negatives of each other",
+        group="temporal term",
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._require(self.run_length >= 1, "run_length", "must be at least 1")
+        self._require(
+            self.run_length == 1 or (self.temporal and self.pair_mode == "previous"),
+            "run_length",
+            "is for pairs with the previous token: leave it out, or --no_temporal and --pair_mode",
+        )
         self._require(self.temp_alpha >= 0, "temp_alpha", "must not be negative")
         self._require(self.temperature is None or self.temperature > 0, "temperature", "must be positive")
         self._require(

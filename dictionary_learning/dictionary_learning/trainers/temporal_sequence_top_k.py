@@ -2,7 +2,7 @@
 
 The contrastive loss itself is `losses.contrastive_loss`.
 
-Shapes: B pairs, D model width, F latents; x [B, 2, D] holds (current token, earlier token).
+Shapes: B pairs, D model width, F latents; x [B, 2, D] holds (current token, earlier token), or runs of them.
 """
 
 from typing import Any
@@ -11,11 +11,13 @@ from torch import Tensor
 
 from dictionary_learning.dictionaries.sparse import SparseCode
 from dictionary_learning.errors import UserError
+from dictionary_learning.trainers.batch_top_k import Tokens
 from dictionary_learning.trainers.losses import contrastive_loss, temporal_l1_loss
 from dictionary_learning.trainers.matryoshka_batch_top_k import (
     MatryoshkaBatchTopKSAE,
     MatryoshkaBatchTopKTrainer,
 )
+from dictionary_learning.trainers.trainer import whole_number
 
 
 class TemporalMatryoshkaBatchTopKSAE(MatryoshkaBatchTopKSAE):
@@ -31,9 +33,13 @@ class TemporalMatryoshkaBatchTopKTrainer(MatryoshkaBatchTopKTrainer):
         contrastive: InfoNCE (True) or the L1 similarity loss.
         temp_alpha: strength of the temporal term.
         temperature: of the contrastive loss.
+        run_length: r, for batches of runs of r + 1 adjacent tokens [B / r, r + 1, D], the latest first, which
+            are B pairs: each token is encoded once, (r + 1) / r of them a pair instead of 2. Current and
+            earlier tokens have each their own BatchTopK, as for single pairs (`_encode`). Pairs of one run
+            are no negatives of each other.
 
     Raises:
-        UserError: as the base class, and x that is not [B, 2, D].
+        UserError: as the base class, and x that is not [B, 2, D], or not of runs.
     """
 
     dictionary_class = TemporalMatryoshkaBatchTopKSAE
@@ -45,6 +51,7 @@ class TemporalMatryoshkaBatchTopKTrainer(MatryoshkaBatchTopKTrainer):
         contrastive: bool = True,
         temp_alpha: float = 0.1,
         temperature: float = 1.0,
+        run_length: int = 1,
         wandb_name: str = "TemporalMatryoshkaBatchTopKSAE",
         **options: Any,
     ) -> None:
@@ -52,6 +59,7 @@ class TemporalMatryoshkaBatchTopKTrainer(MatryoshkaBatchTopKTrainer):
         self.contrastive = contrastive
         self.temp_alpha = temp_alpha
         self.temperature = temperature
+        self.run_length = whole_number("run_length", run_length)
         super().__init__(wandb_name=wandb_name, **options)
 
     def _make_dictionary(self, activation_dim: int, dict_size: int) -> TemporalMatryoshkaBatchTopKSAE:
@@ -59,26 +67,27 @@ class TemporalMatryoshkaBatchTopKTrainer(MatryoshkaBatchTopKTrainer):
 
     @property
     def config(self) -> dict[str, Any]:
-        names = ("temporal", "contrastive", "temp_alpha", "temperature")
+        names = ("temporal", "contrastive", "temp_alpha", "temperature", "run_length")
         return super().config | {name: getattr(self, name) for name in names}
 
-    def _split_input(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _tokens_of(self, x: Tensor) -> Tokens:
         if not self.temporal:
-            return super()._split_input(x)
-        if x.ndim != 3 or x.shape[1:] != (2, self.ae.activation_dim):
+            return super()._tokens_of(x)
+        length = self.run_length + 1
+        if x.ndim != 3 or x.shape[1:] != (length, self.ae.activation_dim):
+            what = "pairs" if length == 2 else f"runs of {self.run_length} pairs"
             raise UserError(
-                f"T-SAE trains on pairs [B, 2, {self.ae.activation_dim}] of a token and an earlier one, "
-                f"and got {list(x.shape)}."
+                f"T-SAE trains on {what} [B, {length}, {self.ae.activation_dim}] of a token and "
+                f"{'an earlier one' if length == 2 else 'those before it'}, and got {list(x.shape)}."
             )
-        return x[:, 0], x[:, 1]
+        return Tokens(x.transpose(0, 1).flatten(0, 1), len(x))
 
     def _temporal_strength(self) -> float:
         return self.temp_alpha
 
-    def _temporal_loss(
-        self, x_BD: Tensor, earlier_BD: Tensor, code: SparseCode, code_earlier: SparseCode
-    ) -> Tensor:
+    def _temporal_loss(self, tokens: Tokens, code: SparseCode, code_earlier: SparseCode) -> Tensor:
         z, z_earlier = (c.columns(self.group_sizes[0]) for c in (code, code_earlier))
         if self.contrastive:
-            return contrastive_loss(z, z_earlier, self.form, self.temperature)
-        return self.group_weights[0] * temporal_l1_loss(x_BD, earlier_BD, z, z_earlier, self._n_tokens)
+            return contrastive_loss(z, z_earlier, self.form, self.temperature, self.run_length)
+        loss = temporal_l1_loss(tokens.x_BD, tokens.earlier_BD, z, z_earlier, self._n_tokens)
+        return self.group_weights[0] * loss
