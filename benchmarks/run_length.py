@@ -23,7 +23,7 @@ LENGTHS = (1, 2, 4, 8)
 
 
 def toy_runs(run_length: int) -> torch.Tensor:
-    """Runs [B / r, r + 1, D] of mean square norm 1: their tokens share slow directions, and differ in fast ones."""
+    """Runs [B / r, r + 1, D] of mean square norm 1, whose tokens share slow directions."""
     generator = torch.Generator().manual_seed(0)
     directions = torch.randn(2048, D, generator=generator) / D**0.5
     codes = torch.relu(torch.randn(B // run_length, run_length + 2, 2048, generator=generator) - 2.5)

@@ -158,8 +158,8 @@ class TemporalTermOptions(Checked):
 
     run_length: int = option(
         1,
-        "r above 1 draws the pairs in runs of r + 1 adjacent tokens, each of which is encoded once: (r + 1) / r"
-        " encodings a pair instead of 2; a run's pairs are no negatives of each other",
+        "r above 1 draws the pairs in runs of r + 1 adjacent tokens, each of which is encoded once; a run's "
+        "pairs are no negatives of each other",
         group="temporal term",
     )
 
