@@ -185,8 +185,11 @@ def test_a_run_has_the_codes_of_its_pairs(encoder_dtype):
     runs, pairs = runs_and_their_pairs(40, 4)
     ours = temporal_trainer(run_length=4, encoder_dtype=encoder_dtype)
     plain = temporal_trainer(encoder_dtype=encoder_dtype)
-    codes, expected = ours._encode(ours._tokens_of(runs)), plain._encode(plain._tokens_of(pairs))
-    for code, of_pairs in zip(codes, expected, strict=True):
+    codes = []
+    for trainer, batch in ((ours, runs), (plain, pairs)):
+        trainer._see_batch(len(pairs), batch)
+        codes.append(trainer._encode(trainer._tokens_of(batch)))
+    for code, of_pairs in zip(*codes, strict=True):
         torch.testing.assert_close(code.dense(), of_pairs.dense())
 
 

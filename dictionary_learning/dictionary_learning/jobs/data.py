@@ -123,8 +123,13 @@ def batches(store: "Store", options: TrainOptions) -> "Batches":
         return store.means(size, options.pool, _tokenizer_for(options), seed=seed)
     unit = batch_unit(options)
     if unit == "pairs":
-        kind = {name: getattr(options, name) for name in ("max_offset", "run_length")}
-        return store.pairs(size, mode=options.pair_mode, seed=seed, **kind)
+        return store.pairs(
+            size,
+            mode=options.pair_mode,
+            max_offset=options.max_offset,
+            run_length=options.run_length,
+            seed=seed,
+        )
     if unit == "contexts":
         return store.sequences(size, seed=seed)
     return store.tokens(size, seed=seed)
