@@ -237,9 +237,8 @@ def test_a_single_file_is_loaded_without_the_others_of_its_repository(hub: FakeH
     asked = {path for method, path in hub.requests if method == "GET" and "/resolve/" in path}
     assert {path.rpartition("/")[2] for path in asked} == {"a.pt"}
 
-    two, config = load_dictionary(
-        "han/txcdr/ckpts/b.pt", "cpu"
-    )  # its meta stands in the log beside its folder
+    # its meta stands in the log beside its folder
+    two, config = load_dictionary("han/txcdr/ckpts/b.pt", "cpu")
     assert config["trainer"]["layer"] == 3
     assert torch.equal(two.encode(x), one.encode(x))
     assert load_beginning("han/txcdr/ckpts/c.pt").models == {"tiny"}
