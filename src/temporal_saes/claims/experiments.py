@@ -17,23 +17,27 @@ class Experiment(NamedTuple):
     reads_controls: bool = False  # and the means that nobody trained
 
 
+_JOINED = ("--n_texts", "60")  # texts; more of them narrow the interval over texts alone
 # of the demo's texts 62 have as many tokens as a context
 _LONG_TEXTS = "60"
 _STEERING = ("--n_latents", "4", "--strengths", "0", "1", "2", "--max_texts", "440", "--max_new_tokens", "30")
 EXPERIMENTS = {
     "probing": Experiment("probe", (), methods=GROUPED),
     "similarity": Experiment(
-        "similarity", (), methods=(*GROUPED, *PREDICTING, "batch_top_k"), reads_controls=True
+        "similarity", _JOINED, methods=(*GROUPED, *PREDICTING, "batch_top_k"), reads_controls=True
     ),
     "similarity_shuffled": Experiment(
-        "similarity", ("--word_order", "shuffled"), methods=("tsae", *PREDICTING), reads_controls=True
+        "similarity",
+        (*_JOINED, "--word_order", "shuffled"),
+        methods=("tsae", *PREDICTING),
+        reads_controls=True,
     ),
     "temporal_geometry": Experiment(
         "geometry", ("--n_texts", _LONG_TEXTS), methods=PREDICTING, reads_controls=True
     ),
     # what is never off has nothing to switch
     "sequence_interpretability": Experiment(
-        "sequence", (), methods=(*GROUPED, *PREDICTING), reads_activations=False
+        "sequence", _JOINED, methods=(*GROUPED, *PREDICTING), reads_activations=False
     ),
     "garden_paths": Experiment("garden-paths", (), methods=(*GROUPED, *PREDICTING), reads_controls=True),
     "alignment_study": Experiment("align", (), methods=GROUPED, reads_activations=False),
