@@ -149,7 +149,7 @@ def test_numbers_of_single_texts_are_read_and_make_an_interval_of_their_own(tmp_
         for run, leans in (("tfa-20480", [0.5, 0.3, 0.4]), ("running_mean", [0.1, 0.1, 0.1])):
             subject = {"run_name": run, "trainer_folder": f"trainer_{seed}", "chunk": 0}
             lean = {"mean": sum(leans) / 3}
-            content = {"experiment": "garden_paths", "subject": subject, "lean": lean}
+            content = {"experiment": "garden_paths", "subject": subject, "lean": lean, "share_right": 1.0}
             write(tmp_path / f"{run}{seed}.json", content | {"lean_of_triples": leans})
     measure = "garden paths, lean"
     row = Row("r", "", Reading("tfa", 0, measure), Reading("running_mean", 0, measure), "higher", 0.0, "")

@@ -71,7 +71,10 @@ def _sequences(content: Result) -> Iterator[Number]:
 
 
 def _garden_paths(content: Result) -> Iterator[Number]:
-    yield Number("garden paths, lean", float(content["lean"]["mean"]), content["lean_of_triples"])
+    leans = content["lean_of_triples"]
+    is_right = [None if lean is None else float(lean > 0) for lean in leans]
+    yield Number("garden paths, lean", float(content["lean"]["mean"]), leans)
+    yield Number("garden paths, share right", float(content["share_right"]), is_right)
 
 
 def _alignment(content: Result) -> Iterator[Number]:

@@ -143,22 +143,23 @@ def _events() -> list[Row]:
 
 
 def _garden_paths() -> list[Row]:
-    measure = "garden paths, lean"
     says = "behind a garden path, predicted codes group by the right reading (TFA)"
     changes = "other sentences; a model that reads them better; a surface that is matched to the word"
-    ours = Reading("tfa", PREDICTED, measure)
-    others = (
-        (Reading("tfa", NOVEL, measure), "novel"),
-        (Reading(BASELINE, ALL, measure), "raw activations"),
-        (Reading("running_mean", PREDICTED, measure), "the running mean"),
-        (Reading("recall", PREDICTED, measure), "untrained recall"),
-    )
-    return [
-        Row(f"garden paths, predicted against {words}", says, ours, other, "higher", 0.0, changes)
-        for other, words in others
-    ] + _against(
-        "garden paths, high", "high-level latents do, too (in no paper)", measure, "higher", changes=changes
-    )
+    rows = []
+    # how far, which depends on how far apart codes are at all, and how often, which does not
+    for measure, name in (("garden paths, lean", "lean"), ("garden paths, share right", "share right")):
+        ours = Reading("tfa", PREDICTED, measure)
+        for theirs, words in (
+            (Reading("tfa", NOVEL, measure), "novel"),
+            (Reading(BASELINE, ALL, measure), "raw activations"),
+            (Reading("running_mean", PREDICTED, measure), "the running mean"),
+            (Reading("recall", PREDICTED, measure), "untrained recall"),
+        ):
+            row = f"garden paths, {name}, predicted against {words}"
+            rows.append(Row(row, says, ours, theirs, "higher", 0.0, changes))
+        says_high = "high-level latents do, too (in no paper)"
+        rows += _against(f"garden paths, {name}, high", says_high, measure, "higher", changes=changes)
+    return rows
 
 
 def _preferences() -> list[Row]:
