@@ -2,8 +2,9 @@
 
 from typing import NamedTuple
 
-GROUPED = ("tsae", "tsae_strength_0", "matryoshka")
-PREDICTING = ("tfa", "tfa_paper_start")
+HIGH_LEVEL = ("tsae:0", "tsae_strength_0:0", "matryoshka:0")
+PREDICTED = ("tfa:0", "tfa_paper_start:0")
+BOTH_PARTS = ("tfa:0", "tfa:1", "tfa_paper_start:0", "tfa_paper_start:1")
 
 
 class Experiment(NamedTuple):
@@ -11,7 +12,7 @@ class Experiment(NamedTuple):
 
     command: str
     flags: tuple[str, ...]
-    methods: tuple[str, ...]  # that it is asked of: those that a row reads
+    subjects: tuple[str, ...]  # method:chunk, what a row reads
     reads_all_seeds: bool = False  # of a run, by itself
     reads_activations: bool = True  # the language model's own, too
     reads_controls: bool = False  # and the means that nobody trained
@@ -22,33 +23,33 @@ _JOINED = ("--n_texts", "60")  # texts; more of them narrow the interval over te
 _LONG_TEXTS = "60"
 _STEERING = ("--n_latents", "4", "--strengths", "0", "1", "2", "--max_texts", "440", "--max_new_tokens", "30")
 EXPERIMENTS = {
-    "probing": Experiment("probe", (), methods=GROUPED),
+    "probing": Experiment("probe", (), (*HIGH_LEVEL, "tsae:1")),
     "similarity": Experiment(
-        "similarity", _JOINED, methods=(*GROUPED, *PREDICTING, "batch_top_k"), reads_controls=True
+        "similarity", _JOINED, (*HIGH_LEVEL, *BOTH_PARTS, "batch_top_k:2"), reads_controls=True
     ),
     "similarity_shuffled": Experiment(
         "similarity",
         (*_JOINED, "--word_order", "shuffled"),
-        methods=("tsae", *PREDICTING),
+        ("tsae:0", *PREDICTED),
         reads_controls=True,
     ),
-    "temporal_geometry": Experiment(
-        "geometry", ("--n_texts", _LONG_TEXTS), methods=PREDICTING, reads_controls=True
-    ),
+    "temporal_geometry": Experiment("geometry", ("--n_texts", _LONG_TEXTS), BOTH_PARTS, reads_controls=True),
     # what is never off has nothing to switch
     "sequence_interpretability": Experiment(
-        "sequence", _JOINED, methods=(*GROUPED, *PREDICTING), reads_activations=False
+        "sequence", _JOINED, (*HIGH_LEVEL, *BOTH_PARTS), reads_activations=False
     ),
-    "garden_paths": Experiment("garden-paths", (), methods=(*GROUPED, *PREDICTING), reads_controls=True),
-    "alignment_study": Experiment("align", (), methods=GROUPED, reads_activations=False),
+    "garden_paths": Experiment("garden-paths", (), (*HIGH_LEVEL, *BOTH_PARTS), reads_controls=True),
+    "alignment_study": Experiment("align", (), HIGH_LEVEL, reads_activations=False),
     "persistence": Experiment(
-        "persistence", ("--n_texts", "150"), methods=GROUPED, reads_all_seeds=True, reads_activations=False
+        "persistence",
+        ("--n_texts", "150"),
+        (*HIGH_LEVEL, "tsae:1"),
+        reads_all_seeds=True,
+        reads_activations=False,
     ),
-    "steering_add": Experiment(
-        "steer", ("--mode", "add", *_STEERING), methods=GROUPED, reads_activations=False
-    ),
+    "steering_add": Experiment("steer", ("--mode", "add", *_STEERING), HIGH_LEVEL, reads_activations=False),
     "steering_clamp": Experiment(
-        "steer", ("--mode", "clamp", *_STEERING), methods=GROUPED, reads_activations=False
+        "steer", ("--mode", "clamp", *_STEERING), HIGH_LEVEL, reads_activations=False
     ),
 }
 """By the name under which a plan asks for them; each writes its results as always."""

@@ -171,13 +171,9 @@ def _of_all_seeds(plan: Plan, budget: int) -> Iterator[Piece]:
 
 
 def _subjects(name: str, methods: Sequence[str], budget: int) -> list[str]:
-    """The chunks of the methods that an experiment is asked of."""
-    return [
-        f"{run_name(method, budget)}:{chunk}"
-        for method in methods
-        if method in EXPERIMENTS[name].methods
-        for chunk in METHODS[method].chunks
-    ]
+    """What an experiment is asked of, among these methods."""
+    asked = (subject.split(":") for subject in EXPERIMENTS[name].subjects)
+    return [f"{run_name(method, budget)}:{chunk}" for method, chunk in asked if method in methods]
 
 
 def _experiment(plan: Plan, name: str, who: Sequence[str], piece: str) -> Piece:
