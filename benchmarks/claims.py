@@ -10,7 +10,7 @@ texts; then they are evaluated and probed. What is finished is not done again: s
 --minutes, and run it again. What follows `--` goes to the commands that record the language model, such as
 `-- --layer 8`.
 
-Writes benchmarks/results/claims_<config>.json, .md and .png.
+Writes benchmarks/results/claims_<config>.json and .md, and docs/figures/claims_<config>.png.
 """
 
 import json
@@ -31,6 +31,7 @@ from temporal_saes.claims.methods import BUDGETS, METHODS
 from temporal_saes.claims.pieces import Plan, pieces
 
 RESULTS = Path(__file__).parent / "results"
+FIGURES = Path(__file__).parents[1] / "docs" / "figures"
 
 
 def parser() -> Parser:
@@ -57,7 +58,7 @@ def parser() -> Parser:
     flags.add_argument("--n_test", type=int, default=500, help="test examples of a probe")
     flags.add_argument("--repeats", type=int, default=5, help="random splits of a probe")
     flags.add_argument("--minutes", type=float, help="begin nothing new after so many; run it again to go on")
-    flags.add_argument("--out", type=Path, help="path of the results without a suffix")
+    flags.add_argument("--out", type=Path, help="path of all results without a suffix")
     return flags
 
 
@@ -111,8 +112,10 @@ def main(argv: list[str] | None = None) -> None:
     work(plan, args.minutes)
     found = readings.read(plan.runs)
     claims = report.judged(found, readings.read_of_texts(plan.runs))
-    out = args.out or RESULTS / f"claims_{args.config.replace('-', '_')}"
-    settings = {name: str(value) for name, value in vars(args).items()} | {"extra": given[at + 1 :]}
+    name = f"claims_{args.config.replace('-', '_')}"
+    out = args.out or RESULTS / name
+    asked = {name: value for name, value in vars(args).items() if not isinstance(value, Path)}
+    settings = asked | {"extra": given[at + 1 :]}
     values = [
         {"method": m, "budget": budget, "chunk": chunk, "measure": measure, "by_seed": values}
         for (m, budget, chunk, measure), values in sorted(found.items())
@@ -120,7 +123,7 @@ def main(argv: list[str] | None = None) -> None:
     content = {"machine": machine_facts(), "settings": settings, "claims": claims, "values": values}
     save_text(out.with_suffix(".json"), json.dumps(content, indent=1, allow_nan=False) + "\n")
     save_text(out.with_suffix(".md"), report.markdown(claims))
-    curves.draw(found, out)
+    curves.draw(found, args.out or FIGURES / name)
     print(report.markdown(claims))
 
 

@@ -80,11 +80,8 @@ def main(argv: list[str] | None = None) -> None:
             into = folder / name / setting.replace(", ", "_").replace(" ", "_")
             probing.main([*words, "--output_dir", str(into)])
             found.setdefault(name, {})[setting] = read(into)
-    content = {
-        "machine": machine_facts(),
-        "settings": {k: str(v) for k, v in vars(args).items()},
-        "found": found,
-    }
+    asked = {key: value for key, value in vars(args).items() if not isinstance(value, Path)}
+    content = {"machine": machine_facts(), "settings": asked, "found": found}
     save_text(args.out.with_suffix(".json"), json.dumps(content, indent=1) + "\n")
     save_text(args.out.with_suffix(".md"), markdown(found))
     print(markdown(found))

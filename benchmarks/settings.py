@@ -134,7 +134,7 @@ def main(argv: list[str] | None = None) -> None:
     for seed in args.seeds:
         measure(args, runs, seed)
     rows = [row(args, run) for run in runs]
-    settings = {name: str(value) for name, value in vars(args).items()}
+    settings = {name: value for name, value in vars(args).items() if not isinstance(value, Path)}
     save_text(
         args.out.with_suffix(".json"),
         json.dumps({"machine": machine_facts(), "settings": settings, "rows": rows}, indent=1) + "\n",

@@ -104,12 +104,19 @@ def pieces(plan: Plan) -> Iterator[Piece]:
     with_controls = [name for name in plan.experiments if EXPERIMENTS[name].reads_controls]
     if with_controls:
         yield Piece("controls", ("controls", "--activations", cache, "--checkpoints_path", str(plan.runs)))
-    for budget in sorted(plan.budgets):
+    for number, budget in enumerate(sorted(plan.budgets)):
         for method in plan.methods:
             yield Piece(run_name(method, budget), _training(plan, method, budget, cache))
+        if number == 0:
+            # a run has to be there, which says where the language model is read
+            yield from _of_the_untrained(plan, with_controls)
         for seed in range(plan.seeds):
             yield from _measurements(plan, budget, seed, cache)
         yield from _of_all_seeds(plan, budget)
+
+
+def _of_the_untrained(plan: Plan, with_controls: Sequence[str]) -> Iterator[Piece]:
+    """The language model's own activations, and means of them."""
     for name in plan.experiments:
         if EXPERIMENTS[name].reads_activations:
             yield _experiment(plan, name, ["--run_name", BASELINE, *_place(plan)], f"{name}-{BASELINE}")
