@@ -299,6 +299,18 @@ def test_means_that_nobody_trained_are_written_and_read_beside_the_predicted_cod
     assert "persistence-baseline_model" not in made
 
 
+def test_activations_are_read_where_and_as_the_first_run_reads_them(tmp_path: Path) -> None:
+    trainer = tmp_path / "tsae-20480/trainer_0"
+    for seed in (0, 1):
+        write(tmp_path / f"tsae-20480/trainer_{seed}/ae.pt", {})
+    buffer = {"context_length": 64, "lm_dtype": "bfloat16"}
+    write(trainer / "config.json", {"trainer": {"lm_name": "mine", "layer": 3}, "buffer": buffer})
+    command = {piece.name: piece.command for piece in pieces(plan(tmp_path))}["probing-baseline_model"]
+    assert " ".join(command).startswith(
+        "probe --run_name baseline_model --model mine --layer 3 --lm_dtype bfloat16 --context_length 64"
+    )
+
+
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The commands that were run; none of them does anything, those named `fails` fail."""

@@ -200,5 +200,6 @@ def _place(plan: Plan) -> list[str]:
                 trainer, buffer = config["trainer"], config["buffer"]
                 length = buffer.get("context_length") or buffer.get("ctx_len")
                 place = ["--model", str(trainer["lm_name"]), "--layer", str(trainer["layer"])]
+                place += ["--lm_dtype", str(buffer.get("lm_dtype") or "float32")]
                 return [*place, "--context_length", str(length)]
     return []
