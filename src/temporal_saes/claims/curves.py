@@ -11,7 +11,7 @@ from temporal_saes.claims.readings import Readings
 from temporal_saes.claims.report import budgets, length_in_words
 
 CURVES = (
-    ("smoothness", 0, "smoothness, high level (lower is smoother)"),
+    ("smoothness", 0, "smoothness, high level"),
     ("FVE", 2, "FVE"),
     ("alive", 2, "alive latents"),
     ("semantics, k = 5", 0, "semantics, 5 latents"),
@@ -43,6 +43,8 @@ def draw(readings: Readings, path: Path) -> list[Path]:
         fig, axes = figures.subplots(3, 3, figsize=(11, 8.6), squeeze=False)
         for axis, (measure, chunk, title) in zip(axes.flat, CURVES, strict=True):
             for method in METHODS:
+                if measure == "smoothness" and METHODS[method].script == "train-attention":
+                    continue  # predicted codes are in units of their own
                 _draw_curve(axis, method, chunk, measure, readings, lengths)
             for method, (name, style) in _LINES.items():
                 known = readings.get((method, 0, 2 if method == BASELINE else 0, measure))
@@ -80,7 +82,8 @@ def _draw_curve(
             means,
             yerr=[below, above],
             marker="o",
-            markersize=4,
+            markersize=6 if is_variant else 4,
+            markerfacecolor="white" if is_variant else None,
             linestyle="--" if is_variant else "-",
             color=figures.colour(_COLOUR_OF.get(_parent(method), method)),
             label=METHODS[method].title,
