@@ -30,19 +30,20 @@ _library: str | None = None
 
 
 def seconds_of(candidates: Mapping[str, Callable[[], object]]) -> dict[str, float]:
-    """Seconds that each candidate takes at its best, in rounds that take turns.
+    """Seconds of the processor that each candidate takes at its best, in rounds that take turns.
 
-    One that this build of PyTorch, or this processor, does not have is left out.
+    Not those of a clock: on a busy machine the quickest would be the one that nothing happened to interrupt. A
+    candidate that this build of PyTorch, or this processor, does not have is left out.
     """
     seconds: dict[str, float] = {}
     for round_number in range(ROUNDS + 1):
         for name, run in candidates.items():
-            began = time.perf_counter()
+            began = time.process_time()
             try:
                 run()
             except (AttributeError, RuntimeError):
                 continue
-            took = time.perf_counter() - began
+            took = time.process_time() - began
             if round_number:  # the first one makes room
                 seconds[name] = min(took, seconds.get(name, took))
     return seconds
