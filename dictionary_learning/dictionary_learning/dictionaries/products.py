@@ -32,7 +32,7 @@ _library: str | None = None
 def seconds_of(candidates: Mapping[str, Callable[[], object]]) -> dict[str, float]:
     """Seconds of the processor that each candidate takes at its best, in rounds that take turns.
 
-    Not those of a clock: on a busy machine the quickest would be the one that nothing happened to interrupt. A
+    Not those of a clock: on a busy machine the quickest would be the one that nothing interrupted. A
     candidate that this build of PyTorch, or this processor, does not have is left out.
     """
     seconds: dict[str, float] = {}
