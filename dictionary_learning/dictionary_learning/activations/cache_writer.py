@@ -32,7 +32,7 @@ from dictionary_learning.errors import UserError
 from dictionary_learning.remote.path import AnyPath
 
 # How often several processes report to each other.
-_SECONDS_BETWEEN_REPORTS = 2.0
+_SECONDS_BETWEEN_REPORTS = 5.0
 
 
 def write(caches: Sequence[ActivationCache], stores: Mapping[str, ActivationStore], folder: AnyPath) -> None:
