@@ -28,7 +28,8 @@ WARM = 2
 
 
 def _train(rank: int, size: int, folder: str, arguments: argparse.Namespace) -> None:
-    keep_freed_memory()  # as every command does; its switch for large pages is inherited from `main`
+    if not arguments.return_memory:
+        keep_freed_memory()  # as every command does; its switch for large pages is inherited from `main`
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=size)
     whole = torch.load(f"{folder}/pairs.pt", mmap=True, weights_only=True)
@@ -72,8 +73,12 @@ def main() -> None:
     parser.add_argument("--encoder_dtype", default="float32")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--steps", type=int, default=12, help=f"that are timed, after {WARM}")
+    parser.add_argument(
+        "--return_memory", action="store_true", help="give freed memory back, unlike commands"
+    )
     arguments = parser.parse_args()
-    keep_freed_memory()
+    if not arguments.return_memory:
+        keep_freed_memory()
     pairs = toy_pairs(-(-arguments.batch_size // 2048)).flatten(0, 1)[: arguments.batch_size].clone()
     best: dict[int, dict] = {}
     for _ in range(arguments.repeats):
@@ -104,7 +109,9 @@ def main() -> None:
             }
         )
     result = {"setting": vars(arguments) | {"activation_dim": D}, "rows": rows, "machine": machine_facts()}
-    name = f"processes_{arguments.dict_size}_{arguments.batch_size}.json"
+    name = (
+        f"processes_{arguments.dict_size}_{arguments.batch_size}{'_returned' * arguments.return_memory}.json"
+    )
     path = Path(__file__).parent / "results" / name
     path.write_text(json.dumps(result, indent=1) + "\n")
     print(path)

@@ -7,6 +7,7 @@ saves what came of it in OUTPUT. Not a test by itself: a module's fixture runs i
 """
 
 import multiprocessing
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -20,7 +21,8 @@ from dictionary_learning.activations.sequences import Sequences
 from dictionary_learning.trainers.architectures import ARCHITECTURES
 from dictionary_learning.trainers.standard import StandardTrainerAprilUpdate
 
-STEPS, B, D, LATENTS = 20, 24, 12, 48
+STEPS = 50 if os.environ.get("COLD") else 20  # all of them in the long run, `scripts/torture.sh`
+B, D, LATENTS = 24, 12, 48
 MEASURED = (0, 5, 10, STEPS - 1)
 WITHOUT_CODES = 5  # the step whose first process has none
 COMMON: dict[str, Any] = {"steps": STEPS, "activation_dim": D, "seed": 0, "device": "cpu", "warmup_steps": 5}
