@@ -5,7 +5,7 @@
     python benchmarks/processes.py --batch_size 8192 --steps 3 --repeats 1     # what is sent at a large batch
 
 The global batch and the losses are the same whatever the number of processes is. Writes
-benchmarks/results/processes_<latents>_<pairs>.json.
+benchmarks/results/processes_<latents>_<pairs>.json, with --return_memory in one of its own.
 """
 
 import argparse

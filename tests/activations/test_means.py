@@ -170,7 +170,8 @@ def test_a_run_on_means_is_the_same_with_a_cache_and_says_what_it_was_trained_on
     train_baseline.main([*data, *where, *more, "--run_name", "live"])
     train_baseline.main([*cache, *where, *more, "--run_name", "cached"])
     assert "6 steps of 32 sentences" in capsys.readouterr().err
-    weights = [torch.load(tmp_path / "runs" / name / "trainer_0/ae.pt") for name in ("live", "cached")]
+    paths = [tmp_path / "runs" / name / "trainer_0/ae.pt" for name in ("live", "cached")]
+    weights = [torch.load(path, weights_only=True) for path in paths]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert "pool: sentence" in (tmp_path / "runs/live/config.yaml").read_text()
     config = json.loads((tmp_path / "runs/live/trainer_0/config.json").read_text())
