@@ -2,8 +2,9 @@
 
     python benchmarks/peer_steps.py '{"who": "SAELens", "method": "BatchTopK", ...}'
 
-It runs in an environment of the peer's own and imports nothing of this project but for `ours` and the plain
-forms of the released code. A line read is the number of a step; a line written says what it took.
+It runs in an environment of the peer's own and imports nothing of this project but for `ours`, an earlier
+build of it and the plain forms of the released code. A line read is the number of a step; a line written says
+what it took.
 """
 
 import json
@@ -13,7 +14,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import torch
+JOB = json.loads(sys.argv[1])
+if JOB["who"] in ("ours", "ours, bfloat16"):
+    from dictionary_learning.command.memory import keep_freed_memory
+
+    keep_freed_memory()  # as every command of this project does, before PyTorch is imported
+
+import torch  # noqa: E402
 
 Update = Callable[[int, torch.Tensor], float]
 GROUP_FRACTIONS = [0.2, 0.8]
@@ -22,7 +29,7 @@ TEXTS_LR, TEXTS_WARMUP, HEADS, BOTTLENECK = 1e-3, 200, 4, 8
 
 
 def main() -> None:
-    job = json.loads(sys.argv[1])
+    job = JOB
     torch.set_num_threads(1)
     torch.manual_seed(0)
     out = os.fdopen(os.dup(1), "w")
@@ -66,7 +73,7 @@ def _options(job: dict[str, Any]) -> dict[str, Any]:
         options |= {"group_fractions": GROUP_FRACTIONS, "group_weights": GROUP_FRACTIONS}
     if job["method"] == "T-SAE":
         options["temp_alpha"] = TEMP_ALPHA
-    if job["who"] == "ours, bfloat16":
+    if job["who"].endswith("bfloat16"):
         options["encoder_dtype"] = "bfloat16"
     return options
 
@@ -203,6 +210,8 @@ def sparsify(job: dict[str, Any]) -> Update:
 MAKERS: dict[str, Callable[[dict[str, Any]], Update]] = {
     "ours": ours,
     "ours, bfloat16": ours_in_bfloat16,
+    "earlier": ours,
+    "earlier, bfloat16": ours_in_bfloat16,
     "released form": released,
     "dictionary_learning": dictionary_learning,
     "SAELens": saelens,

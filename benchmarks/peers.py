@@ -1,10 +1,12 @@
 """A training step of every method: this project's, the peers', and the released code's form, in one run.
 
-    OMP_NUM_THREADS=1 python benchmarks/peers.py --environments ~/.cache/temporal-saes/peers
+    git worktree add ../before 2e8e410
+    OMP_NUM_THREADS=1 python benchmarks/peers.py --environments ../peers --earlier ../before
 
 Each peer is installed from PyPI into an environment of its own, with this environment's torch: all run the
 same build. Every trainer is a process with one thread and takes its step when it is its turn, so that other
-work on the machine hits all alike; what counts is the least processor time of a step. The activations are the
+work on the machine hits all alike; what counts is the least processor time of a step. Ours begins as its
+commands do, with freed memory kept; an earlier build as its own did. The activations are the
 made-up ones of `two_builds.py`. T-SAE and TemporalSAE have no package: the form of the released code is
 written again in the tests (`reference_tsae.py`, `reference_tfa.py`), from the same first weights.
 
@@ -34,7 +36,8 @@ from dictionary_learning.errors import UserError
 ROOT = Path(__file__).parents[1]
 WORKER = Path(__file__).with_name("peer_steps.py")
 PLANNED_STEPS = 1000  # of the run whose first steps these are: schedules have to fit
-SAME_LOSS = 1e-4  # the largest relative difference between ours and the released form, within a few steps
+SAME_LOSS = 1e-4  # the largest relative difference between ours and what must be its equal, in a few steps
+EQUALS = {"earlier": "the earlier build", "released form": "the released form"}
 
 
 class Peer(NamedTuple):
@@ -49,6 +52,7 @@ PEERS = {
     "SAELens": Peer("sae-lens==6.54.12", "sae_lens"),
     "sparsify": Peer("eai-sparsify==1.3.3", "sparsify"),
 }
+EARLIER = ("earlier", "earlier, bfloat16")  # the same trainers, of another checkout
 OWN = ("ours", "ours, bfloat16", "released form")
 METHODS = {
     PAIRS: OWN,
@@ -101,12 +105,13 @@ def python_of(who: str, environments: Path) -> Path:
     return python
 
 
-def environment(who: str) -> dict[str, str]:
+def environment(who: str, earlier: Path | None = None) -> dict[str, str]:
     """Variables of a trainer's process: one thread, and no module of this project for a peer."""
     variables = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     variables.pop("PYTHONPATH", None)
-    if who in OWN:
-        folders = (ROOT / "dictionary_learning", ROOT / "src", ROOT / "tests")
+    root = ROOT if who in OWN else earlier if who in EARLIER else None
+    if root is not None:
+        folders = (root / "dictionary_learning", root / "src", root / "tests")
         variables["PYTHONPATH"] = os.pathsep.join(map(str, folders))
     return variables
 
@@ -114,7 +119,7 @@ def environment(who: str) -> dict[str, str]:
 class Stepper:
     """A trainer in a process of its own that waits for its turn."""
 
-    def __init__(self, who: str, python: Path, job: dict[str, Any]) -> None:
+    def __init__(self, who: str, python: Path, job: dict[str, Any], earlier: Path | None) -> None:
         self.who = who
         self.took: list[dict[str, float]] = []
         # a pipe that nobody reads would fill
@@ -125,7 +130,7 @@ class Stepper:
             stdout=subprocess.PIPE,
             stderr=self._said,
             text=True,
-            env=environment(who),
+            env=environment(who, earlier),
         )
 
     def step(self, number: int) -> None:
@@ -155,7 +160,13 @@ class Stepper:
 
 
 def compare(
-    method: str, size: int, pythons: dict[str, Path], sizes: Sizes, steps: int, batches: Path
+    method: str,
+    size: int,
+    pythons: dict[str, Path],
+    sizes: Sizes,
+    steps: int,
+    batches: Path,
+    earlier: Path | None,
 ) -> dict:
     job = {
         "method": method,
@@ -167,7 +178,9 @@ def compare(
         "batches": str(batches),
     }
     others = Others()
-    steppers = [Stepper(who, pythons[who], job) for who in METHODS[method] if who in pythons]
+    steppers = [
+        Stepper(who, pythons[who], job, earlier) for who in (*METHODS[method], *EARLIER) if who in pythons
+    ]
     try:
         for number in range(steps):
             for stepper in steppers:
@@ -184,30 +197,30 @@ def compare(
         }
     row["cores_busy"] = others.cores()
     by_name = {stepper.who: [took["loss"] for took in stepper.took] for stepper in steppers}
-    if "released form" in by_name:
-        pairs = zip(by_name["ours"], by_name["released form"], strict=True)
-        row["largest_relative_difference_of_losses"] = max(abs(one / other - 1) for one, other in pairs)
-        if not row["largest_relative_difference_of_losses"] < SAME_LOSS:
-            raise UserError(f"the losses of {method} are not those of the released form: {by_name}")
+    row["largest_relative_difference_of_losses"] = {}
+    for other, name in EQUALS.items():
+        if other in by_name:
+            pairs = zip(by_name["ours"], by_name[other], strict=True)
+            worst = max(abs(one / that - 1) for one, that in pairs)
+            row["largest_relative_difference_of_losses"][other] = worst
+            if not worst < SAME_LOSS:
+                raise UserError(f"the losses of {method} are not those of {name}: {by_name}")
     return row
 
 
-def table(rows: list[dict[str, Any]], versions: dict[str, str]) -> str:
-    """Seconds a step, and how many times ours that is."""
-    theirs = [who for who in ("released form", *PEERS) if any(who in row["trainers"] for row in rows)]
-    names = [f"{who} {versions[who]}" if who in versions else who for who in theirs]
+def table(rows: list[dict[str, Any]], titles: dict[str, str]) -> str:
+    """Seconds a step, and how many times ours that is; an earlier build's in bfloat16, times ours in that."""
+    present = [
+        who for who in (*EARLIER, "released form", *PEERS) if any(who in row["trainers"] for row in rows)
+    ]
+    names = [titles.get(who, who) for who in present]
     lines = [f"| a step, s | ours | ours, bfloat16 | {' | '.join(names)} |", "|---" * (3 + len(names)) + "|"]
     for row in rows:
-        ours = row["trainers"]["ours"]["seconds"]
-        cells = [f"{ours:.3f}"]
-        for who in ("ours, bfloat16", *theirs):
-            if who not in row["trainers"]:
-                cells.append("")
-                continue
-            seconds = row["trainers"][who]["seconds"]
-            cells.append(
-                f"{seconds:.3f}" if who.startswith("ours") else f"{seconds:.3f} ({seconds / ours:.2f}x)"
-            )
+        seconds = {who: of["seconds"] for who, of in row["trainers"].items()}
+        cells = [f"{seconds[who]:.3f}" for who in OWN[:2]]
+        for who in present:
+            ours = seconds["ours, bfloat16" if who == EARLIER[1] else "ours"]
+            cells.append(f"{seconds[who]:.3f} ({seconds[who] / ours:.2f}x)" if who in seconds else "")
         lines.append(f"| {row['method']}, {row['size']:,} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -220,6 +233,9 @@ def parser() -> Parser:
         "--environments",
         type=Path,
         help="folder that keeps the peers' environments (default: a temporary one)",
+    )
+    parser.add_argument(
+        "--earlier", type=Path, help="checkout of another revision of this project, to compare with as well"
     )
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="(default: all)")
     parser.add_argument("--steps", type=int, default=8, help="steps each, at least 2 (default: 8)")
@@ -241,6 +257,17 @@ def main(argv: list[str] | None = None) -> None:
         run(options, Path(temporary))
 
 
+def revision_of(checkout: Path) -> str:
+    """The commit of a checkout, as short as git makes it. Raises UserError where there is none."""
+    if not (checkout / "dictionary_learning" / "dictionary_learning").is_dir():
+        raise UserError(
+            f"--earlier {checkout} is no checkout of this project: make one with git worktree add."
+        )
+    command = ["git", "-C", str(checkout), "rev-parse", "--short=7", "HEAD"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.stdout.strip() or "earlier"
+
+
 def run(options: argparse.Namespace, temporary: Path) -> None:
     sizes = SMALL if options.small else FULL
     wanted = {who for method in options.methods for who in METHODS[method]}
@@ -250,6 +277,12 @@ def run(options: argparse.Namespace, temporary: Path) -> None:
             pythons[who] = python_of(who, (options.environments or temporary).expanduser().resolve())
         elif who != "dictionary_learning" and importlib.util.find_spec(PEERS[who].module):
             pythons[who] = Path(sys.executable)
+    titles = {who: f"{who} {PEERS[who].requirement.split('==')[1]}" for who in pythons if who in PEERS}
+    if options.earlier:
+        options.earlier = options.earlier.expanduser().resolve()
+        revision = revision_of(options.earlier)
+        titles |= {who: who.replace("earlier", revision) for who in EARLIER}
+        pythons |= dict.fromkeys(EARLIER, Path(sys.executable))
     batches = {
         "pairs": temporary / "pairs.pt",
         "tokens": temporary / "tokens.pt",
@@ -259,19 +292,19 @@ def run(options: argparse.Namespace, temporary: Path) -> None:
     torch.save(pairs, batches["pairs"])
     torch.save(pairs[:, :, 0].contiguous(), batches["tokens"])
     torch.save(toy_texts(4, sizes.texts, sizes.d_model), batches["texts"])
-    versions = {who: PEERS[who].requirement.split("==")[1] for who in pythons if who in PEERS}
     result: dict[str, Any] = {
         "measured": "least processor seconds of a step, one thread, all trainers in turn",
         "machine": {**machine_facts(), "threads": 1},
         "sizes": sizes._asdict(),
-        "versions": {**versions, "temporal_saes": importlib.metadata.version("temporal-saes")},
+        "titles": titles,
+        "version": importlib.metadata.version("temporal-saes"),
         "rows": [],
     }
     for i in range(len(sizes.latents)):  # the smaller ones of all methods first
         for method in options.methods:
             kind = {PAIRS: "pairs", TEXTS: "texts"}.get(method, "tokens")
             size = (sizes.atoms if kind == "texts" else sizes.latents)[i]
-            row = compare(method, size, pythons, sizes, options.steps, batches[kind])
+            row = compare(method, size, pythons, sizes, options.steps, batches[kind], options.earlier)
             took = {who: round(of["seconds"], 4) for who, of in row["trainers"].items()}
             print(f"{method} {size}: {took}", flush=True)
             result["rows"].append(row)
@@ -283,7 +316,7 @@ def run(options: argparse.Namespace, temporary: Path) -> None:
 def write(result: dict[str, Any], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    path.with_suffix(".md").write_text(table(result["rows"], result["versions"]), encoding="utf-8")
+    path.with_suffix(".md").write_text(table(result["rows"], result["titles"]), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -18,21 +18,26 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("peers") / "peers.json"
-    done = run("--small", "--steps", "3", "--methods", "T-SAE", "TemporalSAE", "--output", str(path))
+    # this build stands for an earlier one of itself, too
+    sizes = ["--small", "--steps", "3", "--methods", "T-SAE", "TemporalSAE"]
+    done = run(*sizes, "--earlier", str(ROOT), "--output", str(path))
     assert done.returncode == 0, done.stderr
     return path
 
 
-def test_ours_and_the_released_form_agree_and_stand_in_one_table(written: Path) -> None:
+def test_ours_the_earlier_build_and_the_released_form_agree_and_stand_in_one_table(written: Path) -> None:
     rows = json.loads(written.read_text())["rows"]
     assert [row["method"] for row in rows] == ["T-SAE", "TemporalSAE"]
     for row in rows:
-        assert row["trainers"].keys() == {"ours", "ours, bfloat16", "released form"}
+        others = {"earlier", "earlier, bfloat16", "released form"}
+        assert row["trainers"].keys() == {"ours", "ours, bfloat16", *others}
         assert all(of["seconds"] > 0 for of in row["trainers"].values())
-        assert row["largest_relative_difference_of_losses"] < 1e-5
+        worst = row["largest_relative_difference_of_losses"]
+        assert worst["earlier"] == 0
+        assert worst["released form"] < 1e-5
     lines = written.with_suffix(".md").read_text().splitlines()
     assert len(lines) == 2 + len(rows)
-    assert {line.count("|") for line in lines} == {5}
+    assert {line.count("|") for line in lines} == {7}
 
 
 def test_one_step_is_refused_because_the_first_makes_room() -> None:
@@ -40,3 +45,10 @@ def test_one_step_is_refused_because_the_first_makes_room() -> None:
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "--steps is 1" in done.stderr
+
+
+def test_a_folder_that_is_no_checkout_is_refused(tmp_path: Path) -> None:
+    done = run("--small", "--earlier", str(tmp_path))
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "no checkout of this project" in done.stderr
