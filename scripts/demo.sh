@@ -37,27 +37,44 @@ echo "== record the language model's activations"
 "$python" -m dictionary_learning.cache_activations --config "$config" --activations "$cache" \
   --parts train eval --eval_tokens 20000
 
-train tsae "$train/train_temporal.py" --config "$config" --activations "$cache"
-for arch in "${baselines[@]}"; do
-  train "$arch" "$train/train_baseline.py" --config "$config" --arch "$arch" --activations "$cache"
-done
-
 names=(tsae "${baselines[@]}")
 
-step "evaluate on held-out documents" "$runs/tsae/trainer_0/eval_results.json" "$runs/tsae/trainer_0/ae.pt" \
-  "$train/eval_temporal.py" --checkpoints_path "$runs" --compare "${names[@]}" \
-  --activations "$cache" --max_tokens 20000 --loss_tokens 4000
-
 # keeps results that were computed with the same options by itself
-echo
-echo "== probe for meaning, syntax and context"
-"$python" src/experiments/probing.py --checkpoints_path "$runs" --dataset demo \
-  --n_train 1000 --n_test 400 --repeats 3 --k 1 10 \
-  --compare tsae:0 tsae:1 "${baselines[@]/%/:0}" baseline_model
+probe() {
+  echo
+  echo "== probe for meaning, syntax and context: $*"
+  "$python" src/experiments/probing.py --checkpoints_path "$runs" --dataset demo \
+    --n_train 1000 --n_test 400 --repeats 3 --k 1 10 --compare "$@"
+}
 
-echo
-echo "== name latents by what they are held over"
-"$python" src/experiments/naming.py --checkpoints_path "$runs" --dataset demo --max_texts 550 --compare tsae:2
+train_baselines() {
+  local arch
+  for arch in "${baselines[@]}"; do
+    train "$arch" "$train/train_baseline.py" --config "$config" --arch "$arch" --activations "$cache"
+  done
+  probe "${baselines[@]/%/:0}" baseline_model
+}
+
+evaluate() {
+  step "evaluate on held-out documents" "$runs/tsae/trainer_0/eval_results.json" "$runs/tsae/trainer_0/ae.pt" \
+    "$train/eval_temporal.py" --checkpoints_path "$runs" --compare "${names[@]}" \
+    --activations "$cache" --max_tokens 20000 --loss_tokens 4000
+}
+
+probe_and_name() {
+  probe tsae:0 tsae:1 "${baselines[@]/%/:0}" baseline_model
+  echo
+  echo "== name latents by what they are held over"
+  "$python" src/experiments/naming.py --checkpoints_path "$runs" --dataset demo --max_texts 550 --compare tsae:2
+}
+
+# two at a time with half of the cores each: a step does not keep all of them busy
+beside tsae train tsae "$train/train_temporal.py" --config "$config" --activations "$cache"
+beside baselines train_baselines
+until_all_are_done
+beside evaluation evaluate
+beside probes probe_and_name
+until_all_are_done
 
 echo
 echo "== the page"

@@ -47,6 +47,64 @@ train() {
   fi
 }
 
+# beside NAME COMMAND...: start COMMAND beside others, with half of the cores; its lines begin with NAME.
+# A machine with one core does it at once, as does a plan.
+beside_names=() beside_groups=()
+beside() {
+  local name=$1 cores
+  shift
+  cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+  if [ -n "$plan" ] || [ "$cores" -lt 2 ]; then
+    "$@"
+    return
+  fi
+  trap 'stop_all 130' INT
+  trap 'stop_all 143' TERM
+  set -m # a process group for each, so that all that it started can be asked to stop
+  (
+    trap : INT TERM # its command is asked, too, and waited for
+    export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores / 2))}
+    { trap : INT TERM && "$@"; } 2>&1 | headed "$name"
+  ) &
+  set +m
+  beside_names+=("$name") beside_groups+=($!)
+}
+
+headed() {
+  local line
+  trap '' INT TERM # what a command says while it stops is shown
+  while IFS= read -r line || [ -n "$line" ]; do
+    [ -z "$line" ] || printf '%s | %s\n' "$1" "$line"
+  done
+}
+
+# until_all_are_done: wait for what runs beside; when one failed the others still come to their end.
+until_all_are_done() {
+  local i failed=0 code
+  for i in ${beside_groups[@]+"${!beside_groups[@]}"}; do
+    code=0
+    wait "${beside_groups[$i]}" || code=$?
+    if [ $code -ne 0 ]; then
+      echo "error: ${beside_names[$i]} ended with exit code $code: its last lines above say why." >&2
+      failed=$code
+    fi
+  done
+  trap - INT TERM
+  beside_names=() beside_groups=()
+  return $failed
+}
+
+# Commands that were asked to stop save first: they are waited for.
+stop_all() {
+  local group
+  trap '' INT TERM
+  for group in "${beside_groups[@]}"; do
+    kill -TERM -- "-$group" 2>/dev/null || true
+  done
+  wait
+  exit "$1"
+}
+
 # weights NAME...: the files of weights of some runs, one a line, as INPUTS of a step.
 weights() { printf '%s/trainer_0/ae.pt\n' "${@/#/$runs/}"; }
 

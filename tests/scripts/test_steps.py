@@ -1,0 +1,79 @@
+"""scripts/steps.sh: what runs side by side is told apart, waited for and asked to stop as a whole."""
+
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+STEPS = Path(__file__).parents[2] / "scripts" / "steps.sh"
+BEGINNING = f"set -euo pipefail\nruns=nowhere\nsource {STEPS}\ngetconf() {{ echo 4; }}\n"
+
+
+def start(script: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        ["bash", "-c", BEGINNING + script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_two_commands_run_side_by_side_with_half_of_the_cores_and_headed_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    # each waits for the other: one after the other they would never end
+    meet = """
+      meet() { touch "$1"; until [ -e "$2" ]; do sleep .01; done; echo "met $2 with $OMP_NUM_THREADS" >&2; }
+      cd %s
+      beside first meet a b
+      beside second meet b a
+      until_all_are_done
+      echo and then
+    """
+    process = start(meet % tmp_path)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert sorted(out.splitlines()[:2]) == ["first | met b with 2", "second | met a with 2"]
+    assert out.splitlines()[2:] == ["and then"]
+    assert err == ""
+
+
+def test_one_that_fails_is_named_and_the_other_comes_to_its_end() -> None:
+    process = start(
+        """
+        slow() { sleep .3; echo finished; }
+        beside good slow
+        beside bad false
+        until_all_are_done
+        echo not reached
+        """
+    )
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert out == "good | finished\n"
+    assert err == "error: bad ended with exit code 1: its last lines above say why.\n"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stop_reaches_all_of_them_and_waits_until_they_have_saved(number: int, code: int) -> None:
+    saving = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: (time.sleep(.2), "
+    saving += "print('saved'), sys.exit(143))); print('begun', flush=True); time.sleep(30)"
+    process = start(
+        f"""
+        long() {{ python3 -c "{saving}"; echo not reached; }}
+        beside one long
+        beside two long
+        until_all_are_done
+        """
+    )
+    assert process.stdout
+    assert sorted(process.stdout.readline() for _ in range(2)) == ["one | begun\n", "two | begun\n"]
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert sorted(out.splitlines()) == ["one | saved", "two | saved"]
+
+
+def test_with_one_core_or_in_a_plan_they_run_in_turn(tmp_path: Path) -> None:
+    for setting in ("getconf() { echo 1; }", f"plan={tmp_path / 'plan'}"):
+        process = start(f"{setting}\nbeside first echo 1\nbeside second echo 2\nuntil_all_are_done\necho 3\n")
+        assert process.communicate(timeout=30) == ("1\n2\n3\n", "")
