@@ -93,6 +93,13 @@ def total_numbers(*numbers: Any) -> list[Any]:
     return total(torch.tensor(numbers, dtype=torch.float64)).tolist()
 
 
+def total_terms(terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The sums of named numbers over all processes, each of which has the same names in the same order."""
+    if size() == 1:
+        return dict(terms)
+    return dict(zip(terms, total(torch.stack(list(terms.values()))), strict=True))
+
+
 def total_count(n: int) -> int:
     """How many rows, tokens or the like all processes have together."""
     return n if size() == 1 else int(total(torch.tensor(n)))

@@ -11,8 +11,13 @@ import pytest
 import torch
 import warm
 
+from dictionary_learning import trainers as t
+from dictionary_learning.dictionaries import sparse
 from dictionary_learning.errors import UserError
-from dictionary_learning.trainers.trainer import DeadLatents, Watch
+from dictionary_learning.selection import encoder
+from dictionary_learning.trainers import losses as losses_module
+from dictionary_learning.trainers import trainer as trainer_module
+from dictionary_learning.trainers.trainer import DeadLatents, Trainer, Watch
 
 NAMES = [
     "BatchTopK",
@@ -63,9 +68,53 @@ def test_a_tensor_on_the_wrong_device_would_be_seen(facts):
     assert facts["a batch that was left on the CPU"]["refused"] == "FakeTensorDeviceMismatchError"
 
 
-@pytest.mark.parametrize(("name", "most"), [("BatchTopK", 120), ("Matryoshka", 120), ("T-SAE", 165)])
+@pytest.mark.parametrize(
+    ("name", "most"), [("BatchTopK", 76), ("TopK", 86), ("Matryoshka", 80), ("T-SAE", 118)]
+)
 def test_a_step_is_few_operations(name, most, facts):
     assert facts[name]["step"]["operations"] <= most
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (t.BatchTopKTrainer, {}),
+        (t.TopKTrainer, {}),
+        (t.MatryoshkaBatchTopKTrainer, {"group_fractions": [0.25, 0.25, 0.5]}),
+        (t.TemporalMatryoshkaBatchTopKTrainer, {}),
+        (t.TemporalMatryoshkaBatchTopKTrainer, {"form": "paper", "temperature": 0.1}),
+        (t.TemporalMatryoshkaBatchTopKTrainer, {"contrastive": False}),
+        (t.TemporalMatryoshkaBatchTopKTrainer, {"run_length": 3}),
+    ],
+)
+def test_the_steps_that_a_card_takes_are_those_of_the_cpu(kind, options, monkeypatch):
+    common = {"steps": 12, "activation_dim": 16, "dict_size": 96, "k": 6, "seed": 0, "lr": 1e-2}
+    of_cpu, of_card = (
+        kind(device="cpu", warmup_steps=2, threshold_start_step=3, **common, **options) for _ in range(2)
+    )
+    for trainer in (of_cpu, of_card):
+        trainer.dead_feature_threshold = 24  # what no token of a batch fires
+    shape = (24, 16)
+    if isinstance(of_cpu, t.TemporalMatryoshkaBatchTopKTrainer):
+        shape = (24 // of_cpu.run_length, of_cpu.run_length + 1, 16)
+    batches = torch.randn(12, *shape, generator=torch.Generator().manual_seed(1))
+    losses = [of_cpu.update(step, x) for step, x in enumerate(batches)]
+    for module in (encoder, losses_module, sparse, trainer_module):  # a card's path, on a CPU
+        monkeypatch.setattr(module, "on_cpu", lambda x: False)
+    monkeypatch.setattr(Trainer, "reads_freely", False)
+    for step, x in enumerate(batches):
+        of_card.advance(step, x)
+        assert of_card.metrics()["loss"] == pytest.approx(losses[step], rel=2e-6)
+    of_card.check()
+    assert of_cpu.metrics()["auxk"] > 0
+    torch.testing.assert_close(of_card.ae.state_dict(), of_cpu.ae.state_dict(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_card_that_is_never_asked_asks_by_itself(monkeypatch):
+    monkeypatch.setattr(Watch, "KEPT", 2)
+    watched(*[(1.0, 2.0, 3.0)] * 7).check()
+    with pytest.raises(UserError, match="the loss is not finite at step 4"):
+        watched(*[(1.0, 2.0, 3.0)] * 4, (1.0, float("nan"), 3.0), *[(1.0, 2.0, 3.0)] * 2)
 
 
 def watched(*steps: tuple[float, float, float]) -> Watch:

@@ -18,7 +18,7 @@ from dictionary_learning.trainers import (
     MatryoshkaBatchTopKTrainer,
     TemporalMatryoshkaBatchTopKTrainer,
 )
-from dictionary_learning.trainers.losses import contrastive_loss, matryoshka_loss, temporal_l1_loss
+from dictionary_learning.trainers.losses import contrastive_loss, matryoshka_weights, temporal_l1_loss
 from dictionary_learning.trainers.threshold import find_threshold
 from dictionary_learning.trainers.trainer import adam, geometric_median, in_memory_order, learning_rate_factor
 
@@ -104,9 +104,10 @@ def test_batch_topk_is_matryoshka_with_one_group():
 
 def test_the_two_forms_of_the_matryoshka_loss_by_hand():
     losses_G = torch.tensor([4.0, 1.0])
-    assert float(matryoshka_loss(losses_G, torch.tensor([0.2, 0.8]), "paper")) == 5.0
+    weights_G = {form: torch.tensor(matryoshka_weights([0.2, 0.8], form)) for form in ("paper", "code")}
+    assert float(losses_G @ weights_G["paper"]) == 5.0
     # (0.2 * 4 + 0.8 * 1) / 2 = 0.8
-    assert float(matryoshka_loss(losses_G, torch.tensor([0.2, 0.8]), "code")) == pytest.approx(0.8)
+    assert float(losses_G @ weights_G["code"]) == pytest.approx(0.8)
 
 
 def code_of(dense: list[list[float]]) -> SparseCode:

@@ -114,7 +114,7 @@ def on_cpu(x: Tensor) -> bool:
 def _filled(values_N: Tensor, row_N: Tensor, col_N: Tensor, shape: tuple[int, int]) -> Tensor:
     """Zeros with values at places; at one that is named more than once, their sum."""
     flat = values_N.new_zeros(shape[0] * shape[1])
-    return flat.index_add_(0, row_N * shape[1] + col_N, values_N).view(shape)
+    return flat.index_add_(0, torch.add(col_N, row_N, alpha=shape[1]), values_N).view(shape)
 
 
 def batch_topk(pre_BF: Tensor, n_keep: int) -> Tensor:
@@ -165,12 +165,14 @@ def sparse_matmul(values_N: Tensor, M_FD: Tensor, row_N: Tensor, col_N: Tensor, 
     return _SparseMatmul.apply(values_N, M_FD, row_N, col_N, n_rows)
 
 
-def gather_sum(values_N: Tensor, M: Tensor, row_N: Tensor, col_N: Tensor, n_rows: int) -> Tensor:
-    """S @ M without gradient."""
+def gather_sum(
+    values_N: Tensor, M: Tensor, row_N: Tensor, col_N: Tensor, n_rows: int, start_B: Tensor | None = None
+) -> Tensor:
+    """S @ M without gradient; `start_B` as of `starts`, where they are known."""
     if len(values_N) == 0:
         return M.new_zeros(n_rows, M.shape[1])
-    offsets = torch.searchsorted(row_N, torch.arange(n_rows, device=row_N.device))
-    return F.embedding_bag(col_N, M, offsets, mode="sum", per_sample_weights=values_N)
+    start_B = starts(row_N, n_rows) if start_B is None else start_B
+    return F.embedding_bag(col_N, M, start_B[:-1], mode="sum", per_sample_weights=values_N)
 
 
 def gather_sum_transposed(values_N: Tensor, A: Tensor, row_N: Tensor, col_N: Tensor, n: int) -> Tensor:
@@ -179,14 +181,15 @@ def gather_sum_transposed(values_N: Tensor, A: Tensor, row_N: Tensor, col_N: Ten
     return gather_sum(values_N[by_col], A, sorted_N, row_N[by_col], n)
 
 
-def sampled(A_BD: Tensor, M_FD: Tensor, row_N: Tensor, col_N: Tensor) -> Tensor:
+def sampled(
+    A_BD: Tensor, M_FD: Tensor, row_N: Tensor, col_N: Tensor, start_B: Tensor | None = None
+) -> Tensor:
     """<A[row], M[col]> a pair [N], without gradient; `row_N` ascends.
 
     It is the gradient of a gather-and-sum by its weights. A CPU has half the time to spend on it where the
     pairs are given as a sparse matrix.
     """
-    rows = torch.arange(len(A_BD) + 1, device=A_BD.device)
-    start_B = torch.searchsorted(row_N, rows)
+    start_B = starts(row_N, len(A_BD)) if start_B is None else start_B
     if on_cpu(A_BD):
         zeros_N = A_BD.new_zeros(len(row_N))
         places = _csr(start_B, col_N, zeros_N, (len(A_BD), len(M_FD)))
@@ -194,6 +197,11 @@ def sampled(A_BD: Tensor, M_FD: Tensor, row_N: Tensor, col_N: Tensor) -> Tensor:
     return torch.ops.aten._embedding_bag_per_sample_weights_backward(
         A_BD, M_FD, col_N, start_B[:-1], row_N, 0, -1
     )
+
+
+def starts(row_N: Tensor, n_rows: int) -> Tensor:
+    """Where the entries of each row begin, and where those of the last end [n_rows + 1]; `row_N` ascends."""
+    return torch._convert_indices_from_coo_to_csr(row_N, n_rows)
 
 
 def _csr(start_B: Tensor, col_N: Tensor, values_N: Tensor, size: tuple[int, int]) -> Tensor:

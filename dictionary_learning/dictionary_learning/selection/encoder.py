@@ -69,7 +69,8 @@ class Encoder:
         Args:
             k: entries to keep a row, on average over a part.
             stops: a part each: the number of latents that are wanted of it, the first ones. The others take
-                part in the selection alone. None for all.
+                part in the selection, and are only given where dropping them would make the host wait (the
+                code's `n_cols` says which). None for all.
             starts: the first row of each part, from 0 up; the last part ends with the rows. Rows of several
                 parts are multiplied once, and selected in each. None: the parts lie one behind another.
             n_tokens: rows of a part in all processes, where they have been counted.
@@ -81,7 +82,11 @@ class Encoder:
             finder.set_weights(W_enc_DF.T.contiguous(), b_enc_F)
             if n_tokens is None or self.selection == "local":
                 n_tokens = distributed.total_count(len(parts[0]))
-            kept, sizes = _below(*self._select(finder, centred_BD, parts, k, n_tokens), stops)
+            kept, sizes = self._select(finder, centred_BD, parts, k, n_tokens)
+            if not on_cpu(x_BD):  # where it is not asked how many they are, all are given
+                stops = [None] * len(parts)
+            if any(stop is not None for stop in stops):
+                kept, sizes = _below(kept, sizes, stops)
         values_N = _Values.apply(x_BD, W_enc_DF, b_enc_F, b_dec_D, centred_BD, *kept)
         codes = []
         of_parts = (of_N.split(sizes) for of_N in (values_N, kept.row_N, kept.col_N))
@@ -132,23 +137,11 @@ def _parts(n_rows: int, n_parts: int, starts: Sequence[int] | None) -> list[rang
 
 
 def _below(entries: Entries, sizes: list[int], stops: Sequence[int | None]) -> tuple[Entries, list[int]]:
-    """The entries of the first latents of each part.
-
-    On a device, where their number is not asked for, the others stay as entries that relu makes 0.
-    """
-    if all(stop is None for stop in stops):
-        return entries, sizes
-    kept = []
-    for part, stop in zip(entries.split(sizes), stops, strict=True):
-        if stop is not None and on_cpu(part.col_N):
-            part = part.at(part.col_N < stop)
-        elif stop is not None:
-            outside_N = part.col_N >= stop
-            part.pre_N.masked_fill_(outside_N, -1)
-            part.col_N.masked_fill_(outside_N, 0)
-        kept.append(part)
-    if not on_cpu(entries.pre_N):
-        return entries, sizes
+    """The entries of the first latents of each part."""
+    kept = [
+        part if stop is None else part.at(part.col_N < stop)
+        for part, stop in zip(entries.split(sizes), stops, strict=True)
+    ]
     return Entries.joined(kept), [len(part.pre_N) for part in kept]
 
 
@@ -183,5 +176,5 @@ class _Values(torch.autograd.Function):
             d_W = gather_sum_transposed(grad_N, centred_BD, row_N, col_N, W_enc_DF.shape[1]).T
         if needs_b_dec:
             # every entry of a latent moves b_dec against the same direction
-            d_b_dec = torch.addmv(d_b_enc.new_zeros(()), W_enc_DF, d_b_enc, beta=0, alpha=-1)
+            d_b_dec = torch.addmv(W_enc_DF[:, 0], W_enc_DF, d_b_enc, beta=0, alpha=-1)
         return d_x, d_W, d_b_enc, d_b_dec, None, None, None, None

@@ -47,11 +47,10 @@ class FixedSelection:
         n_rows, n_latents, n_parts = len(parts[0]), len(self._b_F), len(parts)
         n_keep = min(n_keep, n_rows * n_latents)
         n_found = min(math.ceil(n_keep * MARGIN), n_rows * n_latents) if self._is_rounded else n_keep
+        place_PN = self._tops_of(x_BD, parts, n_found)
         if do_overlap(parts):
-            place_PN = self._tops_of(x_BD, parts, n_found)
             entries = Entries.joined([self._values(x_BD, place_N.sort().values) for place_N in place_PN])
         else:
-            place_PN = [place_N for part in parts for place_N in self._tops_of(x_BD, [part], n_found)]
             entries = self._values(x_BD, torch.cat(place_PN).sort().values)
         if n_found == n_keep or distributed.size() > 1:
             return entries, [n_found] * n_parts

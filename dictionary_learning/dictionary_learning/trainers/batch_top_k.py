@@ -19,7 +19,7 @@ from dictionary_learning.dictionaries.base import state_sizes
 from dictionary_learning.dictionaries.sparse import SparseCode
 from dictionary_learning.errors import UserError
 from dictionary_learning.selection.encoder import Encoder
-from dictionary_learning.trainers.losses import auxk_loss, matryoshka_loss, reconstruction_losses
+from dictionary_learning.trainers.losses import auxk_loss, matryoshka_weights, reconstruction_losses
 from dictionary_learning.trainers.threshold import (
     UNSET_THRESHOLD,
     ThresholdDictionary,
@@ -94,7 +94,7 @@ class BatchTopKTrainer(Trainer):
             inference threshold; it starts after `threshold_start_step`.
         encoder_dtype: of the dense encoder product, "float32" or "bfloat16"; values that are
             selected, gradients and weights are float32 in both.
-        form: `code` or `paper`, see `losses.matryoshka_loss`.
+        form: `code` or `paper`, see `losses.matryoshka_weights`.
         batch_topk: `global` selects over the rows of all processes, `local` over each one's own; for one
             process the same.
 
@@ -219,25 +219,25 @@ class BatchTopKTrainer(Trainer):
         losses_G, residual_BD = reconstruction_losses(
             x_BD, code, W_dec_FD, b_dec_D, self.ae.group_ends, self._n_tokens
         )
-        reconstruction = matryoshka_loss(losses_G, self._weights_on(losses_G.device), self.form)
+        reconstruction = losses_G @ self._weights_on(losses_G.device)
 
         self.dead_latents.count(code.fired(), self._n_tokens)
+        loss, terms = reconstruction, {"reconstruction": reconstruction}
         auxk = self._auxk_loss(x_BD, residual_BD)
-        loss = reconstruction + self.auxk_alpha * auxk
-        terms = {"reconstruction": reconstruction.detach(), "auxk": auxk.detach()}
+        if auxk is not None:
+            loss, terms["auxk"] = torch.add(loss, auxk, alpha=self.auxk_alpha), auxk
         if code_earlier is not None:
             temporal = self._temporal_loss(tokens, code, code_earlier)
-            loss = loss + self._temporal_strength() * temporal
-            terms["temporal"] = temporal.detach()
-        terms["loss"] = loss.detach()
-        terms = dict(zip(terms, distributed.total(torch.stack(list(terms.values()))), strict=True))
+            loss, terms["temporal"] = torch.add(loss, temporal, alpha=self._temporal_strength()), temporal
+        terms["loss"] = loss
+        terms = distributed.total_terms({name: term.detach() for name, term in terms.items()})
         self._last = LastBatch(x_BD, residual_BD, code.col_N.detach(), code.values_N.detach(), terms)
         return loss
 
     def _weights_on(self, device: torch.device) -> Tensor:
-        """The groups' weights, copied to a device once."""
+        """What the groups' losses count, copied to a device once."""
         if self._weights_G is None or self._weights_G.device != device:
-            self._weights_G = torch.tensor(self.group_weights, device=device)
+            self._weights_G = torch.tensor(matryoshka_weights(self.group_weights, self.form), device=device)
         return self._weights_G
 
     def _encode(self, tokens: "Tokens") -> tuple[SparseCode, SparseCode | None]:
@@ -260,10 +260,11 @@ class BatchTopKTrainer(Trainer):
         )
         return code, code_earlier
 
-    def _auxk_loss(self, x_BD: Tensor, residual_BD: Tensor) -> Tensor:
+    def _auxk_loss(self, x_BD: Tensor, residual_BD: Tensor) -> Tensor | None:
+        """AuxK's term; None where no latent is dead."""
         n_dead = self.dead_latents.at_most(self.dead_feature_threshold)
         if n_dead == 0:
-            return x_BD.new_zeros(())
+            return None
         dead_F = self.dead_latents.dead(self.dead_feature_threshold)
         dead_K = torch.nonzero_static(dead_F, size=n_dead, fill_value=0).squeeze(1)
         is_dead_K = torch.arange(n_dead, device=dead_F.device) < dead_F.sum()
@@ -315,7 +316,8 @@ class BatchTopKTrainer(Trainer):
         l0_G = distributed.total(torch.bincount(groups, minlength=len(self.ae.group_ends))) / n_tokens
         dead = self.dead_latents.dead(self.dead_feature_threshold)
         return (
-            {name: float(value) for name, value in last.terms.items()}
+            dict.fromkeys(("reconstruction", "auxk"), 0.0)  # of AuxK where no latent was dead
+            | {name: float(value) for name, value in last.terms.items()}
             | {"fve": float(1 - unexplained / variance), "l0": float(l0_G.sum())}
             | ({f"l0_group_{g}": float(l0) for g, l0 in enumerate(l0_G)} if len(l0_G) > 1 else {})
             | {"dead_share": float(dead.float().mean()), "threshold": float(self.ae.threshold)}

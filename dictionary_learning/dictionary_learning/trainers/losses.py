@@ -23,6 +23,7 @@ from dictionary_learning.dictionaries.sparse import (
     gathered,
     on_cpu,
     sampled,
+    starts,
 )
 from dictionary_learning.trainers.trainer import CHUNK, batch_variance
 
@@ -67,41 +68,42 @@ class _Reconstruction(torch.autograd.Function):
         n_tokens: int,
     ) -> tuple[Tensor, Tensor]:
         B, G = len(x_BD), len(group_ends)
-        bag_N = row_N * G if G > 1 else row_N
-        for end in group_ends[:-1]:
+        bag_N = torch.add(col_N >= group_ends[0], row_N, alpha=G) if G > 1 else row_N
+        for end in group_ends[1:-1]:
             bag_N = bag_N + (col_N >= end)
-        residual_BGD = gather_sum(values_N, W_dec_FD, bag_N, col_N, B * G).view(B, G, -1)
+        start_b = starts(bag_N, B * G)
+        residual_BGD = gather_sum(values_N, W_dec_FD, bag_N, col_N, B * G, start_b).view(B, G, -1)
         before_BD = x_BD - b_dec_D
         for residual_BD in residual_BGD.unbind(1):
             before_BD = torch.sub(before_BD, residual_BD, out=residual_BD)
-        ctx.save_for_backward(values_N, W_dec_FD, residual_BGD, bag_N, col_N)
+        ctx.save_for_backward(values_N, W_dec_FD, residual_BGD, bag_N, col_N, start_b)
         ctx.set_materialize_grads(False)  # zeros for the residual, which has none
         ctx.n_tokens = n_tokens
-        last_BD = residual_BGD[:, -1].clone() if G > 1 else residual_BGD[:, 0]
+        last_BD = residual_BGD[:, -1]
         ctx.mark_non_differentiable(last_BD)
         return residual_BGD.square().sum((0, 2)) / n_tokens, last_BD
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        values_N, W_dec_FD, residual_BGD, bag_N, col_N = ctx.saved_tensors
+        values_N, W_dec_FD, residual_BGD, bag_N, col_N, start_b = ctx.saved_tensors
         grad_BGD = residual_BGD * (grads[0] * (-2 / ctx.n_tokens))[:, None]
         for g in reversed(range(grad_BGD.shape[1] - 1)):
             grad_BGD[:, g].add_(grad_BGD[:, g + 1])
         grad_CD = grad_BGD.flatten(0, 1)
-        d_values = sampled(grad_CD, W_dec_FD, bag_N, col_N)
+        d_values = sampled(grad_CD, W_dec_FD, bag_N, col_N, start_b)
         d_W_dec = gather_sum_transposed(values_N, grad_CD, bag_N, col_N, len(W_dec_FD))
         return d_values, d_W_dec, grad_BGD[:, 0].sum(0), None, None, None, None, None
 
 
-def matryoshka_loss(losses_G: Tensor, weights_G: Tensor, form: str) -> Tensor:
-    """One number from the groups' reconstruction losses.
+def matryoshka_weights(group_weights: Sequence[float], form: str) -> list[float]:
+    """What each group's reconstruction loss counts in their sum.
 
     `paper` sums them (T-SAE, section 3); `code`, the released implementation, weighs them and
     takes the mean, so it is smaller by a factor of about G / w_g.
     """
     if form == "paper":
-        return losses_G.sum()
-    return (losses_G * weights_G).mean()
+        return [1.0] * len(group_weights)
+    return [weight / len(group_weights) for weight in group_weights]
 
 
 def contrastive_loss(
@@ -161,8 +163,7 @@ class _SymmetricInfoNCE(torch.autograd.Function):
         z_BF = None if on_cpu(other_FN) else z.dense()
         logits_BN = dot_products(z, other_FN, z_BF)
         n_tokens = logits_BN.shape[1]
-        by_row, by_col, gradient_BN = _softmax_both_ways(logits_BN, first, run_length)
-        gradient_BN.div_(2 * n_tokens)
+        log_likelihood_B, gradient_BN = _softmax_both_ways(logits_BN, first, run_length)
         if z_BF is None:
             d_values = sampled(gradient_BN, other_FN, z.row_N, z.col_N)
             d_other_FN = gather_sum_transposed(z.values_N, gradient_BN, z.row_N, z.col_N, z.n_cols)
@@ -170,35 +171,37 @@ class _SymmetricInfoNCE(torch.autograd.Function):
             d_values = (other_FN @ gradient_BN.T)[z.col_N, z.row_N]
             d_other_FN = z_BF.T @ gradient_BN
         ctx.save_for_backward(d_values, d_other_FN[other.col_N, other.row_N])
-        return -(by_row + by_col).sum() / (2 * n_tokens)
+        ctx.n_tokens = n_tokens
+        return log_likelihood_B.sum() * (-0.5 / n_tokens)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        d_values, d_other = ctx.saved_tensors
-        return d_values * grads[0], d_other * grads[0], None, None, None, None
+        scale = grads[0] * (0.5 / ctx.n_tokens)
+        d_values, d_other = torch._foreach_mul(ctx.saved_tensors, scale)
+        return d_values, d_other, None, None, None, None
 
 
-def _softmax_both_ways(logits_BN: Tensor, first: int, run_length: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The log-softmaxes at (b, first + b) [B], by rows and by columns; the sum of both softmaxes less 2 I.
+def _softmax_both_ways(logits_BN: Tensor, first: int, run_length: int) -> tuple[Tensor, Tensor]:
+    """Log-softmax by rows and by columns at (b, first + b), added up [B]; the sum of both softmaxes less 2 I.
 
     The memory of the logits is used up. Pairs of one run have no part in each other's sums.
     """
-    own_B = logits_BN.diagonal(first).clone()
-    own_columns = slice(first, first + len(logits_BN))
     if on_cpu(logits_BN) and distributed.largest(_extent(logits_BN)) < SAFE_EXPONENT:
+        own_B = logits_BN.diagonal(first).clone()
         e_BN = _without_own_run(logits_BN.exp_(), first, run_length, 0.0)  # one exponential for both
         sum_B, sum_N = e_BN.sum(1), distributed.total(e_BN.sum(0))
         for e_CN, inverse_C in zip(e_BN.split(CHUNK), sum_B.reciprocal().split(CHUNK), strict=True):
             e_CN.mul_(inverse_C[:, None] + sum_N.reciprocal())
-        by_row, by_col, both_BN = own_B - sum_B.log(), own_B - sum_N[own_columns].log(), e_BN
+        log_likelihood_B = 2 * own_B - sum_B.log() - sum_N[first : first + len(own_B)].log()
+        both_BN = e_BN
     else:
         logits_BN = _without_own_run(logits_BN, first, run_length, -torch.inf)
-        row_B, col_N = logits_BN.logsumexp(1), distributed.log_sum_exp(logits_BN)
-        both_BN = (logits_BN - row_B[:, None]).exp_()
-        both_BN.add_(logits_BN.sub_(col_N).exp_())
-        by_row, by_col = own_B - row_B, own_B - col_N[own_columns]
+        by_row_BN = logits_BN.log_softmax(1)
+        by_col_BN = logits_BN.sub_(distributed.log_sum_exp(logits_BN))
+        log_likelihood_B = by_row_BN.diagonal(first) + by_col_BN.diagonal(first)
+        both_BN = by_row_BN.exp_().add_(by_col_BN.exp_())
     both_BN.diagonal(first).sub_(2)
-    return by_row, by_col, both_BN
+    return log_likelihood_B, both_BN
 
 
 def _without_own_run(x_BN: Tensor, first: int, run_length: int, value: float) -> Tensor:

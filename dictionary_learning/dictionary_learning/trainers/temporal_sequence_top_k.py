@@ -80,7 +80,7 @@ class TemporalMatryoshkaBatchTopKTrainer(MatryoshkaBatchTopKTrainer):
                 f"T-SAE trains on {what} [B, {length}, {self.ae.activation_dim}] of a token and "
                 f"{'an earlier one' if length == 2 else 'those before it'}, and got {list(x.shape)}."
             )
-        return Tokens(x.transpose(0, 1).flatten(0, 1), len(x))
+        return Tokens(x.transpose(0, 1).contiguous().flatten(0, 1), len(x))
 
     def _temporal_strength(self) -> float:
         return self.temp_alpha

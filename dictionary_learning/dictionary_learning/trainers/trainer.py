@@ -160,7 +160,8 @@ class Trainer(ABC):
         The fused optimiser divides by `grad_scale` on its way, which saves a pass over all gradients.
         """
         parameters = list(self.ae.parameters())
-        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norms = torch._foreach_norm([p.grad for p in parameters if p.grad is not None])
+        norm = torch.linalg.vector_norm(torch.stack(norms))
         try:
             self._watch.see("gradient", norm)
         except UserError:
@@ -168,7 +169,7 @@ class Trainer(ABC):
             raise
         optimizer: Any = self.optimizer
         optimizer.found_inf = self._watch.found_inf
-        optimizer.grad_scale = ((norm + 1e-6) / max_norm).clamp_min(1) if math.isfinite(max_norm) else None
+        optimizer.grad_scale = _scale_to(max_norm, norm) if math.isfinite(max_norm) else None
         with in_memory_order(self.optimizer):
             optimizer.step()
         self.optimizer.zero_grad()
@@ -176,6 +177,12 @@ class Trainer(ABC):
     def _set_learning_rate(self, lr: float, factor: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = lr * factor
+
+
+def _scale_to(max_norm: float, norm: Tensor) -> Tensor:
+    """What gradients of such a norm are divided by, so that it is `max_norm` at most."""
+    scale = (norm + 1e-6).clamp_min(max_norm)
+    return scale if max_norm == 1 else scale / max_norm
 
 
 def whole_number(name: str, value: Any) -> int:
@@ -198,8 +205,8 @@ class Watch:
     """Sees to it that batches, losses and gradients are finite.
 
     BatchTopK would drop a NaN of a batch without a trace. Where the host reads values each number is checked
-    at once. On a device they stay: the first step with one that is not finite is marked there, no weight
-    moves from then on, and the host learns of it when it asks.
+    at once. On a device they stay, with those of the steps before: no weight moves from the first step on
+    that has one which is not finite, and the host learns of it when it asks.
     """
 
     SENTENCES: ClassVar[dict[str, str]] = {
@@ -209,10 +216,13 @@ class Watch:
         "gradient": "the gradient's norm is {value} at step {step}: try a smaller --lr.",
     }
 
-    NEVER: ClassVar[int] = 2**62
+    KEPT: ClassVar[int] = 4096
+    """Steps whose numbers a device keeps; then the host asks by itself."""
 
     def __init__(self, device: torch.device) -> None:
-        self._failed_3 = torch.full((len(self.SENTENCES),), self.NEVER, device=device)
+        self._numbers_S3 = torch.zeros(self.KEPT, len(self.SENTENCES), device=device)
+        self._found_inf, self._one = torch.zeros((), device=device), torch.ones((), device=device)
+        self._steps: list[int] = []  # those that the rows are of
         self._step, self._reads, self._seen = 0, True, dict[str, Tensor]()
 
     def begin(self, step: int, reads: bool) -> None:
@@ -221,7 +231,7 @@ class Watch:
         Args:
             reads: whether the host reads each number.
         """
-        if reads and not self._reads:
+        if (reads and not self._reads) or len(self._steps) == self.KEPT:
             self.check()
         self._step, self._reads = step, reads
         self._seen.clear()
@@ -246,20 +256,23 @@ class Watch:
         """1 where the optimiser has to leave the weights alone, as its fused forms understand it."""
         if self._reads:
             return None
-        fine_3 = torch.stack([self._seen[name] for name in self.SENTENCES]).abs() < math.inf
-        now_3 = fine_3 * (self.NEVER - self._step) + self._step
-        self._failed_3 = torch.minimum(self._failed_3, now_3)
-        return (self._failed_3.amin() < self.NEVER).float()
+        numbers_3 = self._numbers_S3[len(self._steps)]
+        torch.stack([self._seen[name] for name in self.SENTENCES], out=numbers_3)
+        self._steps.append(self._step)
+        # 1 once a number is not finite, and never 0 again
+        torch._amp_foreach_non_finite_check_and_unscale_([numbers_3], self._found_inf, self._one)
+        return self._found_inf
 
     def check(self) -> None:
         """
         Raises:
             UserError: something was not finite in the steps that nothing was read of.
         """
-        failed = dict(zip(self.SENTENCES, self._failed_3.tolist(), strict=True))
-        name = min(failed, key=lambda name: failed[name])  # of one step, the batch before its loss
-        if failed[name] < self.NEVER:
-            raise UserError(self.SENTENCES[name].format(step=failed[name], value="not finite"))
+        for step, numbers in zip(self._steps, self._numbers_S3[: len(self._steps)].tolist(), strict=True):
+            for name, number in zip(self.SENTENCES, numbers, strict=True):
+                if not math.isfinite(number):
+                    raise UserError(self.SENTENCES[name].format(step=step, value="not finite"))
+        self._steps.clear()
 
 
 class DeadLatents:
@@ -375,7 +388,7 @@ def batch_variance(x_BD: Tensor, n_tokens: int) -> Tensor:
 
 def smallest_positive(values_N: Tensor) -> Tensor:
     """The smallest positive one of all processes' values; infinite where there is none."""
-    positive_N = values_N.where(values_N > 0, math.inf)
+    positive_N = values_N.masked_fill(values_N <= 0, math.inf)
     here = positive_N.min() if len(positive_N) else positive_N.new_tensor(math.inf)
     return distributed.smallest(here)
 
@@ -385,8 +398,8 @@ def follow_average(average: Tensor, value: Tensor, beta: float) -> None:
 
     An infinite value changes nothing.
     """
-    moved = torch.where(average < 0, value, average.lerp(value, 1 - beta))
-    average.copy_(torch.where(value < math.inf, moved, average))
+    value = torch.where(value < math.inf, value, average)
+    torch.where(average < 0, value, average.lerp(value, 1 - beta), out=average)
 
 
 @torch.no_grad()
