@@ -46,6 +46,7 @@ from temporal_saes.experiment.command import (
     shared_path,
 )
 from temporal_saes.experiment.names import beside
+from temporal_saes.experiment.over_seeds import over_seeds
 from temporal_saes.experiment.results import asked, finished
 from temporal_saes.experiment.subjects import LanguageModels, Subject, subjects_of
 from temporal_saes.experiment.texts import chat_template
@@ -69,7 +70,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: a mistake in the options, the run, the explanations or the pairs, before the language
             model is loaded wherever it can be seen then.
     """
-    options = read_options(AlignmentOptions, parser(), argv)
+    over_seeds(EXPERIMENT, read_options(AlignmentOptions, parser(), argv), run)
+
+
+def run(options: AlignmentOptions) -> list[dict[str, Any]]:
+    """One trainer of each run; its results."""
     subjects = subjects_of(options)
     explanations = [_explanations(subject, options) for subject in subjects]
     check_places(subjects, options, EXPERIMENT)
@@ -105,6 +110,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         page = beside(path, ".html")
         save_text(page, comparison_page(results, files[0].read_bytes()))
         print_files([page, *files])
+    return results
 
 
 def _pairs(options: AlignmentOptions, subjects: Sequence[Subject]) -> PreferenceData:

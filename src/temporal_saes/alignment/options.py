@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from dictionary_learning.command.options import option
 from dictionary_learning.errors import UserError
-from temporal_saes.experiment.options import ChatOptions, ComparedOptions, ExplainedOptions
+from temporal_saes.experiment.options import ChatOptions, ExplainedOptions, SeedOptions
 
 PAPER_PAIRS = 1000
 # options of other experiments, which preference pairs have no use for
@@ -14,7 +14,7 @@ RANKINGS = ("effect", "difference", "equal_length")
 
 
 @dataclass(frozen=True)
-class AlignmentOptions(ComparedOptions, ExplainedOptions, ChatOptions):
+class AlignmentOptions(SeedOptions, ExplainedOptions, ChatOptions):
     """What the alignment study can be asked."""
 
     dataset: str = option(

@@ -6,7 +6,6 @@ table of verdicts and the learning curves behind it. Nothing is computed anew.
 methods      what is trained, how long, and where its runs lie
 experiments  what is asked of it
 pieces       the work as commands that are done once, one after the other
-numbers      what one result file says
 readings     all of them: by method, budget, seed, chunk and measure
 rows         the claims themselves
 verdicts     paired differences, their intervals, and what these say

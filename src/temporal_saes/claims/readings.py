@@ -8,7 +8,7 @@ from dictionary_learning.command.files import read_json
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
 from temporal_saes.claims.methods import BASELINE, CONTROLS, method_and_budget
-from temporal_saes.claims.numbers import OF_EXPERIMENT, Number, of_evaluation
+from temporal_saes.experiment.numbers import OF_EXPERIMENT, Number, of_evaluation
 
 THRESHOLD = "claims"
 """The name of the threshold at which all methods have the same L0 on the held-out texts."""

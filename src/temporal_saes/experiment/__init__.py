@@ -9,6 +9,8 @@ subjects    the dictionaries that the flags name, and their language model
 texts       the texts that the flags name
 text_codes  codes of a subject over whole texts
 results     one JSON a subject that holds all that decided its numbers; where a comparison goes
+numbers     what one result file says: its numbers by their names
+over_seeds  an experiment on several seeds of each run, with the spread of its numbers
 names       names of files
 intervals   means with 95 % intervals
 """

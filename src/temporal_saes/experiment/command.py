@@ -8,6 +8,7 @@
     results = results_of(cases, options, lambda subject: study(subject, texts, models.get(subject)), table)
     print_files(draw(results, shared_path(cases, options)))
 
+One with numbers that seeds spread calls `over_seeds`, which calls all but the first line for each seed.
 docs/adding-an-experiment.md goes through an example.
 """
 

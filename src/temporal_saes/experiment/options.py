@@ -124,6 +124,28 @@ class ComparedOptions(ExperimentOptions):
 
 
 @dataclass(frozen=True)
+class SeedOptions(ComparedOptions):
+    """For an experiment whose numbers can be shown with their spread over trainings (`over_seeds`)."""
+
+    trainers: tuple[int, ...] | None = option(
+        None,
+        "several trainers of every run, such as 0 1 2, its seeds: each is looked at as with --trainer, and a "
+        "table and a figure show means and spread",
+        group="result",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.trainers is None:
+            return
+        told = " ".join(map(str, self.trainers))
+        if len(set(self.trainers)) != len(self.trainers) or len(self.trainers) < 2:
+            raise UserError(f"--trainers {told} shows no spread: give two different ones or more.")
+        if min(self.trainers) < 0:
+            raise UserError(f"--trainers {told}: they are counted from 0.")
+
+
+@dataclass(frozen=True)
 class ChatOptions(ExperimentOptions):
     """For an experiment that can read conversations."""
 

@@ -44,6 +44,7 @@ _LEFT_OUT |= {
     "model",
     "checkpoint",
     "trainer",
+    "trainers",
     "context_length",
     "lm_dtype",
     "lm_batch_size",
@@ -180,8 +181,9 @@ def comparison_path(subjects: Sequence[Subject], options: ExperimentOptions, exp
     if len(names) > 120:
         names = names[:100] + "-" + hashlib.sha256(names.encode()).hexdigest()[:8]
     folder = options.output_dir or folder_at(options.checkpoints_path) / "comparisons" / experiment
-    seed = f"_seed{options.seed}" if options.seed else ""
-    return Path(folder) / f"{dataset_name(options)}_{names}{seed}"
+    told = f"_trainer{options.trainer}" if options.trainer else ""
+    told += f"_seed{options.seed}" if options.seed else ""
+    return Path(folder) / f"{dataset_name(options)}_{names}{told}"
 
 
 def named_for(given: Joined, options: Options) -> Options:

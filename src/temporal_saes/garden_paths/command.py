@@ -34,6 +34,7 @@ from temporal_saes.experiment.command import (
     results_of,
     shared_path,
 )
+from temporal_saes.experiment.over_seeds import over_seeds
 from temporal_saes.experiment.results import differences, save_json
 from temporal_saes.experiment.subjects import (
     LanguageModels,
@@ -70,7 +71,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: a mistake in the options, the runs or the triples, before the language model is loaded
             wherever it can be seen then.
     """
-    options = read_options(GardenPathOptions, parser(), argv)
+    over_seeds(EXPERIMENT, read_options(GardenPathOptions, parser(), argv), run)
+
+
+def run(options: GardenPathOptions) -> list[dict[str, Any]]:
+    """One trainer of each run; its results."""
     options = dataclasses.replace(options, dataset=options.triples or "built-in")
     subjects = subjects_of(options)
     check_one_model(subjects)
@@ -93,3 +98,4 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.compare:
         save_json(path, differences(results, "minus_first", minus_first), indent=2)
     print_files(draw(results, path))
+    return results

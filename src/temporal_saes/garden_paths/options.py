@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from dictionary_learning.command.options import option
-from temporal_saes.experiment.options import ComparedOptions
+from temporal_saes.experiment.options import SeedOptions
 
 
 @dataclass(frozen=True)
-class GardenPathOptions(ComparedOptions):
+class GardenPathOptions(SeedOptions):
     """What garden-path sentences can be asked."""
 
     triples: str | None = option(

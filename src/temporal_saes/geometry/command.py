@@ -24,6 +24,7 @@ Special tokens and norm outliers are left out; the positions behind them move up
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from dictionary_learning.command.options import Parser
 from dictionary_learning.errors import UserError
@@ -36,6 +37,7 @@ from temporal_saes.experiment.command import (
     save_answer,
     shared_path,
 )
+from temporal_saes.experiment.over_seeds import over_seeds
 from temporal_saes.experiment.subjects import LanguageModels, check_one_model, cut_alike, subjects_of
 from temporal_saes.experiment.texts import labelled_texts
 from temporal_saes.geometry.options import GeometryOptions
@@ -57,7 +59,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: a mistake in the options, the runs or the texts, before the language model is loaded
             wherever it can be seen then.
     """
-    options = read_options(GeometryOptions, parser(), argv)
+    over_seeds(EXPERIMENT, read_options(GeometryOptions, parser(), argv), run)
+
+
+def run(options: GeometryOptions) -> list[dict[str, Any]]:
+    """One trainer of each run; its results."""
     subjects = cut_alike(subjects_of(options))
     check_one_model(subjects)
     context_length = subjects[0].context_length
@@ -80,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         results.append(save_answer(case, {**l0.told(case.subject.name), **found}, indent=2))
     print(table(results))
     print_files(draw(results, shared_path(cases, options)))
+    return results
 
 
 def _check_context(context_length: int, options: GeometryOptions) -> None:

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 from dictionary_learning.command.options import option
 from dictionary_learning.errors import UserError
-from temporal_saes.experiment.options import ComparedOptions
+from temporal_saes.experiment.options import SeedOptions
 
 MIN_TEXTS = 5  # the dimension over texts takes four distinct ones, and its jackknife leaves one out
 
 
 @dataclass(frozen=True)
-class GeometryOptions(ComparedOptions):
+class GeometryOptions(SeedOptions):
     """What the temporal geometry can be asked."""
 
     n_texts: int = option(200, "texts, of each the first --context_length tokens", group="geometry")

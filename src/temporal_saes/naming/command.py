@@ -38,6 +38,7 @@ from temporal_saes.experiment.command import (
     results_of,
     shared_path,
 )
+from temporal_saes.experiment.over_seeds import over_seeds
 from temporal_saes.experiment.subjects import LanguageModels, Subject, subjects_of
 from temporal_saes.experiment.texts import identities, labelled_texts
 from temporal_saes.naming.options import EXPERIMENT, NamingOptions
@@ -58,7 +59,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: a mistake in the options, the runs or the texts, before the language model is loaded
             wherever it can be seen then.
     """
-    options = read_options(NamingOptions, parser(), argv)
+    over_seeds(EXPERIMENT, read_options(NamingOptions, parser(), argv), run)
+
+
+def run(options: NamingOptions) -> list[dict[str, Any]]:
+    """One trainer of each run; its results."""
     subjects = subjects_of(options)
     for subject in subjects:
         if subject.is_baseline:
@@ -79,3 +84,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     results = results_of(cases, options, name, table, ensure_ascii=False)
     print_files(draw(results, shared_path(cases, options)))
+    return results

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from dictionary_learning.command.options import option
 from dictionary_learning.errors import UserError
-from temporal_saes.experiment.options import ComparedOptions
+from temporal_saes.experiment.options import SeedOptions
 
 EXPERIMENT = "naming"
 WINDOW = 32  # tokens
@@ -12,7 +12,7 @@ HELD = 8  # tokens of a window of 32: a passage of the latent's, not a spark
 
 
 @dataclass(frozen=True)
-class NamingOptions(ComparedOptions):
+class NamingOptions(SeedOptions):
     """What naming can be asked."""
 
     chunk: int = option(2, "latents to name: 0 the high-level split, 1 the rest, 2 all", group="run")

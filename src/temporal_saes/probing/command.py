@@ -40,6 +40,7 @@ from temporal_saes.experiment.command import (
     results_of,
     shared_path,
 )
+from temporal_saes.experiment.over_seeds import over_seeds
 from temporal_saes.experiment.subjects import LanguageModels, Subject, subjects_of
 from temporal_saes.experiment.texts import chat_template, identities, labelled_texts
 from temporal_saes.labelled.parts_of_speech import check_tagger
@@ -61,7 +62,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: a mistake in the options, the run or the data, before the language model is loaded
             wherever it can be seen then.
     """
-    options = read_options(ProbingOptions, parser(), argv)
+    over_seeds(EXPERIMENT, read_options(ProbingOptions, parser(), argv), run)
+
+
+def run(options: ProbingOptions) -> list[dict[str, Any]]:
+    """One trainer of each run; its results."""
     subjects = subjects_of(options)
     check_places(subjects, options, EXPERIMENT)
     if "syntax" in options.tasks:
@@ -81,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     results = results_of(cases, options, probe, table, indent=2)
     print_files(draw(results, shared_path(cases, options, _rename)))
+    return results
 
 
 def _rename(path: Path, question: Mapping[str, Any]) -> Path:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from dictionary_learning.command.options import option
 from dictionary_learning.errors import UserError
-from temporal_saes.experiment.options import ChatOptions, ComparedOptions
+from temporal_saes.experiment.options import ChatOptions, SeedOptions
 
 TASKS = ("semantics", "syntax", "context")
 DIRECTIONS = ("auto", "higher", "either")
@@ -12,7 +12,7 @@ POOLS = ("token", "last", "sentence", "turn", "document")
 
 
 @dataclass(frozen=True)
-class ProbingOptions(ComparedOptions, ChatOptions):
+class ProbingOptions(SeedOptions, ChatOptions):
     """What probing can be asked."""
 
     tasks: tuple[str, ...] = option(TASKS, "which probes", group="probes", choices=TASKS)

@@ -49,6 +49,7 @@ from temporal_saes.experiment.command import (
     shared_path,
 )
 from temporal_saes.experiment.names import beside
+from temporal_saes.experiment.over_seeds import over_seeds
 from temporal_saes.experiment.results import differences, named_for, save_json, told_apart
 from temporal_saes.experiment.subjects import (
     LanguageModels,
@@ -77,7 +78,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: a mistake in the options, the runs or the texts, before the language model is loaded
             wherever it can be seen then.
     """
-    options = read_options(SequenceOptions, parser(), argv)
+    over_seeds(EXPERIMENT, read_options(SequenceOptions, parser(), argv), run)
+
+
+def run(options: SequenceOptions) -> list[dict[str, Any]]:
+    """One trainer of each run; its results."""
     subjects = subjects_of(options)
     check_one_model(subjects)
     explanations = {subject: _explanations(subject, options) for subject in subjects}
@@ -121,6 +126,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     drawn, page = draw(results, path), beside(path, ".html")
     save_text(page, sequence_page(results, drawn[0].read_bytes()))
     print_files([*drawn, page])
+    return results
 
 
 def _rename(path: Path, question: Mapping[str, Any]) -> Path:

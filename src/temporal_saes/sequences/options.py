@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from dictionary_learning.command.options import option
 from dictionary_learning.errors import UserError
-from temporal_saes.experiment.options import ComparedOptions, ExplainedOptions, JoinedTextOptions
+from temporal_saes.experiment.options import ExplainedOptions, JoinedTextOptions, SeedOptions
 from temporal_saes.labelled.passages import MIN_TOKENS
 
 ACTIVITIES = ("firing", "half")
@@ -14,7 +14,7 @@ SETS = ("chosen", "all")
 
 
 @dataclass(frozen=True)
-class SequenceOptions(ComparedOptions, ExplainedOptions, JoinedTextOptions):
+class SequenceOptions(SeedOptions, ExplainedOptions, JoinedTextOptions):
     """What latents along joined passages can be asked."""
 
     passage_tokens: int | None = option(

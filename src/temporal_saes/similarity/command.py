@@ -41,6 +41,7 @@ from temporal_saes.experiment.command import (
     save_answer,
     shared_path,
 )
+from temporal_saes.experiment.over_seeds import over_seeds
 from temporal_saes.experiment.results import differences, named_for, save_json
 from temporal_saes.experiment.subjects import LanguageModels, check_one_model, subjects_of
 from temporal_saes.experiment.texts import given_passages, joined_texts, labelled_texts
@@ -65,7 +66,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: a mistake in the options, the runs or the texts, before the language model is loaded
             wherever it can be seen then.
     """
-    options = read_options(SimilarityOptions, parser(), argv)
+    over_seeds(EXPERIMENT, read_options(SimilarityOptions, parser(), argv), run)
+
+
+def run(options: SimilarityOptions) -> list[dict[str, Any]]:
+    """One trainer of each run; its results."""
     subjects = subjects_of(options)
     check_one_model(subjects)
     given = given_passages(options)
@@ -101,6 +106,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if results[0]["detectors"]:
             print(difference_table(differ))
     print_files(draw(results, shown, joined[options.show], options, path))
+    return results
 
 
 def _rename(path: Path, question: Mapping[str, Any]) -> Path:

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 from dictionary_learning.command.options import option
 from dictionary_learning.errors import UserError
-from temporal_saes.experiment.options import ComparedOptions, JoinedTextOptions
+from temporal_saes.experiment.options import JoinedTextOptions, SeedOptions
 
 DETECTORS = ("novelty", "segments")
 WORD_ORDERS = ("kept", "shuffled")
 
 
 @dataclass(frozen=True)
-class SimilarityOptions(ComparedOptions, JoinedTextOptions):
+class SimilarityOptions(SeedOptions, JoinedTextOptions):
     """What the similarity of positions can be asked."""
 
     word_order: str = option(

@@ -52,6 +52,7 @@ from temporal_saes.experiment.command import (
     shared_path,
 )
 from temporal_saes.experiment.names import beside
+from temporal_saes.experiment.over_seeds import over_seeds
 from temporal_saes.experiment.results import finished, told_apart
 from temporal_saes.experiment.subjects import (
     LanguageModels,
@@ -85,7 +86,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: a mistake in the options, the run, the prompts or the judge, before the language model is
             loaded wherever it can be seen then, and before anything is generated.
     """
-    options = read_options(SteeringOptions, parser(), argv)
+    over_seeds(EXPERIMENT, read_options(SteeringOptions, parser(), argv), run)
+
+
+def run(options: SteeringOptions) -> list[dict[str, Any]]:
+    """One trainer of each run; its results."""
     prompts = read_prompts(options.prompts or DEFAULT_PROMPTS)
     subjects = subjects_of(options)
     check_one_model(subjects)
@@ -119,6 +124,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(table(result))
     if options.compare:
         print_files(draw(results, shared_path(cases, options, rename)))
+    return results
 
 
 def _steer(study: "Study", case: Case, explanations: dict[int, str]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from dictionary_learning.command.options import option
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model.attach import MODES
-from temporal_saes.experiment.options import ComparedOptions, ExplainedOptions
+from temporal_saes.experiment.options import ExplainedOptions, SeedOptions
 
 RULES = {
     "domain": "for each class of the data set in turn, the most selective one",
@@ -22,7 +22,7 @@ STRENGTHS = {
 
 
 @dataclass(frozen=True)
-class SteeringOptions(ComparedOptions, ExplainedOptions):
+class SteeringOptions(SeedOptions, ExplainedOptions):
     """What steering can be asked."""
 
     latents: tuple[int, ...] | None = option(

@@ -118,6 +118,15 @@ def _steering(content: Result) -> Iterator[Number]:
         yield Number(f"steering, {mode}, strength 0", float(floor[0]["mean"]))
 
 
+def _naming(content: Result) -> Iterator[Number]:
+    for split, found in content["splits"].items():
+        for least, one in found.items():
+            for kind in ("words", "tokens"):
+                if one[kind] is not None:
+                    held = "" if least == "1" else f", held over {least}"
+                    yield Number(f"AUC of {kind}, {split}{held}", float(one[kind]["mean"]))
+
+
 OF_EXPERIMENT: dict[str, Callable[[Result], Iterator[Number]]] = {
     "probing": _probing,
     "similarity": _similarity,
@@ -125,6 +134,7 @@ OF_EXPERIMENT: dict[str, Callable[[Result], Iterator[Number]]] = {
     "sequence_interpretability": _sequences,
     "garden_paths": _garden_paths,
     "alignment_study": _alignment,
+    "naming": _naming,
     "persistence": _persistence,
     "steering": _steering,
 }
