@@ -231,7 +231,8 @@ def test_the_table_has_a_verdict_for_each_budget_and_leaves_out_what_has_no_numb
         table.splitlines()[0]
         == "| claim | ours | other | difference, over seeds | over texts | 20,480 | 1 M |"
     )
-    assert table.splitlines()[2] == "| smooth | 0.100 | 0.200 | -0.100 | – | holds | cannot be told |"
+    # -.1, -.11 and -.09 at the first length, one seed at the second
+    assert table.splitlines()[2].endswith("| -0.100 | – | holds (-0.100) | cannot be told (-0.100) |")
     assert len(table.splitlines()) == 3
 
 

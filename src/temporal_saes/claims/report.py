@@ -70,9 +70,9 @@ def _mean(values: Mapping[int, float]) -> float | None:
 
 
 def markdown(claims: Sequence[Mapping[str, Any]]) -> str:
-    """A row a claim: both means, the difference with its intervals, the verdict at each budget.
+    """A row a claim: both means, the difference with its intervals; at each budget verdict and difference.
 
-    The numbers are those of the longest training that has some. A claim without numbers is left out.
+    The first numbers are those of the longest training that has some. A claim without numbers is left out.
     """
     lengths = list(claims[0]["at"])
     told = [length_in_words(int(length)) for length in lengths]
@@ -91,11 +91,15 @@ def markdown(claims: Sequence[Mapping[str, Any]]) -> str:
         last = known[-1]
         cells = [claim["name"], _number(last["ours"]), _number(last["theirs"])]
         cells += [in_words(last[name], sign="+") for name in ("difference", "difference_over_texts")]
-        cells += [
-            "" if found["difference"] is None else str(found["verdict"]) for found in claim["at"].values()
-        ]
+        cells += [_at_length(found) for found in claim["at"].values()]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _at_length(found: Mapping[str, Any]) -> str:
+    """The verdict and the difference at one length; nothing where there is none."""
+    difference = found["difference"]
+    return "" if difference is None else f"{found['verdict']} ({difference['mean']:+.3f})"
 
 
 def _number(value: float | None) -> str:
