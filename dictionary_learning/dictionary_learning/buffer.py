@@ -109,7 +109,12 @@ class ActivationBuffer:
         self._batches: Batches[Tensor]
         if temporal:
             self._batches = self._store.pairs(
-                out_batch_size, mode=mode, max_offset=max_offset, seed=seed, epochs=1
+                out_batch_size,
+                mode=mode,
+                max_offset=max_offset,
+                tokenizer=lm.tokenizer,
+                seed=seed,
+                epochs=1,
             )
         else:
             self._batches = self._store.tokens(out_batch_size, seed=seed, epochs=1)

@@ -34,7 +34,7 @@ from safetensors import safe_open
 
 from dictionary_learning import eval_temporal, train_baseline, train_temporal
 from dictionary_learning.activations.batches import PairView
-from dictionary_learning.activations.block import told_tokens
+from dictionary_learning.activations.block import TextPairs, told_tokens
 from dictionary_learning.activations.cache import ActivationCache
 from dictionary_learning.activations.store import Store
 from dictionary_learning.dictionaries.weights_file import load_weights
@@ -55,6 +55,8 @@ def no_language_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def same(a: Any, b: Any) -> bool:
+    if isinstance(a, TextPairs):
+        return torch.equal(a.x_BLD, b.x_BLD) and torch.equal(a.text_B, b.text_B)
     return all(map(torch.equal, a, b)) if isinstance(a, tuple) else torch.equal(a, b)
 
 
@@ -64,6 +66,7 @@ VIEWS: dict[str, Callable[[Store], Any]] = {
     "tokens": lambda store: store.tokens(50, seed=5),
     "previous": lambda store: store.pairs(50, seed=5),
     "random": lambda store: store.pairs(50, mode="random", max_offset=4, seed=5),
+    "of texts": lambda store: store.pairs(40, with_texts=True, pairs_per_text=9, seed=5),
     "sequences": lambda store: store.sequences(7, seed=5),
 }
 

@@ -392,6 +392,72 @@ def test_runs_that_do_not_fill_a_batch_or_are_of_random_pairs_are_refused() -> N
             store.pairs(4, **words)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("run_length", [1, 2])
+def test_a_pair_says_which_document_it_is_of(run_length: int) -> None:
+    texts = [document(number, 20) for number in range(3)]  # contexts of 8: several a document
+    store = make_store(texts)
+    found = store.pairs(2 * run_length, run_length=run_length, with_texts=True, epochs=1)
+    without = store.pairs(2 * run_length, run_length=run_length, epochs=1)
+    id_of = {character: document_id(text) for text in texts for character in text}
+    n = 0
+    for batch, x in zip(found, without, strict=True):
+        assert torch.equal(batch.x_BLD, x)
+        n += len(batch)
+        assert [id_of[run[0]] for run in characters(x)] == batch.text_B.tolist()
+    assert n >= 20
+
+
+@pytest.mark.parametrize(("most", "run_length"), [(1, 1), (2, 1), (3, 1), (2, 2), (5, 2)])
+def test_a_batch_has_no_more_pairs_of_a_text_than_asked_for(most: int, run_length: int) -> None:
+    texts = [document(number, 6 + 3 * number) for number in range(7)]
+    store = make_store(texts)
+    seen: set[str] = set()
+    for seed in range(40):
+        options = {"run_length": run_length, "pairs_per_text": most, "epochs": 1, "seed": seed}
+        batches = store.pairs(4, with_texts=True, **options)
+        assert batches.config["pairs_per_text"] == most // run_length * run_length
+        given = []
+        for batch in batches:
+            assert Counter(batch.text_B.tolist()).most_common(1)[0][1] * run_length <= most
+            assert len(batch) == 4 // run_length
+            given += [str(run) for run in characters(batch.x_BLD)]
+        assert len(set(given)) == len(given) > 0
+        seen.update(given)
+    if run_length == 1:  # no pair is left out for good
+        assert len(seen) == sum(map(len, all_pairs(texts, 1)))
+
+
+def test_a_batch_that_too_few_texts_fill_is_told() -> None:
+    store = make_store([document(number, 20) for number in range(3)])
+    with pytest.raises(
+        UserError, match=r"4 with at most 1 of one text cannot .* \d+ pairs of 3 texts in its last block;"
+    ):
+        next(store.pairs(4, pairs_per_text=1))
+    with pytest.raises(UserError, match="leaves no room for a run of 2 pairs"):
+        store.pairs(4, pairs_per_text=1, run_length=2)
+
+
+def test_an_earlier_token_of_the_sentence_is_of_the_sentence() -> None:
+    text = "ab. cde! fg"  # contexts of 8: what is left of the third sentence begins the second one
+    store = make_store([text], lm=TellingLM())
+    drawn = Counter(
+        tuple(pair)
+        for x in islice(store.pairs(4, mode="sentence", tokenizer=TellingLM().tokenizer), 400)
+        for pair in characters(x)
+    )
+    # the blank behind a full stop is the sentence's
+    of_first, of_second, of_third = "ab. ", "cde!", " fg"
+    expected = {
+        (later, earlier)
+        for sentence in (of_first, of_second, of_third)
+        for place, later in enumerate(sentence)
+        for earlier in sentence[:place]
+    }
+    assert set(drawn) == expected
+    close = store.pairs(4, mode="sentence", max_offset=1, tokenizer=TellingLM().tokenizer, epochs=1)
+    assert all(later + earlier in "ab. cde! fg"[::-1] for x in close for later, earlier in characters(x))
+
+
 def test_the_random_earlier_token_is_uniform_over_the_past() -> None:
     text = document(0, 8)
     store = make_store([text])

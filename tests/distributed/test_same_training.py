@@ -7,7 +7,14 @@ import torch
 import warm
 from distributed import worlds
 
-OF_EVERY_SIZE = ["temporal_paper", "temporal_runs", "top_k", "standard", "attention_batchtopk"]
+OF_EVERY_SIZE = [
+    "temporal_paper",
+    "temporal_runs",
+    "temporal_texts",
+    "top_k",
+    "standard",
+    "attention_batchtopk",
+]
 RUNS = [(2, name) for name in worlds.CASES] + [(size, name) for size in (3, 4) for name in OF_EVERY_SIZE]
 
 

@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 
 from dictionary_learning import distributed
+from dictionary_learning.activations.block import TextPairs
 from dictionary_learning.activations.sequences import Sequences
 from dictionary_learning.trainers.architectures import ARCHITECTURES
 from dictionary_learning.trainers.standard import StandardTrainerAprilUpdate
@@ -40,6 +41,7 @@ CASES: dict[str, dict[str, Any]] = {
     "temporal_bfloat16": temporal(form="paper", temperature=0.1, encoder_dtype="bfloat16"),
     "temporal_l1": temporal(contrastive=False),
     "temporal_runs": temporal(form="paper", temperature=0.1, run_length=3) | {"unit": "runs"},
+    "temporal_texts": temporal(form="paper", temperature=0.1, negatives="other_texts") | {"unit": "of_texts"},
     "matryoshka": {"arch": "matryoshka", **TOPK, "group_fractions": (0.25, 0.25, 0.5)},
     "batch_top_k": {"arch": "batch_top_k", **TOPK},
     "batch_top_k_annealed": {"arch": "batch_top_k", **TOPK, "k_anneal_steps": 10},
@@ -74,7 +76,7 @@ def batches(unit: str) -> list[Any]:
     found: list[Any] = []
     for step in range(STEPS):
         n = 14 if step == STEPS - 1 else B
-        n_tokens = {"pairs": 2, "runs": 4, "texts": 5, "tokens": 1}[unit]
+        n_tokens = {"pairs": 2, "of_texts": 2, "runs": 4, "texts": 5, "tokens": 1}[unit]
         on = torch.rand(n, 1, LATENTS, generator=generator) < 0.05  # shared by the tokens of a text
         code = on * torch.rand(n, n_tokens, LATENTS, generator=generator)
         x = code @ directions + 0.05 * torch.randn(n, n_tokens, D, generator=generator)
@@ -84,6 +86,8 @@ def batches(unit: str) -> list[Any]:
             length_N = torch.randint(1, n_tokens + 1, (n,), generator=generator)
             mask = torch.arange(n_tokens) < length_N[:, None]
             found.append(Sequences.of(x, mask))
+        elif unit == "of_texts":
+            found.append(TextPairs(x, torch.randint(5, (n,), generator=generator)))
         else:
             found.append(x[:, 0] if unit == "tokens" else x)
     return found

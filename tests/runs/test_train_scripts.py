@@ -253,6 +253,23 @@ def test_options_that_a_config_lost_come_from_the_state(tiny: list[str], tmp_pat
     assert all(torch.equal(whole[name], found[name]) for name in whole)
 
 
+def test_a_run_that_leaves_texts_out_goes_on_with_the_same_bits_and_says_so(
+    tiny: list[str], tmp_path: Path
+) -> None:
+    flags = [*tiny, "--negatives", "other_texts", "--pairs_per_text", "4", "--pair_mode", "sentence"]
+    train_temporal.main(stopped(flags, tmp_path))
+    run_temporal(*flags, "--run_name", "whole", "--checkpoints_path", str(tmp_path))
+    whole, found = (load_weights(tmp_path / name / "trainer_0/ae.pt") for name in ("whole", "run"))
+    assert all(torch.equal(whole[name], found[name]) for name in whole)
+    config = trainer_config(tmp_path / "run")
+    assert config["trainer"]["negatives"] == "other_texts"
+    assert config["buffer"]["pairs_per_text"] == 4
+    assert config["buffer"]["pair_mode"] == "sentence"
+    n_negatives = [record["trainer_0"]["negatives"] for record in RunFolder(tmp_path / "run").read_metrics()]
+    assert n_negatives
+    assert all(28 <= n < 32 for n in n_negatives)  # of the 31 others at most 3 are of the same text
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
@@ -437,6 +454,9 @@ WRONG: list[tuple[list[str], str, Callable[[Path], None] | None]] = [
     (["--run_length", "3"], "must be a multiple of the 3 pairs of a run, such as ", None),
     (["--run_length", "2", "--pair_mode", "random"], "is for pairs with the previous token", None),
     (["--run_length", "2", "--no_temporal"], "is for pairs with the previous token", None),
+    (["--negatives", "other_texts", "--no_contrastive"], "is for the contrastive loss", None),
+    (["--pairs_per_text", "3", "--run_length", "4"], "must be at least 4", None),
+    (["--pairs_per_text", "2", "--no_temporal"], "needs pairs", None),
     (["--seeds", "1", "1"], "--seeds is 1 1", None),
     (["--context_length", "1"], "--context_length is 1", None),
     (["--l1_penalty", "3"], "l1_penalty", None),

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from fake_card import CARD, Operations, away, fake_card, move
 
 from dictionary_learning import trainers as t
+from dictionary_learning.activations.block import TextPairs
 from dictionary_learning.activations.sequences import Sequences
 from dictionary_learning.trainers.trainer import DeadLatents, Watch
 
@@ -32,6 +33,11 @@ CASES: dict[str, tuple[Callable[..., Any], dict[str, Any], tuple[int, ...]]] = {
     "Matryoshka": (t.MatryoshkaBatchTopKTrainer, SPARSE, (B, D)),
     "T-SAE": (t.TemporalMatryoshkaBatchTopKTrainer, SPARSE, (B, 2, D)),
     "T-SAE, paper": (t.TemporalMatryoshkaBatchTopKTrainer, SPARSE | {"form": "paper"}, (B, 2, D)),
+    "T-SAE, other texts": (
+        t.TemporalMatryoshkaBatchTopKTrainer,
+        SPARSE | {"form": "paper", "negatives": "other_texts"},
+        (B, 2, D),
+    ),
     "T-SAE, L1": (t.TemporalMatryoshkaBatchTopKTrainer, SPARSE | {"contrastive": False}, (B, 2, D)),
     "Standard": (t.StandardTrainer, DENSE, (B, D)),
     "Standard, April update": (t.StandardTrainerAprilUpdate, DENSE, (B, D)),
@@ -87,6 +93,8 @@ def main() -> None:
             x: Any = torch.empty(shape, device=CARD)
             if name.startswith("TFA"):
                 x = Sequences(x.flatten(0, 1), torch.full((B,), L))
+            if name.endswith("other texts"):
+                x = TextPairs(x, torch.empty(B, dtype=torch.int64, device=CARD))
             first = count(
                 lambda trainer=trainer, x=x: trainer.advance(2001, x)
             )  # makes the optimiser's state

@@ -13,7 +13,7 @@ from dictionary_learning.jobs.train_command import trainer_config
 from dictionary_learning.trainers.architectures import ARCHITECTURES, ONLY_FOR, is_for
 
 # Of an architecture's options, those that are read where batches are made or the loop runs.
-NOT_FOR_THE_TRAINER = {"max_offset", "autocast"}
+NOT_FOR_THE_TRAINER = {"max_offset", "pairs_per_text", "autocast"}
 
 
 class Spied:

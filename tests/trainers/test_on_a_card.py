@@ -27,6 +27,7 @@ NAMES = [
     "Matryoshka",
     "T-SAE",
     "T-SAE, paper",
+    "T-SAE, other texts",
     "T-SAE, L1",
     "Standard",
     "Standard, April update",

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from reference_tsae import DenseStep, DenseTSAE
 from torch import nn
 
+from dictionary_learning.activations.block import TextPairs
 from dictionary_learning.dictionaries.sparse import SparseCode
 from dictionary_learning.errors import UserError
 from dictionary_learning.trainers import (
@@ -126,29 +128,26 @@ def test_the_contrastive_loss_by_hand():
     assert float(contrastive_loss(z, z_earlier, "paper", 0.5)) == pytest.approx(math.log(math.e**2 + 1) - 2)
 
 
-def masked_info_nce(z_BF, other_BF, run_length):
-    """Symmetric InfoNCE in which pairs of one run are no negatives, dense and in float64."""
+def masked_info_nce(z_BF, other_BF, group_B):
+    """Symmetric InfoNCE in which pairs of one group are no negatives, dense and in float64."""
     logits_BB = z_BF @ other_BF.T
     B = len(logits_BB)
-    run_B = torch.arange(B) % (B // run_length)
-    is_left_out = (run_B[:, None] == run_B) & ~torch.eye(B, dtype=torch.bool)
+    is_left_out = (group_B[:, None] == group_B) & ~torch.eye(B, dtype=torch.bool)
     logits_BB = logits_BB.masked_fill(is_left_out, -math.inf)
     own_B = torch.arange(B)
     return (F.cross_entropy(logits_BB, own_B) + F.cross_entropy(logits_BB.T, own_B)) / 2
 
 
-@pytest.mark.parametrize("form", ["code", "paper"])
-@pytest.mark.parametrize("run_length", [1, 2, 3, 4])
-@pytest.mark.parametrize("largest", [1.0, 8.0])  # in the form "code" 8 is too large for one exponential
-def test_pairs_of_one_run_are_no_negatives(form, run_length, largest):
-    generator = torch.Generator().manual_seed(run_length)
+def compare_with_dense(form, largest, group_B, **options):
+    """The contrastive loss and its gradient against the dense form, pairs of one group left out."""
+    generator = torch.Generator().manual_seed(int(group_B.sum()))
     f = [
         torch.rand(24, 8, generator=generator) * (torch.rand(24, 8, generator=generator) < 0.5) for _ in "ab"
     ]
     codes = [SparseCode.of((largest * dense).requires_grad_()) for dense in f]
     for code in codes:
         code.values_N.retain_grad()
-    loss = contrastive_loss(*codes, form, 0.5, run_length)
+    loss = contrastive_loss(*codes, form, 0.5, **options)
     loss.backward()
 
     dense = [code.dense().detach().double().requires_grad_() for code in codes]
@@ -156,12 +155,105 @@ def test_pairs_of_one_run_are_no_negatives(form, run_length, largest):
         z, other = (x_BF / x_BF.square().sum(1, keepdim=True).clamp_min(1e-12).sqrt() for x_BF in dense)
     else:
         z, other = dense
-    expected = masked_info_nce(z / 0.5, other, run_length)
+    expected = masked_info_nce(z / 0.5, other, group_B)
     expected.backward()
     assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
     for code, slow in zip(codes, dense, strict=True):
         at_entries = slow.grad[code.row_N, code.col_N].float()
         torch.testing.assert_close(code.values_N.grad, at_entries, rtol=1e-3, atol=2e-6)
+
+
+forms = pytest.mark.parametrize("form", ["code", "paper"])
+sizes = pytest.mark.parametrize("largest", [1.0, 8.0])  # with "code" 8 is too large for one exponential
+
+
+@forms
+@sizes
+@pytest.mark.parametrize("run_length", [1, 2, 3, 4])
+def test_pairs_of_one_run_are_no_negatives(form, run_length, largest):
+    run_B = torch.arange(24) % (24 // run_length)
+    compare_with_dense(form, largest, run_B, run_length=run_length)
+
+
+TEXTS_OF_24 = {
+    "few": torch.arange(24) ** 2 % 7,
+    "one of a single pair": (torch.arange(24) > 0).long() * 2**62,
+    "all different": torch.arange(24) - 2**62,
+}
+
+
+@forms
+@sizes
+@pytest.mark.parametrize("texts", TEXTS_OF_24)
+def test_pairs_of_one_text_are_no_negatives(form, texts, largest):
+    compare_with_dense(form, largest, TEXTS_OF_24[texts], text_B=TEXTS_OF_24[texts])
+
+
+def test_runs_are_left_out_with_their_texts():
+    text_B = torch.tensor([5, 5, 6, 7, 7, 8]).repeat(4)  # six runs of four pairs, position by position
+    compare_with_dense("paper", 1.0, text_B, run_length=4, text_B=text_B)
+
+
+def test_texts_that_all_differ_leave_the_loss_as_it_is():
+    codes = [SparseCode.of(torch.rand(24, 8)) for _ in "ab"]
+    without = contrastive_loss(*codes, "paper", 0.1)
+    assert torch.equal(contrastive_loss(*codes, "paper", 0.1, text_B=TEXTS_OF_24["all different"]), without)
+
+
+@sizes
+def test_pairs_of_one_text_alone_have_no_loss_and_no_gradient(largest):
+    codes = [SparseCode.of((largest * torch.rand(24, 8)).requires_grad_()) for _ in "ab"]
+    for code in codes:
+        code.values_N.retain_grad()
+    loss = contrastive_loss(*codes, "code", text_B=torch.zeros(24, dtype=torch.int64))
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(0, abs=1e-6)
+    assert all(float(code.values_N.grad.abs().max()) < 1e-6 for code in codes)
+
+
+def test_the_gradient_of_masked_negatives_is_that_of_finite_differences():
+    text_B = torch.tensor([1, 1, 2, 3, 3, 3])
+    one, other = (SparseCode.of(torch.rand(6, 4, dtype=torch.float64)) for _ in "ab")
+
+    def loss(values_N, other_N):
+        codes = (replace(one, values_N=values_N), replace(other, values_N=other_N))
+        return contrastive_loss(*codes, "paper", 0.5, text_B=text_B)
+
+    assert torch.autograd.gradcheck(
+        loss, [code.values_N.clone().requires_grad_() for code in (one, other)], eps=1e-6, atol=1e-6
+    )
+
+
+def of_texts(batch, n_texts=8):
+    return TextPairs(batch, torch.arange(len(batch)) % n_texts)
+
+
+def test_a_trainer_that_leaves_texts_out_counts_negatives_and_takes_another_step():
+    batches = pairs(3)
+    trainer, plain = (temporal_trainer(form="paper", negatives=which) for which in ("other_texts", "all"))
+    again = temporal_trainer(form="paper")
+    for step, batch in enumerate(batches):
+        # the same batches train both: who needs no texts passes over them
+        losses = trainer.update(step, of_texts(batch)), plain.update(step, of_texts(batch))
+        assert losses[1] == again.update(step, batch)
+        assert losses[0] < losses[1]  # fewer negatives, the same weights in the first step
+    assert trainer.metrics()["negatives"] == B - B / 8
+    assert "negatives" not in plain.metrics()
+    assert trainer.config["negatives"] == "other_texts"
+
+
+def test_what_cannot_be_left_out_is_told():
+    with pytest.raises(UserError, match="there are no negatives 'none': choose one of all, other_texts"):
+        temporal_trainer(negatives="none")
+    trainer, batch = temporal_trainer(negatives="other_texts"), pairs(1)[0]
+    with pytest.raises(UserError, match="their texts have to be known"):
+        trainer.update(0, batch)
+    with pytest.raises(UserError, match="the first batch is of one text alone"):
+        trainer.update(0, of_texts(batch, n_texts=1))
+    trainer.update(0, of_texts(batch))
+    assert math.isfinite(trainer.update(1, of_texts(batch, n_texts=1)))
+    assert trainer.metrics()["temporal"] == pytest.approx(0, abs=1e-6)
+    assert trainer.metrics()["negatives"] == 0
 
 
 def test_a_run_of_two_pairs_by_hand():

@@ -1,7 +1,7 @@
 """Batches: shuffled views of the blocks of a store, as single tokens, pairs, means or whole contexts.
 
 Shapes: P items of a block, B batch, D model width, T rows and U usable tokens of a block, S spans, n rows of
-some spans, b of them.
+some spans, b of them; R rounds.
 
 The order of a block's items is drawn anew in every epoch, by a generator seeded with (seed, epoch, block). So
 the batches are a function of the options and of a position among them, and a run that is resumed there sees
@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from dictionary_learning import distributed
-from dictionary_learning.activations.block import BEGINNING, Block, BlockStart, Contexts
+from dictionary_learning.activations.block import BEGINNING, Block, BlockStart, Contexts, TextPairs
+from dictionary_learning.activations.options import PAIR_MODES
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model.token_text import Sentences
 from dictionary_learning.texts.spans import POOLS
 
 Batch = TypeVar("Batch")
-PAIR_MODES = ("previous", "random")
 _ROWS_AT_A_TIME = 65_536  # that are averaged together, whatever number of spans a batch has
 
 
@@ -71,25 +71,41 @@ class TokenView(View[Tensor]):
         return block.rows(items)
 
 
-class PairView(View[Tensor]):
+class PairView(View[Tensor | TextPairs]):
     """Each token with an earlier one of its context, [B, 2, D] as (current, earlier).
 
     `previous` takes position t-1; where that one is not usable there is no pair. `random` draws from the
     usable earlier positions of the context, all equally likely, not more than `max_offset` back; one draw for
-    each token and epoch. Both tokens of a pair are usable.
+    each token and epoch. `sentence` draws from those of the token's sentence alone. Both tokens of a pair are
+    usable.
     """
 
     what = "pairs"
 
-    def __init__(self, mode: str = "previous", max_offset: int | None = None) -> None:
+    def __init__(
+        self,
+        mode: str = "previous",
+        max_offset: int | None = None,
+        tokenizer: Any = None,
+        with_texts: bool = False,
+    ) -> None:
+        """
+        Args:
+            tokenizer: says where sentences end; of `sentence` alone.
+            with_texts: give `TextPairs`.
+        """
         if mode not in PAIR_MODES:
             raise UserError(f"there are no {mode!r} pairs: choose one of {', '.join(PAIR_MODES)}.")
         if mode == "previous" and max_offset is not None:
             raise UserError(f"max_offset {max_offset} is for random pairs: leave it out, previous means 1.")
         if max_offset is not None and max_offset < 1:
             raise UserError(f"max_offset {max_offset} leaves no earlier token: give at least 1.")
+        assert mode != "sentence" or tokenizer is not None, "tokens have to be read to find sentences"
         self.mode = mode
         self.max_offset = max_offset
+        self._with_texts = with_texts
+        self._sentences = Sentences(tokenizer)
+        self._last: tuple[BlockStart, Tensor] | None = None
 
     @property
     def config(self) -> dict[str, Any]:
@@ -99,6 +115,10 @@ class PairView(View[Tensor]):
         rows_U = block.rows_U
         # Among the usable tokens, those from `lowest` to before a token are the ones it can be paired with.
         lowest_U = torch.searchsorted(rows_U, block.start_C[block.context_T[rows_U]])
+        if self.mode == "sentence":
+            if self._last is None or self._last[0] != block.start:  # the same in every epoch
+                self._last = block.start, block.sentence_T(self._sentences)[rows_U]
+            lowest_U = lowest_U.maximum(torch.searchsorted(self._last[1], self._last[1]))
         reach = 1 if self.mode == "previous" else self.max_offset
         if reach is not None:
             lowest_U = lowest_U.maximum(torch.searchsorted(rows_U, rows_U - reach))
@@ -110,8 +130,8 @@ class PairView(View[Tensor]):
         pairs_P2 = torch.stack([rows_U[current_P], rows_U[earlier_P]], dim=1)
         return pairs_P2[torch.randperm(len(pairs_P2), generator=generator)]
 
-    def take(self, block: Block, items: Tensor) -> Tensor:
-        return block.rows(items)
+    def take(self, block: Block, items: Tensor) -> Tensor | TextPairs:
+        return block.pairs(items) if self._with_texts else block.rows(items)
 
 
 class MeanView(View[Tensor]):
@@ -192,15 +212,7 @@ class MeanView(View[Tensor]):
             return block.context_T
         if self.pool == "turn":
             return block.turn_T
-        number_T = torch.zeros(len(block.text_T), dtype=torch.int64)
-        rows_n = block.text_T.nonzero().flatten()
-        _, length_R = block.turn_T[rows_n].unique_consecutive(return_counts=True)
-        before = 0
-        for run in rows_n.split(length_R.tolist()):
-            numbers = self._sentences(block.tokens_T[run].tolist())
-            number_T[run] = torch.tensor(numbers) + before
-            before += numbers[-1] + 1
-        return number_T
+        return block.sentence_T(self._sentences)
 
 
 def _of_about(length_B: Tensor, n: int) -> Iterator[slice]:
@@ -214,7 +226,7 @@ def _of_about(length_B: Tensor, n: int) -> Iterator[slice]:
         first = last
 
 
-class RunView(View[Tensor]):
+class RunView(PairView):
     """Runs of adjacent tokens, [B, r + 1, D], each the latest first: r pairs with the previous token in each.
 
     A stretch of n adjacent usable tokens of a context gives (n - 1) / r runs, rounded down, which share their
@@ -224,13 +236,14 @@ class RunView(View[Tensor]):
         run_length: r.
     """
 
-    def __init__(self, run_length: int) -> None:
+    def __init__(self, run_length: int, with_texts: bool = False) -> None:
+        super().__init__(with_texts=with_texts)
         self.pairs_an_item = run_length
         self.what = f"runs of {run_length} pairs"
 
     @property
     def config(self) -> dict[str, Any]:
-        return {"pair_mode": "previous", "max_offset": None, "run_length": self.pairs_an_item}
+        return {**super().config, "run_length": self.pairs_an_item}
 
     def items(self, block: Block, generator: torch.Generator) -> Tensor:
         rows_U, r = block.rows_U, self.pairs_an_item
@@ -245,8 +258,30 @@ class RunView(View[Tensor]):
         latest_P = rows_U[(place_U > 0) & (place_U % r == 0)]
         return latest_P[torch.randperm(len(latest_P), generator=generator), None] - torch.arange(r + 1)
 
-    def take(self, block: Block, items: Tensor) -> Tensor:
-        return block.rows(items)
+
+def in_rounds(
+    items: Tensor, text_P: Tensor, most: int, batch_size: int, generator: torch.Generator
+) -> Tensor:
+    """Whole batches of the items, of which none has more than `most` of one text.
+
+    A round has the next `most` items of every text that has any left, in the order in which they come; it
+    gives as many batches as it fills, and the rest of it is left out. The batches of all rounds are shuffled.
+    """
+    by_text_P = text_P.argsort(stable=True)
+    _, n_T = text_P[by_text_P].unique_consecutive(return_counts=True)
+    round_P = torch.empty_like(text_P)
+    first_P = torch.repeat_interleave(n_T.cumsum(0) - n_T, n_T)
+    round_P[by_text_P] = (torch.arange(len(text_P)) - first_P) // most
+    n_R = torch.bincount(round_P)
+    batches = [
+        some[: len(some) // batch_size * batch_size].unflatten(0, (-1, batch_size))
+        for some in items[round_P.argsort(stable=True)].split(n_R.tolist())
+        if len(some) >= batch_size
+    ]
+    if not batches:
+        return items[:0]
+    whole = torch.cat(batches)
+    return whole[torch.randperm(len(whole), generator=generator)].flatten(0, 1)
 
 
 class SequenceView(View[Contexts]):
@@ -283,6 +318,7 @@ class Batches(Iterator[Batch]):
         batch_size: int,
         seed: int = 0,
         epochs: int | None = None,
+        most_of_a_text: int | None = None,
     ) -> None:
         if batch_size < 1:
             raise UserError(f"a batch of {batch_size} is empty: give at least 1.")
@@ -303,6 +339,7 @@ class Batches(Iterator[Batch]):
         self._batch_size = batch_size
         self._seed = seed
         self._epochs = epochs
+        self._most_of_a_text = most_of_a_text
         self._block = 0
         self._start = BEGINNING
         self._batch = 0
@@ -313,7 +350,10 @@ class Batches(Iterator[Batch]):
     @property
     def config(self) -> dict[str, Any]:
         """What the batches were made from, under upstream's names and ours; for a run's record."""
-        batch = {"out_batch_size": self._whole_size * self._view.pairs_an_item, "seed": self._seed}
+        n = self._view.pairs_an_item
+        batch = {"out_batch_size": self._whole_size * n, "seed": self._seed}
+        if self._most_of_a_text is not None:
+            batch["pairs_per_text"] = self._most_of_a_text * n
         return {**self._store.config, **batch, **self._view.config}
 
     def __iter__(self) -> Self:
@@ -369,7 +409,11 @@ class Batches(Iterator[Batch]):
                     f" {self._start.position:,}): resume with the same texts, or start a new run."
                 )
             self._document = document
-            self._items = self._view.items(block, _generator(self._seed, self.epoch, self._block))
+            generator = _generator(self._seed, self.epoch, self._block)
+            self._items = self._view.items(block, generator)
+            if self._most_of_a_text is not None:
+                text_P, size = block.documents(self._items[:, 0]), self._batch_size
+                self._items = in_rounds(self._items, text_P, self._most_of_a_text, size, generator)
         return self._items
 
     def _go_on(self, block: Block) -> None:
@@ -382,10 +426,13 @@ class Batches(Iterator[Batch]):
             self._start = block.next
             return
         if not self._gave_something:
-            n = len(self._view.items(block, torch.Generator()))
+            items, limit, remedy = self._view.items(block, torch.Generator()), "", ""
+            if self._most_of_a_text is not None:
+                limit = f" with at most {self._most_of_a_text:,} of one text"
+                remedy = f" of {len(block.documents(items[:, 0]).unique()):,} texts in its last block"
             raise UserError(
-                f"a batch of {self._batch_size:,} cannot be filled: the corpus gives {n:,} {self._view.what};"
-                " choose a smaller batch, or give more text."
+                f"a batch of {self._batch_size:,}{limit} cannot be filled: the corpus gives {len(items):,}"
+                f" {self._view.what}{remedy}; choose a smaller batch, or give more text."
             )
         self._gave_something = False
         self.epoch += 1
@@ -393,11 +440,8 @@ class Batches(Iterator[Batch]):
         self._start = BEGINNING
         # Many epochs over a small corpus are not worth a line each.
         if self.epoch & (self.epoch - 1) == 0 and self.epoch != self._epochs:
-            self._store.log(f"the corpus has been read {_times(self.epoch)}: epoch {self.epoch + 1} begins.")
-
-
-def _times(n: int) -> str:
-    return "once" if n == 1 else f"{n} times"
+            times = "once" if self.epoch == 1 else f"{self.epoch} times"
+            self._store.log(f"the corpus has been read {times}: epoch {self.epoch + 1} begins.")
 
 
 def _generator(*key: int) -> torch.Generator:

@@ -1,7 +1,7 @@
 """A block: the contexts of activations that are in memory together.
 
 Shapes: T stored positions, C contexts, U usable tokens, K contexts with usable tokens, D model width; N
-contexts of a batch, L positions of the longest of them.
+contexts of a batch, L positions of the longest of them; B pairs or runs.
 
 Contexts are packed one behind the other without padding, position t of context c in row start_C[c] + t. On
 a corpus of short documents a padded [C, L, D] rectangle would be mostly empty (a Wikipedia lead fills about
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from dictionary_learning.activations.contexts import MIN_TEXT_TOKENS, PackedTokens
-from dictionary_learning.language_model.token_text import token_texts
+from dictionary_learning.language_model.token_text import Sentences, token_texts
 
 # Beside its activation a position has a token id, a mask and a norm, its row and context number, and a place
 # in the order of a pair view, which takes nine more numbers while it is drawn.
@@ -66,6 +66,39 @@ class UnmaskedContexts(Contexts):
 
     def part(self, contexts: slice | Tensor, length: int | None = None) -> Self:
         return self.of(super().part(contexts, length), self.unmasked_NLD[contexts, :length])
+
+
+@dataclass(frozen=True)
+class TextPairs:
+    """Pairs, or runs of them, each with the text that it is of.
+
+    `len`, `.to`, `/` and slices act as on the tensor of activations.
+    """
+
+    x_BLD: Tensor
+    """As without texts: [B, 2, D] of (current, earlier), or runs [B / r, r + 1, D]."""
+    text_B: Tensor
+    """int64: equal ids are one text."""
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.x_BLD.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.x_BLD.ndim
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "TextPairs":
+        return TextPairs(self.x_BLD.to(device, dtype), self.text_B.to(device, non_blocking=True))
+
+    def __len__(self) -> int:
+        return len(self.x_BLD)
+
+    def __truediv__(self, factor: float) -> "TextPairs":
+        return TextPairs(self.x_BLD / factor, self.text_B)
+
+    def __getitem__(self, rows: slice) -> "TextPairs":
+        return TextPairs(self.x_BLD[rows], self.text_B[rows])
 
 
 class BlockStart(NamedTuple):
@@ -226,6 +259,22 @@ class Block:
         begins_T[1:] &= ~self.text_T[:-1] | (self.context_T[1:] != self.context_T[:-1])
         return begins_T.cumsum(0)
 
+    def sentence_T(self, sentences: Sentences) -> Tensor:
+        """The number of the sentence that each row of text is in: it never falls, or spans contexts."""
+        number_T = torch.zeros(len(self.text_T), dtype=torch.int64)
+        rows_n = self.text_T.nonzero().flatten()
+        _, length_n = self.turn_T[rows_n].unique_consecutive(return_counts=True)
+        before = 0
+        for run in rows_n.split(length_n.tolist()):
+            numbers = sentences(self.tokens_T[run].tolist())
+            number_T[run] = torch.tensor(numbers) + before
+            before += numbers[-1] + 1
+        return number_T
+
+    def documents(self, rows_N: Tensor) -> Tensor:
+        """The ids [N] of the documents of row numbers."""
+        return self.document_C[self.context_T[rows_N]]
+
     @cached_property
     def contexts_K(self) -> Tensor:
         """Numbers of the contexts with usable tokens, ascending."""
@@ -248,6 +297,11 @@ class Block:
             torch.index_select(self.x_TD, 0, rows_n, out=pinned_nD)
             x_nD = pinned_nD.to(self.device, non_blocking=True)
         return x_nD.float().unflatten(0, rows.shape)
+
+    def pairs(self, rows_BL: Tensor) -> TextPairs:
+        """Pairs of row numbers, or runs of them, with their documents."""
+        text_B = self.documents(rows_BL[:, 0])
+        return TextPairs(self.rows(rows_BL), text_B.to(self.device, non_blocking=True))
 
     def contexts(self, contexts_N: Tensor, unmasked: bool = False) -> Contexts:
         """Whole contexts by number, as long as the longest of them.

@@ -18,6 +18,9 @@ from dictionary_learning.texts.documents import PARTS
 if TYPE_CHECKING:
     import torch
 
+PAIR_MODES = ("previous", "random", "sentence")
+"""Which earlier token a pair has: the one before, a random one of the context, or of the sentence."""
+
 
 def lm_device_option(group: str) -> Any:
     """The option `lm_device`, for every command that runs a language model."""

@@ -84,32 +84,46 @@ class Store(ABC):
         mode: str = "previous",
         max_offset: int | None = None,
         run_length: int = 1,
+        tokenizer: Any = None,
+        pairs_per_text: int | None = None,
+        with_texts: bool = False,
         seed: int = 0,
         epochs: int | None = None,
-    ) -> Batches[Tensor]:
+    ) -> Batches[Any]:
         """Batches [B, 2, D] of (current, earlier) token of a context; see `batches.PairView`.
 
         Args:
             batch_size: pairs in a batch.
-            mode: "previous" (position t-1) or "random" (all usable earlier positions equally likely).
-            max_offset: how far back a random earlier token may be, in positions.
+            mode: "previous" (position t-1), "random" (all usable earlier positions equally likely) or
+                "sentence" (those of the same sentence).
+            max_offset: how far back a drawn earlier token may be, in positions.
             run_length: r above 1 gives the pairs in runs of adjacent tokens, [B / r, r + 1, D]; see
                 `batches.RunView`.
+            tokenizer: says where sentences end; needed by mode "sentence".
+            pairs_per_text: as many pairs of one document are in a batch, at most; see `batches.in_rounds`.
+            with_texts: batches are `TextPairs`: each pair or run with the id of its document.
             seed: of the order and of the draws.
             epochs: end after so many; None goes on for ever.
 
         Raises:
-            UserError: runs that are not of previous tokens, or do not fill a batch.
+            UserError: runs that are not of previous tokens, or do not fill a batch, or of more pairs than a
+                text may have.
         """
-        view = PairView(mode, max_offset)
-        if run_length == 1:
-            return Batches(self, view, batch_size, seed, epochs)
-        if mode != "previous" or run_length < 1 or batch_size % run_length:
+        view = PairView(mode, max_offset, tokenizer, with_texts)
+        if run_length != 1 and (mode != "previous" or run_length < 1 or batch_size % run_length):
             raise UserError(
                 f"a batch of {batch_size:,} {mode} pairs does not divide into runs of {run_length} adjacent "
                 "ones: give a multiple, of previous pairs."
             )
-        return Batches(self, RunView(run_length), batch_size // run_length, seed, epochs)
+        if run_length > 1:
+            view = RunView(run_length, with_texts)
+        most = None if pairs_per_text is None else pairs_per_text // run_length
+        if most is not None and most < 1:
+            raise UserError(
+                f"pairs_per_text {pairs_per_text} leaves no room for a run of {run_length} pairs: give at "
+                "least as many."
+            )
+        return Batches(self, view, batch_size // run_length, seed, epochs, most)
 
     def tokens(self, batch_size: int, *, seed: int = 0, epochs: int | None = None) -> Batches[Tensor]:
         """Batches [B, D] of single tokens."""

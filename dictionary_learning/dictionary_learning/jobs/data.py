@@ -128,6 +128,9 @@ def batches(store: "Store", options: TrainOptions) -> "Batches":
             mode=options.pair_mode,
             max_offset=options.max_offset,
             run_length=options.run_length,
+            tokenizer=_tokenizer_for(options),
+            pairs_per_text=options.pairs_per_text,
+            with_texts=options.negatives == "other_texts",
             seed=seed,
         )
     if unit == "contexts":
@@ -150,7 +153,7 @@ def _tokenizer_for(options: TrainOptions) -> Any:
     Raises:
         UserError: it cannot be read.
     """
-    if options.pool != "sentence":
+    if "sentence" not in (options.pool, options.pair_mode):
         return None
     from dictionary_learning.language_model.source import read_tokenizer
 

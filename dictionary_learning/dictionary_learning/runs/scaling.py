@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dictionary_learning import distributed
+from dictionary_learning.activations.block import TextPairs
 from dictionary_learning.activations.sequences import Sequences
 from dictionary_learning.errors import UserError
 from dictionary_learning.runs.source import Batch, Source
@@ -67,6 +68,8 @@ class Scaling:
         """What trainer i sees of a batch: whole texts, their tokens, or its head."""
         if isinstance(x, Sequences):
             return x if trainer.ae.reads_sequences else x.x_TD
+        if isinstance(x, TextPairs):
+            return x
         return x[..., i, :] if self.by_head else x
 
     def calibrate(self, i: int, trainer: Any, batches: Iterable[Batch]) -> dict[str, float]:
@@ -90,6 +93,8 @@ class Scaling:
 
 def activations(batch: Batch) -> Tensor:
     """All activations [..., D] of a batch."""
+    if isinstance(batch, TextPairs):
+        return batch.x_BLD
     return batch.x_TD if isinstance(batch, Sequences) else batch
 
 

@@ -11,12 +11,12 @@ from typing import Any
 from torch import Tensor
 
 from dictionary_learning import distributed
-from dictionary_learning.activations.block import Contexts
+from dictionary_learning.activations.block import Contexts, TextPairs
 from dictionary_learning.activations.sequences import Sequences
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
 
-Batch = Tensor | Sequences
+Batch = Tensor | TextPairs | Sequences
 
 
 class Source:
@@ -107,7 +107,7 @@ class Source:
 
 def n_tokens_of(batch: Batch) -> int:
     """The tokens of a batch; of pairs, and of runs of them, the current ones."""
-    if isinstance(batch, Tensor) and batch.ndim == 3:
+    if not isinstance(batch, Sequences) and batch.ndim == 3:
         return len(batch) * (batch.shape[1] - 1)
     return len(batch)
 

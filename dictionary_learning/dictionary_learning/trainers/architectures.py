@@ -108,6 +108,7 @@ def _temporal(options: Any, n_latents: int) -> Arguments:
         "temp_alpha": options.temp_alpha,
         "temperature": options.temperature,
         "run_length": options.run_length,
+        "negatives": options.negatives,
     }
 
 
@@ -167,7 +168,7 @@ _ALL = (
         _OF_BATCH_TOP_K
         | _OF_GROUPS
         | {"temporal", "contrastive", "temp_alpha", "temperature"}
-        | {"pair_mode", "max_offset", "run_length"},
+        | {"pair_mode", "max_offset", "run_length", "negatives", "pairs_per_text"},
         _temporal,
     ),
     Architecture(

@@ -183,7 +183,7 @@ class BatchTopKTrainer(Trainer):
     def _step(self, step: int, x: Tensor) -> Tensor:
         """One step on activations [B, D]."""
         tokens = self._tokens_of(x.to(self.device, torch.float32))
-        self._see_batch(len(tokens.x_BD), x)
+        self._see_batch(len(tokens.x_BD), tokens.all_TD)
         if step == 0 and not self.is_begun:
             with torch.no_grad():
                 self.ae.weights().b_dec_D.copy_(geometric_median(tokens.x_BD))
@@ -365,6 +365,7 @@ class Tokens(NamedTuple):
 
     all_TD: Tensor
     n_runs: int | None = None  # None: there are no pairs
+    text_B: Tensor | None = None  # the text of each pair, where the batch tells it
 
     @property
     def x_BD(self) -> Tensor:

@@ -9,7 +9,7 @@ F latents, G groups. T-SAE is arXiv 2511.05541.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -107,7 +107,12 @@ def matryoshka_weights(group_weights: Sequence[float], form: str) -> list[float]
 
 
 def contrastive_loss(
-    z: SparseCode, z_earlier: SparseCode, form: str, temperature: float = 1.0, run_length: int = 1
+    z: SparseCode,
+    z_earlier: SparseCode,
+    form: str,
+    temperature: float = 1.0,
+    run_length: int = 1,
+    text_B: Tensor | None = None,
 ) -> Tensor:
     """Symmetric InfoNCE between high-level codes of tokens and of earlier tokens of their texts.
 
@@ -119,13 +124,46 @@ def contrastive_loss(
         run_length: r, where rows are r pairs of each of B / r runs of adjacent tokens, position by position
             (row i * B / r + j is pair i of run j). A run's pairs are then left out of each other's sums: a
             token's neighbours are nearly itself, and no example of what it should be far from.
+        text_B: the text of each pair, equal ids for one: then all pairs of one text, of whichever process,
+            are left out of each other's sums. A pair without any other text has a loss of 0.
     """
     if form == "paper":
         z, z_earlier = unit_rows(z), unit_rows(z_earlier)
     if temperature != 1:
         z = replace(z, values_N=z.values_N / temperature)
     z_earlier, first = gathered(z_earlier)
-    return _SymmetricInfoNCE.apply(z.values_N, z_earlier.values_N, z, z_earlier, first, run_length)
+    no_negatives = NoNegatives(
+        first, run_length, text_B, None if text_B is None else distributed.gather(text_B)
+    )
+    return _SymmetricInfoNCE.apply(z.values_N, z_earlier.values_N, z, z_earlier, no_negatives)
+
+
+class NoNegatives(NamedTuple):
+    """Which of the other pairs are no negatives of a pair: those of its run, or of its text."""
+
+    first: int
+    """Of the rows of this process among all."""
+    run_length: int
+    text_B: Tensor | None
+    text_N: Tensor | None
+    """Of all processes."""
+
+    def set(self, x_BN: Tensor, value: float) -> Tensor:
+        """The same tensor with a value written for such pairs, and never for a pair itself."""
+        if self.text_B is not None and self.text_N is not None:
+            own_B = x_BN.diagonal(self.first).clone()
+            C = CHUNK if on_cpu(x_BN) else max(1, len(x_BN))
+            for x_CN, text_C in zip(x_BN.split(C), self.text_B.split(C), strict=True):
+                x_CN.masked_fill_(text_C[:, None] == self.text_N, value)
+            x_BN.diagonal(self.first).copy_(own_B)
+        elif self.run_length > 1:
+            B, r = len(x_BN), self.run_length
+            by_run = x_BN[:, self.first : self.first + B].unflatten(0, (r, -1)).unflatten(2, (r, -1))
+            of_runs_rrR = by_run.diagonal(dim1=1, dim2=3)
+            for i in range(r):
+                of_runs_rrR[i, :i] = value
+                of_runs_rrR[i, i + 1 :] = value
+        return x_BN
 
 
 def dot_products(z: SparseCode, other_FN: Tensor, z_BF: Tensor | None = None) -> Tensor:
@@ -155,15 +193,14 @@ class _SymmetricInfoNCE(torch.autograd.Function):
         other_N: Tensor,
         z: SparseCode,
         other: SparseCode,
-        first: int,
-        run_length: int,
+        no_negatives: NoNegatives,
     ) -> Tensor:
         z, other = replace(z, values_N=values_N), replace(other, values_N=other_N)
         other_FN = other.dense_by_latent()
         z_BF = None if on_cpu(other_FN) else z.dense()
         logits_BN = dot_products(z, other_FN, z_BF)
         n_tokens = logits_BN.shape[1]
-        log_likelihood_B, gradient_BN = _softmax_both_ways(logits_BN, first, run_length)
+        log_likelihood_B, gradient_BN = _softmax_both_ways(logits_BN, no_negatives)
         if z_BF is None:
             d_values = sampled(gradient_BN, other_FN, z.row_N, z.col_N)
             d_other_FN = gather_sum_transposed(z.values_N, gradient_BN, z.row_N, z.col_N, z.n_cols)
@@ -178,42 +215,31 @@ class _SymmetricInfoNCE(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         scale = grads[0] * (0.5 / ctx.n_tokens)
         d_values, d_other = torch._foreach_mul(ctx.saved_tensors, scale)
-        return d_values, d_other, None, None, None, None
+        return d_values, d_other, None, None, None
 
 
-def _softmax_both_ways(logits_BN: Tensor, first: int, run_length: int) -> tuple[Tensor, Tensor]:
+def _softmax_both_ways(logits_BN: Tensor, no_negatives: NoNegatives) -> tuple[Tensor, Tensor]:
     """Log-softmax by rows and by columns at (b, first + b), added up [B]; the sum of both softmaxes less 2 I.
 
-    The memory of the logits is used up. Pairs of one run have no part in each other's sums.
+    The memory of the logits is used up. Pairs that are no negatives have no part in each other's sums.
     """
+    first = no_negatives.first
     if on_cpu(logits_BN) and distributed.largest(_extent(logits_BN)) < SAFE_EXPONENT:
         own_B = logits_BN.diagonal(first).clone()
-        e_BN = _without_own_run(logits_BN.exp_(), first, run_length, 0.0)  # one exponential for both
+        e_BN = no_negatives.set(logits_BN.exp_(), 0.0)  # one exponential for both
         sum_B, sum_N = e_BN.sum(1), distributed.total(e_BN.sum(0))
         for e_CN, inverse_C in zip(e_BN.split(CHUNK), sum_B.reciprocal().split(CHUNK), strict=True):
             e_CN.mul_(inverse_C[:, None] + sum_N.reciprocal())
         log_likelihood_B = 2 * own_B - sum_B.log() - sum_N[first : first + len(own_B)].log()
         both_BN = e_BN
     else:
-        logits_BN = _without_own_run(logits_BN, first, run_length, -torch.inf)
+        logits_BN = no_negatives.set(logits_BN, -torch.inf)
         by_row_BN = logits_BN.log_softmax(1)
         by_col_BN = logits_BN.sub_(distributed.log_sum_exp(logits_BN))
         log_likelihood_B = by_row_BN.diagonal(first) + by_col_BN.diagonal(first)
         both_BN = by_row_BN.exp_().add_(by_col_BN.exp_())
     both_BN.diagonal(first).sub_(2)
     return log_likelihood_B, both_BN
-
-
-def _without_own_run(x_BN: Tensor, first: int, run_length: int, value: float) -> Tensor:
-    """The same tensor with a value written where row and column are different pairs of one run."""
-    B = len(x_BN)
-    if run_length > 1:
-        by_run = x_BN[:, first : first + B].unflatten(0, (run_length, -1)).unflatten(2, (run_length, -1))
-        of_runs_rrR = by_run.diagonal(dim1=1, dim2=3)
-        for i in range(run_length):
-            of_runs_rrR[i, :i] = value
-            of_runs_rrR[i, i + 1 :] = value
-    return x_BN
 
 
 def _extent(logits_BN: Tensor) -> Tensor:

@@ -6,10 +6,12 @@ released script's. `configs/*.yaml` says where each value comes from.
 
 from dataclasses import dataclass
 
+from dictionary_learning.activations.options import PAIR_MODES
 from dictionary_learning.command.options import MOST_SEED, Checked, is_seed, option
 from dictionary_learning.dictionaries.temporal_sizes import NOVEL_KINDS
 from dictionary_learning.trainers.architectures import ARCHITECTURES
 
+NEGATIVES = ("all", "other_texts")
 STARTS = ("random", "recall")
 BIAS_STARTS = ("zero", "mean")
 BIAS_OF_START = {"random": "zero", "recall": "mean"}
@@ -146,20 +148,32 @@ class TemporalTermOptions(Checked):
     )
     pair_mode: str = option(
         "previous",
-        "earlier token of a pair: the previous one, or a random one of the same context",
+        "earlier token of a pair: the previous one, a random one of the same context, or a random one of the "
+        "same sentence",
         group="temporal term",
-        choices=("previous", "random"),
+        choices=PAIR_MODES,
     )
     max_offset: int | None = option(
         None,
-        "how many tokens back a random earlier token may be; the whole context when left out",
+        "how many tokens back a random earlier token may be; the whole context, or sentence, when left out",
         group="temporal term",
     )
-
     run_length: int = option(
         1,
         "r above 1 draws the pairs in runs of r + 1 adjacent tokens, each of which is encoded once; a run's "
         "pairs are no negatives of each other",
+        group="temporal term",
+    )
+    negatives: str = option(
+        "all",
+        "negatives of a pair in the contrastive loss: all other pairs of the batch, or those of other texts "
+        "(documents) alone; a pair without any then has no temporal loss",
+        group="temporal term",
+        choices=NEGATIVES,
+    )
+    pairs_per_text: int | None = option(
+        None,
+        "at most so many pairs of one text (document) in a batch; as they come when left out",
         group="temporal term",
     )
 
@@ -171,12 +185,22 @@ class TemporalTermOptions(Checked):
             "run_length",
             "is for pairs with the previous token: leave it out, or --no_temporal and --pair_mode",
         )
+        self._require(
+            self.negatives == "all" or (self.temporal and self.contrastive),
+            "negatives",
+            "is for the contrastive loss: leave it out, or --no_temporal and --no_contrastive",
+        )
+        self._require(
+            self.pairs_per_text is None or (self.temporal and self.pairs_per_text >= self.run_length),
+            "pairs_per_text",
+            f"must be at least {self.run_length}, and needs pairs: leave --no_temporal out",
+        )
         self._require(self.temp_alpha >= 0, "temp_alpha", "must not be negative")
         self._require(self.temperature is None or self.temperature > 0, "temperature", "must be positive")
         self._require(
-            self.max_offset is None or (self.max_offset > 0 and self.pair_mode == "random"),
+            self.max_offset is None or (self.max_offset > 0 and self.pair_mode != "previous"),
             "max_offset",
-            "must be at least 1, and needs --pair_mode random",
+            "must be at least 1, and needs --pair_mode random or sentence",
         )
         if self.temperature is None:
             object.__setattr__(self, "temperature", TEMPERATURES[self.form])

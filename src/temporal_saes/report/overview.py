@@ -108,9 +108,9 @@ def _temporal_term(run: RunFiles) -> str | None:
     parts = [f"{kind}, strength {trainer.get('temp_alpha')}"]
     parts += [f"temperature {trainer['temperature']}"] if trainer.get("temperature") else []
     parts += [f"form of the {trainer['form']}"] if trainer.get("form") else []
-    parts += (
-        [f"pairs with {'the previous' if pairs == 'previous' else 'a random earlier'} token"] if pairs else []
-    )
+    which = {"previous": "the previous token", "sentence": "a random earlier token of the sentence"}
+    parts += [f"pairs with {which.get(pairs, 'a random earlier token')}"] if pairs else []
+    parts += ["no negatives of the same text"] if trainer.get("negatives") == "other_texts" else []
     return ", ".join(parts)
 
 
