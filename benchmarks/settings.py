@@ -1,88 +1,141 @@
-"""How to set a T-SAE: strength, temperature, earlier token, high-level share and k, one sweep.
+"""How to set a T-SAE's temporal term: each option changed by itself, every member trained from one cache.
 
-    python benchmarks/settings.py --activations runs/demo/activations
-    python benchmarks/settings.py --activations runs/demo/activations --steps 400 --dict_size 4608
+    python benchmarks/settings.py --activations runs/claims-demo/activations
+    python benchmarks/settings.py --activations runs/claims-demo/activations --steps 400 --dict_size 4608
 
-Each option is changed by itself from a T-SAE of strength 1, temperature .1, the previous token, a fifth of
-the latents high-level and k 20; strength and temperature also together. All members are trained by sweeps
-(`train --sweep`) from one cache, evaluated on held-out texts and probed with five high-level latents a class.
-At a small number of steps this says which way an option pulls, and not where it ends. What is finished is not
-done again.
+The middle is a T-SAE of strength 1, temperature .1, the previous token, all other pairs as negatives, a fifth
+of the latents high-level and k 20. Strength and temperature are also changed together. All members see pairs
+of the same texts, are evaluated on held-out ones and probed with five high-level latents a class. At a small
+number of steps this says which way an option pulls, and not where it ends. What is finished is not done
+again; a stopped training goes on. What follows `--` goes to the probes, such as `-- --max_texts 1000`.
 
 Writes benchmarks/results/settings.json and .md.
 """
 
 import argparse
+import itertools
 import json
 import statistics
-import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from machine import machine_facts
 
 from dictionary_learning.command import cli
 from dictionary_learning.command.files import read_json, save_text
-from dictionary_learning.errors import UserError
+from dictionary_learning.command.options import Parser
+from temporal_saes.claims.pieces import Piece
 
 RESULTS = Path(__file__).parent / "results" / "settings"
-GRIDS: tuple[dict[str, Any], ...] = (
+MIDDLE: dict[str, Any] = {
+    "temp_alpha": 1.0,
+    "temperature": 0.1,
+    "pair_mode": "previous",
+    "negatives": "all",
+    "run_length": 1,
+    "pairs_per_text": None,
+    "group_fractions": (0.2, 0.8),
+    "k": 20,
+}
+STRENGTHS, TEMPERATURES = (0.3, 1.0, 3.0), (0.03, 0.1, 0.3)
+CHANGES: tuple[dict[str, Any], ...] = (
+    *(
+        {"temp_alpha": alpha, "temperature": temperature}
+        for alpha, temperature in itertools.product(STRENGTHS, TEMPERATURES)
+    ),
     {"temp_alpha": 0.0},
-    {"temp_alpha": [0.3, 1.0, 3.0], "temperature": [0.03, 0.1, 0.3]},
     {"pair_mode": "random"},
-    {"group_fractions": [[0.1, 0.9], [0.5, 0.5]]},
-    {"k": [10, 40]},
+    {"pair_mode": "sentence"},
+    {"negatives": "other_texts"},
+    {"negatives": "other_texts", "run_length": 4},
+    {"run_length": 4},
+    {"group_fractions": (0.1, 0.9)},
+    {"group_fractions": (0.5, 0.5)},
+    {"k": 10},
+    {"k": 40},
 )
+WORDS = {
+    "temp_alpha": "strength {}",
+    "temperature": "temperature {}",
+    "pair_mode": "earlier token: {}",
+    "negatives": "negatives of {}",
+    "run_length": "runs of {}",
+    "pairs_per_text": "at most {} pairs of a text",
+    "group_fractions": "high-level share {}",
+    "k": "k {}",
+}
 K = 5
 MEASURES = ("FVE", "alive", "smoothness, high", "L0, high", "semantics", "syntax", "context")
 
 
-def call(*words: str) -> None:
-    """A command of temporal-saes in a process of its own."""
-    if subprocess.run([sys.executable, "-m", "temporal_saes", *words]).returncode:
-        raise UserError(f"stopped at {words[0]}: its own sentence stands above.")
+class Member(NamedTuple):
+    """A T-SAE of one setting, with all its seeds."""
+
+    changed: dict[str, Any]
+    """What differs from the middle."""
+
+    @property
+    def run(self) -> str:
+        """The name of its run."""
+        values = [f"{name}-{_shown(value)}" for name, value in self.changed.items()]
+        return "-".join(["settings", *values]) if values else "settings-middle"
+
+    @property
+    def told(self) -> str:
+        words = [WORDS[name].format(_shown(value)) for name, value in self.changed.items()]
+        return ", ".join(words).replace("_", " ") or "the middle"
+
+    @property
+    def flags(self) -> list[str]:
+        found: list[str] = []
+        for name, value in (MIDDLE | self.changed).items():
+            if value is not None:
+                found += [f"--{name}", *map(str, value if isinstance(value, tuple) else [value])]
+        return found
 
 
-def train(args: argparse.Namespace) -> list[str]:
-    """Names of the members' runs, in the order of the grids."""
-    runs: list[str] = []
-    for number, grid in enumerate(GRIDS):
-        name = f"settings-{number}"
-        sweep = args.runs / f"{name}.yaml"
-        values = {key: value if isinstance(value, list) else [value] for key, value in grid.items()}
-        save_text(sweep, json.dumps(values | {"seeds": [args.seeds]}) + "\n")
-        done = args.runs / name / "sweep.json"
-        if not done.is_file():
-            words = ["--config", args.config, "--activations", str(args.activations), "--sweep", str(sweep)]
-            words += ["--checkpoints_path", str(args.runs), "--run_name", name, "--steps", str(args.steps)]
-            words += [
-                "--warmup_steps",
-                str(max(1, args.steps // 8)),
-                "--decay_start",
-                str(args.steps * 4 // 5),
-            ]
-            words += ["--threshold_start_step", str(args.steps // 4), "--dict_size", str(args.dict_size)]
-            call("train", *words, *(["--resume"] if (args.runs / name).is_dir() else []))
-        runs += [Path(member["run"]).name for member in read_json(done)["members"] if not member["fault"]]
-    return runs
+def members(pairs_per_text: int | None) -> list[Member]:
+    """All of them, the middle first.
+
+    Args:
+        pairs_per_text: of one more member.
+    """
+    more = [{"pairs_per_text": pairs_per_text}] if pairs_per_text is not None else []
+    changes = [{n: v for n, v in change.items() if v != MIDDLE[n]} for change in (*CHANGES, *more)]
+    return [Member({}), *(Member(change) for change in changes if change)]
 
 
-def measure(args: argparse.Namespace, runs: list[str], seed: int) -> None:
-    where = ["--checkpoints_path", str(args.runs), "--trainer", str(seed)]
-    if not all((args.runs / run / f"trainer_{seed}" / "eval_results.json").is_file() for run in runs):
-        texts = ["--activations", str(args.activations), "--max_tokens", str(args.eval_tokens)]
-        call("eval", "--compare", *runs, *where, *texts, "--no_lm_loss")
-    sizes = ["--n_train", str(args.n_train), "--n_test", str(args.n_test), "--k", str(K), "--repeats", "2"]
-    call("probe", "--compare", *(f"{run}:0" for run in runs), *where, *sizes)
+def pieces(args: argparse.Namespace, all_members: list[Member]) -> Iterator[Piece]:
+    """The work, each a command that is done once."""
+    texts = ["--activations", str(args.activations)]
+    where = ["--checkpoints_path", str(args.runs)]
+    steps = args.steps
+    common = ["--config", args.config, *texts, *where, "--steps", str(steps)]
+    common += ["--warmup_steps", str(max(1, steps // 8)), "--decay_start", str(steps * 4 // 5)]
+    common += ["--threshold_start_step", str(steps // 4), "--dict_size", str(args.dict_size)]
+    common += ["--calibration_tokens", "32768", "--seeds", *map(str, args.seeds)]
+    for member in all_members:
+        yield Piece(member.run, ("train", *common, "--run_name", member.run, *member.flags))
+    runs = [member.run for member in all_members]
+    for seed in args.seeds:
+        of_seed = [*where, "--trainer", str(seed)]
+        tokens = ["--max_tokens", str(args.eval_tokens), "--no_lm_loss"]
+        yield Piece(f"settings-eval-{seed}", ("eval", "--compare", *runs, *of_seed, *texts, *tokens))
+        sizes = ["--n_train", str(args.n_train), "--n_test", str(args.n_test), "--repeats", str(args.repeats)]
+        sizes += ["--context_texts", str(args.context_texts), "--k", str(K)]
+        chunks = [f"{run}:0" for run in runs]
+        yield Piece(
+            f"settings-probe-{seed}", ("probe", "--compare", *chunks, *of_seed, *sizes, *args.probe_flags)
+        )
 
 
-def row(args: argparse.Namespace, run: str) -> dict[str, Any]:
+def row(args: argparse.Namespace, member: Member) -> dict[str, Any]:
     """What was set, and each measure as a list over seeds."""
     found: dict[str, list[float]] = {name: [] for name in MEASURES}
     for seed in args.seeds:
-        trainer = args.runs / run / f"trainer_{seed}"
-        measures = read_json(trainer / "eval_results.json")["measures"]
+        measures = read_json(args.runs / member.run / f"trainer_{seed}" / "eval_results.json")["measures"]
         for name, split, key in (
             ("FVE", "all", "fve_context_mean"),
             ("alive", "all", "alive"),
@@ -91,49 +144,55 @@ def row(args: argparse.Namespace, run: str) -> dict[str, Any]:
         ):
             found[name].append(measures[split][key]["value"])
         suffix = f"_trainer{seed}" if seed else ""
-        tasks = read_json(args.runs / run / "probing" / f"demo_chunk0{suffix}.json")["tasks"]
-        for task, told in tasks.items():
+        (probed,) = (args.runs / member.run / "probing").glob(f"*_chunk0{suffix}.json")
+        for task, told in read_json(probed)["tasks"].items():
             found[task].append(told["accuracy"][0]["mean"])
-        trained = read_json(trainer / "config.json")["trainer"]
-    keys = ("temp_alpha", "temperature", "pair_mode", "group_fractions", "k")
-    return {"set": {key: trained.get(key) for key in keys}, "found": found}
+    return {"member": member.told, "set": MIDDLE | member.changed, "found": found}
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
-    """A row a member; means over seeds."""
-    lines = [
-        "| strength | temperature | earlier token | high-level share | k | " + " | ".join(MEASURES) + " |"
-    ]
-    lines.append("|---" * (5 + len(MEASURES)) + "|")
+    """A row a member; means over seeds, with the standard deviation where there are several."""
+    lines = ["| changed | " + " | ".join(MEASURES) + " |", "|---" * (1 + len(MEASURES)) + "|"]
     for one in rows:
-        made = one["set"]
-        share = made["group_fractions"][0] if made["group_fractions"] else None
-        cells = [
-            str(x) for x in (made["temp_alpha"], made["temperature"], made["pair_mode"], share, made["k"])
-        ]
+        cells = [one["member"]]
         for name in MEASURES:
-            cells.append(f"{statistics.mean(one['found'][name]):.3f}")
+            values = one["found"][name]
+            digits = 2 if name.startswith("L0") else 3
+            spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+            cells.append(f"{statistics.mean(values):.{digits}f}{spread}")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
+def _shown(value: Any) -> str:
+    """A value as one word; of the groups the share of the first."""
+    return str(value[0] if isinstance(value, tuple) else value)
+
+
 def main(argv: list[str] | None = None) -> None:
-    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags = Parser(description=__doc__)
     flags.add_argument("--activations", type=Path, required=True, help="cache with the parts train and eval")
-    flags.add_argument("--config", default="demo")
-    flags.add_argument("--runs", type=Path, default=Path("runs/settings"))
-    flags.add_argument("--steps", type=int, default=100)
-    flags.add_argument("--dict_size", type=int, default=1152)
-    flags.add_argument("--seeds", type=int, nargs="+", default=[0])
-    flags.add_argument("--eval_tokens", type=int, default=20_000)
-    flags.add_argument("--n_train", type=int, default=1500)
-    flags.add_argument("--n_test", type=int, default=500)
+    flags.add_argument("--config", default="demo", help="preset of the trainings")
+    flags.add_argument("--runs", type=Path, default=Path("runs/settings"), help="folder of the work")
+    flags.add_argument("--steps", type=int, default=150, help="of each training")
+    flags.add_argument("--dict_size", type=int, default=2304, help="latents")
+    flags.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="of the first weights")
+    flags.add_argument("--pairs_per_text", type=int, help="of one more member: at most so many in a batch")
+    flags.add_argument("--eval_tokens", type=int, default=10_000, help="held-out tokens")
+    flags.add_argument("--n_train", type=int, default=1000, help="training examples of a probe")
+    flags.add_argument("--n_test", type=int, default=500, help="test examples of a probe")
+    flags.add_argument("--context_texts", type=int, default=80, help="texts that a probe tells apart")
+    flags.add_argument("--repeats", type=int, default=3, help="random splits of a probe")
     flags.add_argument("--out", type=Path, default=RESULTS, help="path of the results without a suffix")
-    args = flags.parse_args(argv)
-    runs = train(args)
-    for seed in args.seeds:
-        measure(args, runs, seed)
-    rows = [row(args, run) for run in runs]
+    words = sys.argv[1:] if argv is None else argv
+    end = words.index("--") if "--" in words else len(words)
+    args = flags.parse_args(words[:end])
+    args.probe_flags = words[end + 1 :]
+    all_members = members(args.pairs_per_text)
+    for piece in pieces(args, all_members):
+        if not piece.is_done(args.runs):
+            piece.run(args.runs)
+    rows = [row(args, member) for member in all_members]
     settings = {name: value for name, value in vars(args).items() if not isinstance(value, Path)}
     save_text(
         args.out.with_suffix(".json"),
