@@ -69,6 +69,7 @@ LARGE = (
 SMALL = (Size("small", 64, 512, 256, 8),)
 TIMED = {
     "T-SAE, float32": ("temporal", {"form": "paper", "temperature": 0.1}),
+    "T-SAE, float32 without TF32": ("temporal", {"form": "paper", "temperature": 0.1, "tf32": False}),
     "T-SAE, bf16 product": ("temporal", {"form": "paper", "temperature": 0.1, "encoder_dtype": "bfloat16"}),
     "Matryoshka, bf16 product": ("matryoshka", {"group_fractions": (0.2, 0.8), "encoder_dtype": "bfloat16"}),
     "BatchTopK, bf16 product": ("batch_top_k", {"encoder_dtype": "bfloat16"}),

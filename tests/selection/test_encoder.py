@@ -197,14 +197,15 @@ def test_the_onednn_product_is_the_product():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("kind", [Encoder, TokenTopKEncoder])
 @pytest.mark.parametrize("tiles", [1, 3])
-def test_a_fixed_number_of_entries_is_what_the_search_finds(dtype, kind, tiles, monkeypatch):
+@pytest.mark.parametrize("tf32", [False, True])
+def test_a_fixed_number_of_entries_is_what_the_search_finds(dtype, kind, tiles, tf32, monkeypatch):
     B, D, n_latents, k = 96, 16, 160, 6
     monkeypatch.setattr(fixed, "ENTRIES", B * n_latents // tiles)
     x_BD = torch.randn(2 * B, D, generator=torch.Generator().manual_seed(3))
     W_FD, b_F = weights(n_latents, D)
     found = kind(dtype)(x_BD, W_FD.T, b_F, torch.zeros(D), k, (None, 40))
     monkeypatch.setattr(encoder, "on_cpu", lambda x: False)  # the path of a device, on a CPU
-    of_device = kind(dtype)(x_BD, W_FD.T, b_F, torch.zeros(D), k, (None, 40))
+    of_device = kind(dtype, tf32=tf32)(x_BD, W_FD.T, b_F, torch.zeros(D), k, (None, 40))
     assert [len(code.values_N) for code in of_device] == [k * B] * 2
     for fixed_code, code in zip(of_device, found, strict=True):
         assert fixed_code.n_cols == n_latents  # what is not wanted of a part is given, not counted

@@ -70,7 +70,7 @@ def test_a_tensor_on_the_wrong_device_would_be_seen(facts):
 
 
 @pytest.mark.parametrize(
-    ("name", "most"), [("BatchTopK", 76), ("TopK", 86), ("Matryoshka", 80), ("T-SAE", 118)]
+    ("name", "most"), [("BatchTopK", 79), ("TopK", 89), ("Matryoshka", 83), ("T-SAE", 120)]
 )
 def test_a_step_is_few_operations(name, most, facts):
     assert facts[name]["step"]["operations"] <= most

@@ -189,13 +189,19 @@ def sampled(
     It is the gradient of a gather-and-sum by its weights. A CPU has half the time to spend on it where the
     pairs are given as a sparse matrix.
     """
-    start_B = starts(row_N, len(A_BD)) if start_B is None else start_B
     if on_cpu(A_BD):
+        start_B = starts(row_N, len(A_BD)) if start_B is None else start_B
         zeros_N = A_BD.new_zeros(len(row_N))
         places = _csr(start_B, col_N, zeros_N, (len(A_BD), len(M_FD)))
         return torch.sparse.sampled_addmm(places, A_BD, M_FD.T, beta=0).values()
     return torch.ops.aten._embedding_bag_per_sample_weights_backward(
-        A_BD, M_FD, col_N, start_B[:-1], row_N, 0, -1
+        A_BD,
+        M_FD,
+        col_N,
+        row_N[:1],
+        row_N,
+        0,
+        -1,  # with rows given, where they begin is not looked at
     )
 
 

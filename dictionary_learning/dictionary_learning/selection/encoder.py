@@ -34,11 +34,15 @@ class Encoder:
         product_dtype: of the product that finds candidates; see `Search`.
         selection: `global` keeps the largest entries of the batch that all processes hold together,
             `local` those of each process's own rows.
+        tf32: on a card, let a float32 product that finds candidates round to TF32; see `FixedSelection`.
     """
 
-    def __init__(self, product_dtype: torch.dtype = torch.float32, selection: str = "global") -> None:
+    def __init__(
+        self, product_dtype: torch.dtype = torch.float32, selection: str = "global", tf32: bool = True
+    ) -> None:
         self.product_dtype = product_dtype
         self.selection = selection
+        self.tf32 = tf32
         self._finder: Search | FixedSelection | None = None
 
     @property
@@ -48,9 +52,11 @@ class Encoder:
 
     def _finder_for(self, x_BD: Tensor) -> Search | FixedSelection:
         """A search on a CPU, shapes that are known beforehand elsewhere; both find the same."""
-        kind = Search if on_cpu(x_BD) else FixedSelection
-        if not isinstance(self._finder, kind):
-            self._finder = kind(self.product_dtype)
+        if on_cpu(x_BD) and not isinstance(self._finder, Search):
+            self._finder = Search(self.product_dtype)
+        elif not on_cpu(x_BD) and not isinstance(self._finder, FixedSelection):
+            self._finder = FixedSelection(self.product_dtype, self.tf32 and x_BD.device.type != "mps")
+        assert self._finder is not None
         return self._finder
 
     def __call__(

@@ -8,6 +8,7 @@ Shapes: B rows, D model width, F latents, N entries, T rows of a tile.
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -27,11 +28,13 @@ class FixedSelection:
 
     Args:
         product_dtype: of the product. What a rounded one finds is ranked again by float32 values.
+        tf32: whether a float32 product may round its factors to the 10 bits of TF32, where a card can.
     """
 
-    def __init__(self, product_dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, product_dtype: torch.dtype = torch.float32, tf32: bool = False) -> None:
         self.product_dtype = product_dtype
-        self.product = str(product_dtype).removeprefix("torch.")
+        self.tf32 = tf32 and product_dtype == torch.float32
+        self.product = "tf32" if self.tf32 else str(product_dtype).removeprefix("torch.")
 
     def set_weights(self, W_enc_FD: Tensor, b_enc_F: Tensor) -> None:
         """Take the weights of this step, stored by latent."""
@@ -47,16 +50,14 @@ class FixedSelection:
         n_rows, n_latents, n_parts = len(parts[0]), len(self._b_F), len(parts)
         n_keep = min(n_keep, n_rows * n_latents)
         n_found = min(math.ceil(n_keep * MARGIN), n_rows * n_latents) if self._is_rounded else n_keep
-        place_PN = self._tops_of(x_BD, parts, n_found)
-        if do_overlap(parts):
-            entries = Entries.joined([self._values(x_BD, place_N.sort().values) for place_N in place_PN])
+        place_PN = torch.stack(self._tops_of(x_BD, parts, n_found)).sort(dim=1).values
+        if do_overlap(parts):  # all rows at once would be in no order
+            entries = Entries.joined([self._values(x_BD, place_N) for place_N in place_PN])
         else:
-            entries = self._values(x_BD, torch.cat(place_PN).sort().values)
+            entries = self._values(x_BD, place_PN.flatten())
         if n_found == n_keep or distributed.size() > 1:
             return entries, [n_found] * n_parts
-        kept_PN = entries.pre_N.view(n_parts, n_found).topk(n_keep, sorted=False).indices.sort().values
-        kept_PN += torch.arange(n_parts, device=kept_PN.device)[:, None] * n_found
-        return _at(entries, kept_PN.flatten()), [n_keep] * n_parts
+        return _largest_of_each(entries, n_parts, n_keep), [n_keep] * n_parts
 
     def _tops_of(self, x_BD: Tensor, parts: Sequence[range], n_found: int) -> list[Tensor]:
         """Of each part the flat places, in all rows, of the largest entries by one product, in no order."""
@@ -84,15 +85,12 @@ class FixedSelection:
         start_B1 = torch.arange(len(x_BD), device=x_BD.device)[:, None] * n_latents
         place_BC = (col_BC + start_B1).sort(dim=1).values
         entries = self._values(x_BD, place_BC.flatten())
-        if n_found == k:
-            return entries
-        kept_Bk = entries.pre_N.view(-1, n_found).topk(k, dim=1).indices.sort(dim=1).values
-        first_B1 = torch.arange(len(x_BD), device=x_BD.device)[:, None] * n_found
-        return _at(entries, (kept_Bk + first_B1).flatten())
+        return entries if n_found == k else _largest_of_each(entries, len(x_BD), k)
 
     @property
     def _is_rounded(self) -> bool:
-        return self.product_dtype != torch.float32 or torch.backends.cuda.matmul.allow_tf32
+        is_allowed = self.tf32 or torch.get_float32_matmul_precision() != "highest"
+        return is_allowed or self.product_dtype != torch.float32
 
     def _tiles(self, x_BD: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Some rows after others, with the number of the first; at least one tile, be it empty."""
@@ -101,7 +99,8 @@ class FixedSelection:
             yield first, x_BD[first : first + rows]
 
     def _multiply(self, x_TD: Tensor) -> Tensor:
-        return torch.addmm(self._bias_F, x_TD.to(self.product_dtype), self._W_DF)
+        with allow_tf32() if self.tf32 else nullcontext():
+            return torch.addmm(self._bias_F, x_TD.to(self.product_dtype), self._W_DF)
 
     def _values(self, x_BD: Tensor, place_N: Tensor) -> Entries:
         n_latents = len(self._b_F)
@@ -117,5 +116,19 @@ def _largest_of_tiles(found: list[tuple[Tensor, Tensor]], n_found: int) -> Tenso
     return place_N[values_N.topk(n_found, sorted=False).indices]
 
 
-def _at(entries: Entries, index_N: Tensor) -> Entries:
-    return Entries(*(of_N[index_N] for of_N in entries))
+def _largest_of_each(entries: Entries, n_parts: int, n_keep: int) -> Entries:
+    """The `n_keep` largest of each of some equal parts of the entries, in order."""
+    of_parts = [of_N.view(n_parts, -1) for of_N in entries]
+    kept_PK = of_parts[0].topk(n_keep, dim=1, sorted=False).indices.sort(dim=1).values
+    return Entries(*(of_PN.gather(1, kept_PK).flatten() for of_PN in of_parts))
+
+
+@contextmanager
+def allow_tf32() -> Iterator[None]:
+    """Within it PyTorch's float32 products round their factors to TF32 on a card that can."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -79,6 +79,7 @@ def _threshold(options: Any) -> Arguments:
         "threshold_beta": options.threshold_beta,
         "threshold_start_step": options.threshold_start_step,
         "encoder_dtype": options.encoder_dtype,
+        "tf32": options.tf32,
         "batch_topk": options.batch_topk,
     }
 
@@ -156,7 +157,9 @@ def _attention(options: Any, n_latents: int) -> Arguments:
 # --- the list ---
 
 _TRAINERS = "dictionary_learning.trainers"
-_OF_THRESHOLD = frozenset({"k", "threshold_beta", "threshold_start_step", "encoder_dtype", "batch_topk"})
+_OF_THRESHOLD = frozenset(
+    {"k", "threshold_beta", "threshold_start_step", "encoder_dtype", "tf32", "batch_topk"}
+)
 _OF_BATCH_TOP_K = _OF_THRESHOLD | {"auxk_alpha", "decay_start"}
 _OF_GROUPS = frozenset({"group_fractions", "group_weights", "form"})
 _OF_PENALTY = frozenset({"sparsity_warmup_steps", "decay_start"})

@@ -97,6 +97,7 @@ class BatchTopKTrainer(Trainer):
         form: `code` or `paper`, see `losses.matryoshka_weights`.
         batch_topk: `global` selects over the rows of all processes, `local` over each one's own; for one
             process the same.
+        tf32: on a card, find candidates by TF32 products; what is kept is ranked by float32 values.
 
     Raises:
         UserError: `k` outside 1..dict_size, or no end of its fall within the run.
@@ -128,6 +129,7 @@ class BatchTopKTrainer(Trainer):
         dict_class: type | None = None,
         k_anneal_steps: int | None = None,
         batch_topk: str = "global",
+        tf32: bool = True,
     ) -> None:
         super().__init__(steps, layer, lm_name, seed, device, wandb_name, submodule_name, dict_class)
         k, activation_dim = whole_number("k", k), whole_number("activation_dim", activation_dim)
@@ -152,7 +154,8 @@ class BatchTopKTrainer(Trainer):
         self.optimizer = adam(self.ae.parameters(), self.lr)
         self.dead_latents = DeadLatents(dict_size, self.device)
         self.batch_topk = batch_topk
-        self._encoder = Encoder(getattr(torch, encoder_dtype), batch_topk)
+        self.tf32 = tf32
+        self._encoder = Encoder(getattr(torch, encoder_dtype), batch_topk, tf32)
         self._weights_G: Tensor | None = None
         self._last: LastBatch | None = None
 
@@ -171,7 +174,7 @@ class BatchTopKTrainer(Trainer):
     def config(self) -> dict[str, Any]:
         names = (
             "k lr auxk_alpha warmup_steps decay_start threshold_beta threshold_start_step top_k_aux "
-            "k_anneal_steps dead_feature_threshold encoder_dtype form batch_topk"
+            "k_anneal_steps dead_feature_threshold encoder_dtype tf32 form batch_topk"
         )
         return super().config | {name: getattr(self, name) for name in names.split()}
 

@@ -237,7 +237,8 @@ def _softmax_both_ways(logits_BN: Tensor, no_negatives: NoNegatives) -> tuple[Te
         by_row_BN = logits_BN.log_softmax(1)
         by_col_BN = logits_BN.sub_(distributed.log_sum_exp(logits_BN))
         log_likelihood_B = by_row_BN.diagonal(first) + by_col_BN.diagonal(first)
-        both_BN = by_row_BN.exp_().add_(by_col_BN.exp_())
+        torch._foreach_exp_([by_row_BN, by_col_BN])
+        both_BN = by_row_BN.add_(by_col_BN)
     both_BN.diagonal(first).sub_(2)
     return log_likelihood_B, both_BN
 

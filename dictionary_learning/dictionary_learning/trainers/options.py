@@ -286,6 +286,12 @@ class TrainerOptions(Checked):
     encoder_dtype: str = option(
         "float32", "dtype of the encoder's dense product", group="training", choices=("float32", "bfloat16")
     )
+    tf32: bool = option(
+        True,
+        "on a CUDA card, look for what may be selected with TF32 products, which are quicker; what is "
+        "selected of it has float32 values, and is ranked by them",
+        group="training",
+    )
     batch_topk: str = option(
         "global",
         "BatchTopK over the batch of all processes, or (local) over each one's own part",

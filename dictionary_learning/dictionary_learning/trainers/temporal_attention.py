@@ -63,6 +63,8 @@ class TemporalAttentionTrainer(Trainer):
         encoder_dtype: of the dense product that novel codes are selected from, "float32" or "bfloat16".
         batch_topk: `global` selects novel codes of `batchtopk` over the tokens of all processes, `local` over
             each one's own.
+        tf32: on a card, find candidates for novel codes by TF32 products; what is kept is ranked by float32
+            values.
         context_length: recorded, so that longer texts are told in inference.
 
     Raises:
@@ -99,6 +101,7 @@ class TemporalAttentionTrainer(Trainer):
         threshold_start_step: int = 1000,
         encoder_dtype: str = "float32",
         batch_topk: str = "global",
+        tf32: bool = True,
         context_length: int | None = None,
         seed: int | None = None,
         device: str | torch.device | None = None,
@@ -149,7 +152,8 @@ class TemporalAttentionTrainer(Trainer):
         self.dead_latents = DeadLatents(self.ae.dict_size, self.device)
         select = TokenTopKEncoder if sae_diff_type == "topk" else Encoder
         self.batch_topk = batch_topk
-        self._encoder = select(getattr(torch, encoder_dtype), batch_topk)
+        self.tf32 = tf32
+        self._encoder = select(getattr(torch, encoder_dtype), batch_topk, tf32)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -159,7 +163,7 @@ class TemporalAttentionTrainer(Trainer):
     def config(self) -> dict[str, Any]:
         names = (
             "k gamma_reg lr atom_lr start bias_start warmup_steps lr_floor weight_decay threshold_beta "
-            "threshold_start_step encoder_dtype batch_topk dead_feature_threshold"
+            "threshold_start_step encoder_dtype tf32 batch_topk dead_feature_threshold"
         )
         return (
             super().config

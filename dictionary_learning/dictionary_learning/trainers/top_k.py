@@ -50,7 +50,7 @@ class TopKTrainer(BatchTopKTrainer):
 
     def __init__(self, *, wandb_name: str = "AutoEncoderTopK", **options: Any) -> None:
         super().__init__(wandb_name=wandb_name, **options)
-        self._encoder = TokenTopKEncoder(self._encoder.product_dtype)
+        self._encoder = TokenTopKEncoder(self._encoder.product_dtype, tf32=self.tf32)
 
     def _make_dictionary(self, activation_dim: int, dict_size: int) -> ThresholdDictionary:
         return AutoEncoderTopK(activation_dim, dict_size, self.k, self.seed)

@@ -181,7 +181,7 @@ class Trainer(ABC):
 
 def _scale_to(max_norm: float, norm: Tensor) -> Tensor:
     """What gradients of such a norm are divided by, so that it is `max_norm` at most."""
-    scale = (norm + 1e-6).clamp_min(max_norm)
+    scale = norm.clamp_min(max_norm)
     return scale if max_norm == 1 else scale / max_norm
 
 
