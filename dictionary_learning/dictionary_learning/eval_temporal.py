@@ -90,6 +90,7 @@ def evaluate_runs(options: EvalOptions) -> dict[str, dict[str, Any]]:
         measured |= study.evaluate(alike, setting)
 
     found: dict[str, dict[str, Any]] = {}
+    made_by = provenance()
     for name, (dictionary, setting) in subjects.items():
         folder = runs[name].dictionary
         trained_on = buffers[name].get("pool", "token")
@@ -109,7 +110,7 @@ def evaluate_runs(options: EvalOptions) -> dict[str, dict[str, Any]]:
             "weights_sha256": weights[name],
             "setting": scrub_values(dataclasses.asdict(setting)),
             "options": scrub_values(dataclasses.asdict(options)),
-            "provenance": provenance(),
+            "provenance": made_by,
         }
         if is_first():
             results.write(name, found[name], targets[name], options)

@@ -1,6 +1,7 @@
 """What the process does with memory that it frees."""
 
 import ctypes
+import gc
 import os
 import platform
 import subprocess
@@ -8,7 +9,7 @@ import sys
 
 import pytest
 
-from dictionary_learning.command.memory import keep_freed_memory
+from dictionary_learning.command.memory import keep_freed_memory, uncollected
 
 FREED = """
 import resource, sys
@@ -44,3 +45,21 @@ def test_a_c_library_without_the_switch_changes_nothing(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
     monkeypatch.setattr(sys, "platform", "linux")
     keep_freed_memory()
+
+
+@pytest.mark.parametrize("was_on", [True, False])
+def test_rubbish_is_looked_for_as_before_once_what_stays_is_there(was_on):
+    before = gc.isenabled()
+    (gc.enable if was_on else gc.disable)()
+    try:
+        with pytest.raises(KeyError), uncollected():
+            raise KeyError
+        assert gc.isenabled() == was_on
+        with uncollected():
+            assert not gc.isenabled()
+            stays = [[] for _ in range(1000)]
+        assert gc.get_freeze_count() >= len(stays)
+        assert gc.isenabled() == was_on
+    finally:
+        gc.unfreeze()
+        (gc.enable if before else gc.disable)()

@@ -106,6 +106,8 @@ def test_nothing_that_is_large_is_excluded_whatever_the_norms_and_biases(seed, k
         found.set_weights(W_FD, b_F)
         entries = found.largest(x_BD, [range(len(x_BD))], k, k * len(x_BD))[0]
         of_rows = found.largest_of_rows(x_BD, k)
+        floor = float(x_BD.norm(dim=1).median() * W_FD.norm(dim=1).median()) / 2
+        above = found.above(x_BD, floor)
     finally:
         search.ENTRIES = rows
     pre_BF = x_BD.double() @ W_FD.double().T + b_F.double()
@@ -124,6 +126,9 @@ def test_nothing_that_is_large_is_excluded_whatever_the_norms_and_biases(seed, k
     check(entries, max(float(kept_N[-1]), 0.0) if len(kept_N) == k * len(x_BD) else 0.0)
     check(of_rows, of_rows.pre_N.view(-1, k).min(1, keepdim=True).values)
     assert torch.equal(of_rows.row_N, torch.arange(len(x_BD)).repeat_interleave(k))
+    check(above, floor)
+    assert (above.pre_N > floor).all()
+    assert ((above.row_N * 64 + above.col_N).diff() > 0).all(), "in order, none twice"
 
 
 def test_a_first_tile_of_small_rows_leads_to_a_lower_floor(monkeypatch):

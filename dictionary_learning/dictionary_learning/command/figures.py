@@ -12,7 +12,7 @@ open figure behind, and change no setting of the caller.
 import io
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,8 +148,9 @@ def save(fig: "Figure", path: str | Path, *, pdf: bool = False) -> list[Path]:
     written = []
     for suffix in ("png", "pdf") if pdf else ("png",):
         drawn = io.BytesIO()
-        # without the date, the same figure is the same file
-        fig.savefig(drawn, format=suffix, metadata={"CreationDate": None} if suffix == "pdf" else None)
+        with _laid_out(fig) if suffix == "png" else nullcontext():
+            # without the date, the same figure is the same file
+            fig.savefig(drawn, format=suffix, metadata={"CreationDate": None} if suffix == "pdf" else None)
         target = path.with_name(f"{path.name}.{suffix}")
         temporary = path.with_name(f".{path.name}.{suffix}.{os.getpid()}")
         try:
@@ -160,3 +161,25 @@ def save(fig: "Figure", path: str | Path, *, pdf: bool = False) -> list[Path]:
         offer(target)
         written.append(target)
     return written
+
+
+@contextmanager
+def _laid_out(fig: "Figure") -> Iterator[None]:
+    """Inside the `with` everything has its place for an image of pixels.
+
+    Left to itself matplotlib draws a figure that has a layout twice, first without ink, to lay it out.
+    """
+    import matplotlib
+
+    engine, dpi = fig.get_layout_engine(), fig.dpi
+    if engine is None:
+        yield
+        return
+    fig.dpi = matplotlib.rcParams["savefig.dpi"]
+    engine.execute(fig)
+    fig.set_layout_engine("none")
+    try:
+        yield
+    finally:
+        fig.set_layout_engine(engine)
+        fig.dpi = dpi

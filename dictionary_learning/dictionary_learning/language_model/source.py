@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from dictionary_learning.command.devices import SPREAD
+from dictionary_learning.command.memory import uncollected
 from dictionary_learning.command.rehearsal import about_to
 from dictionary_learning.errors import UserError
 from dictionary_learning.texts.demo_assets import language_model_folder
@@ -33,7 +34,18 @@ def read_model(
         UserError: there is no such model or layer, it cannot be read, or the devices have no room for it.
     """
     source, options = locate(name)
+    with uncollected():
+        return _read(name, source, options, device, dtype, layer)
 
+
+def _read(
+    name: str,
+    source: str,
+    options: dict[str, Any],
+    device: torch.device | None,
+    dtype: torch.dtype,
+    layer: int | None,
+) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     from transformers.utils.logging import disable_progress_bar

@@ -176,6 +176,13 @@ class Search:
         group_N = others.row_N // max(1, len(groups[0]))
         return Entries.joined([*found, others.at(others.pre_N > floor_G[group_N])]), floor_G
 
+    def above(self, x_BD: Tensor, floor: float) -> Entries:
+        """All entries that exceed a floor above 0, in order."""
+        tiles = self._tiles(torch.arange(len(x_BD)))
+        places = Places.joined([self._over(x_BD[rows_T], floor).of(rows_T) for rows_T in tiles])
+        entries = self._values(x_BD, places)
+        return entries.at(entries.pre_N > floor).in_order(len(self._W_FD))
+
     def largest_of_rows(self, x_BD: Tensor, k: int) -> Entries:
         """The `k` largest entries of each row, in order, whatever their sign."""
         tiles = self._tiles(torch.arange(len(x_BD)))

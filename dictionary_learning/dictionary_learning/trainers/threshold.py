@@ -14,11 +14,15 @@ from torch import Tensor, nn
 
 from dictionary_learning import distributed
 from dictionary_learning.dictionaries.base import Dictionary
-from dictionary_learning.dictionaries.sparse import SparseCode, batch_topk
+from dictionary_learning.dictionaries.sparse import SparseCode, batch_topk, on_cpu
 from dictionary_learning.dictionaries.tiles import entries_above
+from dictionary_learning.selection.screens import TIMED_FROM
+from dictionary_learning.selection.search import Search
 from dictionary_learning.trainers.trainer import unit_norm_rows_
 
 UNSET_THRESHOLD = -1.0
+# Entries are searched for among so many tokens at least, where at most one latent in so many is kept.
+SEARCHED_FROM, SEARCHED_TO = 256, 32
 ROOM = 4  # tokens differ in how many latents they need: so many times the mean is room enough
 
 
@@ -95,7 +99,24 @@ class ThresholdDictionary(Dictionary):
         if not self.infers_with_threshold:
             return super().encode_entries(x_BD)
         W_enc_DF, b_enc_F, _, b_dec_D = self.weights()
-        return entries_above(x_BD - b_dec_D, W_enc_DF, b_enc_F, self.threshold.clamp(min=0))
+        centred_BD = x_BD - b_dec_D
+        if not self._is_searched(centred_BD, W_enc_DF):
+            return entries_above(centred_BD, W_enc_DF, b_enc_F, self.threshold.clamp(min=0))
+        with torch.no_grad():
+            search = Search()
+            search.set_weights(W_enc_DF.T.contiguous(), b_enc_F)
+            found = search.above(centred_BD, float(self.threshold))
+        return SparseCode(found.pre_N, found.row_N, found.col_N, len(x_BD), self.dict_size)
+
+    def _is_searched(self, x_BD: Tensor, W_enc_DF: Tensor) -> bool:
+        """Whether so few entries exceed the threshold that a search takes less than a whole product.
+
+        What is found, and its values, are those of a float32 product either way.
+        """
+        if not on_cpu(x_BD) or not x_BD.dtype == W_enc_DF.dtype == torch.float32:
+            return False
+        is_large = len(x_BD) >= SEARCHED_FROM and W_enc_DF.numel() >= TIMED_FROM
+        return is_large and SEARCHED_TO * self.n_kept <= self.dict_size and float(self.threshold) > 0
 
     def before_selection(self, x: Tensor) -> Tensor:
         """relu((x - b_dec) W_enc + b_enc) [..., F] of activations [..., D]."""

@@ -1,0 +1,57 @@
+"""The codes of dictionaries with a threshold, as entries."""
+
+import pytest
+import torch
+
+from dictionary_learning.dictionaries.sparse import SparseCode
+from dictionary_learning.trainers import threshold
+from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
+
+D, F, N, K = 256, 4096, 300, 8
+
+
+def trained() -> tuple[MatryoshkaBatchTopKSAE, torch.Tensor]:
+    """A dictionary, and texts none of whose pre-activations is near the threshold."""
+    generator = torch.Generator().manual_seed(0)
+    sae = MatryoshkaBatchTopKSAE(D, F, K, [F // 4, F - F // 4])
+    x_BD = 3 * torch.randn(N, D, generator=generator)
+    with torch.no_grad():
+        sae.W_enc.copy_(torch.randn(D, F, generator=generator))
+        sae.b_enc.copy_(torch.randn(F, generator=generator))
+        sae.b_dec.copy_(torch.randn(D, generator=generator))
+        pre_BF = (x_BD.double() - sae.b_dec) @ sae.W_enc.double() + sae.b_enc
+        top_N = pre_BF.flatten().topk(2 * K * N).values
+        below = K * N + int((top_N[K * N : -1] - top_N[K * N + 1 :]).argmax())
+        sae.threshold.fill_(top_N[below : below + 2].mean())
+    return sae, x_BD
+
+
+def test_what_is_searched_for_is_what_a_whole_product_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    sae, x_BD = trained()
+    expected = SparseCode.of(sae.encode(x_BD).detach())
+    monkeypatch.setattr(threshold, "entries_above", None)  # the whole product
+    found = sae.encode_entries(x_BD)
+    assert not found.values_N.requires_grad
+    assert torch.equal(found.row_N, expected.row_N)
+    assert torch.equal(found.col_N, expected.col_N)
+    assert (found.n_rows, found.n_cols) == (N, F)
+    torch.testing.assert_close(found.values_N, expected.values_N, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("why", ["few tokens", "many latents", "no threshold", "half precision"])
+def test_a_whole_product_is_made_where_a_search_would_take_longer(
+    why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sae, x_BD = trained()
+    if why == "few tokens":
+        x_BD = x_BD[:20]
+    elif why == "many latents":
+        sae.k.fill_(F // 4)
+    elif why == "no threshold":
+        sae.threshold.fill_(threshold.UNSET_THRESHOLD)
+    else:
+        sae, x_BD = sae.bfloat16(), x_BD.bfloat16()
+    monkeypatch.setattr(threshold, "Search", None)
+    found = sae.encode_entries(x_BD)
+    assert found.n_rows == len(x_BD)
+    assert len(found.values_N) > 0
