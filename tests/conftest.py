@@ -27,6 +27,18 @@ if TYPE_CHECKING:
 
 WORKER_BYTES = 3 * 2**30  # of a test process that holds the demo's language model
 
+# First: what a process has left at the end is then short, and no file whose set-up takes long is torn apart.
+LONG_FILES = tuple(
+    f"tests/{name}.py"
+    for name in (
+        *("distributed/test_same_training", "distributed/test_commands", "distributed/test_evaluations"),
+        *("scripts/test_notebook", "toy/test_toy_script", "evaluation/test_eval_script"),
+        *("evaluation/test_evaluation_on_a_card", "trainers/test_on_a_card", "trainers/test_classic_trainers"),
+        *("steering/test_steering", "torture/test_kills", "explorer/test_page", "exchange/test_thresholds"),
+        *("jobs/test_peers_benchmark", "jobs/test_sites", "jobs/test_gpu_benchmark", "claims/test_claims"),
+    )
+)
+
 # A busy machine is not a failure.
 too_slow = [hypothesis.HealthCheck.too_slow]
 hypothesis.settings.register_profile("tests", deadline=None, suppress_health_check=too_slow)
@@ -87,6 +99,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     import torch  # here: the process that only deals the tests out does not load it
 
     torch.set_num_threads(1)
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG_FILES))
     slow = [item for item in items if item.get_closest_marker("slow") and not config.getoption("--slow")]
     if slow:
         config.hook.pytest_deselected(items=slow)

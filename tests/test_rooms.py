@@ -6,6 +6,7 @@ The order is the picture in README.md under "How it works": a line uses only wha
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -44,9 +45,13 @@ def imported(name: str, path: Path) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
 
 
-IMPORTS = {
-    name: {i for i in imported(name, path) if i in MODULES and i != name} for name, path in MODULES.items()
-}
+@cache
+def imports() -> dict[str, set[str]]:
+    """The project's modules that each of its modules imports."""
+    return {
+        name: {i for i in imported(name, path) if i in MODULES and i != name}
+        for name, path in MODULES.items()
+    }
 
 
 def levels() -> dict[str, int]:
@@ -82,7 +87,7 @@ def place(module: str) -> str:
 def test_a_module_has_its_place_and_imports_only_what_stands_below_it(module: str) -> None:
     here = place(module)
     assert here in LEVELS, f"{here} has no place in the picture of README.md"
-    for other in IMPORTS[module]:
+    for other in imports()[module]:
         there = place(other)
         assert here == there or LEVELS[here] < LEVELS[there], (
             f"{module} imports {other}, which stands above it"
@@ -99,7 +104,7 @@ def test_no_import_goes_round() -> None:
     def visit(module: str, way: tuple[str, ...]) -> None:
         assert module not in way, " -> ".join([*way[way.index(module) :], module])
         if module not in finished:
-            for other in sorted(IMPORTS[module]):
+            for other in sorted(imports()[module]):
                 visit(other, (*way, module))
             finished.add(module)
 

@@ -70,8 +70,8 @@ def trainSAE(
         autocast_dtype: run the updates under autocast to this dtype; float32 runs them as they are.
         backup_steps: steps between two saves of the resume state; None saves it at the end only.
         resume: go on from the last saved state in `save_dir`, from the beginning if there is none.
-        calibration_tokens: training tokens on which inference thresholds are set at the end;
-            0 keeps what training left.
+        calibration_tokens: training tokens on which inference thresholds are set at the end, or all that
+            there are where `data` count their epochs; 0 keeps what training left.
         data_config: recorded under "buffer" in config.json; `data.config` where it is None.
         resume_hint: how to go on, printed when the run is interrupted.
 

@@ -4,12 +4,11 @@ Nothing here needs a card; `card_evaluations` runs on tensors that say they lie 
 """
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import warm
 
 NAMES = [
     "BatchTopK",
@@ -29,9 +28,7 @@ NAMES = [
 @pytest.fixture(scope="module")
 def facts(tiny_lm_folder: Path) -> dict[str, dict[str, Any]]:
     script = Path(__file__).parent / "card_evaluations.py"
-    done = subprocess.run(
-        [sys.executable, script, str(tiny_lm_folder)], capture_output=True, text=True, timeout=300
-    )
+    done = warm.run([script, tiny_lm_folder], script.parent)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
 

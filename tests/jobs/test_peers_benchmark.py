@@ -2,17 +2,16 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import warm
 
 ROOT = Path(__file__).parents[2]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "benchmarks/peers.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True)
+    return warm.run([ROOT / "benchmarks/peers.py", *arguments], ROOT)
 
 
 @pytest.fixture(scope="module")

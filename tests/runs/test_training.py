@@ -22,7 +22,7 @@ from dictionary_learning.dictionaries.weights_file import load_weights
 from dictionary_learning.errors import UserError
 from dictionary_learning.runs import log, scaling
 from dictionary_learning.runs.folder import RunFolder
-from dictionary_learning.trainers import BatchTopKTrainer, TemporalMatryoshkaBatchTopKTrainer
+from dictionary_learning.trainers import BatchTopKTrainer, StandardTrainer, TemporalMatryoshkaBatchTopKTrainer
 from dictionary_learning.training import TrainingResult, trainSAE
 
 B, D, F, K = 16, 6, 12, 3
@@ -160,6 +160,33 @@ def test_a_saved_dictionary_does_to_raw_activations_what_training_does_to_scaled
     # A checkpoint's threshold fits its own weights: L0 is k on the batch that was just trained on.
     l0 = (middle.encode(batch_of(5)) > 0).sum(1).float().mean()
     assert float(l0) == pytest.approx(K, rel=0.05)
+
+
+class FourBatches(Batches):
+    """The same four batches in every epoch."""
+
+    def __next__(self) -> Tensor:
+        self.index += 1
+        self.epoch = self.index // 4
+        return batch_of((self.index - 1) % 4, B, D)
+
+
+@pytest.mark.parametrize(("asked", "read"), [(3 * B, 3), (1000 * B, 8)])
+def test_a_threshold_is_set_on_a_small_corpus_without_reading_it_again_and_again(
+    tmp_path: Path, asked: int, read: int
+) -> None:
+    data = FourBatches()
+    train(data, tmp_path / "run", calibration_tokens=asked)
+    config = json.loads((tmp_path / "run/trainer_0/config.json").read_text())
+    assert data.index == STEPS + read
+    assert config["trainer"]["calibration_tokens"] == read * B
+
+
+def test_nothing_is_read_for_a_dictionary_that_needs_no_threshold(tmp_path: Path) -> None:
+    data = Batches()
+    config = {name: value for name, value in batch_top_k().items() if name not in ("k", "threshold_start_step")}
+    train(data, tmp_path / "run", config | {"trainer": StandardTrainer})
+    assert data.index == STEPS
 
 
 def test_logging_checkpoints_and_backups_change_nothing(tmp_path: Path) -> None:

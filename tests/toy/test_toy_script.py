@@ -7,7 +7,10 @@ import pytest
 import warm
 from toy_runs import EXPERIMENTS, load_script
 
+from dictionary_learning.command.options import build
 from dictionary_learning.errors import UserError
+from temporal_saes.experiment.results import save_json
+from temporal_saes.toy.command import parser
 from temporal_saes.toy.options import ToyOptions
 from temporal_saes.toy.study import study
 
@@ -46,21 +49,17 @@ def test_the_script_writes_scores_of_every_method_and_a_figure(tmp_path: Path) -
         assert said in done.stdout
 
 
-def test_one_seed_has_no_intervals_and_still_a_figure(tmp_path: Path) -> None:
+def test_one_seed_has_no_intervals_and_still_a_figure_and_the_same_scores_again(tmp_path: Path) -> None:
     methods = ["tsae_strength_0", "matryoshka", "batch_top_k"]
-    toy.main([*SMALL, "--seeds", "3", "--methods", *methods, "--output_dir", str(tmp_path)])
+    words = [*SMALL, "--seeds", "3", "--methods", *methods, "--output_dir", str(tmp_path)]
+    toy.main(words)
     result = json.loads((tmp_path / "toy_features.json").read_text())
     assert list(result["mean"]["methods"]) == methods
     assert result["mean"]["methods"]["batch_top_k"]["fve"]["high"] is None
     assert (tmp_path / "toy_features.png").is_file()
-
-
-def test_the_same_seed_gives_the_same_scores(tmp_path: Path) -> None:
-    for folder in ("one", "two"):
-        words = ["--seeds", "0", "--methods", "tsae", "--output_dir", str(tmp_path / folder)]
-        toy.main([*SMALL, *words])
-    one, two = (json.loads((tmp_path / name / "toy_features.json").read_text()) for name in ("one", "two"))
-    assert one["of_seeds"] == two["of_seeds"]
+    again = study(build(ToyOptions, vars(parser().parse_args(words))), 3)
+    save_json(tmp_path / "again", {"of_seeds": [again]})
+    assert json.loads((tmp_path / "again.json").read_text())["of_seeds"] == result["of_seeds"]
 
 
 def test_in_an_easy_world_truths_are_found_and_the_temporal_term_keeps_fast_ones_out() -> None:

@@ -174,23 +174,37 @@ class _Loop:
     def _finish(self, interruption: Interruption) -> None:
         """Save the state, then calibrate with the final weights and save what inference needs."""
         self.keeper.save_state_once()
+        is_asked = self.plan.calibration_tokens > 0
+        is_needed = is_asked and any(trainer.needs_calibration for trainer in self.trainers)
+        batches = self._calibration_batches(interruption) if is_needed else []
+        facts = [
+            self.scaling.calibrate(i, trainer, batches) if batches else {}
+            for i, trainer in enumerate(self.trainers)
+        ]
+        self.keeper.save_result(facts)
+
+    def _calibration_batches(self, interruption: Interruption) -> list[Batch]:
+        """The next batches, or the last one where there are none."""
         batches: list[Batch] = []
         n_tokens = 0
+        epoch = self.source.epoch
         with _waiting(interruption):
-            while n_tokens < self.plan.calibration_tokens:
+            while n_tokens < self.plan.calibration_tokens and not self._has_read_all_since(epoch):
                 turn = self._turn(interruption)
                 batch = self.source.read()
                 if batch is None or not turn.n_tokens:
                     break
                 batches.append(batch)
                 n_tokens += turn.n_tokens
-        if self.plan.calibration_tokens and not batches and self.state.last_batch is not None:
-            batches = [self.state.last_batch]
-        facts = [
-            self.scaling.calibrate(i, trainer, batches) if batches else {}
-            for i, trainer in enumerate(self.trainers)
-        ]
-        self.keeper.save_result(facts)
+        last = self.state.last_batch
+        return batches or ([] if last is None else [last])
+
+    def _has_read_all_since(self, epoch: int | None) -> bool:
+        """Whether all texts have been read since then; those that follow would be the same ones again."""
+        if epoch is None or self.source.is_of_documents:  # those are each process's own
+            return False
+        # the epoch in which calibration begins may be near its end
+        return (self.source.epoch or 0) > epoch + 1
 
     def _stop(self, interruption: Interruption) -> None:
         """Save everything after a signal, say how to go on, and leave with the shell's code for it."""

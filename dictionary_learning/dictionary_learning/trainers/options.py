@@ -280,7 +280,8 @@ class TrainerOptions(Checked):
     threshold_start_step: int = option(1000, "step at which that moving average starts", group="training")
     calibration_tokens: int = option(
         65_536,
-        "training tokens on which the inference threshold is set at the end; 0 keeps the moving average",
+        "training tokens on which the inference threshold is set at the end, or all that there are; 0 keeps "
+        "the moving average",
         group="training",
     )
     encoder_dtype: str = option(

@@ -319,6 +319,10 @@ class TemporalAttentionTrainer(Trainer):
         if ae.sae_diff_type == "batchtopk":
             self._metrics["threshold"] = ae.expected_min_act.detach().clone()
 
+    @property
+    def needs_calibration(self) -> bool:
+        return self.ae.sae_diff_type == "batchtopk"
+
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Any]) -> dict[str, float] | None:
         """Set the inference threshold of `batchtopk` at which the mean L0 over `batches` is k.
@@ -327,7 +331,7 @@ class TemporalAttentionTrainer(Trainer):
             `expected_min_act`, its moving average, `calibration_tokens` and `calibration_l0`; None for the
             kinds that need no threshold.
         """
-        if self.ae.sae_diff_type != "batchtopk":
+        if not self.needs_calibration:
             return None
         largest: list[Tensor] = []
         n_tokens = 0

@@ -114,6 +114,11 @@ class Trainer(ABC):
         """Terms of the loss and health of the latents at the last update; empty before the first."""
         return {name: float(value) for name, value in self._metrics.items()}
 
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether batches have to be read for `calibrate`."""
+        return type(self).calibrate is not Trainer.calibrate
+
     def calibrate(self, batches: Iterable[Tensor]) -> dict[str, float] | None:
         """Fit what inference needs with the final weights; None for a dictionary that needs nothing."""
         return None
