@@ -25,18 +25,18 @@ import pytest
 if TYPE_CHECKING:
     from fake_hub import FakeHub
 
+TESTS = Path(__file__).parent
 WORKER_BYTES = 3 * 2**30  # of a test process that holds the demo's language model
 
-# First: what a process has left at the end is then short, and no file whose set-up takes long is torn apart.
-LONG_FILES = tuple(
-    f"tests/{name}.py"
-    for name in (
-        *("distributed/test_same_training", "distributed/test_commands", "distributed/test_evaluations"),
-        *("scripts/test_notebook", "toy/test_toy_script", "evaluation/test_eval_script"),
-        *("evaluation/test_evaluation_on_a_card", "trainers/test_on_a_card", "trainers/test_classic_trainers"),
-        *("steering/test_steering", "torture/test_kills", "explorer/test_page", "exchange/test_thresholds"),
-        *("jobs/test_peers_benchmark", "jobs/test_sites", "jobs/test_gpu_benchmark", "claims/test_claims"),
-    )
+# What takes long, the longest first. Each process begins with some of these, so that what is left at the end is
+# short, and so that no file is torn apart whose set-up takes long.
+LONG_FILES = (
+    *("scripts/test_notebook", "jobs/test_peers_benchmark", "steering/test_steering"),
+    *("distributed/test_commands", "evaluation/test_eval_script", "distributed/test_same_training"),
+    *("toy/test_toy_script", "torture/test_kills", "explorer/test_page", "distributed/test_evaluations"),
+    *("trainers/test_classic_trainers", "texts/test_pinned_wheels", "jobs/test_sites"),
+    *("evaluation/test_evaluation_on_a_card", "sequences/test_sequence_interpretability"),
+    *("trainers/test_on_a_card", "jobs/test_gpu_benchmark", "maps/test_tsne", "claims/test_claims"),
 )
 
 # A busy machine is not a failure.
@@ -90,20 +90,39 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """`-n auto`: a process for each core that this one may use, as far as memory goes."""
+    """`-n auto`: a process for each core that this one may use, as far as memory goes.
+
+    And one more, because tests wait, too: for servers, browsers and processes.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, psutil.virtual_memory().available // WORKER_BYTES))
+    return max(1, min(cores + 1, psutil.virtual_memory().available // WORKER_BYTES))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     import torch  # here: the process that only deals the tests out does not load it
 
     torch.set_num_threads(1)
-    items.sort(key=lambda item: not item.nodeid.startswith(LONG_FILES))
     slow = [item for item in items if item.get_closest_marker("slow") and not config.getoption("--slow")]
     if slow:
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in slow]
+    items[:] = dealt(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+
+
+def dealt(items: list[pytest.Item], n_processes: int) -> list[pytest.Item]:
+    """The tests in another order: each process gets a stretch of them, which begins with long files."""
+    of_file: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        of_file.setdefault(item.path.relative_to(TESTS).with_suffix("").as_posix(), []).append(item)
+    stretches: list[list[pytest.Item]] = [[] for _ in range(n_processes)]
+    for number, name in enumerate(name for name in LONG_FILES if name in of_file):
+        stretches[number % n_processes] += of_file.pop(name)
+    others = [item for file in of_file.values() for item in file]
+    for number, stretch in enumerate(stretches):
+        end = len(items) * (number + 1) // n_processes - len(items) * number // n_processes - len(stretch)
+        stretch += others[: max(0, end)]
+        del others[: max(0, end)]
+    return [item for stretch in stretches for item in stretch] + others
 
 
 def corpus_records(n_documents: int = 60, seed: int = 0) -> list[dict[str, str]]:

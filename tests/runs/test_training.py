@@ -184,7 +184,9 @@ def test_a_threshold_is_set_on_a_small_corpus_without_reading_it_again_and_again
 
 def test_nothing_is_read_for_a_dictionary_that_needs_no_threshold(tmp_path: Path) -> None:
     data = Batches()
-    config = {name: value for name, value in batch_top_k().items() if name not in ("k", "threshold_start_step")}
+    config = {
+        name: value for name, value in batch_top_k().items() if name not in ("k", "threshold_start_step")
+    }
     train(data, tmp_path / "run", config | {"trainer": StandardTrainer})
     assert data.index == STEPS
 
