@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 TESTS = Path(__file__).parent
 WORKER_BYTES = 3 * 2**30  # of a test process that holds the demo's language model
 
-# What takes long, the longest first. Each process begins with some of these, so that what is left at the end is
-# short, and so that no file is torn apart whose set-up takes long.
+# What takes long, the longest first. Each process begins with some of these, so that what is left at the end
+# is short, and so that no file is torn apart whose set-up takes long.
 LONG_FILES = (
     *("scripts/test_notebook", "jobs/test_peers_benchmark", "steering/test_steering"),
     *("distributed/test_commands", "evaluation/test_eval_script", "distributed/test_same_training"),

@@ -87,7 +87,7 @@ def test_the_second_notebook_ends_with_a_verdict_over_seeds(tmp_path, monkeypatc
         "TOKENS": 3000,
         "DICT_SIZE": 256,
         "SEEDS": (0, 1),
-        "PROBE_TEXTS": 100,
+        "PROBE_TEXTS": 180,
     }
     names = run(CLAIM, parameters)
     assert names["smoothness"].keys() == {(run, seed) for run in ("tsae", "control") for seed in (0, 1)}
