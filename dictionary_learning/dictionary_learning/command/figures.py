@@ -146,9 +146,6 @@ def save(fig: "Figure", path: str | Path, *, pdf: bool = False) -> list[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     written = []
-    # laid out once; savefig would do it twice for each file
-    fig.draw_without_rendering()
-    fig.set_layout_engine(None)
     for suffix in ("png", "pdf") if pdf else ("png",):
         drawn = io.BytesIO()
         with _laid_out(fig) if suffix == "png" else nullcontext():
