@@ -27,7 +27,7 @@ CONFIG = {
 }
 KINDS = (
     *("tsae", "matryoshka", "batchtopk", "topk", "relu", "relu_new", "gated", "jumprelu"),
-    *("temporal", "untied"),
+    *("temporal", "untied", "low_rank"),
 )
 
 
@@ -47,6 +47,7 @@ def make(kind: str, D: int = D, F: int = F, K: int = K) -> Any:
         "gated": lambda: GatedAutoEncoder(D, F),
         "jumprelu": lambda: JumpReluAutoEncoder(D, F),
         "temporal": lambda: TemporalSAE(D, F, n_heads=2, kval_topk=K, bottleneck_factor=2),
+        "low_rank": lambda: TemporalSAE(D, F, 2, kval_topk=K, bottleneck_factor=2, value_rank=F // 2),
         "untied": lambda: TemporalSAE(D, F, 2, sae_diff_type="relu", tied_weights=False, n_attn_layers=2),
     }[kind]()
     with torch.no_grad():

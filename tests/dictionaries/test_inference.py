@@ -19,8 +19,10 @@ def x_BPD() -> torch.Tensor:
     return 3 * torch.randn(5, 7, D, generator=torch.Generator().manual_seed(1))
 
 
-def sae(kind: str = "topk") -> TemporalSAE:
-    made = TemporalSAE(D, W, 2, sae_diff_type=kind, kval_topk=K, bottleneck_factor=2).eval()
+def sae(kind: str = "topk", value_rank: int | None = None) -> TemporalSAE:
+    made = TemporalSAE(
+        D, W, 2, sae_diff_type=kind, kval_topk=K, bottleneck_factor=2, value_rank=value_rank
+    ).eval()
     with torch.no_grad():
         for parameter in made.attn_layers.parameters():
             parameter.copy_(
@@ -38,11 +40,11 @@ def dense(code: object) -> torch.Tensor:
 
 @pytest.mark.parametrize("kind", NOVEL_KINDS)
 @pytest.mark.parametrize("sparse", [False, True])
-@pytest.mark.parametrize("memory_bytes", [SMALL, 2**28])
+@pytest.mark.parametrize(("memory_bytes", "value_rank"), [(SMALL, None), (2**28, None), (SMALL, 4)])
 def test_batches_give_what_all_at_once_gives(
-    x_BPD: torch.Tensor, kind: str, sparse: bool, memory_bytes: int
+    x_BPD: torch.Tensor, kind: str, sparse: bool, memory_bytes: int, value_rank: int | None
 ) -> None:
-    ae = sae(kind)
+    ae = sae(kind, value_rank)
     found = analyse(ae, x_BPD, Analysis._fields, sparse=sparse, memory_bytes=memory_bytes, progress=False)
     x_hat, parts = ae(x_BPD)
     expected = Analysis(

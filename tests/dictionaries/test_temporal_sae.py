@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from dictionary_learning.dictionaries import attention
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.dictionaries.temporal_sizes import NOVEL_KINDS
+from dictionary_learning.dictionaries.temporal_tensors import released_form
 from dictionary_learning.errors import UserError
 
 ORACLE = Path(__file__).parents[1] / "oracles" / "attention_topk_tied"
@@ -84,6 +85,9 @@ def test_single_tokens_are_refused_with_a_sentence(released: TemporalSAE) -> Non
         ({"n_heads": 5}, "5 attention heads do not divide the 24 atoms"),
         ({"n_heads": 4, "bottleneck_factor": 4}, "keys of width 24 / 4"),
         ({"n_heads": 0}, "n_heads is 0"),
+        ({"value_rank": 0}, "value_rank is 0, and must be between 1 and the 24 atoms"),
+        ({"value_rank": 26}, "value_rank is 26, and must be between 1 and the 24 atoms: .* leave it out"),
+        ({"value_rank": 7}, "2 attention heads do not divide value_rank 7: choose a multiple of 2"),
         ({"kval_topk": 25}, "kval_topk is 25"),
         ({"sae_diff_type": "gated"}, "choose one of topk, batchtopk, relu, nullify"),
     ],
@@ -119,9 +123,11 @@ def texts(n: int = 2, length: int = 7, seed: int = 1) -> torch.Tensor:
 
 @pytest.mark.parametrize("kind", NOVEL_KINDS)
 @pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("n_attn_layers", [1, 3])
-def test_every_kind_is_what_the_formulas_say(kind: str, tied: bool, n_attn_layers: int) -> None:
-    sae = random_sae(kind, tied_weights=tied, n_attn_layers=n_attn_layers)
+@pytest.mark.parametrize(("n_attn_layers", "value_rank"), [(1, None), (3, None), (2, 4)])
+def test_every_kind_is_what_the_formulas_say(
+    kind: str, tied: bool, n_attn_layers: int, value_rank: int | None
+) -> None:
+    sae = random_sae(kind, tied_weights=tied, n_attn_layers=n_attn_layers, value_rank=value_rank)
     x = texts()
     x_hat, parts = sae(x)
     for i, x_LD in enumerate(x):
@@ -305,15 +311,57 @@ def test_a_new_dictionary_has_the_norms_it_starts_from() -> None:
     assert not torch.equal(other, sae.D)
     # nothing is predicted of the first token, whose context is empty
     assert float(sae.predicted_codes(torch.randn(2, 4, 40))[:, 0].abs().max()) == 0
+    low = TemporalSAE(40, 160, 4, kval_topk=8, bottleneck_factor=2, value_rank=32).attn_layers[0]
+    for name, norm, shape in (("v_ctx", 8**-0.5, (32, 160)), ("c_proj", 32**-0.5, (160, 32))):
+        weight = low.get_submodule(name).weight
+        assert weight.shape == shape
+        torch.testing.assert_close(weight.norm(dim=1), torch.full((shape[0],), norm))
+
+
+def test_values_as_wide_as_the_atoms_are_the_paper_s() -> None:
+    full, said = (TemporalSAE(D, W, 2, kval_topk=K, value_rank=rank) for rank in (None, W))
+    assert said.value_rank is full.value_rank is full.architecture["value_rank"] is None
+    assert full.state_dict().keys() == said.state_dict().keys()
+    assert all(torch.equal(tensor, said.state_dict()[name]) for name, tensor in full.state_dict().items())
+    assert torch.equal(full.encode(texts()), said.encode(texts()))
+
+
+def test_a_rank_is_read_from_the_weights_and_compared_with_the_config() -> None:
+    sae = random_sae(value_rank=4)
+    config = {"n_heads": 2, "sae_diff_type": "topk", "kval_topk": K}
+    for said in ({}, {"value_rank": None}, {"value_rank": 4}):
+        again = TemporalSAE.from_state_dict(sae.state_dict(), config | said)
+        assert again.value_rank == 4
+        assert torch.equal(again.encode(texts()), sae.encode(texts()))
+    with pytest.raises(UserError, match=r"value_rank is 8 in the config .* and 4 in its weights"):
+        TemporalSAE.from_state_dict(sae.state_dict(), config | {"value_rank": 8})
+
+
+def test_a_low_rank_in_released_form_has_the_same_codes_in_code_that_knows_none() -> None:
+    sae = random_sae(value_rank=4, n_attn_layers=2)
+    state, architecture = released_form(sae.state_dict(), sae.architecture)
+    assert "value_rank" not in architecture
+    x = texts()
+    (x_hat, parts), (expected, of_plain) = sae(x), reference_tfa.WholeBatches(state, 2, K)(x)
+    torch.testing.assert_close(x_hat, expected, rtol=1e-4, atol=1e-4)
+    for name, value in of_plain.items():
+        torch.testing.assert_close(parts[name], value, rtol=1e-4, atol=1e-4, msg=name)
+    full = TemporalSAE.from_state_dict(state, architecture | {"sae_diff_type": "topk"})
+    assert full.value_rank is None
+    torch.testing.assert_close(full.eval().encode(x), sae.encode(x), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["topk", "relu", "nullify", "batchtopk"])
 @pytest.mark.parametrize("pieces", [[40], [1] * 40, [7, 1, 20, 12]])
-def test_a_text_that_is_encoded_piece_by_piece_has_the_codes_of_the_whole(kind, pieces, monkeypatch):
+@pytest.mark.parametrize("value_rank", [None, 4])
+def test_a_text_that_is_encoded_piece_by_piece_has_the_codes_of_the_whole(
+    kind, pieces, value_rank, monkeypatch
+):
     monkeypatch.setattr("dictionary_learning.dictionaries.attention.QUERY_BLOCK", 9)
     torch.manual_seed(0)
     k = None if kind in ("relu", "nullify") else 3
-    sae = TemporalSAE(8, 16, n_heads=2, sae_diff_type=kind, kval_topk=k, n_attn_layers=2, bottleneck_factor=2)
+    sizes = {"n_attn_layers": 2, "bottleneck_factor": 2, "value_rank": value_rank}
+    sae = TemporalSAE(8, 16, n_heads=2, sae_diff_type=kind, kval_topk=k, **sizes)
     with torch.no_grad():
         for layer in sae.layers:
             for linear in (layer.k_ctx, layer.v_ctx, layer.q_target, layer.c_proj):

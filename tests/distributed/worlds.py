@@ -59,6 +59,10 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "attention_topk": {"arch": "attention", "unit": "texts", **ATTENTION},
     "attention_recall": {"arch": "attention", "unit": "texts", **ATTENTION, "start": "recall", "lr": 1e-2},
+    "attention_recall_low_rank": {
+        **{"arch": "attention", "unit": "texts", **ATTENTION, "start": "recall", "lr": 1e-2},
+        "value_rank": 16,
+    },
     "attention_batchtopk": {
         **{"arch": "attention", "unit": "texts", **ATTENTION},
         **{"sae_diff_type": "batchtopk", "threshold_start_step": 5},

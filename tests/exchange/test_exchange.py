@@ -52,7 +52,7 @@ def texts() -> Tensor:
 
 
 def made(kind: str) -> Any:
-    return make(kind, D, NARROW if kind in ("temporal", "untied") else F, K)
+    return make(kind, D, NARROW if kind in ("temporal", "untied", "low_rank") else F, K)
 
 
 def assert_equal_codes(ours: Tensor, theirs: Tensor, rounded: bool = False) -> None:

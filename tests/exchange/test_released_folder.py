@@ -194,6 +194,19 @@ def test_what_is_saved_comes_back_bit_for_bit(tmp_path: Path, kind: str, tied: b
         released_folder.save(sae, folder)
 
 
+def test_a_low_rank_is_saved_in_full_with_the_same_codes(tmp_path: Path) -> None:
+    sae = TemporalSAE(6, 24, 2, kval_topk=3, value_rank=4, n_attn_layers=2).eval()
+    released_folder.save(sae, tmp_path / "layer_3")
+    full = TemporalSAE(6, 24, 2, kval_topk=3, n_attn_layers=2)
+    state = load_file(tmp_path / "layer_3" / "latest_ckpt.safetensors")
+    shapes = {name: tensor.shape for name, tensor in full.state_dict().items() if name != "scaling_factor"}
+    assert {name: tensor.shape for name, tensor in state.items()} == shapes
+    assert "value_rank" not in released_folder.read_conf(tmp_path / "layer_3")["sae"]
+    again, _ = load_dictionary(tmp_path / "layer_3", "cpu")
+    x = torch.randn(2, 5, 6)
+    torch.testing.assert_close(again.encode(x), sae.encode(x), rtol=1e-5, atol=1e-7)
+
+
 def test_a_released_folder_saved_again_says_the_same(released: Path, tmp_path: Path) -> None:
     dictionary, config = load_dictionary(released, "cpu")
     assert isinstance(dictionary, TemporalSAE)

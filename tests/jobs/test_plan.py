@@ -73,12 +73,14 @@ def test_a_cache_takes_the_bytes_of_its_shards(dtype: str) -> None:
 def test_the_parameters_are_those_of_the_dictionary() -> None:
     ae = TemporalMatryoshkaBatchTopKTrainer(steps=2, activation_dim=10, dict_size=50, k=5, seed=0).ae
     assert sizes().parameters == sum(weight.numel() for weight in ae.parameters())
-    attention = TemporalSAE(10, 48, 2, kval_topk=3, tied_weights=False, bottleneck_factor=4, n_attn_layers=2)
-    planned = sizes(
-        arch="attention", n_latents=48, tied_weights=False, bottleneck_factor=4, n_attn_layers=2
-    ).parameters
-    n_biases = 2 * (2 * 48 + 2 * 12)  # which the plan leaves out
-    assert planned + n_biases == sum(weight.numel() for weight in attention.parameters())
+    own = {"tied_weights": False, "bottleneck_factor": 4, "n_attn_layers": 2}
+    for rank, values in ((None, 48), (8, 8)):
+        attention = TemporalSAE(10, 48, 2, kval_topk=3, **own, value_rank=rank)
+        planned = sizes(arch="attention", n_latents=48, **own, value_rank=rank)
+        n_biases = 2 * (48 + values + 2 * 12)  # which the plan leaves out
+        assert planned.parameters + n_biases == sum(weight.numel() for weight in attention.parameters())
+    full = dataclasses.replace(planned, value_rank=None)
+    assert costs.step(planned, UNIT).seconds < costs.step(full, UNIT).seconds
 
 
 def test_an_evaluation_is_planned_with_the_amounts_that_it_has() -> None:

@@ -223,6 +223,8 @@ def test_a_temporal_sae_goes_on_in_its_own_units(flags: list[str], tmp_path: Pat
     assert isinstance(one, TemporalSAE)
     x_BLD = torch.randn(2, 6, 32, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(two(x_BLD), one(x_BLD), rtol=1e-3, atol=1e-3)
+    with pytest.raises(UserError, match=r"has value_rank 64, and this run asks for 8: give --value_rank 64"):
+        train_attention.main([*flags, *sizes, *words, "--run_name", "other", "--value_rank", "8"])
     with pytest.raises(UserError, match=r"has n_heads 2, and this run asks for 4: give --n_heads 2"):
         train_attention.main(
             [*flags, "--batch_size", "4", "--run_name", "three", "--init_from", str(tmp_path / "one"), *place]

@@ -44,6 +44,7 @@ CASES: dict[str, tuple[Callable[..., Any], dict[str, Any], tuple[int, ...]]] = {
     "Gated": (t.GatedSAETrainer, DENSE, (B, D)),
     "JumpReLU": (t.JumpReluTrainer, DENSE, (B, D)),
     "TFA, topk": (t.TemporalAttentionTrainer, TFA | {"sae_diff_type": "topk"}, (B, L, D)),
+    "TFA, low rank": (t.TemporalAttentionTrainer, TFA | {"value_rank": 64}, (B, L, D)),
     "TFA, batchtopk": (t.TemporalAttentionTrainer, TFA | {"sae_diff_type": "batchtopk"}, (B, L, D)),
     "TFA, relu": (t.TemporalAttentionTrainer, TFA | {"sae_diff_type": "relu"}, (B, L, D)),
 }

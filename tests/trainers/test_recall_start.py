@@ -10,7 +10,12 @@ from dictionary_learning.activations.sequences import Sequences
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.errors import UserError
 from dictionary_learning.trainers import TemporalAttentionTrainer
-from dictionary_learning.trainers.recall_start import SCALES, start_at_recall, start_bias_at_mean
+from dictionary_learning.trainers.recall_start import (
+    SCALES,
+    leading_directions,
+    start_at_recall,
+    start_bias_at_mean,
+)
 
 D, W = 8, 256
 
@@ -66,6 +71,46 @@ def test_the_start_is_the_mean_full_atoms_and_alike_queries_and_keys() -> None:
     torch.testing.assert_close(layer.q_target.weight, layer.k_ctx.weight, rtol=0, atol=0)
     torch.testing.assert_close(layer.v_ctx.weight, torch.eye(W), rtol=0, atol=0)
     torch.testing.assert_close(layer.c_proj.weight, torch.eye(W), rtol=0, atol=0)
+
+
+def test_a_rank_that_holds_all_codes_recalls_as_the_full_one_and_a_lower_one_nearly() -> None:
+    x_NLD = recurring(6, 24)  # 18 vectors, so that the codes have rank 18 at most
+    shares = {}
+    for rank in (None, 18, 8):
+        ae = TemporalSAE(D, W, 1, kval_topk=3, bottleneck_factor=2, seed=0, value_rank=rank)
+        start(ae, Sequences.of(x_NLD))
+        shares[rank] = predicted_share(ae, x_NLD)
+    assert shares[18] == pytest.approx(shares[None], abs=1e-3)
+    assert 0.7 * shares[None] < shares[8] < shares[None]
+
+
+@pytest.mark.parametrize("n_attn_layers", [1, 2])
+def test_values_of_a_low_rank_start_as_a_projection_that_every_head_has_its_share_of(
+    n_attn_layers: int,
+) -> None:
+    ae = dictionary(value_rank=16, n_attn_layers=n_attn_layers)
+    texts = Sequences.of(recurring(6, 24))
+    start(ae, texts)
+    for layer in ae.layers:
+        torch.testing.assert_close(layer.v_ctx.weight, layer.c_proj.weight.T, rtol=0, atol=0)
+        torch.testing.assert_close(layer.v_ctx.weight @ layer.c_proj.weight, torch.eye(16), rtol=0, atol=1e-5)
+    z_TW = ae.activations(ae.centred(texts.padded())).detach().flatten(0, 1)
+    of_head = [(z_TW @ rows.T).square().sum() for rows in ae.layers[0].v_ctx.weight.chunk(2)]
+    # the leading direction, what all codes share, is in the first head; the second has the next one
+    assert 0.02 < float(of_head[1] / of_head[0]) < 1
+
+
+def test_leading_directions_are_those_of_a_singular_value_decomposition() -> None:
+    generator = torch.Generator().manual_seed(0)
+    sizes_V = torch.tensor([8.0, 4.0, 2.0, 0.1, 0.01])
+    right_WV = torch.linalg.qr(torch.randn(12, 5, generator=generator))[0]
+    left_TV = torch.linalg.qr(torch.randn(40, 5, generator=generator))[0]
+    found_VW = leading_directions(left_TV * sizes_V @ right_WV.T, 3, generator)
+    cosines = (found_VW * right_WV.T[:3]).sum(1).abs()
+    torch.testing.assert_close(cosines, torch.ones(3), rtol=0, atol=1e-3)
+    # more than there are: orthonormal nevertheless
+    many_VW = leading_directions(left_TV * sizes_V @ right_WV.T, 8, generator)
+    torch.testing.assert_close(many_VW @ many_VW.T, torch.eye(8), rtol=0, atol=1e-5)
 
 
 def test_the_sharpness_is_the_best_of_those_tried() -> None:

@@ -50,9 +50,12 @@ def contexts(seed: int = 0) -> Contexts:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("tied", [True, False])
-def test_the_sparse_loss_and_its_gradient_are_the_dense_ones(kind: str, tied: bool) -> None:
-    ours = trainer(sae_diff_type=kind, tied_weights=tied, gamma_reg=0.1, n_attn_layers=2, n_heads=4)
+@pytest.mark.parametrize(("tied", "value_rank"), [(True, None), (False, None), (True, 8)])
+def test_the_sparse_loss_and_its_gradient_are_the_dense_ones(
+    kind: str, tied: bool, value_rank: int | None
+) -> None:
+    sizes = {"n_attn_layers": 2, "n_heads": 4, "value_rank": value_rank}
+    ours = trainer(sae_diff_type=kind, tied_weights=tied, gamma_reg=0.1, **sizes)
     plain = copy.deepcopy(ours.ae).train()
     batch = contexts()
     texts = Sequences.of(batch.x_NLD, batch.mask_NL)
@@ -93,6 +96,16 @@ def test_losses_are_those_of_the_released_form(library: str, monkeypatch: pytest
     ours = [one.update(step, batches[step % 4]) for step in range(20)]
     assert ours == pytest.approx([released.update(step, batches[step % 4]) for step in range(20)], rel=1e-5)
     assert ours[16] < 0.99 * ours[0]  # of the same batch: there was something to agree on
+
+
+def test_losses_of_a_low_rank_are_those_of_the_released_form_with_fewer_values() -> None:
+    one = trainer(steps=20, warmup_steps=5, width=64, n_heads=4, k=5, value_rank=8)
+    assert one.config["value_rank"] == 8
+    plain = reference_tfa.WholeBatches(one.ae.state_dict(), 4, 5)
+    released = reference_tfa.WholeBatchStep(plain, lr=1e-3, steps=20, warmup_steps=5)
+    batches = [walks(8, 16, seed) for seed in range(4)]
+    ours = [one.update(step, batches[step % 4]) for step in range(20)]
+    assert ours == pytest.approx([released.update(step, batches[step % 4]) for step in range(20)], rel=1e-5)
 
 
 def test_a_run_goes_on_by_the_library_it_began_with(monkeypatch: pytest.MonkeyPatch) -> None:

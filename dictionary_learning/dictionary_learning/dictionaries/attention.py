@@ -1,6 +1,6 @@
 """Causal attention over the codes of earlier tokens, of which a TemporalSAE's predictions are made.
 
-Shapes: B texts, L positions, W atoms, H attention heads.
+Shapes: B texts, L positions, W atoms, V width of the values (W, or the `value_rank`), H attention heads.
 """
 
 import math
@@ -35,16 +35,27 @@ class ContextAttention(nn.Module):
     """Causal attention from each position's code to the codes of the earlier positions.
 
     Position t attends to positions 0 to t of the codes shifted right by one, which begin with zeros.
+
+    Args:
+        value_rank: dimensions of all heads' values together, each head having the same share; `width`, as in
+            the paper, where None. All that attention can say of a position then lies in so many dimensions.
     """
 
-    def __init__(self, width: int, n_heads: int, bottleneck_factor: int, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        width: int,
+        n_heads: int,
+        bottleneck_factor: int,
+        generator: torch.Generator,
+        value_rank: int | None = None,
+    ) -> None:
         super().__init__()
         self.n_heads = n_heads
-        narrow = width // bottleneck_factor
+        narrow, values = width // bottleneck_factor, value_rank or width
         self.k_ctx = _linear(width, narrow, (narrow // n_heads) ** -0.5, generator)
         self.q_target = _linear(width, narrow, (narrow // n_heads) ** -0.5, generator)
-        self.v_ctx = _linear(width, width, (width // n_heads) ** -0.5, generator)
-        self.c_proj = _linear(width, width, width**-0.5, generator)
+        self.v_ctx = _linear(width, values, (values // n_heads) ** -0.5, generator)
+        self.c_proj = _linear(values, width, values**-0.5, generator)
 
     def forward(self, z_BLW: Tensor) -> Tensor:
         """What the earlier positions say, [B, L, W]."""

@@ -11,7 +11,7 @@ from dictionary_learning.errors import UserError
 # their own reader checks them.
 TRAINER = {
     **dict.fromkeys(("activation_dim", "dict_size", "width", "n_heads", "n_attn_layers"), whole(1)),
-    **dict.fromkeys(("bottleneck_factor", "kval_topk"), whole(1)),
+    **dict.fromkeys(("bottleneck_factor", "value_rank", "kval_topk"), whole(1)),
     **dict.fromkeys(("layer", "k", "steps_done"), whole()),
     **dict.fromkeys(("dict_class", "trainer_class", "lm_name", "submodule_name", "hook_name"), TEXT),
     "sae_diff_type": TEXT,

@@ -69,6 +69,7 @@ class TemporalSAE(Dictionary):
         tied_weights: codes are read with `D.T` instead of a matrix `E`.
         n_attn_layers: attention layers, each predicting what those before it left.
         bottleneck_factor: keys and queries have width / bottleneck_factor dimensions.
+        value_rank: values have so many dimensions; as many as there are atoms, as in the paper, when None.
         seed: of the first weights.
         context_length: tokens of the texts that it was trained on; longer ones work with a warning.
 
@@ -91,16 +92,18 @@ class TemporalSAE(Dictionary):
         tied_weights: bool = True,
         n_attn_layers: int = 1,
         bottleneck_factor: int = 1,
+        value_rank: int | None = None,
         seed: int = 0,
         context_length: int | None = None,
     ) -> None:
         super().__init__()
-        check_sizes(width, n_heads, bottleneck_factor, n_attn_layers, sae_diff_type, kval_topk)
+        check_sizes(width, n_heads, bottleneck_factor, n_attn_layers, sae_diff_type, kval_topk, value_rank)
         self.activation_dim, self.width, self.dict_size = dimin, width, 2 * width
         self.sae_diff_type = sae_diff_type
         self.kval_topk = kval_topk
         self.tied_weights = tied_weights
         self.bottleneck_factor = bottleneck_factor
+        self.value_rank = None if value_rank == width else value_rank
         self.context_length = context_length
         self.lam = 1 / (4 * dimin)
         self.takes_raw = True
@@ -114,7 +117,8 @@ class TemporalSAE(Dictionary):
             # stored by atom, as D is: sparse products gather its columns
             self.E = nn.Parameter(self.D.detach().clone().T)
         self.attn_layers = nn.ModuleList(
-            ContextAttention(width, n_heads, bottleneck_factor, generator) for _ in range(n_attn_layers)
+            ContextAttention(width, n_heads, bottleneck_factor, generator, value_rank)
+            for _ in range(n_attn_layers)
         )
         self.register_buffer("scaling_factor", torch.tensor(1.0))
         if sae_diff_type == "batchtopk":
@@ -131,11 +135,12 @@ class TemporalSAE(Dictionary):
 
     @property
     def architecture(self) -> dict[str, Any]:
-        """The sizes and kinds, under the names of the constructor and of released configs."""
+        """The sizes and kinds, named as in the constructor and (but for `value_rank`) in released configs."""
         return {
             "n_heads": self.n_heads,
             "n_attn_layers": len(self.attn_layers),
             "bottleneck_factor": self.bottleneck_factor,
+            "value_rank": self.value_rank,
             "sae_diff_type": self.sae_diff_type,
             "kval_topk": self.kval_topk,
             "tied_weights": self.tied_weights,

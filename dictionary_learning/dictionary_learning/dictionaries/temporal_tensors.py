@@ -1,8 +1,9 @@
-"""The sizes of a TemporalSAE from its tensors, checked against what its config says.
+"""The sizes of a TemporalSAE from its tensors, checked against what its config says, and its released form.
 
-Axes: D model width, W atoms, N width of keys and queries.
+Axes: D model width, W atoms, N width of keys and queries, V width of values.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -49,7 +50,7 @@ def rebuild(state: dict[str, Tensor], config: dict[str, Any]) -> Rebuilt:
     state.setdefault("scaling_factor", torch.tensor(1.0))
     shapes = {"D": "WD", "b": "1D", "scaling_factor": ""} | ({} if tied else {"E": "DW"})
     for i in range(n_layers):
-        for name, axes in (("k_ctx", "NW"), ("q_target", "NW"), ("v_ctx", "WW"), ("c_proj", "WW")):
+        for name, axes in (("k_ctx", "NW"), ("q_target", "NW"), ("v_ctx", "VW"), ("c_proj", "WV")):
             shapes |= {f"attn_layers.{i}.{name}.weight": axes, f"attn_layers.{i}.{name}.bias": axes[0]}
     if config["sae_diff_type"] == "batchtopk":
         state.setdefault("expected_min_act", torch.full((1,), UNSET_THRESHOLD))
@@ -64,11 +65,12 @@ def rebuild(state: dict[str, Tensor], config: dict[str, Any]) -> Rebuilt:
                 f"({sizes['W']} atoms): the two do not belong together."
             )
     bottleneck = sizes["W"] // sizes["N"]
-    if config.get("bottleneck_factor") not in (None, bottleneck):
-        raise UserError(
-            f"bottleneck_factor is {config['bottleneck_factor']} in the config of this TemporalSAE, and "
-            f"{bottleneck} in its weights: the two do not belong together."
-        )
+    for key, found in (("bottleneck_factor", bottleneck), ("value_rank", sizes["V"])):
+        if config.get(key) not in (None, found):
+            raise UserError(
+                f"{key} is {config[key]} in the config of this TemporalSAE, and {found} in its weights: "
+                "the two do not belong together."
+            )
     arguments = {
         "dimin": sizes["D"],
         "width": sizes["W"],
@@ -78,6 +80,42 @@ def rebuild(state: dict[str, Tensor], config: dict[str, Any]) -> Rebuilt:
         "tied_weights": tied,
         "n_attn_layers": n_layers,
         "bottleneck_factor": bottleneck,
+        "value_rank": sizes["V"],
         "context_length": config.get("context_length"),
     }
     return Rebuilt(state, arguments)
+
+
+class Released(NamedTuple):
+    """A TemporalSAE in the terms of the released code."""
+
+    state: dict[str, Tensor]
+    architecture: dict[str, Any]
+
+
+def released_form(state: Mapping[str, Tensor], architecture: Mapping[str, Any]) -> Released:
+    """The tensors and sizes with which code that knows no `value_rank` computes the same codes.
+
+    Zeros follow each head's values, and meet zeros in `c_proj`.
+
+    Args:
+        state, architecture: of a TemporalSAE; tensors are taken over where they need not change.
+    """
+    kept = {name: value for name, value in architecture.items() if name != "value_rank"}
+    if architecture["value_rank"] is None:
+        return Released(dict(state), kept)
+    width, n_heads = len(state["D"]), architecture["n_heads"]
+
+    def widened(x: Tensor, axis: int) -> Tensor:
+        parts = x.unflatten(axis, (n_heads, -1))
+        wide = x.new_zeros(*parts.shape[: axis + 1], width // n_heads, *parts.shape[axis + 2 :])
+        wide.narrow(axis + 1, 0, parts.shape[axis + 1]).copy_(parts)
+        return wide.flatten(axis, axis + 1)
+
+    made = dict(state)
+    for name, tensor in state.items():
+        if ".v_ctx." in name:
+            made[name] = widened(tensor, 0)
+        elif name.endswith(".c_proj.weight"):
+            made[name] = widened(tensor, 1)
+    return Released(made, kept)

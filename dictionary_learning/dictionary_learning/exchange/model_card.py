@@ -23,6 +23,7 @@ _SETTINGS = (
     ("n_heads", "attention heads"),
     ("n_attn_layers", "attention layers"),
     ("bottleneck_factor", "bottleneck of the attention"),
+    ("value_rank", "rank of the attention's values"),
     ("steps_done", "steps"),
     ("lr", "learning rate"),
     ("seed", "seed"),

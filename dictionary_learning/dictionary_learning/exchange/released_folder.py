@@ -21,6 +21,7 @@ from dictionary_learning.command import fields
 from dictionary_learning.command.checksums import save_with_checksum
 from dictionary_learning.command.files import read_yaml, save_text
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
+from dictionary_learning.dictionaries.temporal_tensors import released_form
 from dictionary_learning.dictionaries.weights_file import read_safetensors, read_state_dict
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model.places import place_to_read
@@ -145,7 +146,9 @@ def describe(released: Released) -> dict[str, Any]:
 
 
 def save(dictionary: TemporalSAE, folder: str | Path, config: Mapping[str, Any] | None = None) -> None:
-    """Write a dictionary in the released layout; `load` gives it back bit for bit.
+    """Write a dictionary in the released layout; `load` gives it back bit for bit, but for a `value_rank`.
+
+    The layout has none: zeros then follow the values (`released_form`), and the codes are the same.
 
     Args:
         folder: should be in a folder named `layer_<n>`, from which readers take the layer.
@@ -167,19 +170,24 @@ def save(dictionary: TemporalSAE, folder: str | Path, config: Mapping[str, Any] 
     for name in (CONF, *WEIGHTS):
         if (folder / name).exists():
             raise UserError(f"{folder / name} is there already: choose another folder, or remove it.")
+    form = released_form(dictionary.state_dict(), dictionary.architecture)
     state = {
         name: tensor.detach().cpu().contiguous()
-        for name, tensor in dictionary.state_dict().items()
+        for name, tensor in form.state.items()
         if name != "scaling_factor"
     }
     save_with_checksum(
         folder / WEIGHTS[0], lambda file: file.write(to_bytes(state, metadata={"format": "pt"}))
     )
-    conf = yaml.safe_dump(_conf(dictionary, config or {}), sort_keys=False, allow_unicode=True)
+    conf = yaml.safe_dump(
+        _conf(dictionary, form.architecture, config or {}), sort_keys=False, allow_unicode=True
+    )
     save_text(folder / CONF, conf)
 
 
-def _conf(dictionary: TemporalSAE, config: Mapping[str, Any]) -> dict[str, Any]:
+def _conf(
+    dictionary: TemporalSAE, architecture: Mapping[str, Any], config: Mapping[str, Any]
+) -> dict[str, Any]:
     conf: dict[str, Any] = copy.deepcopy(dict(config.get("conf") or {}))
     trainer, buffer = config.get("trainer") or {}, config.get("buffer") or {}
     llm, data, sae = (conf.setdefault(name, {}) for name in ("llm", "data", "sae"))
@@ -202,7 +210,7 @@ def _conf(dictionary: TemporalSAE, config: Mapping[str, Any]) -> dict[str, Any]:
     sae |= {
         "sae_type": "temporal",
         "exp_factor": dictionary.width / dictionary.activation_dim if rest else whole,
-        **dictionary.architecture,
+        **architecture,
         "scaling_factor": factor,
     }
     return conf

@@ -65,6 +65,7 @@ class Sizes:
     n_seeds: int = 1
     n_attn_layers: int = 1
     bottleneck_factor: int = 1
+    value_rank: int | None = None
     tied_weights: bool = True
     eval_tokens: int = 100_000
     loss_tokens: int = 16_384
@@ -84,10 +85,14 @@ class Sizes:
         """Of one dictionary."""
         D, F = self.d_model, self.n_latents
         if self.arch == "attention":
-            narrow = F // self.bottleneck_factor
-            attention = self.n_attn_layers * 2 * F * (F + narrow)
+            attention = self.n_attn_layers * 2 * F * self.head_widths
             return F * D * (1 if self.tied_weights else 2) + D + attention
         return 2 * F * D + F + D
+
+    @property
+    def head_widths(self) -> int:
+        """Dimensions of a TemporalSAE's values, and of its keys, of all heads together."""
+        return (self.value_rank or self.n_latents) + self.n_latents // self.bottleneck_factor
 
     @property
     def kept(self) -> float:
@@ -243,9 +248,8 @@ def _dense(sizes: Sizes, machine: Machine) -> float:
 def _attention(sizes: Sizes, machine: Machine) -> float:
     """What the attention layers predict, forward and twice as much back."""
     D, F, C, n = sizes.d_model, sizes.n_latents, sizes.context_length, sizes.n_rows
-    narrow = F // sizes.bottleneck_factor
-    codes, maps = 4 * D * F, 4 * F * (F + narrow)
-    attention = C * (F + narrow)  # half of all pairs of positions
+    codes, maps = 4 * D * F, 4 * F * sizes.head_widths
+    attention = C * sizes.head_widths  # half of all pairs of positions
     flops = 3 * sizes.n_attn_layers * n * (codes + maps + attention)
     passes = sizes.n_attn_layers * 20 * _FLOAT * n * F
     return flops / machine.flops(sizes.encoder_dtype) + passes / machine.memory

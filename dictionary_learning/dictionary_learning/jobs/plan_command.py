@@ -150,6 +150,7 @@ def sizes_of(options: TrainOptions, model: ModelSizes, processes: int) -> Sizes:
         n_seeds=len(options.seeds),
         n_attn_layers=options.n_attn_layers,
         bottleneck_factor=options.bottleneck_factor,
+        value_rank=options.value_rank,
         tied_weights=options.tied_weights,
     )
 

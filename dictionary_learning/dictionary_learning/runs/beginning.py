@@ -141,12 +141,14 @@ class Beginning:
     def _check_attention(self, options: Any) -> None:
         assert isinstance(self.dictionary, TemporalSAE)
         architecture = self.dictionary.architecture
-        for name in ("n_heads", "n_attn_layers", "bottleneck_factor", "tied_weights"):
-            if architecture[name] != getattr(options, name):
-                flag = f"--{name} {architecture[name]}" if name != "tied_weights" else "--no_tied_weights"
+        for name in ("n_heads", "n_attn_layers", "bottleneck_factor", "value_rank", "tied_weights"):
+            own, asked = architecture[name], getattr(options, name)
+            if name == "value_rank":
+                own, asked = own or self.dictionary.width, asked or self.dictionary.width
+            if own != asked:
+                flag = f"--{name} {own}" if name != "tied_weights" else "--no_tied_weights"
                 raise UserError(
-                    f"--init_from {self.name} has {name} {architecture[name]}, and this run asks for "
-                    f"{getattr(options, name)}: give {flag}."
+                    f"--init_from {self.name} has {name} {own}, and this run asks for {asked}: give {flag}."
                 )
         if not options.normalize:
             raise UserError(

@@ -31,6 +31,7 @@ def _check_attention(options: Any, n_latents: int) -> None:
         options.n_attn_layers,
         options.sae_diff_type,
         options.k,
+        options.value_rank,
     )
 
 
@@ -142,6 +143,7 @@ def _attention(options: Any, n_latents: int) -> Arguments:
         "n_heads": options.n_heads,
         "n_attn_layers": options.n_attn_layers,
         "bottleneck_factor": options.bottleneck_factor,
+        "value_rank": options.value_rank,
         "sae_diff_type": options.sae_diff_type,
         "tied_weights": options.tied_weights,
         "gamma_reg": options.gamma_reg,
@@ -209,7 +211,8 @@ _ALL = (
         "attention",
         f"{_TRAINERS}.temporal_attention.TemporalAttentionTrainer",
         _OF_THRESHOLD
-        | {"n_heads", "n_attn_layers", "bottleneck_factor", "sae_diff_type", "tied_weights", "gamma_reg"}
+        | {"n_heads", "n_attn_layers", "bottleneck_factor", "value_rank"}
+        | {"sae_diff_type", "tied_weights", "gamma_reg"}
         | {"weight_decay", "lr_floor", "autocast", "atom_lr", "start", "bias_start"},
         _attention,
         check=_check_attention,

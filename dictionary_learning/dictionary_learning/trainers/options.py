@@ -104,6 +104,12 @@ class AttentionOptions(Checked):
     bottleneck_factor: int = option(
         8, "keys and queries have the width of the atoms divided by this", group="attention"
     )
+    value_rank: int | None = option(
+        None,
+        "dimensions of the values, of all heads together; as many as there are atoms, as in the paper, when "
+        "left out",
+        group="attention",
+    )
     sae_diff_type: str = option(
         "topk",
         "how the novel code is selected: topk (k a token), batchtopk (k on average), relu, nullify (none)",

@@ -5,7 +5,11 @@ better than the mean activation. Where the queries and keys of alike codes are a
 unchanged, the predicted part is from the first step an average of earlier activations, weighted by how much
 they resemble the current one. Training goes on from there.
 
-Shapes: D model width, W atoms, N width of queries and keys.
+Values that are narrower than the codes cannot pass unchanged. What passes then is the projection of the codes
+to their leading directions, the closest to it that the rank allows: random ones in their place hardly recall
+anything.
+
+Shapes: D model width, W atoms, N width of queries and keys, V of values, T tokens of all texts.
 """
 
 import torch
@@ -13,9 +17,11 @@ import torch
 from dictionary_learning import distributed
 from dictionary_learning.activations.sequences import Sequences
 from dictionary_learning.dictionaries.attention import ContextAttention
+from dictionary_learning.dictionaries.prediction import predict
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.trainers.trainer import batch_mean
 
+ITERATIONS = 4  # of the search for leading directions; more change nothing to speak of
 SCALES = tuple(2.0**e for e in range(2, 15))  # of queries and keys; codes are about 1 / (4 D)
 
 
@@ -31,12 +37,12 @@ def start_at_recall(ae: TemporalSAE, texts: Sequences, seed: int) -> float:
 
     Atoms are doubled: at norm 2 √D, what an atom reads from a direction of its own
     it writes back in full, since lam = 1 / (4 D). Of every attention layer, `v_ctx` and `c_proj` become the
-    identity, and `q_target` and `k_ctx` one random projection [N, W], at the scale of `SCALES` that
-    predicts `texts` best.
+    identity, or with a `value_rank` its best stand-in for the codes of `texts`, and `q_target` and `k_ctx`
+    one random projection [N, W], at the scale of `SCALES` that predicts `texts` best.
 
     Args:
         texts: this process's part of the first batch, in the units of the weights.
-        seed: of the projection.
+        seed: of the projection, and of the search for leading directions.
 
     Returns:
         squared error of the predicted part over the squared norm, of `texts`, at the scales chosen.
@@ -51,9 +57,16 @@ def _start_at_recall(ae: TemporalSAE, texts: Sequences, seed: int) -> float:
         atoms.mul_(2)
     generator = torch.Generator().manual_seed(seed)
     error = float("nan")
-    for layer in ae.layers:
-        for passes in (layer.v_ctx, layer.c_proj):
-            torch.nn.init.eye_(passes.weight)
+    for number, layer in enumerate(ae.layers):
+        if ae.value_rank is None:
+            for passes in (layer.v_ctx, layer.c_proj):
+                torch.nn.init.eye_(passes.weight)
+        else:
+            directions_VW = leading_directions(_codes(ae, number, texts), ae.value_rank, generator)
+            # each head takes every H-th, so that none has the leading ones alone
+            directions_VW = directions_VW.unflatten(0, (-1, ae.n_heads)).transpose(0, 1).flatten(0, 1)
+            layer.v_ctx.weight.copy_(directions_VW)
+            layer.c_proj.weight.copy_(directions_VW.T)
         shape = layer.k_ctx.weight.shape
         projection_NW = torch.randn(shape, generator=generator).to(ae.D) / shape[0] ** 0.5
         errors = {}
@@ -64,6 +77,29 @@ def _start_at_recall(ae: TemporalSAE, texts: Sequences, seed: int) -> float:
         _read_with(layer, projection_NW * best)
         error = errors[best]
     return error
+
+
+def leading_directions(z_TW: torch.Tensor, rank: int, generator: torch.Generator) -> torch.Tensor:
+    """Orthonormal directions [V, W] in which the rows of all processes are largest, by subspace iteration.
+
+    Where the rows span fewer, the others are arbitrary.
+    """
+    basis_WV = torch.randn(z_TW.shape[1], rank, generator=generator).to(z_TW)
+    for _ in range(ITERATIONS):
+        basis_WV, _ = torch.linalg.qr(distributed.total(z_TW.T @ (z_TW @ basis_WV)))
+    if not distributed.is_first():
+        basis_WV.zero_()  # processes on unlike machines may have found other last digits
+    distributed.fill_in(basis_WV)
+    return basis_WV.T
+
+
+def _codes(ae: TemporalSAE, number: int, texts: Sequences) -> torch.Tensor:
+    """The codes [T, W] that attention layer `number` reads of `texts`."""
+    left_BLD = ae.centred(texts.padded())
+    if number:
+        earlier = ae.layers[:number]
+        left_BLD = predict(left_BLD, earlier, ae.activations, ae.D, codes=False, graphs=False).residual_BLD
+    return texts.tokens(ae.activations(left_BLD))
 
 
 def _read_with(layer: ContextAttention, projection_NW: torch.Tensor) -> None:

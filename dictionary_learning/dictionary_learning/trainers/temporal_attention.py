@@ -45,7 +45,7 @@ class TemporalAttentionTrainer(Trainer):
         steps: optimiser steps of the whole run (for the cosine).
         width: atoms.
         k: atoms of a novel code (a token, on average for `batchtopk`).
-        n_heads, n_attn_layers, bottleneck_factor, sae_diff_type, tied_weights: see `TemporalSAE`.
+        n_heads, n_attn_layers, bottleneck_factor, value_rank, sae_diff_type, tied_weights: see `TemporalSAE`.
         gamma_reg: strength of the mean norm of novel codes in the loss, for `relu`.
         lr: highest learning rate.
         atom_lr: that of `D`, `E` and `b`; `lr` when None.
@@ -85,6 +85,7 @@ class TemporalAttentionTrainer(Trainer):
         n_heads: int = 4,
         n_attn_layers: int = 1,
         bottleneck_factor: int = 8,
+        value_rank: int | None = None,
         sae_diff_type: str = "topk",
         tied_weights: bool = True,
         gamma_reg: float = 0.0,
@@ -137,6 +138,7 @@ class TemporalAttentionTrainer(Trainer):
             tied_weights=tied_weights,
             n_attn_layers=n_attn_layers,
             bottleneck_factor=bottleneck_factor,
+            value_rank=value_rank,
             seed=self.seed,
             context_length=context_length,
         ).to(self.device)

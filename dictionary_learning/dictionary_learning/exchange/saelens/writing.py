@@ -20,6 +20,7 @@ from dictionary_learning.dictionaries.classics import (
     JumpReluAutoEncoder,
 )
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
+from dictionary_learning.dictionaries.temporal_tensors import released_form
 from dictionary_learning.errors import UserError
 from dictionary_learning.exchange.fidelity import Fidelity
 from dictionary_learning.exchange.saelens.cfg import CFG, RUNNER, WEIGHTS, make_cfg, make_runner_cfg
@@ -143,14 +144,18 @@ def _temporal_form(dictionary: TemporalSAE, fidelity: Fidelity) -> Form:
     tensors = {"W_dec": dictionary.D, "b_dec": dictionary.b.squeeze(0)}
     if not dictionary.tied_weights:
         tensors["W_enc"] = dictionary.E
-    tensors |= {
-        name: tensor for name, tensor in dictionary.state_dict().items() if name.startswith("attn_layers.")
-    }
+    form = released_form(dictionary.state_dict(), dictionary.architecture)
+    if dictionary.value_rank is not None:
+        fidelity.remark(
+            f"SAELens has no value_rank ({dictionary.value_rank}): zeros follow the attention's values, with "
+            "which the codes are the same"
+        )
+    tensors |= {name: tensor for name, tensor in form.state.items() if name.startswith("attn_layers.")}
     cfg = {
         "apply_b_dec_to_input": True,
         "normalize_activations": "constant_scalar_rescale",
         "activation_normalization_factor": float(dictionary.scaling_factor),
-        **dictionary.architecture,
+        **form.architecture,
         "sae_diff_type": kind,
         "kval_topk": k if kind == "topk" else None,
     }
