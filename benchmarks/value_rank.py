@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--eval_tokens", type=int, default=20_000)
     parser.add_argument("--timed_width", type=int, default=2304)
-    parser.add_argument("--timed_ranks", type=int, nargs="*", default=[64, 128, 256, 576])
+    parser.add_argument("--timed_ranks", type=int, nargs="*", default=[64, 128, 256, 288, 576])
     parser.add_argument("--timed_steps", type=int, default=6)
     parser.add_argument("--output", type=Path, default=RESULTS)
     args = parser.parse_args()

@@ -34,6 +34,7 @@ NAMES = [
     "Gated",
     "JumpReLU",
     "TFA, topk",
+    "TFA, low rank",
     "TFA, batchtopk",
     "TFA, relu",
 ]
