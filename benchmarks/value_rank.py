@@ -5,13 +5,15 @@
 
 Errors: runs of the demo preset of `train_attention.py` that differ in `--value_rank` alone, evaluated on the
 cache's held-out tokens; what is trained is not trained again. Times: steps of a wider TemporalSAE at each
-rank in turn, in one process; processor seconds, the least. Writes benchmarks/results/value_rank.json,
-value_rank.md and value_rank_step.md.
+rank, and of the released code's form (`reference_tfa.py` in the tests), in turn, in one process; processor
+seconds, the least. Writes benchmarks/results/value_rank.json, value_rank.md and value_rank_step.md.
 """
 
 import argparse
 import json
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,12 @@ from dictionary_learning.jobs.train_command import train_on
 from dictionary_learning.trainers import TemporalAttentionTrainer
 from dictionary_learning.utils import load_dictionary
 
-FULL = "full"
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from reference_tfa import WholeBatches, WholeBatchStep
+
+FULL, RELEASED = "full", "released form"
+DTYPES = ("float32", "bfloat16")
+LR, WARMUP = 2e-4, 20
 
 
 def name_of(rank: int | None) -> str:
@@ -76,21 +83,33 @@ def errors(path: Path, args: argparse.Namespace) -> dict[str, float]:
 # --- the time ---
 
 
-def step_times(args: argparse.Namespace, dtype: str) -> dict[str, float]:
-    """Seconds of a step at each rank."""
+def step_times(args: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Seconds of a step, {rank, or the released form: {dtype of the products: seconds}}."""
     x = toy_texts(min(args.timed_steps, 8))
-    ranks = [None, *args.timed_ranks]
     sizes = {"activation_dim": D, "width": args.timed_width, "k": K, "steps": args.timed_steps}
-    sizes |= TRAINERS[TEXTS][1] | {"lr": 2e-4, "warmup_steps": 20, "seed": 0, "device": "cpu"}
-    trainers = [TemporalAttentionTrainer(**sizes, value_rank=rank, encoder_dtype=dtype) for rank in ranks]
-    seconds: list[list[float]] = [[] for _ in ranks]
+    heads = TRAINERS[TEXTS][1]
+    sizes |= heads | {"lr": LR, "warmup_steps": WARMUP, "seed": 0, "device": "cpu"}
+    updates: dict[tuple[str, str], Callable[[int, torch.Tensor], float]] = {}
+    for rank in (None, *args.timed_ranks):
+        for dtype in DTYPES:
+            trainer = TemporalAttentionTrainer(**sizes, value_rank=rank, encoder_dtype=dtype)
+            updates[name_of(rank), dtype] = trainer.update
+            if rank is None:
+                state = trainer.ae.state_dict()
+    plain = WholeBatches(state, heads["n_heads"], K)
+    released = WholeBatchStep(plain, lr=LR, steps=args.timed_steps, warmup_steps=WARMUP)
+    updates[RELEASED, DTYPES[0]] = released.update
+    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in updates}
     for step in range(args.timed_steps):
-        for trainer, took in zip(trainers, seconds, strict=True):
-            with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
+        for key, update in updates.items():
+            with torch.autocast("cpu", torch.bfloat16, enabled=key[1] == "bfloat16"):
                 began = time.thread_time()
-                trainer.update(step, x[step % len(x)])
-                took.append(time.thread_time() - began)
-    return {name_of(rank): min(took[1:]) for rank, took in zip(ranks, seconds, strict=True)}
+                update(step, x[step % len(x)])
+                seconds[key].append(time.thread_time() - began)
+    found: dict[str, dict[str, float]] = {}
+    for (name, dtype), took in seconds.items():
+        found.setdefault(name, {})[dtype] = min(took[1:])
+    return found
 
 
 def multiply_adds(args: argparse.Namespace, rank: int | None) -> float:
@@ -101,12 +120,18 @@ def multiply_adds(args: argparse.Namespace, rank: int | None) -> float:
 
 
 def step_table(args: argparse.Namespace, times: dict[str, dict[str, float]]) -> str:
-    lines = [f"| values | 10⁹ multiply-adds | {' | '.join(f'{dtype} | ' for dtype in times)} |"]
-    lines.append("|---" * (2 + 2 * len(times)) + "|")
+    """A row a rank; the ratios are of the full rank in the same products, and of the released form."""
+    head = " | ".join(f"{dtype} | full / this | released / this" for dtype in DTYPES)
+    lines = [f"| values | 10⁹ multiply-adds | {head} |", "|---" * (2 + 3 * len(DTYPES)) + "|"]
+    theirs = times[RELEASED][DTYPES[0]]
     for rank in (None, *args.timed_ranks):
-        name = name_of(rank)
-        cells = [f"{of[name]:.3f} | {of[FULL] / of[name]:.2f}x" for of in times.values()]
-        lines.append(f"| {name} | {multiply_adds(args, rank):.1f} | {' | '.join(cells)} |")
+        of = times[name_of(rank)]
+        cells = [
+            f"{of[dtype]:.3f} | {times[FULL][dtype] / of[dtype]:.2f}x | {theirs / of[dtype]:.2f}x"
+            for dtype in DTYPES
+        ]
+        lines.append(f"| {name_of(rank)} | {multiply_adds(args, rank):.1f} | {' | '.join(cells)} |")
+    lines.append(f"| {RELEASED} | | {theirs:.3f} | | | | | |")
     return "\n".join(lines) + "\n"
 
 
@@ -117,26 +142,27 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=1152, help="atoms of the runs")
     parser.add_argument("--ranks", type=int, nargs="*", default=[64, 128, 256])
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--eval_tokens", type=int, default=20_000)
     parser.add_argument("--timed_width", type=int, default=2304)
-    parser.add_argument("--timed_ranks", type=int, nargs="*", default=[64, 128, 256, 288, 576])
-    parser.add_argument("--timed_steps", type=int, default=6)
+    parser.add_argument("--timed_ranks", type=int, nargs="*", default=[64, 128, 256, 576])
+    parser.add_argument("--timed_steps", type=int, default=4)
     parser.add_argument("--output", type=Path, default=RESULTS)
     args = parser.parse_args()
     torch.set_num_threads(1)
+    others = Others()
+    times = step_times(args)
+    print(step_table(args, times), flush=True)
+    busy = others.cores()
     table: dict[str, dict[str, list[float]]] = {name_of(rank): {} for rank in (None, *args.ranks)}
     for seed in args.seeds:
         for rank in (None, *args.ranks):
             for measure, value in errors(train(args, rank, seed), args).items():
                 table[name_of(rank)].setdefault(measure, []).append(value)
         print(markdown(table, 4), flush=True)
-    others = Others()
-    times = {dtype: step_times(args, dtype) for dtype in ("float32", "bfloat16")}
-    print(step_table(args, times), flush=True)
     settings = {name: str(value) for name, value in vars(args).items()}
     facts: dict[str, Any] = {"machine": machine_facts(), "settings": settings, "table": table}
-    facts |= {"seconds_of_a_step": times, "cores_busy_with_others": others.cores()}
+    facts |= {"seconds_of_a_step": times, "cores_busy_with_others": busy}
     (args.output / "value_rank.json").write_text(json.dumps(facts, indent=2) + "\n")
     (args.output / "value_rank.md").write_text(markdown(table, 4))
     (args.output / "value_rank_step.md").write_text(step_table(args, times))

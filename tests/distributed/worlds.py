@@ -61,7 +61,7 @@ CASES: dict[str, dict[str, Any]] = {
     "attention_recall": {"arch": "attention", "unit": "texts", **ATTENTION, "start": "recall", "lr": 1e-2},
     "attention_recall_low_rank": {
         **{"arch": "attention", "unit": "texts", **ATTENTION, "start": "recall", "lr": 1e-2},
-        "value_rank": 8,
+        "value_rank": 16,
     },
     "attention_batchtopk": {
         **{"arch": "attention", "unit": "texts", **ATTENTION},

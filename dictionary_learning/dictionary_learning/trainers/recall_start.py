@@ -63,8 +63,9 @@ def _start_at_recall(ae: TemporalSAE, texts: Sequences, seed: int) -> float:
                 torch.nn.init.eye_(passes.weight)
         else:
             directions_VW = leading_directions(_codes(ae, number, texts), ae.value_rank, generator)
-            # each head takes every H-th, so that none has the leading ones alone
-            directions_VW = directions_VW.unflatten(0, (-1, ae.n_heads)).transpose(0, 1).flatten(0, 1)
+            # turned at random, values are alike in size, in every head: otherwise most of them learn slowly
+            turn_VV, _ = torch.linalg.qr(torch.randn(ae.value_rank, ae.value_rank, generator=generator))
+            directions_VW = turn_VV.to(directions_VW) @ directions_VW
             layer.v_ctx.weight.copy_(directions_VW)
             layer.c_proj.weight.copy_(directions_VW.T)
         shape = layer.k_ctx.weight.shape
