@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Set up, then check format, lint, types and tests; every check runs, and the last lines say which failed.
 #
-#   bash scripts/test.sh                      # all, with as many processes as there are cores
+#   bash scripts/test.sh                      # all, with a process more than there are cores
 #   bash scripts/test.sh tests/dictionaries/test_sparse.py # arguments go to pytest
 #   bash scripts/test.sh -n 0 -x --pdb        # in one process, to look into a failure
 #
