@@ -44,6 +44,15 @@ def test_means_and_differences_are_over_seeds_and_paired_seed_by_seed() -> None:
     assert "+0.200 ± 1.271" in lines[2]
 
 
+def test_what_has_one_trainer_stands_against_each_seed() -> None:
+    control = probing_result("control:0", 0.3)
+    results = [[probing_result("a:0", 0.4), control], [probing_result("a:0", 0.6)]]
+    one = spread((0, 1), results)["measures"]["semantics, k = 5"]
+    assert one["control:0"]["mean"] == {"mean": 0.3, "low": None, "high": None}
+    assert one["control:0"]["minus_first"]["mean"] == pytest.approx(-0.2)
+    assert one["control:0"]["minus_first"]["high"] == pytest.approx(-0.2 + 12.7062 * 0.1, abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("trainers", "said"),
     [
@@ -63,6 +72,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, tiny_lm_folder: Path) -> Path
     for seed in (0, 1):
         made = make_run(folder / f"made{seed}", tiny_lm_folder, seed=seed)
         shutil.copytree(made / "trainer_0", folder / "runs" / "grouped" / f"trainer_{seed}")
+    shutil.copytree(folder / "runs" / "grouped" / "trainer_1", folder / "runs" / "once" / "trainer_0")
     return folder / "runs"
 
 
@@ -72,7 +82,7 @@ def test_an_experiment_is_made_for_each_seed_and_its_numbers_stand_in_one_table(
     monkeypatch.setenv("TEMPORAL_SAES_CACHE", str(tmp_path))
     script = load_script("garden_paths")
     where = ["--checkpoints_path", str(runs), "--device", "cpu"]
-    script.main([*where, "--compare", "grouped:0", "grouped:1", "baseline_model", "--trainers", "0", "1"])
+    script.main([*where, "--compare", "grouped:0", "once:0", "baseline_model", "--trainers", "0", "1"])
     (path,) = (runs / "comparisons" / "garden_paths").glob("*_seeds-*.json")
     found = json.loads(path.read_text())
     assert found["options"]["trainers"] == [0, 1]
@@ -82,6 +92,9 @@ def test_an_experiment_is_made_for_each_seed_and_its_numbers_stand_in_one_table(
     told = found["measures"]["garden paths, lean"]["grouped:0"]
     assert list(told["by_trainer"].values()) == leans
     assert told["mean"]["mean"] == pytest.approx(sum(leans) / 2)
+    once = found["measures"]["garden paths, lean"]["once:0"]
+    assert list(once["by_trainer"].values()) == leans[1:]
+    assert once["minus_first"]["mean"] == pytest.approx(leans[1] - told["mean"]["mean"])
     # the figures of the seeds do not overwrite each other
     figures = {one.name for one in path.parent.glob("*.png")}
     assert len(figures) == 3
@@ -102,8 +115,14 @@ def test_a_seed_that_is_not_there_is_told_before_the_first_one_begins(runs: Path
     assert (sorted(results.rglob("*")) if results.exists() else []) == before
 
 
+def test_a_run_with_one_trainer_alone_is_told(runs: Path) -> None:
+    script = load_script("garden_paths")
+    with pytest.raises(UserError, match="once:0 was not trained several times: leave --trainers out"):
+        script.main(["--checkpoints_path", str(runs), "--run_name", "once", "--trainers", "0", "1"])
+
+
 def test_what_was_not_trained_has_no_seeds() -> None:
     script = load_script("garden_paths")
     place = ["--model", "demo", "--layer", "3"]
-    with pytest.raises(UserError, match="baseline_model was not trained, so it has no seeds"):
+    with pytest.raises(UserError, match="baseline_model was not trained several times"):
         script.main(["--run_name", "baseline_model", *place, "--trainers", "0", "1"])

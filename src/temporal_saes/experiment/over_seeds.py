@@ -1,7 +1,7 @@
 """An experiment on several seeds of each run: every one as always, then means and spread of its numbers."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ from temporal_saes.experiment.names import beside
 from temporal_saes.experiment.numbers import OF_EXPERIMENT
 from temporal_saes.experiment.options import SeedOptions
 from temporal_saes.experiment.results import colours, comparison_path, label, save_json, told_apart
-from temporal_saes.experiment.subjects import subjects_of
+from temporal_saes.experiment.subjects import Subject, subjects_of
 
 Options = TypeVar("Options", bound=SeedOptions)
 Result = Mapping[str, Any]
@@ -29,33 +29,58 @@ def over_seeds(experiment: str, options: Options, run: Callable[[Options], Seque
     Args:
         run: the experiment on one trainer of each run; the results of its subjects, in their order.
 
+    A run with a single trainer, such as a control, has one value and no spread.
+
     Raises:
         UserError: as `run`; or a run has not got one of the trainers, which is seen before the first begins.
     """
     if options.trainers is None:
         run(options)
         return
-    each = [dataclasses.replace(options, trainer=i, trainers=None) for i in options.trainers]
-    subjects = [subjects_of(one) for one in each]
-    if all(subject.is_baseline for subject in subjects[0]):
-        raise UserError(f"{subjects[0][0].name} was not trained, so it has no seeds: leave --trainers out.")
+    first, *others = (dataclasses.replace(options, trainer=i, trainers=None) for i in options.trainers)
+    subjects = subjects_of(first)
+    alone = {subject.name for subject in subjects if _is_alone(subject)}
+    if all(subject.is_baseline or subject.name in alone for subject in subjects):
+        raise UserError(f"{subjects[0].name} was not trained several times: leave --trainers out.")
+    _check_lengths(subjects, alone)
+    if options.compare and alone:
+        kept = [name for name, one in zip(options.compare, subjects, strict=True) if one.name not in alone]
+        others = [dataclasses.replace(one, compare=tuple(kept)) for one in others]
+    for one in others:
+        subjects_of(one)
     results = []
-    for number, (trainer, one) in enumerate(zip(options.trainers, each, strict=True), start=1):
-        say(f"trainer_{trainer}, {number} of {len(each)}")
+    for number, one in enumerate((first, *others), start=1):
+        say(f"trainer_{one.trainer}, {number} of {1 + len(others)}")
         results.append(list(run(one)))
     found = spread(options.trainers, results)
     question = {"options": {**results[0][0]["options"], "trainers": list(options.trainers)}}
-    path = told_apart(comparison_path(subjects[0], each[0], experiment), "seeds", question)
+    path = told_apart(comparison_path(subjects, first, experiment), "seeds", question)
     save_json(path, {"experiment": experiment, **question, **found}, indent=1)
     print(table(found))
     print_files([beside(path, ".json"), *draw(found, results[0], path)])
+
+
+def _is_alone(subject: Subject) -> bool:
+    """Whether its run has no other trainer."""
+    return not subject.is_baseline and len(list(subject.folder.glob("trainer_*/config.json"))) == 1
+
+
+def _check_lengths(subjects: Sequence[Subject], alone: Collection[str]) -> None:
+    """Refuse a run with one trainer that would cut the texts of the first seeds alone."""
+    of_others = min(subject.context_length for subject in subjects if subject.name not in alone)
+    for subject in subjects:
+        if subject.name in alone and subject.context_length < of_others:
+            raise UserError(
+                f"{subject.name} has one trainer and reads {subject.context_length} tokens where the others "
+                f"read {of_others}: give --context_length {subject.context_length}."
+            )
 
 
 def spread(trainers: Sequence[int], results: Sequence[Sequence[Result]]) -> dict[str, Any]:
     """Every number of every subject over its seeds, and its difference to the first subject's, seed by seed.
 
     Args:
-        results: of each trainer the results of the subjects.
+        results: of each trainer the results of the subjects; what has one trainer is in the first alone.
 
     Returns:
         a dict with "measures": {measure: {subject: {"by_trainer", "mean", "minus_first"}}}. Intervals are
@@ -64,31 +89,49 @@ def spread(trainers: Sequence[int], results: Sequence[Sequence[Result]]) -> dict
     names = [str(result["name"]) for result in results[0]]
     values: dict[str, dict[str, dict[int, float]]] = {}
     for trainer, some in zip(trainers, results, strict=True):
-        for name, result in zip(names, some, strict=True):
+        for result in some:
             for number in OF_EXPERIMENT[result["experiment"]](result):
-                values.setdefault(number.measure, {}).setdefault(name, {})[trainer] = number.value
-    untrained = {
-        name for name, one in zip(names, results[0], strict=True) if one["subject"]["trainer_folder"] is None
-    }
+                own = values.setdefault(number.measure, {}).setdefault(str(result["name"]), {})
+                own[trainer] = number.value
+    in_all = set(names).intersection(*({str(one["name"]) for one in some} for some in results))
+    untrained = {str(one["name"]) for one in results[0] if one["subject"]["trainer_folder"] is None}
+    fixed = untrained | (set(names) - in_all)  # have one value, which stands against each seed
     measures: dict[str, dict[str, Any]] = {}
     for measure, of_subjects in values.items():
-        first = of_subjects.get(names[0], {})
-        measures[measure] = {
-            name: {
-                "by_trainer": {str(trainer): value for trainer, value in own.items()},
-                "mean": as_json(mean_interval(list(own.values())[: 1 if name in untrained else None])),
-                "minus_first": None
-                if name == names[0]
-                else as_json(mean_interval([own[i] - first[i] for i in own if i in first])),
+        measures[measure] = {}
+        for name in (name for name in names if name in of_subjects):
+            of_seeds = list(of_subjects[name].values())[: 1 if name in fixed else None]
+            minus = None if name == names[0] else _differences(of_subjects, name, names[0], fixed, trainers)
+            measures[measure][name] = {
+                "by_trainer": {str(trainer): value for trainer, value in of_subjects[name].items()},
+                "mean": as_json(mean_interval(of_seeds)),
+                "minus_first": None if minus is None else as_json(mean_interval(minus)),
             }
-            for name, own in of_subjects.items()
-        }
     return {
         "first": names[0],
         "subjects": names,
         "measures": measures,
         "interval": "t-interval, 95 %, over seeds",
     }
+
+
+def _differences(
+    of_subjects: Mapping[str, Mapping[int, float]],
+    name: str,
+    first: str,
+    fixed: Collection[str],
+    trainers: Sequence[int],
+) -> list[float]:
+    """One subject's values less those of the first one, seed by seed."""
+    of_both = []
+    for one in (name, first):
+        known = of_subjects.get(one, {})
+        of_both.append(
+            dict.fromkeys(trainers, next(iter(known.values()))) if known and one in fixed else known
+        )
+    ours, theirs = of_both
+    differences = [ours[i] - theirs[i] for i in trainers if i in ours and i in theirs]
+    return differences[:1] if name in fixed and first in fixed else differences
 
 
 def table(found: Mapping[str, Any]) -> str:
