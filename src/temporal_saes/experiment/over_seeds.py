@@ -180,5 +180,5 @@ def draw(found: Mapping[str, Any], results: Sequence[Result], path: Path) -> lis
             axis.set_xlim(-0.6, len(results) - 0.4)
         for result, colour in zip(results, colours(results), strict=True):
             fig.axes[0].scatter([], [], color=colour, label=label(result))
-        fig.legend(loc="outside lower center", ncols=min(len(results), 3))
+        fig.legend(loc="outside lower center", ncols=min(len(results), columns))
         return figures.save(fig, path, pdf=True)
