@@ -12,6 +12,8 @@ trap 'rm -rf "$folder"' EXIT
 "${PYTHON:-python3.11}" -m venv "$folder/venv"
 "$folder/venv/bin/python" -m pip install --quiet dictionary_learning==0.1.0 torch==2.13.0 transformers==5.23.0 \
   numpy==2.4.6
+# not needed, and of no use where torch is of another build than PyPI's
+"$folder/venv/bin/python" -m pip uninstall --quiet --yes torchvision
 cat >"$folder/look.py" <<'PYTHON'
 import torch
 from dictionary_learning.trainers.batch_top_k import BatchTopKTrainer
