@@ -99,6 +99,7 @@ evaluate() {
   [ "$seed" != 0 ] || folder=$runs
   local names
   names=$(IFS=_ && echo "$*")
+  [ "$seed" = 0 ] || names+=_trainer$seed
   step "evaluate $* (seed $seed)" "$folder/compare_$names.json" "$(weights "$@")" \
     "$train/eval_temporal.py" --checkpoints_path "$runs" --compare "$@" --max_tokens 1000000 --loss_tokens 100000 \
     "${where[@]}"

@@ -34,7 +34,7 @@ SCRIPTS = {"pythia": ["reproduce_pythia.sh"], "gemma": ["reproduce_gemma.sh", "-
 STUB = """#!/usr/bin/env bash
 printf '%s\\n' "$*" >>"$STUB_LOG"
 case $* in *"$STUB_FAILS"*) [ -z "$STUB_FAILS" ] || exit 1 ;; esac
-output_dir='' compare=() into=''
+output_dir='' compare=() into='' trainer=''
 script=$1
 while [ $# -gt 0 ]; do
   case $1 in
@@ -42,6 +42,7 @@ while [ $# -gt 0 ]; do
     --run_name) name=$2 ;;
     --dataset) dataset=$2 ;;
     --output_dir) output_dir=$2 ;;
+    --trainer) trainer=_trainer$2 ;;
     --output) mkdir -p "$(dirname "$2")" && touch "$2" ;;
   esac
   case $1 in
@@ -57,7 +58,7 @@ case $script in
     mkdir -p "$runs/$name/trainer_0"
     [ -e "$runs/$name/config.yaml" ] || touch "$runs/$name/config.yaml" "$runs/$name/trainer_0/ae.pt"
     ;;
-  */eval_*) mkdir -p "${output_dir:-$runs}" && touch "${output_dir:-$runs}/compare_$names.json" ;;
+  */eval_*) mkdir -p "${output_dir:-$runs}" && touch "${output_dir:-$runs}/compare_$names$trainer.json" ;;
   src/*)
     folder=${output_dir:-$runs/comparisons/$(basename "$script" .py)}
     mkdir -p "$folder" && touch "$folder/${dataset}_$names.png"

@@ -5,6 +5,7 @@ what keeps the copy sends it; for every other folder nothing happens, and nothin
 """
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -24,6 +25,9 @@ MAX_DEPTH = 100
 _URL_IN_PATH = re.compile(r"(^|/)[A-Za-z][A-Za-z0-9+.-]+:/")  # as `Path` leaves s3://bucket
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 LEFTOVER = re.compile(r"\..+\.(\d+-[0-9a-f]{8}\.)?part")  # what a writer that was killed leaves of a file
+
+
+_LONGEST_PART = 120  # bytes; a suffix, a process number and other parts come beside it
 
 
 def sentence(error: Exception) -> str:
@@ -196,6 +200,17 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def short_enough(name: str) -> str:
+    """A part of a file name as it is, or its beginning with a hash where it is too long for file systems.
+
+    What names several runs or options has no bound, and a name of 255 bytes is the longest there is.
+    """
+    if len(name.encode()) <= _LONGEST_PART:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{name.encode()[: _LONGEST_PART - 20].decode(errors='ignore')}-{digest}"
 
 
 def cache_folder() -> Path:

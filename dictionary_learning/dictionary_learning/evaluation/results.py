@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dictionary_learning.command import figures
-from dictionary_learning.command.files import save_text
+from dictionary_learning.command.files import save_text, short_enough
 from dictionary_learning.command.progress import say
 from dictionary_learning.evaluation import report
 from dictionary_learning.evaluation.options import EvalOptions
@@ -27,9 +27,10 @@ def write(name: str, result: Result, folder: Path, options: EvalOptions) -> None
 def write_comparison(results: Mapping[str, Result], options: EvalOptions) -> None:
     """Write the results of several runs in one file and one figure."""
     folder = Path(options.output_dir) if options.output_dir else folder_at(options.checkpoints_path)
-    asked = [] if options.threshold is None else [f"threshold-{_slug(options.threshold)}"]
+    asked = [] if options.trainer == 0 else [f"trainer{options.trainer}"]
+    asked += [] if options.threshold is None else [f"threshold-{_slug(options.threshold)}"]
     asked += [] if options.pool is None else [f"pool-{options.pool}"]
-    target = folder / "_".join(["compare", *map(_slug, results), *asked])
+    target = folder / "_".join(["compare", short_enough("_".join(map(_slug, results))), *asked])
     save_text(
         target.with_name(f"{target.name}.json"), json.dumps(results, indent=1, ensure_ascii=False) + "\n"
     )

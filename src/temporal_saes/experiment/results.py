@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dictionary_learning.command import figures
-from dictionary_learning.command.files import read_json, save_text
+from dictionary_learning.command.files import read_json, save_text, short_enough
 from dictionary_learning.command.progress import say
 from dictionary_learning.command.secrets import scrub_values
 from dictionary_learning.errors import UserError
@@ -177,9 +177,7 @@ def colours(results: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def comparison_path(subjects: Sequence[Subject], options: ExperimentOptions, experiment: str) -> Path:
     """`<runs>/comparisons/<experiment>/<data set>_<subjects>`, or in `--output_dir`; without a suffix."""
-    names = "_".join(slug(subject.name) for subject in subjects)
-    if len(names) > 120:
-        names = names[:100] + "-" + hashlib.sha256(names.encode()).hexdigest()[:8]
+    names = short_enough("_".join(slug(subject.name) for subject in subjects))
     folder = options.output_dir or folder_at(options.checkpoints_path) / "comparisons" / experiment
     told = f"_trainer{options.trainer}" if options.trainer else ""
     told += f"_seed{options.seed}" if options.seed else ""
