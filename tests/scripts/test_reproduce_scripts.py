@@ -152,7 +152,8 @@ def test_a_step_waits_for_the_file_that_its_command_writes(written, name):
             assert step.output == f"{options.checkpoints_path}/{options.run_name}/trainer_0/ae.pt"
         elif hasattr(options, "loss_tokens"):
             folder = options.output_dir or options.checkpoints_path
-            assert step.output == f"{folder}/compare_{'_'.join(options.compare)}.json"
+            told = "_".join([*options.compare, *([f"trainer{options.trainer}"] if options.trainer else [])])
+            assert step.output == f"{folder}/compare_{told}.json"
         else:
             assert step.output == options.output
 
