@@ -66,6 +66,11 @@ def test_trainers_that_show_no_spread_are_one_sentence(trainers: tuple[int, ...]
         build(GardenPathOptions, {"trainers": trainers})
 
 
+def test_one_trainer_and_several_exclude_each_other() -> None:
+    with pytest.raises(UserError, match="--trainers 0 1 and --trainer 1 exclude each other"):
+        build(GardenPathOptions, {"trainers": (0, 1), "trainer": 1})
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, tiny_lm_folder: Path) -> Path:
     folder = tmp_path_factory.mktemp("seeds")

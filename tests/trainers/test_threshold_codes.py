@@ -55,3 +55,17 @@ def test_a_whole_product_is_made_where_a_search_would_take_longer(
     found = sae.encode_entries(x_BD)
     assert found.n_rows == len(x_BD)
     assert len(found.values_N) > 0
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("name", ["W_enc", "b_enc"])
+def test_a_weight_that_is_not_finite_leaves_the_codes_of_other_latents_as_they_are(
+    name: str, value: float
+) -> None:
+    sae, x_BD = trained()
+    with torch.no_grad():
+        getattr(sae, name)[..., 3] = value
+    found, expected = sae.encode_entries(x_BD).dense(), sae.encode(x_BD).detach()
+    others = [latent for latent in range(F) if latent != 3]
+    assert expected[:, others].count_nonzero() > 0
+    torch.testing.assert_close(found[:, others], expected[:, others], rtol=1e-5, atol=1e-4)

@@ -197,9 +197,14 @@ class TemporalTermOptions(Checked):
             "is for the contrastive loss: leave it out, or --no_temporal and --no_contrastive",
         )
         self._require(
-            self.pairs_per_text is None or (self.temporal and self.pairs_per_text >= self.run_length),
+            self.pairs_per_text is None or self.temporal,
             "pairs_per_text",
-            f"must be at least {self.run_length}, and needs pairs: leave --no_temporal out",
+            "needs pairs: leave it out, or --no_temporal",
+        )
+        self._require(
+            self.pairs_per_text is None or self.pairs_per_text >= self.run_length,
+            "pairs_per_text",
+            f"must be at least {self.run_length}{', a run of pairs' if self.run_length > 1 else ''}",
         )
         self._require(self.temp_alpha >= 0, "temp_alpha", "must not be negative")
         self._require(self.temperature is None or self.temperature > 0, "temperature", "must be positive")

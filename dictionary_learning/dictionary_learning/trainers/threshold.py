@@ -116,7 +116,9 @@ class ThresholdDictionary(Dictionary):
         if not on_cpu(x_BD) or not x_BD.dtype == W_enc_DF.dtype == torch.float32:
             return False
         is_large = len(x_BD) >= SEARCHED_FROM and W_enc_DF.numel() >= TIMED_FROM
-        return is_large and SEARCHED_TO * self.n_kept <= self.dict_size and float(self.threshold) > 0
+        is_sparse = SEARCHED_TO * self.n_kept <= self.dict_size and float(self.threshold) > 0
+        # one weight that is not finite would leave the search without bounds for every latent
+        return is_large and is_sparse and _is_finite(*self.weights()[:2])
 
     def before_selection(self, x: Tensor) -> Tensor:
         """relu((x - b_dec) W_enc + b_enc) [..., F] of activations [..., D]."""
@@ -139,6 +141,11 @@ class ThresholdDictionary(Dictionary):
         weights.b_dec_D.mul_(scale)
         if self.threshold >= 0:
             self.threshold.mul_(scale)
+
+
+def _is_finite(*tensors: Tensor) -> bool:
+    """By their sums, which is quicker than to look at each number; a sum that overflows is not."""
+    return all(math.isfinite(float(tensor.detach().sum())) for tensor in tensors)
 
 
 def largest_of_each_token(post_relu: Tensor, k: int) -> Tensor:

@@ -143,6 +143,10 @@ class SeedOptions(ComparedOptions):
             raise UserError(f"--trainers {told} shows no spread: give two different ones or more.")
         if min(self.trainers) < 0:
             raise UserError(f"--trainers {told}: they are counted from 0.")
+        if self.trainer:
+            raise UserError(
+                f"--trainers {told} and --trainer {self.trainer} exclude each other: leave one out."
+            )
 
 
 @dataclass(frozen=True)
