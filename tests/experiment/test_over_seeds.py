@@ -126,6 +126,14 @@ def test_a_run_with_one_trainer_alone_is_told(runs: Path) -> None:
         script.main(["--checkpoints_path", str(runs), "--run_name", "once", "--trainers", "0", "1"])
 
 
+def test_a_dictionary_of_no_run_is_no_seed_of_itself(runs: Path, tmp_path: Path) -> None:
+    script = load_script("garden_paths")
+    alone = shutil.copytree(runs / "grouped" / "trainer_0", tmp_path / "alone")
+    for where in (alone, runs / "grouped" / "trainer_0"):
+        with pytest.raises(UserError, match="was not trained several times: leave --trainers out"):
+            script.main(["--checkpoints_path", str(runs), "--run_name", str(where), "--trainers", "0", "1"])
+
+
 def test_what_was_not_trained_has_no_seeds() -> None:
     script = load_script("garden_paths")
     place = ["--model", "demo", "--layer", "3"]

@@ -29,7 +29,8 @@ def over_seeds(experiment: str, options: Options, run: Callable[[Options], Seque
     Args:
         run: the experiment on one trainer of each run; the results of its subjects, in their order.
 
-    A run with a single trainer, such as a control, has one value and no spread.
+    A run with a single trainer, such as a control, and a dictionary that is of no run have one value and no
+    spread.
 
     Raises:
         UserError: as `run`; or a run has not got one of the trainers, which is seen before the first begins.
@@ -61,8 +62,8 @@ def over_seeds(experiment: str, options: Options, run: Callable[[Options], Seque
 
 
 def _is_alone(subject: Subject) -> bool:
-    """Whether its run has no other trainer."""
-    return not subject.is_baseline and len(list(subject.folder.glob("trainer_*/config.json"))) == 1
+    """Whether its run has no other trainer, or it is of no run: a folder, a file or a name on the hub."""
+    return not subject.is_baseline and len(list(subject.folder.glob("trainer_*/config.json"))) <= 1
 
 
 def _check_lengths(subjects: Sequence[Subject], alone: Collection[str]) -> None:
