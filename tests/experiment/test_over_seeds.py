@@ -109,6 +109,19 @@ def test_an_experiment_is_made_for_each_seed_and_its_numbers_stand_in_one_table(
     assert "trainer_1, 2 of 2" in said.err
 
 
+def test_the_figures_of_all_seeds_are_named_for_what_was_read(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TEMPORAL_SAES_CACHE", str(tmp_path))
+    script = load_script("garden_paths")
+    where = ["--checkpoints_path", str(runs), "--output_dir", str(tmp_path / "out"), "--device", "cpu"]
+    for more in ([], ["--context_length", "100"]):
+        script.main([*where, "--run_name", "grouped", "--trainers", "0", "1", *more])
+    names = [path.name for path in (tmp_path / "out").glob("*_seeds-*.json")]
+    assert len(names) == 2
+    assert all(name.startswith("built-in_grouped-0_seeds-") for name in names)
+
+
 def test_a_seed_that_is_not_there_is_told_before_the_first_one_begins(runs: Path) -> None:
     script = load_script("garden_paths")
     results = runs / "grouped" / "garden_paths"

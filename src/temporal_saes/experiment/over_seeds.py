@@ -19,6 +19,7 @@ from temporal_saes.experiment.subjects import Subject, subjects_of
 Options = TypeVar("Options", bound=SeedOptions)
 Result = Mapping[str, Any]
 _COLUMNS = 3  # of the figure
+_OF_DATA = ("dataset", "data_path", "text_field", "label_field", "categories")  # which an experiment may set
 
 
 def over_seeds(experiment: str, options: Options, run: Callable[[Options], Sequence[Result]]) -> None:
@@ -55,7 +56,11 @@ def over_seeds(experiment: str, options: Options, run: Callable[[Options], Seque
         results.append(list(run(one)))
     found = spread(options.trainers, results)
     question = {"options": {**results[0][0]["options"], "trainers": list(options.trainers)}}
-    path = told_apart(comparison_path(subjects, first, experiment), "seeds", question)
+    of_data = {name: value for name, value in question["options"].items() if name in _OF_DATA}
+    as_read = dataclasses.replace(first, **of_data)
+    place = [[one.model, one.lm_dtype, one.layer, one.site, one.context_length] for one in subjects]
+    asked = {"options": question["options"] | {"place": place}}
+    path = told_apart(comparison_path(subjects, as_read, experiment), "seeds", asked)
     save_json(path, {"experiment": experiment, **question, **found}, indent=1)
     print(table(found))
     print_files([beside(path, ".json"), *draw(found, results[0], path)])
