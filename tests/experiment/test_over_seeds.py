@@ -53,6 +53,16 @@ def test_what_has_one_trainer_stands_against_each_seed() -> None:
     assert one["control:0"]["minus_first"]["high"] == pytest.approx(-0.2 + 12.7062 * 0.1, abs=1e-4)
 
 
+def test_the_table_says_where_a_seed_has_no_number() -> None:
+    interval = {"mean": 0.5, "low": None, "high": None}
+    some = {"by_trainer": {"0": 0.5}, "mean": interval, "minus_first": None}
+    every = {**some, "by_trainer": {"0": 0.5, "1": 0.5}}
+    lines = table({"first": "a", "subjects": ["a"], "measures": {"x": {"a": some}, "y": {"a": every}}})
+    of_x, of_y = lines.splitlines()[1:]
+    assert of_x.endswith("of 1 of 2 seeds")
+    assert "seeds" not in of_y
+
+
 @pytest.mark.parametrize(
     ("trainers", "said"),
     [

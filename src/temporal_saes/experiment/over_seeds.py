@@ -141,15 +141,25 @@ def _differences(
 
 
 def table(found: Mapping[str, Any]) -> str:
-    """A line for each subject of each measure: mean, and difference to the first, each ± half an interval."""
+    """A line for each subject of each measure: mean, and difference to the first, each ± half an interval.
+
+    It says where a number is of fewer seeds than others of its subject.
+    """
     wide = max(map(len, [*found["measures"], "measure"]), default=7) + 2
     names = max(map(len, found["subjects"])) + 2
     lines = [f"{'measure':<{wide}}{'':<{names}}{'mean over seeds':>18}{'minus ' + found['first']:>24}"]
+    of_all = found["measures"].values()
+    n_seeds = {
+        name: max((len(some[name]["by_trainer"]) for some in of_all if name in some), default=0)
+        for name in found["subjects"]
+    }
     for measure, of_subjects in found["measures"].items():
         told = measure
         for name, one in of_subjects.items():
             minus = in_words(one["minus_first"], sign="+") if one["minus_first"] else ""
-            lines.append(f"{told:<{wide}}{name:<{names}}{in_words(one['mean']):>18}{minus:>24}")
+            n = len(one["by_trainer"])
+            fewer = f"  of {n} of {n_seeds[name]} seeds" if n < n_seeds[name] else ""
+            lines.append(f"{told:<{wide}}{name:<{names}}{in_words(one['mean']):>18}{minus:>24}{fewer}")
             told = ""
     return "\n".join(lines)
 
