@@ -12,7 +12,12 @@ BEGINNING = f"set -euo pipefail\nruns=nowhere\nsource {STEPS}\ngetconf() {{ echo
 
 def start(script: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        ["bash", "-c", BEGINNING + script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ["bash", "-c", BEGINNING + script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # in the background tests ignore Ctrl-C, and a shell cannot catch what it was started to ignore
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
