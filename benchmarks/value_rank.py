@@ -160,7 +160,7 @@ def main() -> None:
             for measure, value in errors(train(args, rank, seed), args).items():
                 table[name_of(rank)].setdefault(measure, []).append(value)
         print(markdown(table, 4), flush=True)
-    settings = {name: str(value) for name, value in vars(args).items()}
+    settings = {name: value for name, value in vars(args).items() if not isinstance(value, Path)}
     facts: dict[str, Any] = {"machine": machine_facts(), "settings": settings, "table": table}
     facts |= {"seconds_of_a_step": times, "cores_busy_with_others": busy}
     (args.output / "value_rank.json").write_text(json.dumps(facts, indent=2) + "\n")
