@@ -9,20 +9,23 @@ from torch import Tensor
 from dictionary_learning.dictionaries.products import onednn_linear
 from dictionary_learning.selection import encoder, fixed, search
 from dictionary_learning.selection.encoder import Encoder, TokenTopKEncoder
+from dictionary_learning.selection.int8 import Int8Screen, multiplies_whole_numbers
 from dictionary_learning.selection.screens import BFloat16Screen, Float32Screen, Screen
 from dictionary_learning.selection.search import Search
 
 SCREENS = ["bfloat16", "float32"] + (["oneDNN"] if torch.backends.mkldnn.is_available() else [])
-
-
-def screen_of(name: str) -> Screen:
-    return BFloat16Screen() if name == "bfloat16" else Float32Screen(by_onednn=name == "oneDNN")
+if multiplies_whole_numbers():
+    SCREENS += ["int8", "int8 alone"]
 
 
 def search_with(name: str) -> Search:
-    made = Search()
-    made._screen = screen_of(name)
-    return made
+    """A search whose rows that cannot be told are looked at by the screens that a command would take."""
+    chains: dict[str, list[Screen]] = {
+        "bfloat16": [BFloat16Screen(), Float32Screen()],
+        "int8": [Int8Screen(), BFloat16Screen(), Float32Screen()],
+        "int8 alone": [Int8Screen(), Float32Screen()],
+    }
+    return Search(screens=chains.get(name, [Float32Screen(by_onednn=name == "oneDNN")]))
 
 
 def weights(n_latents: int, width: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -82,6 +85,7 @@ def test_what_is_found_does_not_depend_on_the_screen(name, heavy_rows, monkeypat
         assert len(entries.pre_N) < 1.3 * k * B, "few others are looked at"
 
 
+@pytest.mark.parametrize("name", [name for name in SCREENS if name in ("bfloat16", "int8", "int8 alone")])
 @settings(max_examples=40, deadline=None)
 @example(seed=227, k=4, scale=1e-6, bias=-30.0, spread=4.0, tiles=False)
 @given(
@@ -92,7 +96,8 @@ def test_what_is_found_does_not_depend_on_the_screen(name, heavy_rows, monkeypat
     spread=st.sampled_from([0.0, 1.0, 4.0]),
     tiles=st.booleans(),
 )
-def test_nothing_that_is_large_is_excluded_whatever_the_norms_and_biases(seed, k, scale, bias, spread, tiles):
+def test_nothing_that_is_large_is_excluded_whatever_the_norms_and_biases(
+    name, seed, k, scale, bias, spread, tiles):
     generator = torch.Generator().manual_seed(seed)
     W_FD = torch.randn(64, 7, generator=generator) * (spread * torch.randn(64, 1, generator=generator)).exp()
     x_BD = (
@@ -102,7 +107,7 @@ def test_nothing_that_is_large_is_excluded_whatever_the_norms_and_biases(seed, k
     x_BD[5] = 0
     rows, search.ENTRIES = search.ENTRIES, 0 if tiles else search.ENTRIES
     try:
-        found = search_with("bfloat16")
+        found = search_with(name)
         found.set_weights(W_FD, b_F)
         entries = found.largest(x_BD, [range(len(x_BD))], k, k * len(x_BD))[0]
         of_rows = found.largest_of_rows(x_BD, k)

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -93,7 +94,8 @@ class SparseCode:
         n_cols = min(stop, self.n_cols)
         if on_cpu(inside_N):
             index = inside_N.nonzero().squeeze(1)
-            return SparseCode(self.values_N[index], self.row_N[index], self.col_N[index], self.n_rows, n_cols)
+            kept = (of_N.index_select(0, index) for of_N in (self.values_N, self.row_N, self.col_N))
+            return SparseCode(*kept, self.n_rows, n_cols)
         return SparseCode(self.values_N * inside_N, self.row_N, self.col_N * inside_N, self.n_rows, n_cols)
 
     def rows(self, start: int, stop: int) -> "SparseCode":
@@ -177,8 +179,9 @@ def gather_sum(
 
 def gather_sum_transposed(values_N: Tensor, A: Tensor, row_N: Tensor, col_N: Tensor, n: int) -> Tensor:
     """S.T @ A without gradient: the same sum with rows and columns exchanged, so ordered by column first."""
-    sorted_N, by_col = col_N.sort(stable=True)
-    return gather_sum(values_N[by_col], A, sorted_N, row_N[by_col], n)
+    by_col = order_of(col_N, n)
+    col_N, row_N, values_N = (of_N.index_select(0, by_col) for of_N in (col_N, row_N, values_N))
+    return gather_sum(values_N, A, col_N, row_N, n)
 
 
 def sampled(
@@ -203,6 +206,19 @@ def sampled(
         0,
         -1,  # with rows given, where they begin is not looked at
     )
+
+
+def order_of(index_N: Tensor, stop: int) -> Tensor:
+    """The places [N] of whole numbers from 0 to `stop` in ascending order; of equal ones the first stays first.
+
+    A CPU counts numbers of 16 bits, and merges what comes in runs, in less than half the time of PyTorch's sort.
+    """
+    if not on_cpu(index_N):
+        return index_N.argsort(stable=True)
+    numbers_N = index_N.numpy()
+    if stop <= 1 << 16:
+        numbers_N = numbers_N.astype(np.uint16)
+    return torch.from_numpy(np.argsort(numbers_N, kind="stable"))
 
 
 def starts(row_N: Tensor, n_rows: int) -> Tensor:

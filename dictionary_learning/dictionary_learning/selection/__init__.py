@@ -7,5 +7,7 @@ are never in memory at once.
 encoder    the codes of a batch, with the gradients of what was kept
 search     the largest entries, and those above a floor, tile by tile, on a CPU
 fixed      the same in a fixed number, on a device that is not to be waited for
+quickest   the screens of a search, by a timing
+int8       a screen of whole numbers
 screens    quick products that exclude what is certainly not among them
 """

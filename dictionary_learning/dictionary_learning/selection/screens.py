@@ -8,14 +8,12 @@ excluded for certain, and what is found does not depend on the screen:
                      bfloat16: by Cauchy and Schwarz an upper bound of x w + b, in one product
     Float32Screen    x w + b as the machine's float32 product rounds it
 
-Which of them is the quickest depends on the processor, and is timed once (`quickest`).
+and the one of whole numbers (`int8`). Which of them is the quickest depends on the processor (`quickest`).
 
 Shapes: D model width, F latents, T rows of a tile, W columns of the widened product.
 """
 
-import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -28,8 +26,6 @@ ULP = 2.0**-8  # half the distance between bfloat16 numbers, relative to them
 # A row whose error is a larger share of the floor than this would let too many candidates through.
 COARSE = 0.25
 GROUP = 16  # latents whose maximum stands for them in the search for a row's k largest
-TIMED_ROWS, TIMED_LATENTS = 256, 4096
-TIMED_FROM = 1 << 20  # weights; with fewer a product takes no time to speak of
 
 
 class Screen(ABC):
@@ -54,8 +50,8 @@ class Screen(ABC):
         """Mask [T] of the rows in which this screen cannot tell what exceeds the floor."""
 
     @abstractmethod
-    def over(self, floor_T: Tensor) -> np.ndarray:
-        """Flat indices, ascending, of all entries that may exceed their row's floor, but coarse rows'."""
+    def over(self, floor_T: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and latents [N] of all entries that may exceed their row's floor, but coarse rows'."""
 
     @abstractmethod
     def kth_floor(self, k: int) -> Tensor:
@@ -129,7 +125,7 @@ class BFloat16Screen(Screen):
         error_T = self._error(self._means) if self.is_certain else torch.zeros_like(floor_T)
         return (error_T + self._bias_error >= COARSE * floor_T) | (floor_T <= 0)
 
-    def over(self, floor_T: Tensor) -> np.ndarray:
+    def over(self, floor_T: Tensor) -> tuple[np.ndarray, np.ndarray]:
         level_T = floor_T * (1 - ULP) - self._bias_error
         rounded_T = level_T.bfloat16()
         bits_T = rounded_T.view(torch.int16) - (rounded_T > level_T).short()  # rounded down
@@ -137,7 +133,7 @@ class BFloat16Screen(Screen):
         bits_T.masked_fill_(self.coarse(floor_T), torch.iinfo(torch.int16).max)
         mask_TF = self._mask_TF[: len(self._tile)]
         np.greater_equal(self._tile.view(torch.int16).numpy(), bits_T.numpy()[:, None], out=mask_TF)
-        return np.flatnonzero(mask_TF)
+        return np.divmod(np.flatnonzero(mask_TF), mask_TF.shape[1])
 
     def kth_floor(self, k: int) -> Tensor:
         bits_T = torch.from_numpy(_kth_of_rows(self._tile.view(torch.int16).numpy(), k))
@@ -177,9 +173,10 @@ class Float32Screen(Screen):
     def coarse(self, floor_T: Tensor) -> Tensor:
         return torch.zeros_like(floor_T, dtype=torch.bool)
 
-    def over(self, floor_T: Tensor) -> np.ndarray:
+    def over(self, floor_T: Tensor) -> tuple[np.ndarray, np.ndarray]:
         level_T = floor_T - self._error_T
-        return np.flatnonzero(self._tile.numpy() > level_T.numpy()[:, None])
+        index_N = np.flatnonzero(self._tile.numpy() > level_T.numpy()[:, None])
+        return np.divmod(index_N, self._tile.shape[1])
 
     def kth_floor(self, k: int) -> Tensor:
         bound_T = torch.from_numpy(_kth_of_rows(self._tile.numpy(), k)) - 2 * self._error_T
@@ -193,31 +190,3 @@ def _kth_of_rows(tile_TF: np.ndarray, k: int) -> np.ndarray:
         tile_TF = tile_TF.reshape(T, GROUP, -1).max(axis=1)
     place = tile_TF.shape[1] - k
     return np.partition(tile_TF, place, axis=1)[:, place]
-
-
-def quickest(W_enc_FD: Tensor, b_enc_F: Tensor) -> Screen:
-    """The quickest screen for weights of this shape, by a timing that is made once in a process."""
-    if W_enc_FD.numel() < TIMED_FROM:
-        return Float32Screen()
-    shape = (min(len(W_enc_FD), TIMED_LATENTS), W_enc_FD.shape[1])
-    return _quickest(shape, torch.get_num_threads())()
-
-
-@functools.lru_cache
-def _quickest(shape: tuple[int, int], threads: int) -> Callable[[], Screen]:
-    screens: dict[str, Callable[[], Screen]] = {
-        "bfloat16": BFloat16Screen,
-        "float32": Float32Screen,
-        "oneDNN": lambda: Float32Screen(by_onednn=True),
-    }
-    generator = torch.Generator().manual_seed(0)
-    W_FD, b_F = torch.randn(shape, generator=generator), torch.zeros(shape[0])
-    x_TD = torch.randn(TIMED_ROWS, shape[1], generator=generator)
-
-    def multiply(make: Callable[[], Screen]) -> Callable[[], object]:
-        screen = make()
-        screen.set_weights(W_FD, b_F)
-        return functools.partial(screen.multiply, x_TD)
-
-    seconds = products.seconds_of({name: multiply(make) for name, make in screens.items()})
-    return screens[min(seconds, key=seconds.__getitem__)]

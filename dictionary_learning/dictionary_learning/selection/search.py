@@ -18,14 +18,17 @@ import torch
 from torch import Tensor
 
 from dictionary_learning import distributed
-from dictionary_learning.dictionaries.sparse import sampled
-from dictionary_learning.selection.screens import BFloat16Screen, Float32Screen, Screen, quickest
+from dictionary_learning.dictionaries.sparse import order_of, sampled
+from dictionary_learning.selection.quickest import screens_for
+from dictionary_learning.selection.screens import Screen
 
 ENTRIES = 2**21  # pre-activations of a tile: enough rows for the product to run at full speed
 ROWS = 256  # at least, because every tile reads all weights
 STRIDE = 97  # of a sample of a tile, a prime, so that it visits every latent
 SAMPLE_FROM = 1 << 18  # entries; with fewer all are looked at
 FIRST_MARGIN = 1.5  # how many more entries the first floor of all is to let through: its sample is small
+TOO_MANY = 5  # candidates for each entry over the floor: their values take longer than a better screen
+FEW = 1 / 8  # of the rows of a tile
 DEVIATIONS = 4.0  # of the mean L0 of a tile's rows: by so many a floor is rarely too high
 
 
@@ -38,8 +41,11 @@ class Entries(NamedTuple):
 
     def at(self, mask_N: Tensor) -> "Entries":
         """Those where a mask holds."""
-        index = mask_N.nonzero().squeeze(1)
-        return Entries(*(of_N[index] for of_N in self))
+        return self.picked(mask_N.nonzero().squeeze(1))
+
+    def picked(self, index_M: Tensor) -> "Entries":
+        """Those at some places."""
+        return Entries(*(of_N.index_select(0, index_M) for of_N in self))
 
     def of_rows(self, rows: range) -> "Entries":
         """Those of some rows; all are in order."""
@@ -55,10 +61,11 @@ class Entries(NamedTuple):
     def joined(parts: "Sequence[Entries]") -> "Entries":
         return Entries(*(torch.cat(of_parts) for of_parts in zip(*parts, strict=True)))
 
-    def in_order(self, n_latents: int) -> "Entries":
+    def in_order(self, n_rows: int, n_latents: int) -> "Entries":
         """By row, then by column."""
-        order_N = (self.row_N * n_latents + self.col_N).argsort()
-        return Entries(*(of_N[order_N] for of_N in self))
+        by_col_N = order_of(self.col_N, n_latents)
+        by_row_N = order_of(self.row_N.index_select(0, by_col_N), n_rows)
+        return self.picked(by_col_N.index_select(0, by_row_N))
 
 
 def do_overlap(parts: Sequence[range]) -> bool:
@@ -74,7 +81,11 @@ class Places(NamedTuple):
 
     def of(self, rows_T: Tensor) -> "Places":
         """The same with the numbers of the rows among all, `rows_T`, instead of those in the tile."""
-        return Places(rows_T[self.row_N], self.col_N)
+        return Places(rows_T.index_select(0, self.row_N), self.col_N)
+
+    @staticmethod
+    def of_arrays(arrays: tuple[np.ndarray, np.ndarray]) -> "Places":
+        return Places(*(torch.from_numpy(of_N) for of_N in arrays))
 
     @staticmethod
     def none() -> "Places":
@@ -97,31 +108,36 @@ class Search:
     """Finds entries; the memory of a tile is kept between steps.
 
     Args:
-        product_dtype: float32 for the quickest screen that excludes nothing wrongly; bfloat16 for one without
-            bounds, whose estimate is off by a few thousandths.
+        product_dtype: float32 for the quickest screen that excludes nothing wrongly; bfloat16 also for one
+            without bounds, whose estimate is off by a few thousandths.
+        screens: instead of the quickest; what one cannot tell is asked of the next, and the last one is exact.
     """
 
-    def __init__(self, product_dtype: torch.dtype = torch.float32) -> None:
-        self._screen: Screen | None = None if product_dtype == torch.float32 else BFloat16Screen(False)
-        self._exact = Float32Screen()
-
-    @property
-    def _screened(self) -> Screen:
-        assert self._screen is not None
-        return self._screen
+    def __init__(
+        self, product_dtype: torch.dtype = torch.float32, screens: Sequence[Screen] | None = None
+    ) -> None:
+        self._product_dtype = product_dtype
+        self._screens = list(screens or ())
+        self._with_weights: list[Screen] = []
+        self._n_rows = self._n_coarse = 0  # looked at by the first screen; what it could not tell of them
 
     @property
     def product(self) -> str | None:
         """Which product looks for candidates; None before the first step."""
-        return None if self._screen is None else self._screen.name
+        return self._screens[0].name if self._screens else None
 
     def set_weights(self, W_enc_FD: Tensor, b_enc_F: Tensor) -> None:
         """Take the weights of this step, stored by latent."""
         self._W_FD, self._b_F = W_enc_FD, b_enc_F
-        if self._screen is None:
-            self._screen = quickest(W_enc_FD, b_enc_F)
-        self._screen.set_weights(W_enc_FD, b_enc_F)
-        self._exact.set_weights(W_enc_FD, b_enc_F)
+        self._with_weights = []
+        if not self._screens:
+            self._screens = screens_for(W_enc_FD, b_enc_F, self._product_dtype)
+
+    def _multiply(self, screen: Screen, x_TD: Tensor) -> None:
+        if screen not in self._with_weights:  # some of them are hardly ever asked
+            screen.set_weights(self._W_FD, self._b_F)
+            self._with_weights.append(screen)
+        screen.multiply(x_TD)
 
     def largest(self, x_BD: Tensor, parts: Sequence[range], k: int, n_keep: int) -> tuple[Entries, list[int]]:
         """Positive entries that hold the `n_keep` largest of each part, and how many are of each.
@@ -141,7 +157,7 @@ class Search:
         wanted = float(k)
         while True:
             entries, floor_G = self._candidates(x_BD, groups, wanted, is_exact=not overlap)
-            entries = entries.in_order(len(self._W_FD))
+            entries = entries.in_order(len(x_BD), len(self._W_FD))
             found = [entries.of_rows(part) for part in parts]
             sizes = [len(of_part.pre_N) for of_part in found]
             if bool(((floor_G <= 0) | (distributed.total(torch.tensor(sizes)) >= n_keep)).all()):
@@ -170,24 +186,32 @@ class Search:
                 places.append(self._over(x_BD[rows_T], floor).of(rows_T))
             else:
                 here = first.entries.at(first.entries.pre_N > floor)
-                found.append(here._replace(row_N=rows_T[here.row_N]))
+                found.append(here._replace(row_N=rows_T.index_select(0, here.row_N)))
             places += [self._over(x_BD[rows_T], floor).of(rows_T) for rows_T in rest]
         others = self._values(x_BD, Places.joined(places))
         group_N = others.row_N // max(1, len(groups[0]))
-        return Entries.joined([*found, others.at(others.pre_N > floor_G[group_N])]), floor_G
+        over = others.at(others.pre_N > floor_G.index_select(0, group_N))
+        self._judge(len(others.pre_N), len(over.pre_N))
+        return Entries.joined([*found, over]), floor_G
+
+    def _judge(self, candidates: int, over: int) -> None:
+        """Go on without the first screen where it does not tell enough of data such as these."""
+        if len(self._screens) > 2 and (self._n_coarse > self._n_rows / 2 or candidates > TOO_MANY * over):
+            del self._screens[0]
+        self._n_coarse = self._n_rows = 0
 
     def above(self, x_BD: Tensor, floor: float) -> Entries:
         """All entries that exceed a floor above 0, in order."""
         tiles = self._tiles(torch.arange(len(x_BD)))
         places = Places.joined([self._over(x_BD[rows_T], floor).of(rows_T) for rows_T in tiles])
         entries = self._values(x_BD, places)
-        return entries.at(entries.pre_N > floor).in_order(len(self._W_FD))
+        return entries.at(entries.pre_N > floor).in_order(len(x_BD), len(self._W_FD))
 
     def largest_of_rows(self, x_BD: Tensor, k: int) -> Entries:
         """The `k` largest entries of each row, in order, whatever their sign."""
         tiles = self._tiles(torch.arange(len(x_BD)))
         places = Places.joined([self._over_kth(x_BD[rows_T], k).of(rows_T) for rows_T in tiles])
-        entries = self._values(x_BD, places).in_order(len(self._W_FD))
+        entries = self._values(x_BD, places).in_order(len(x_BD), len(self._W_FD))
         start_B = torch.searchsorted(entries.row_N, torch.arange(len(x_BD) + 1))
         kept = []
         for first in range(0, len(x_BD), ROWS):
@@ -198,7 +222,7 @@ class Search:
             top_Ck = pre_CR.topk(k, dim=1, sorted=False).indices
             kept.append((top_Ck + start_C[:-1, None]).flatten())
         index = torch.cat(kept).sort().values if kept else torch.empty(0, dtype=torch.int64)
-        return Entries(*(of_N[index] for of_N in entries))
+        return entries.picked(index)
 
     def _tiles(self, rows_B: Tensor) -> Iterator[Tensor]:
         """Of some rows those of one tile after another; at least one tile, be it empty."""
@@ -219,9 +243,10 @@ class Search:
         n_entries = len(x_TD) * len(self._W_FD)
         stride = STRIDE if n_entries >= SAMPLE_FROM else 1
         n_first = wanted * len(x_TD) * FIRST_MARGIN
-        self._screened.multiply(x_TD)
+        screen = self._screens[0]
+        self._multiply(screen, x_TD)
         while n_first < n_entries / 2:
-            sample = self._screened.sample(stride)
+            sample = screen.sample(stride)
             tried = float(sample.kthvalue(len(sample) - math.ceil(n_first / stride) + 1).values)
             if tried <= 0:
                 break
@@ -242,33 +267,41 @@ class Search:
 
     def _over_kth(self, x_TD: Tensor, k: int) -> Places:
         """Where the k largest entries of each row are, and a few more."""
-        self._screened.multiply(x_TD)
-        floor_T = self._screened.kth_floor(k)
-        coarse_C = self._screened.coarse(floor_T).nonzero().squeeze(1)
-        if len(coarse_C):
-            self._exact.multiply(x_TD[coarse_C])
-            floor_T[coarse_C] = self._exact.kth_floor(k)
-        return self._over_floors(x_TD, floor_T, is_multiplied=bool((floor_T > 0).any()))
-
-    def _over_floors(self, x_TD: Tensor, floor_T: Tensor, is_multiplied: bool) -> Places:
-        screen = self._screened if (floor_T > 0).any() else self._exact
-        if not is_multiplied:
-            screen.multiply(x_TD)
-        found = [self._places(screen.over(floor_T))]
+        screen, exact = self._screens[0], self._screens[-1]
+        self._multiply(screen, x_TD)
+        floor_T = screen.kth_floor(k)
         coarse_C = screen.coarse(floor_T).nonzero().squeeze(1)
         if len(coarse_C):
-            self._exact.multiply(x_TD[coarse_C])
-            found.append(self._places(self._exact.over(floor_T[coarse_C])).of(coarse_C))
-        return Places.joined(found)
+            self._multiply(exact, x_TD[coarse_C])
+            floor_T[coarse_C] = exact.kth_floor(k)
+        return self._over_floors(x_TD, floor_T, is_multiplied=screen is exact or bool((floor_T > 0).any()))
 
-    def _places(self, index_N: np.ndarray) -> Places:
-        return Places(*(torch.from_numpy(of_N) for of_N in np.divmod(index_N, len(self._W_FD))))
+    def _over_floors(
+        self, x_TD: Tensor, floor_T: Tensor, is_multiplied: bool, screens: Sequence[Screen] = ()
+    ) -> Places:
+        screen, *others = screens or self._screens
+        if others and not (floor_T > 0).any():
+            return self._over_floors(x_TD, floor_T, False, others[-1:])
+        if not is_multiplied:
+            self._multiply(screen, x_TD)
+        found = [Places.of_arrays(screen.over(floor_T))]
+        coarse_C = screen.coarse(floor_T).nonzero().squeeze(1)
+        if len(coarse_C):
+            # for a few rows another screen would not repay its preparations
+            others = others if len(coarse_C) > FEW * len(x_TD) else others[-1:]
+            here = self._over_floors(x_TD[coarse_C], floor_T[coarse_C], False, others)
+            found.append(here.of(coarse_C))
+        if screen is self._screens[0]:
+            self._n_rows += len(x_TD)
+            self._n_coarse += len(coarse_C)
+        return Places.joined(found)
 
     def _values(self, x_BD: Tensor, places: Places) -> Entries:
         """The pre-activations there. A latent's weights are read once for all rows: rows are nearer."""
-        order_N = places.col_N.int().argsort()
-        row_N, col_N = places.row_N[order_N], places.col_N[order_N]
-        return Entries(sampled(self._W_FD, x_BD, col_N, row_N) + self._b_F[col_N], row_N, col_N)
+        by_col_N = order_of(places.col_N, len(self._W_FD))
+        row_N, col_N = (of_N.index_select(0, by_col_N) for of_N in places)
+        pre_N = sampled(self._W_FD, x_BD, col_N, row_N) + self._b_F.index_select(0, col_N)
+        return Entries(pre_N, row_N, col_N)
 
 
 def _spread(row_N: Tensor, n_rows: int) -> float:

@@ -207,7 +207,8 @@ class _SymmetricInfoNCE(torch.autograd.Function):
         else:
             d_values = (other_FN @ gradient_BN.T)[z.col_N, z.row_N]
             d_other_FN = z_BF.T @ gradient_BN
-        ctx.save_for_backward(d_values, d_other_FN[other.col_N, other.row_N])
+        place_N = torch.add(other.row_N, other.col_N, alpha=n_tokens)
+        ctx.save_for_backward(d_values, d_other_FN.flatten().index_select(0, place_N))
         ctx.n_tokens = n_tokens
         return log_likelihood_B.sum() * (-0.5 / n_tokens)
 
@@ -252,7 +253,7 @@ def unit_rows(z: SparseCode) -> SparseCode:
     """The same codes with rows of norm 1; a row of zeros stays zero."""
     squares_B = z.values_N.new_zeros(z.n_rows).index_add(0, z.row_N, z.values_N.square())
     inverse_B = squares_B.clamp_min(1e-12).rsqrt()
-    return replace(z, values_N=z.values_N * inverse_B[z.row_N])
+    return replace(z, values_N=z.values_N * inverse_B.index_select(0, z.row_N))
 
 
 def temporal_l1_loss(

@@ -16,7 +16,7 @@ from dictionary_learning import distributed
 from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.dictionaries.sparse import SparseCode, batch_topk, on_cpu
 from dictionary_learning.dictionaries.tiles import entries_above
-from dictionary_learning.selection.screens import TIMED_FROM
+from dictionary_learning.selection.quickest import TIMED_FROM
 from dictionary_learning.selection.search import Search
 from dictionary_learning.trainers.trainer import unit_norm_rows_
 
