@@ -97,7 +97,8 @@ def test_what_is_found_does_not_depend_on_the_screen(name, heavy_rows, monkeypat
     tiles=st.booleans(),
 )
 def test_nothing_that_is_large_is_excluded_whatever_the_norms_and_biases(
-    name, seed, k, scale, bias, spread, tiles):
+    name, seed, k, scale, bias, spread, tiles
+):
     generator = torch.Generator().manual_seed(seed)
     W_FD = torch.randn(64, 7, generator=generator) * (spread * torch.randn(64, 1, generator=generator)).exp()
     x_BD = (

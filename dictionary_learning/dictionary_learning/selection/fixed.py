@@ -105,7 +105,9 @@ class FixedSelection:
     def _values(self, x_BD: Tensor, place_N: Tensor) -> Entries:
         n_latents = len(self._b_F)
         row_N, col_N = place_N.div(n_latents, rounding_mode="floor"), place_N.remainder(n_latents)
-        return Entries(sampled(x_BD, self._W_FD, row_N, col_N) + self._b_F.index_select(0, col_N), row_N, col_N)
+        return Entries(
+            sampled(x_BD, self._W_FD, row_N, col_N) + self._b_F.index_select(0, col_N), row_N, col_N
+        )
 
 
 def _largest_of_tiles(found: list[tuple[Tensor, Tensor]], n_found: int) -> Tensor:

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dictionary_learning.selection.screens import COARSE, GROUP, ULP, Screen
+from dictionary_learning.selection.screens import COARSE, ULP, Screen, kth_of_rows
 
 LARGEST = 127
 ZERO = 128  # latents are stored as bytes without a sign, as the product wants one of its sides
@@ -43,7 +43,7 @@ class Int8Screen(Screen):
         self._n_weights = 0
         self._even_D: Tensor | None = None
         self._shifted_FD = torch.empty(0, 0, dtype=torch.uint8)
-        self._mask_FT = np.empty((0, 0), bool)
+        self._mask = np.empty(0, bool)
 
     def set_weights(self, W_enc_FD: Tensor, b_enc_F: Tensor) -> None:
         self._W_FD, self._b_F = W_enc_FD, b_enc_F
@@ -52,7 +52,6 @@ class Int8Screen(Screen):
         self._n_weights += 1
 
     def multiply(self, x_TD: Tensor) -> None:
-        T, D = x_TD.shape
         if not self._is_rounded:
             self._round_weights(x_TD)
         assert self._even_D is not None
@@ -62,7 +61,9 @@ class Int8Screen(Screen):
         kept_TD = whole_TD * scale_T[:, None]
         lost_T, kept_T = (torch.linalg.vector_norm(of_TD, dim=1) for of_TD in (even_TD - kept_TD, kept_TD))
         self._error_T = (lost_T * self._largest_norm + kept_T * self._largest_lost) * (1 + ULP)
-        self._error_T += scale_T * (D * LARGEST * ZERO * 2.0**-22)  # of what `_product` takes off again
+        self._error_T += scale_T * (
+            x_TD.shape[1] * LARGEST * ZERO * 2.0**-21
+        )  # of what `_product` takes off again
         self._is_absolute = False
         self._tile_FT = _product(self._shifted_FD, whole_TD, scale_T, self._error_T, torch.bfloat16)
 
@@ -80,12 +81,13 @@ class Int8Screen(Screen):
             scale_A = _scales(even_AD)
             torch.linalg.vector_norm(even_AD, dim=1, out=norm_F[part])
             whole_AD = (even_AD / scale_A[:, None]).round_()
-            torch.linalg.vector_norm(even_AD.addcmul_(whole_AD, scale_A[:, None], value=-1), dim=1, out=lost_F[part])
+            even_AD.addcmul_(whole_AD, scale_A[:, None], value=-1)
+            torch.linalg.vector_norm(even_AD, dim=1, out=lost_F[part])
             self._shifted_FD[part] = whole_AD.add_(ZERO)
             scale_F[part] = scale_A
         lost_F += D * 2.0**-22 * norm_F  # what the order of a sum may change, here and in the dot product
         self._scale_F = scale_F
-        self._mean_scale, self._largest_scale = float(scale_F.mean()), float(scale_F.max())
+        self._mean_scale = float(scale_F.mean())
         self._largest_norm, self._largest_lost = (float((of_F / scale_F).max()) for of_F in (norm_F, lost_F))
         self._is_rounded = True
 
@@ -114,25 +116,18 @@ class Int8Screen(Screen):
             floor = float(floor_T[0]) if len(floor_T) else 0.0
             above_F = floor - self._b_F - (floor + self._b_F.abs()) * 2.0**-20
             bits = _bits_below(above_F / self._scale_F * (1 - ULP))[:, None]
-        mask_FT = self._mask()
+        mask_FT = self._mask_FT()
         np.greater_equal(self._bits(), bits, out=mask_FT)
         if bool(coarse_T.any()):
             mask_FT[:, coarse_T.numpy()] = False
         col_N, row_N = np.divmod(np.flatnonzero(mask_FT), max(1, mask_FT.shape[1]))
         return row_N, col_N
 
-    def kth_floor(self, k: int) -> Tensor:
+    def kth_bound(self, k: int) -> Tensor:
         self._make_absolute()
-        bits_FT = self._bits()
-        F, T = bits_FT.shape
-        if F % GROUP == 0 and 4 * k <= F // GROUP:
-            bits_FT = bits_FT.reshape(GROUP, -1, T).max(axis=0)
-        place = len(bits_FT) - k
-        bits_T = torch.from_numpy(np.partition(np.ascontiguousarray(bits_FT.T), place, axis=1)[:, place])
-        bound_T = bits_T.view(torch.bfloat16).float() * (1 - 2 * ULP) - self._bias_error
-        # bits of a negative number do not order: such a row counts as coarse
-        bound_T = bound_T.where(bits_T > 0, -1.0)
-        return bound_T - 2 * self._error_T * self._largest_scale * (1 + 4 * ULP)
+        bits_T = torch.from_numpy(kth_of_rows(self._bits(), k, axis=0))
+        # bits of a negative number do not order
+        return bits_T.view(torch.bfloat16).float().where(bits_T > 0, -1.0)
 
     def _make_absolute(self) -> None:
         """Turn bounds in units of each latent into bounds of pre-activations."""
@@ -143,11 +138,11 @@ class Int8Screen(Screen):
     def _bits(self) -> np.ndarray:
         return self._tile_FT.view(torch.int16).numpy()
 
-    def _mask(self) -> np.ndarray:
+    def _mask_FT(self) -> np.ndarray:
         F, T = self._tile_FT.shape
-        if self._mask_FT.size < F * T:
-            self._mask_FT = np.empty(F * T, bool)
-        return self._mask_FT.reshape(-1)[: F * T].reshape(F, T)
+        if len(self._mask) < F * T:
+            self._mask = np.empty(F * T, bool)
+        return self._mask[: F * T].reshape(F, T)
 
 
 def _bits_below(level: Tensor) -> np.ndarray:
@@ -174,8 +169,8 @@ def _product(
 ) -> Tensor:
     """s (q p) + a number a row [F, T], the sum in whole numbers.
 
-    The rows are given as they lie. Packed beforehand for this product, as is usual for weights, they would take
-    a third of its time: there are no quick instructions for that, and for what the shift adds.
+    The rows are given as they lie. To pack them for this product, as is usual for weights, would take a third
+    of its time, since a sum is made for the shift one number at a time; here a matrix of floats makes it.
 
     Args:
         shifted_FD: p + `ZERO`, without a sign.
@@ -187,10 +182,10 @@ def _product(
         return torch.empty(len(shifted_FD), 0, dtype=dtype)
     rows_DT = whole_TD.to(torch.int8).T.to_mkldnn()
     add_T = add_T - scale_T * whole_TD.sum(1) * ZERO
+    no_shift_T = torch.zeros(len(scale_T), dtype=torch.int64)
     return torch.ops.onednn.qlinear_pointwise(
-        shifted_FD, 1.0, 0, rows_DT, scale_T, torch.zeros(len(scale_T), dtype=torch.int64), add_T, 1.0, 0, dtype,
-        "none", [], "",
-    )  # fmt: skip
+        shifted_FD, 1.0, 0, rows_DT, scale_T, no_shift_T, add_T, 1.0, 0, dtype, "none", [], ""
+    )
 
 
 @functools.lru_cache

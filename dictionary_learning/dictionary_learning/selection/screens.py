@@ -54,8 +54,8 @@ class Screen(ABC):
         """Rows and latents [N] of all entries that may exceed their row's floor, but coarse rows'."""
 
     @abstractmethod
-    def kth_floor(self, k: int) -> Tensor:
-        """A number [T] that at least `k` entries of each row reach or exceed."""
+    def kth_bound(self, k: int) -> Tensor:
+        """A number [T] that at least `k` entries of each row's tile reach, or one below 0."""
 
 
 class BFloat16Screen(Screen):
@@ -93,9 +93,7 @@ class BFloat16Screen(Screen):
             lost_F += summing * norm_F
             W_FW[:, D + 2] = norm_F * (1 + 2 * ULP)
             W_FW[:, D + 3] = lost_F * (1 + 2 * ULP)
-            self._means, self._largest = (
-                [float(reduce(of_F)) for of_F in (norm_F, lost_F)] for reduce in (torch.mean, torch.max)
-            )
+            self._mean_norm, self._mean_lost = float(norm_F.mean()), float(lost_F.mean())
 
     def multiply(self, x_TD: Tensor) -> None:
         T, D = len(x_TD), self._D
@@ -114,16 +112,14 @@ class BFloat16Screen(Screen):
             x_TW[:, D + 3] = self._norm_T * (1 + ULP)
         self._tile = torch.mm(x_TW, self._W_FW.T, out=self._tile_TF[:T])
 
-    def _error(self, of_latents: list[float]) -> Tensor:
-        norm, lost = of_latents
-        return self._lost_T * norm + self._norm_T * lost
-
     def sample(self, stride: int) -> Tensor:
         return self._tile.view(-1)[::stride].float()
 
     def coarse(self, floor_T: Tensor) -> Tensor:
-        error_T = self._error(self._means) if self.is_certain else torch.zeros_like(floor_T)
-        return (error_T + self._bias_error >= COARSE * floor_T) | (floor_T <= 0)
+        error_T = torch.full_like(floor_T, self._bias_error)
+        if self.is_certain:
+            error_T += self._lost_T * self._mean_norm + self._norm_T * self._mean_lost
+        return (error_T >= COARSE * floor_T) | (floor_T <= 0)
 
     def over(self, floor_T: Tensor) -> tuple[np.ndarray, np.ndarray]:
         level_T = floor_T * (1 - ULP) - self._bias_error
@@ -135,12 +131,10 @@ class BFloat16Screen(Screen):
         np.greater_equal(self._tile.view(torch.int16).numpy(), bits_T.numpy()[:, None], out=mask_TF)
         return np.divmod(np.flatnonzero(mask_TF), mask_TF.shape[1])
 
-    def kth_floor(self, k: int) -> Tensor:
-        bits_T = torch.from_numpy(_kth_of_rows(self._tile.view(torch.int16).numpy(), k))
-        bound_T = bits_T.view(torch.bfloat16).float() * (1 - 2 * ULP) - 2 * self._bias_error
-        # bits of a negative number do not order: such a row counts as coarse
-        bound_T = bound_T.where(bits_T > 0, -1.0)
-        return bound_T - 2 * self._error(self._largest) * (1 + 4 * ULP) if self.is_certain else bound_T
+    def kth_bound(self, k: int) -> Tensor:
+        bits_T = torch.from_numpy(kth_of_rows(self._tile.view(torch.int16).numpy(), k))
+        # bits of a negative number do not order
+        return bits_T.view(torch.bfloat16).float().where(bits_T > 0, -1.0)
 
 
 class Float32Screen(Screen):
@@ -178,15 +172,20 @@ class Float32Screen(Screen):
         index_N = np.flatnonzero(self._tile.numpy() > level_T.numpy()[:, None])
         return np.divmod(index_N, self._tile.shape[1])
 
-    def kth_floor(self, k: int) -> Tensor:
-        bound_T = torch.from_numpy(_kth_of_rows(self._tile.numpy(), k)) - 2 * self._error_T
-        return bound_T.nextafter(torch.tensor(-torch.inf))
+    def kth_bound(self, k: int) -> Tensor:
+        return torch.from_numpy(kth_of_rows(self._tile.numpy(), k))
 
 
-def _kth_of_rows(tile_TF: np.ndarray, k: int) -> np.ndarray:
-    """A number that at least `k` entries of each row reach: the k-th largest of its groups' maxima [T]."""
-    T, F = tile_TF.shape
+def kth_of_rows(tile: np.ndarray, k: int, axis: int = 1) -> np.ndarray:
+    """A number [T] that at least `k` entries of each row reach: the k-th largest of its groups' maxima.
+
+    Args:
+        axis: of the latents, 1 for a tile [T, F] and 0 for [F, T].
+    """
+    F = tile.shape[axis]
     if F % GROUP == 0 and 4 * k <= F // GROUP:
-        tile_TF = tile_TF.reshape(T, GROUP, -1).max(axis=1)
-    place = tile_TF.shape[1] - k
-    return np.partition(tile_TF, place, axis=1)[:, place]
+        groups = (*tile.shape[:axis], GROUP, F // GROUP, *tile.shape[axis + 1 :])
+        tile = tile.reshape(groups).max(axis=axis)
+    tile_TG = np.ascontiguousarray(tile if axis else tile.T)
+    place = tile_TG.shape[1] - k
+    return np.partition(tile_TG, place, axis=1)[:, place]

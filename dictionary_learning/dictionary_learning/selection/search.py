@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from dictionary_learning import distributed
-from dictionary_learning.dictionaries.sparse import order_of, sampled
+from dictionary_learning.dictionaries.sparse import ascending, sampled
 from dictionary_learning.selection.quickest import screens_for
 from dictionary_learning.selection.screens import Screen
 
@@ -57,14 +57,30 @@ class Entries(NamedTuple):
         """Some after others."""
         return [Entries(*of_part) for of_part in zip(*(of_N.split(sizes) for of_N in self), strict=True)]
 
+    def by_row(self, n_rows: int, width: int) -> "Iterator[tuple[Tensor, Tensor]]":
+        """The values of some rows at a time [C, R], and where each begins [C, 1]; all are in order.
+
+        Args:
+            width: the least R; behind a row's values stands -inf.
+        """
+        start_B = torch.searchsorted(self.row_N, torch.arange(n_rows + 1))
+        for first in range(0, max(1, n_rows), ROWS):
+            start_C = start_B[first : first + ROWS + 1]
+            n_most = int(start_C.diff().max()) if len(start_C) > 1 else 0
+            rank_CR = start_C[:-1, None] + torch.arange(max(n_most, width))
+            is_in_CR = rank_CR < start_C[1:, None]
+            pre_CR = self.pre_N.new_full(rank_CR.shape, -math.inf)
+            pre_CR.masked_scatter_(is_in_CR, self.pre_N[start_C[0] : start_C[-1]])
+            yield pre_CR, start_C[:-1, None]
+
     @staticmethod
     def joined(parts: "Sequence[Entries]") -> "Entries":
         return Entries(*(torch.cat(of_parts) for of_parts in zip(*parts, strict=True)))
 
     def in_order(self, n_rows: int, n_latents: int) -> "Entries":
         """By row, then by column."""
-        by_col_N = order_of(self.col_N, n_latents)
-        by_row_N = order_of(self.row_N.index_select(0, by_col_N), n_rows)
+        _, by_col_N = ascending(self.col_N, n_latents)
+        _, by_row_N = ascending(self.row_N.index_select(0, by_col_N), n_rows)
         return self.picked(by_col_N.index_select(0, by_row_N))
 
 
@@ -110,7 +126,7 @@ class Search:
     Args:
         product_dtype: float32 for the quickest screen that excludes nothing wrongly; bfloat16 also for one
             without bounds, whose estimate is off by a few thousandths.
-        screens: instead of the quickest; what one cannot tell is asked of the next, and the last one is exact.
+        screens: instead of the quickest; what one cannot tell is asked of the next, the last one is exact.
     """
 
     def __init__(
@@ -212,17 +228,11 @@ class Search:
         tiles = self._tiles(torch.arange(len(x_BD)))
         places = Places.joined([self._over_kth(x_BD[rows_T], k).of(rows_T) for rows_T in tiles])
         entries = self._values(x_BD, places).in_order(len(x_BD), len(self._W_FD))
-        start_B = torch.searchsorted(entries.row_N, torch.arange(len(x_BD) + 1))
-        kept = []
-        for first in range(0, len(x_BD), ROWS):
-            start_C = start_B[first : first + ROWS + 1]
-            rank_CR = start_C[:-1, None] + torch.arange(int(start_C.diff().max()))
-            is_in_CR = rank_CR < start_C[1:, None]
-            pre_CR = entries.pre_N[rank_CR * is_in_CR].where(is_in_CR, -math.inf)
-            top_Ck = pre_CR.topk(k, dim=1, sorted=False).indices
-            kept.append((top_Ck + start_C[:-1, None]).flatten())
-        index = torch.cat(kept).sort().values if kept else torch.empty(0, dtype=torch.int64)
-        return entries.picked(index)
+        kept = [
+            (pre_CR.topk(k, dim=1, sorted=False).indices + start_C1).flatten()
+            for pre_CR, start_C1 in entries.by_row(len(x_BD), k)
+        ]
+        return entries.picked(torch.cat(kept).sort().values)
 
     def _tiles(self, rows_B: Tensor) -> Iterator[Tensor]:
         """Of some rows those of one tile after another; at least one tile, be it empty."""
@@ -267,14 +277,21 @@ class Search:
 
     def _over_kth(self, x_TD: Tensor, k: int) -> Places:
         """Where the k largest entries of each row are, and a few more."""
-        screen, exact = self._screens[0], self._screens[-1]
+        floor_T = self._kth_of_some(x_TD, k, self._screens)
+        is_multiplied = len(self._screens) == 1 or bool((floor_T > 0).any())
+        return self._over_floors(x_TD, floor_T, is_multiplied)
+
+    def _kth_of_some(self, x_TD: Tensor, k: int, screens: Sequence[Screen]) -> Tensor:
+        """A value [T] that at least k entries of each row reach: the k-th of the entries of large bounds."""
+        screen, *others = screens
         self._multiply(screen, x_TD)
-        floor_T = screen.kth_floor(k)
-        coarse_C = screen.coarse(floor_T).nonzero().squeeze(1)
+        bound_T = screen.kth_bound(k)
+        some = self._values(x_TD, Places.of_arrays(screen.over(bound_T))).in_order(len(x_TD), len(self._W_FD))
+        floor_T = torch.cat([pre_CR.topk(k, dim=1).values[:, -1] for pre_CR, _ in some.by_row(len(x_TD), k)])
+        coarse_C = screen.coarse(bound_T).nonzero().squeeze(1)
         if len(coarse_C):
-            self._multiply(exact, x_TD[coarse_C])
-            floor_T[coarse_C] = exact.kth_floor(k)
-        return self._over_floors(x_TD, floor_T, is_multiplied=screen is exact or bool((floor_T > 0).any()))
+            floor_T[coarse_C] = self._kth_of_some(x_TD[coarse_C], k, others[-1:])
+        return floor_T
 
     def _over_floors(
         self, x_TD: Tensor, floor_T: Tensor, is_multiplied: bool, screens: Sequence[Screen] = ()
@@ -298,8 +315,8 @@ class Search:
 
     def _values(self, x_BD: Tensor, places: Places) -> Entries:
         """The pre-activations there. A latent's weights are read once for all rows: rows are nearer."""
-        by_col_N = order_of(places.col_N, len(self._W_FD))
-        row_N, col_N = (of_N.index_select(0, by_col_N) for of_N in places)
+        col_N, by_col_N = ascending(places.col_N, len(self._W_FD))
+        row_N = places.row_N.index_select(0, by_col_N)
         pre_N = sampled(self._W_FD, x_BD, col_N, row_N) + self._b_F.index_select(0, col_N)
         return Entries(pre_N, row_N, col_N)
 

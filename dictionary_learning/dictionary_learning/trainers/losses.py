@@ -196,7 +196,8 @@ class _SymmetricInfoNCE(torch.autograd.Function):
         no_negatives: NoNegatives,
     ) -> Tensor:
         z, other = replace(z, values_N=values_N), replace(other, values_N=other_N)
-        other_FN = other.dense_by_latent()
+        place_N = other.places_by_latent()
+        other_FN = other.dense_by_latent(place_N)
         z_BF = None if on_cpu(other_FN) else z.dense()
         logits_BN = dot_products(z, other_FN, z_BF)
         n_tokens = logits_BN.shape[1]
@@ -207,8 +208,7 @@ class _SymmetricInfoNCE(torch.autograd.Function):
         else:
             d_values = (other_FN @ gradient_BN.T)[z.col_N, z.row_N]
             d_other_FN = z_BF.T @ gradient_BN
-        place_N = torch.add(other.row_N, other.col_N, alpha=n_tokens)
-        ctx.save_for_backward(d_values, d_other_FN.flatten().index_select(0, place_N))
+        ctx.save_for_backward(d_values, d_other_FN.view(-1).index_select(0, place_N))
         ctx.n_tokens = n_tokens
         return log_likelihood_B.sum() * (-0.5 / n_tokens)
 

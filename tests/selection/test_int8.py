@@ -1,0 +1,103 @@
+"""Products of whole numbers: what they exclude, and when they are taken."""
+
+import pytest
+import torch
+
+from dictionary_learning.dictionaries import products
+from dictionary_learning.selection import int8, quickest
+from dictionary_learning.selection.int8 import Int8Screen, multiplies_whole_numbers
+from dictionary_learning.selection.screens import BFloat16Screen, Float32Screen
+from dictionary_learning.selection.search import Search
+
+here = pytest.mark.skipif(not multiplies_whole_numbers(), reason="this processor has no quick int8 product")
+
+
+def tensors(n_rows: int, width: int, n_latents: int, seed: int = 0) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(n, width, generator=generator) for n in (n_rows, n_latents)]
+
+
+@here
+@pytest.mark.parametrize("heavy", [1.0, 300.0])
+def test_the_tile_is_an_upper_bound_that_lies_near(heavy):
+    x_TD, W_FD = tensors(90, 64, 128)
+    x_TD[:, :2] *= heavy  # two columns with most of the norm, as residual streams have
+    screen = Int8Screen()
+    screen.set_weights(W_FD, torch.zeros(128))
+    screen.multiply(x_TD)
+    bound_FT = screen._tile_FT.double() * screen._scale_F[:, None]
+    exact_FT = W_FD.double() @ x_TD.double().T
+    room_FT = bound_FT - exact_FT
+    assert (room_FT >= -(2.0**-8) * bound_FT.abs()).all()
+    # without the powers of two that even columns out, the heavy ones would leave the others without bits
+    typical_T = x_TD.norm(dim=1) * W_FD.norm(dim=1).mean()
+    assert (room_FT < 0.06 * typical_T).all()
+
+
+def test_columns_are_evened_out_by_powers_of_two_so_that_nothing_is_rounded():
+    x_TD, W_FD = tensors(50, 8, 600)
+    x_TD *= torch.tensor([1e-3, 1, 1, 1, 7, 100, 1e4, 0])
+    even_D = int8._powers_that_even_out(x_TD, W_FD)
+    assert torch.equal(even_D, torch.exp2(even_D.log2().round()))
+    assert torch.equal(x_TD / even_D * even_D, x_TD)
+    assert even_D[6] > even_D[5] > even_D[4] >= even_D[3] > even_D[0]
+
+
+@here
+def test_data_for_which_it_tells_little_are_searched_without_it():
+    x_BD, W_FD = tensors(600, 32, 256)
+    x_BD[:, :2], W_FD[:, 1] = 1000, -W_FD[:, 0]  # two columns that cancel out, whatever they are divided by
+    expected = (x_BD @ W_FD.T).flatten().topk(600 * 4).values
+    for screens in ([Int8Screen(), BFloat16Screen(), Float32Screen()], [Float32Screen()]):
+        search = Search(screens=screens)
+        for _ in range(2):
+            search.set_weights(W_FD, torch.zeros(256))
+            found = search.largest(x_BD, [range(600)], 4, 4 * 600)[0]
+            torch.testing.assert_close(found.pre_N.topk(600 * 4).values, expected, rtol=1e-3, atol=1e-3)
+        assert search.product != "int8"
+
+
+def test_a_processor_whose_sums_are_too_short_is_not_trusted(monkeypatch):
+    exact = int8._product
+
+    def short(shifted_FD, whole_TD, scale_T, add_T, dtype):
+        """As if sums of two products had sixteen bits."""
+        pairs = (shifted_FD.float()[:, None] * whole_TD).unflatten(2, (-1, 2)).sum(3)
+        shift_T = 128 * whole_TD.sum(1)
+        return (pairs.clamp(-(2**15), 2**15 - 1).sum(2) - shift_T) * scale_T + add_T
+
+    small = ([[255, 255]], [[127, -127]])  # neither of these sums is too long
+    bytes_FD, whole_TD = torch.tensor(small[0], dtype=torch.uint8), torch.tensor(small[1]).float()
+    assert short(bytes_FD, whole_TD, torch.ones(1), torch.zeros(1), torch.float32) == 0
+    monkeypatch.setattr(int8, "_product", short)
+    assert not multiplies_whole_numbers.__wrapped__()
+
+    def missing(*_: object) -> torch.Tensor:
+        raise AttributeError("no oneDNN")
+
+    monkeypatch.setattr(int8, "_product", missing)
+    assert not multiplies_whole_numbers.__wrapped__()
+    assert exact is not short
+
+
+@pytest.mark.parametrize(
+    ("int8_takes", "dtype", "chain"),
+    [
+        (1.0, torch.float32, ["int8", "bfloat16", "float32"]),
+        (1.0, torch.bfloat16, ["int8", "bfloat16", "float32"]),
+        (1.9, torch.float32, ["bfloat16", "float32"]),  # not quick enough for more candidates
+        (1.9, torch.bfloat16, ["bfloat16", "float32"]),
+        (None, torch.float32, ["bfloat16", "float32"]),
+    ],
+)
+def test_the_quickest_product_comes_first_and_an_exact_one_last(int8_takes, dtype, chain, monkeypatch):
+    seconds = {"bfloat16": 2.0, "float32": 5.0, "oneDNN": 4.0}
+    if int8_takes is not None:
+        seconds["int8"] = int8_takes
+    monkeypatch.setattr(products, "seconds_of", lambda candidates: dict(seconds))
+    quickest._quickest.cache_clear()
+    screens = quickest.screens_for(torch.empty(2048, 512), torch.empty(2048), dtype)
+    quickest._quickest.cache_clear()
+    assert [screen.name for screen in screens] == chain
+    few = quickest.screens_for(torch.empty(64, 8), torch.empty(64), torch.float32)
+    assert [screen.name for screen in few] == ["float32"]
