@@ -3,17 +3,15 @@
 With x / d = s q + r and w d = z p + u, where q and p are whole numbers of eight bits and d a power of two for
 each column, by Cauchy and Schwarz
 
-    x w <= z (s q p + |r| |w d| / z + |s q| |u| / z)
+    x w <= s z (q p + |r| / s |w d| / z + |q| |u| / z)
 
-A rounded latent's |u| / z hardly differs from another's, and |w d| / z by a third or so: the largest stands
-for all. What is in brackets is then a product of whole numbers, scaled and with a number added for each row,
-which oneDNN makes in one go; `z` and the bias of a latent go into the level that it is compared with.
+and what is in brackets is one product of whole numbers: the norms, rounded up, are further columns beside q
+and p. A latent's z and its bias go into the level that the product is compared with.
 
-d evens out the
-columns: where a few carry most of the norm, as in residual streams, they would leave the others without bits.
-On what is found d has no influence.
+d evens out columns: where a few carry most of the norm, as in residual streams, they would leave the others
+without bits. On what is found d has no influence.
 
-Shapes: D model width, F latents, A some of them, T rows of a tile, S a sample.
+Shapes: D model width, W with the further columns, F latents, A some of them, T rows of a tile, S a sample.
 """
 
 import functools
@@ -23,11 +21,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dictionary_learning.selection.screens import COARSE, ULP, Screen, kth_of_rows
+from dictionary_learning.selection.screens import ULP, Screen, kth_of_rows
 
 LARGEST = 127
 ZERO = 128  # latents are stored as bytes without a sign, as the product wants one of its sides
+WIDEST = 1 << 14  # columns: with more a norm's lost part has no room
+COARSE = 0.75  # of the floor: a row with a larger error would let too many candidates through
 TINY = 1e-30  # the scale of a row of zeros
+MORE = 1 + ULP  # for the rounding of norms
 SMALL = (64, 256, 64)  # latents, inputs and rows of the product that is tried first
 SMALL_TAKES = 5e-3  # seconds; without instructions for it a product takes hundreds of times as long
 SAMPLED_LATENTS = 256  # for the spread of their columns
@@ -42,7 +43,7 @@ class Int8Screen(Screen):
     def __init__(self) -> None:
         self._n_weights = 0
         self._even_D: Tensor | None = None
-        self._shifted_FD = torch.empty(0, 0, dtype=torch.uint8)
+        self._shifted_FW = torch.empty(0, 0, dtype=torch.uint8)
         self._mask = np.empty(0, bool)
 
     def set_weights(self, W_enc_FD: Tensor, b_enc_F: Tensor) -> None:
@@ -52,43 +53,52 @@ class Int8Screen(Screen):
         self._n_weights += 1
 
     def multiply(self, x_TD: Tensor) -> None:
+        D = x_TD.shape[1]
         if not self._is_rounded:
             self._round_weights(x_TD)
         assert self._even_D is not None
         even_TD = x_TD / self._even_D
         scale_T = _scales(even_TD)
-        whole_TD = (even_TD / scale_T[:, None]).round_()
-        kept_TD = whole_TD * scale_T[:, None]
-        lost_T, kept_T = (torch.linalg.vector_norm(of_TD, dim=1) for of_TD in (even_TD - kept_TD, kept_TD))
-        self._error_T = (lost_T * self._largest_norm + kept_T * self._largest_lost) * (1 + ULP)
-        self._error_T += scale_T * (
-            x_TD.shape[1] * LARGEST * ZERO * 2.0**-21
-        )  # of what `_product` takes off again
+        whole_TW = even_TD.new_empty(len(x_TD), self._shifted_FW.shape[1])
+        whole_TD = torch.div(even_TD, scale_T[:, None], out=whole_TW[:, :D]).round_()
+        lost_TD = even_TD.addcmul_(whole_TD, scale_T[:, None], value=-1)
+        norm_T = torch.linalg.vector_norm(whole_TD, dim=1)
+        lost_T = torch.linalg.vector_norm(lost_TD, dim=1) / scale_T
+        of_norms, of_lost = _further_columns(D)
+        whole_TW[:, of_norms] = _counted(lost_T, _unit(D))[:, None]
+        whole_TW[:, of_lost] = _in_columns(_counted(norm_T, 1 / _unit(D)), _n_further(D))
+        self._error_T = (lost_T * self._mean_norm + norm_T * self._mean_lost) * scale_T
         self._is_absolute = False
-        self._tile_FT = _product(self._shifted_FD, whole_TD, scale_T, self._error_T, torch.bfloat16)
+        # float32 takes off again what the shift has added
+        inexact_T = scale_T * (whole_TW.shape[1] * LARGEST * ZERO * 2.0**-21)
+        self._tile_FT = _product(self._shifted_FW, whole_TW, scale_T, inexact_T, torch.bfloat16)
 
     def _round_weights(self, x_TD: Tensor) -> None:
-        """Latents [F, D] as bytes, with what rounding has lost."""
+        """Latents as bytes [F, W], with what rounding has lost."""
         F, D = self._W_FD.shape
-        if self._shifted_FD.shape != (F, D):
-            self._shifted_FD = torch.empty(F, D, dtype=torch.uint8)
+        of_norms, of_lost = _further_columns(D)
+        if self._shifted_FW.shape != (F, of_lost.stop):
+            self._shifted_FW = torch.empty(F, of_lost.stop, dtype=torch.uint8)
             self._even_D = None
         if self._even_D is None or self._n_weights.bit_count() == 1:  # less and less often
             self._even_D = _powers_that_even_out(x_TD, self._W_FD)
         scale_F, lost_F, norm_F = torch.empty(3, F)
         for part in (slice(first, first + CACHED) for first in range(0, F, CACHED)):
             even_AD = self._W_FD[part] * self._even_D
-            scale_A = _scales(even_AD)
+            scale_F[part] = scale_A = _scales(even_AD)
             torch.linalg.vector_norm(even_AD, dim=1, out=norm_F[part])
             whole_AD = (even_AD / scale_A[:, None]).round_()
             even_AD.addcmul_(whole_AD, scale_A[:, None], value=-1)
             torch.linalg.vector_norm(even_AD, dim=1, out=lost_F[part])
-            self._shifted_FD[part] = whole_AD.add_(ZERO)
-            scale_F[part] = scale_A
-        lost_F += D * 2.0**-22 * norm_F  # what the order of a sum may change, here and in the dot product
-        self._scale_F = scale_F
-        self._mean_scale = float(scale_F.mean())
-        self._largest_norm, self._largest_lost = (float((of_F / scale_F).max()) for of_F in (norm_F, lost_F))
+            self._shifted_FW[part, :D] = whole_AD.add_(ZERO)
+        norm_F /= scale_F
+        lost_F /= scale_F
+        # what the order of a sum may change, here and in the dot product, counts as lost, too
+        lost_F += (D + 16) * 2.0**-24 * norm_F
+        self._shifted_FW[:, of_norms] = _in_columns(_counted(norm_F, 1 / _unit(D)), _n_further(D)).add_(ZERO)
+        self._shifted_FW[:, of_lost] = _counted(lost_F, _unit(D)).add_(ZERO)[:, None]
+        self._scale_F, self._mean_scale = scale_F, float(scale_F.mean())
+        self._mean_norm, self._mean_lost = float(norm_F.mean()), float(lost_F.mean())
         self._is_rounded = True
 
     def sample(self, stride: int) -> Tensor:
@@ -164,8 +174,37 @@ def _powers_that_even_out(x_TD: Tensor, W_FD: Tensor) -> Tensor:
     return torch.exp2((exponent_D - exponent_D.median()).clamp_(-20, 20))
 
 
+def _unit(D: int) -> float:
+    """How much a lost norm counts, so that the largest, and what else is added to it, is `LARGEST` at most.
+
+    Half of the last digit in each of D columns is sqrt(D) / 2; (D + 16) / 2**24 of the norm is less than half
+    of that.
+    """
+    return (LARGEST - 1) / (0.75 * D**0.5)
+
+
+def _n_further(D: int) -> int:
+    """Columns that a norm is spread over: it is `LARGEST` sqrt(D) at most, and counts by `_unit`."""
+    return -(-D // 160)
+
+
+def _further_columns(D: int) -> tuple[slice, slice]:
+    """Those of the latents' norms by what rows have lost, and of what latents have lost by the rows' norms."""
+    n = _n_further(D)
+    return slice(D, D + n), slice(D + n, D + 2 * n)
+
+
+def _counted(norm_A: Tensor, unit: float) -> Tensor:
+    return (norm_A * (unit * MORE)).ceil_()
+
+
+def _in_columns(number_A: Tensor, n: int) -> Tensor:
+    """Whole numbers as sums of n columns [A, n] that are at most `LARGEST`."""
+    return (number_A[:, None] - torch.arange(n) * LARGEST).clamp_(0, LARGEST)
+
+
 def _product(
-    shifted_FD: Tensor, whole_TD: Tensor, scale_T: Tensor, add_T: Tensor, dtype: torch.dtype
+    shifted_FW: Tensor, whole_TW: Tensor, scale_T: Tensor, add_T: Tensor, dtype: torch.dtype
 ) -> Tensor:
     """s (q p) + a number a row [F, T], the sum in whole numbers.
 
@@ -173,18 +212,18 @@ def _product(
     of its time, since a sum is made for the shift one number at a time; here a matrix of floats makes it.
 
     Args:
-        shifted_FD: p + `ZERO`, without a sign.
+        shifted_FW: p + `ZERO`, without a sign.
 
     Raises:
         AttributeError: this PyTorch has no oneDNN.
     """
-    if not len(whole_TD):
-        return torch.empty(len(shifted_FD), 0, dtype=dtype)
-    rows_DT = whole_TD.to(torch.int8).T.to_mkldnn()
-    add_T = add_T - scale_T * whole_TD.sum(1) * ZERO
+    if not len(whole_TW):
+        return torch.empty(len(shifted_FW), 0, dtype=dtype)
+    rows_WT = whole_TW.to(torch.int8).T.to_mkldnn()
+    add_T = add_T - scale_T * whole_TW.sum(1) * ZERO
     no_shift_T = torch.zeros(len(scale_T), dtype=torch.int64)
     return torch.ops.onednn.qlinear_pointwise(
-        shifted_FD, 1.0, 0, rows_DT, scale_T, no_shift_T, add_T, 1.0, 0, dtype, "none", [], ""
+        shifted_FW, 1.0, 0, rows_WT, scale_T, no_shift_T, add_T, 1.0, 0, dtype, "none", [], ""
     )
 
 
@@ -196,14 +235,14 @@ def multiplies_whole_numbers() -> bool:
     """
     F, D, T = SMALL
     generator = torch.Generator().manual_seed(0)
-    shifted_FD = torch.randint(0, 256, (F, D), generator=generator, dtype=torch.uint8)
-    whole_TD = torch.randint(-LARGEST, LARGEST + 1, (T, D), generator=generator).float()
-    shifted_FD[0], whole_TD[0] = 255, LARGEST
-    expected_FT = (shifted_FD.double() - ZERO) @ whole_TD.double().T
+    shifted_FW = torch.randint(0, 256, (F, D), generator=generator, dtype=torch.uint8)
+    whole_TW = torch.randint(-LARGEST, LARGEST + 1, (T, D), generator=generator).float()
+    shifted_FW[0], whole_TW[0] = 255, LARGEST
+    expected_FT = (shifted_FW.double() - ZERO) @ whole_TW.double().T
     try:
         for _ in range(2):  # the first one makes room
             began = time.process_time()
-            found_FT = _product(shifted_FD, whole_TD, torch.ones(T), torch.zeros(T), torch.float32)
+            found_FT = _product(shifted_FW, whole_TW, torch.ones(T), torch.zeros(T), torch.float32)
             took = time.process_time() - began
     except (AttributeError, RuntimeError):
         return False

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dictionary_learning.dictionaries import products
-from dictionary_learning.selection.int8 import Int8Screen, multiplies_whole_numbers
+from dictionary_learning.selection.int8 import WIDEST, Int8Screen, multiplies_whole_numbers
 from dictionary_learning.selection.screens import BFloat16Screen, Float32Screen, Screen
 
 TIMED_ROWS, TIMED_LATENTS = 256, 4096
@@ -48,7 +48,7 @@ def _quickest(shape: tuple[int, int], threads: int) -> str:
         "float32": Float32Screen,
         "oneDNN": lambda: Float32Screen(by_onednn=True),
     }
-    if multiplies_whole_numbers():
+    if shape[1] <= WIDEST and multiplies_whole_numbers():
         screens["int8"] = Int8Screen
     generator = torch.Generator().manual_seed(0)
     W_FD, b_F = torch.randn(shape, generator=generator), torch.zeros(shape[0])
