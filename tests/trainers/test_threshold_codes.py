@@ -1,9 +1,12 @@
 """The codes of dictionaries with a threshold, as entries."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
 from dictionary_learning.dictionaries.sparse import SparseCode
+from dictionary_learning.selection.search import Search
 from dictionary_learning.trainers import threshold
 from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
 
@@ -69,3 +72,42 @@ def test_a_weight_that_is_not_finite_leaves_the_codes_of_other_latents_as_they_a
     others = [latent for latent in range(F) if latent != 3]
     assert expected[:, others].count_nonzero() > 0
     torch.testing.assert_close(found[:, others], expected[:, others], rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("how", ["in place", "through .data", "made for inference"])
+def test_weights_that_have_changed_are_searched_as_they_are_now(how: str) -> None:
+    sae, x_BD = trained()
+    if how == "made for inference":
+        with torch.inference_mode():
+            sae, x_BD = trained()
+    sae.encode_entries(x_BD)
+    with torch.inference_mode(how == "made for inference"), torch.no_grad():
+        for weight in (sae.W_enc, sae.b_enc):
+            (weight.data if how == "through .data" else weight).mul_(0.75)
+    found, expected = sae.encode_entries(x_BD).dense(), sae.encode(x_BD).detach()
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
+
+
+def test_weights_are_prepared_for_a_search_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    sae, x_BD = trained()
+    made = []
+    monkeypatch.setattr(threshold, "Search", lambda: made.append(1) or Search())
+    for _ in range(3):
+        sae.encode_entries(x_BD)
+    assert len(made) == 1
+    with torch.no_grad():
+        sae.b_enc[0] += 1
+    sae.encode_entries(x_BD)
+    assert len(made) == 2
+
+
+def test_threads_that_encode_at_once_do_not_disturb_each_other() -> None:
+    sae, x_BD = trained()
+    batches = [x_BD * (0.5 + i / 8) for i in range(8)]
+    expected = [sae.encode(batch).detach() for batch in batches]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(3):
+            found = list(pool.map(sae.encode_entries, batches))
+            for code, of_batch in zip(found, expected, strict=True):
+                near = (of_batch - sae.threshold).abs() < 1e-3
+                assert not ((code.dense() - of_batch).abs() > 1e-3)[~near].any()

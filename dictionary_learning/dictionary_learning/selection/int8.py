@@ -189,7 +189,7 @@ def _n_further(D: int) -> int:
 
 
 def _further_columns(D: int) -> tuple[slice, slice]:
-    """Those of the latents' norms by what rows have lost, and of what latents have lost by the rows' norms."""
+    """Those of latents' norms by what rows have lost, and those of what latents have lost by rows' norms."""
     n = _n_further(D)
     return slice(D, D + n), slice(D + n, D + 2 * n)
 

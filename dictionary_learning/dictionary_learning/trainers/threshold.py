@@ -5,6 +5,8 @@ Shapes: D model width, F latents.
 
 import itertools
 import math
+import threading
+import weakref
 from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -23,6 +25,7 @@ from dictionary_learning.trainers.trainer import unit_norm_rows_
 UNSET_THRESHOLD = -1.0
 # Entries are searched for among so many tokens at least, where at most one latent in so many is kept.
 SEARCHED_FROM, SEARCHED_TO = 256, 32
+_searches = threading.local()  # a search keeps memory that it writes to
 ROOM = 4  # tokens differ in how many latents they need: so many times the mean is room enough
 
 
@@ -53,8 +56,11 @@ class ThresholdDictionary(Dictionary):
     @property
     def n_kept(self) -> int:
         """`k` as a number, read from its tensor only when that has changed."""
-        if self._k_read is None or self._k_read[0] is not self.k or self._k_read[1] != self.k._version:
-            self._k_read = (self.k, self.k._version, int(self.k))
+        version = _version(self.k)
+        if version is None:
+            return int(self.k)
+        if self._k_read is None or self._k_read[0] is not self.k or self._k_read[1] != version:
+            self._k_read = (self.k, version, int(self.k))
         return self._k_read[2]
 
     @abstractmethod
@@ -100,11 +106,10 @@ class ThresholdDictionary(Dictionary):
             return super().encode_entries(x_BD)
         W_enc_DF, b_enc_F, _, b_dec_D = self.weights()
         centred_BD = x_BD - b_dec_D
-        if not self._is_searched(centred_BD, W_enc_DF):
+        search = self._search() if self._is_searched(centred_BD, W_enc_DF) else None
+        if search is None:
             return entries_above(centred_BD, W_enc_DF, b_enc_F, self.threshold.clamp(min=0))
         with torch.no_grad():
-            search = Search()
-            search.set_weights(W_enc_DF.T.contiguous(), b_enc_F)
             found = search.above(centred_BD, float(self.threshold))
         return SparseCode(found.pre_N, found.row_N, found.col_N, len(x_BD), self.dict_size)
 
@@ -117,8 +122,27 @@ class ThresholdDictionary(Dictionary):
             return False
         is_large = len(x_BD) >= SEARCHED_FROM and W_enc_DF.numel() >= TIMED_FROM
         is_sparse = SEARCHED_TO * self.n_kept <= self.dict_size and float(self.threshold) > 0
-        # one weight that is not finite would leave the search without bounds for every latent
-        return is_large and is_sparse and _is_finite(*self.weights()[:2])
+        return is_large and is_sparse
+
+    def _search(self) -> Search | None:
+        """This thread's search among the weights as they are now, prepared again only when they have changed.
+
+        None where one of them is not finite: it would leave the search without bounds for every latent.
+        """
+        W_enc_DF, b_enc_F = (weight.detach() for weight in self.weights()[:2])
+        # quicker than to look at each number; and what is written through `.data` has no new version
+        sums = [float(weight.sum()) for weight in (W_enc_DF, b_enc_F)]
+        if not all(map(math.isfinite, sums)):
+            return None
+        state = [(weight.data_ptr(), _version(weight)) for weight in (W_enc_DF, b_enc_F)]
+        prepared = _searches.__dict__.setdefault("of", weakref.WeakKeyDictionary())
+        if self not in prepared or prepared[self][0] != (sums, state):
+            search = Search()
+            with torch.no_grad():
+                search.set_weights(W_enc_DF.T.contiguous(), b_enc_F)
+            prepared[self] = ((sums, state), search)
+        found: Search = prepared[self][1]
+        return found
 
     def before_selection(self, x: Tensor) -> Tensor:
         """relu((x - b_dec) W_enc + b_enc) [..., F] of activations [..., D]."""
@@ -143,9 +167,9 @@ class ThresholdDictionary(Dictionary):
             self.threshold.mul_(scale)
 
 
-def _is_finite(*tensors: Tensor) -> bool:
-    """By their sums, which is quicker than to look at each number; a sum that overflows is not."""
-    return all(math.isfinite(float(tensor.detach().sum())) for tensor in tensors)
+def _version(tensor: Tensor) -> int | None:
+    """How often a tensor was written to; None for one of `torch.inference_mode`, which does not count."""
+    return None if tensor.is_inference() else tensor._version
 
 
 def largest_of_each_token(post_relu: Tensor, k: int) -> Tensor:
