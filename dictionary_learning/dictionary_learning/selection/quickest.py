@@ -15,7 +15,7 @@ from dictionary_learning.selection.screens import BFloat16Screen, Float32Screen,
 
 TIMED_ROWS, TIMED_LATENTS = 256, 4096
 TIMED_FROM = 1 << 20  # weights; with fewer a product takes no time to speak of
-INT8_HAS_TO_TAKE = 0.75  # of the time of another: it lets more candidates through
+INT8_HAS_TO_TAKE = 0.85  # of the time of another: it lets more candidates through
 
 
 def screens_for(W_enc_FD: Tensor, b_enc_F: Tensor, product_dtype: torch.dtype) -> list[Screen]:

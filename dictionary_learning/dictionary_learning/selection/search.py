@@ -96,8 +96,12 @@ class Places(NamedTuple):
     col_N: Tensor
 
     def of(self, rows_T: Tensor) -> "Places":
-        """The same with the numbers of the rows among all, `rows_T`, instead of those in the tile."""
+        """The same with the numbers `rows_T` of the rows that were looked at."""
         return Places(rows_T.index_select(0, self.row_N), self.col_N)
+
+    def of_tile(self, rows: range) -> "Places":
+        """The same with the numbers of a tile's rows among all."""
+        return Places(self.row_N * rows.step + rows.start, self.col_N)
 
     @staticmethod
     def of_arrays(arrays: tuple[np.ndarray, np.ndarray]) -> "Places":
@@ -110,6 +114,11 @@ class Places(NamedTuple):
     @staticmethod
     def joined(parts: "Sequence[Places]") -> "Places":
         return Places(*(torch.cat(of_parts) for of_parts in zip(*parts, strict=True)))
+
+
+def rows_of(x_BD: Tensor, tile: range) -> Tensor:
+    """Every so-manieth row, as a view."""
+    return x_BD[tile.start : tile.stop : tile.step]
 
 
 class Estimate(NamedTuple):
@@ -189,21 +198,22 @@ class Search:
             is_exact: where a group is all looked at at once, exactly so many are enough. Parts of it may need
                 a lower floor than the whole.
         """
-        tiles_G = [list(self._tiles(torch.arange(group.start, group.stop))) for group in groups]
+        tiles_G = [list(self._tiles(group)) for group in groups]
         is_exact = is_exact and distributed.size() == 1
         first_G = [
-            self._estimate(x_BD[rows_T], wanted, is_all=is_exact and not rest) for (rows_T, *rest) in tiles_G
+            self._estimate(rows_of(x_BD, tile), wanted, is_all=is_exact and not rest)
+            for (tile, *rest) in tiles_G
         ]
         floor_G = distributed.smallest(torch.tensor([first.floor for first in first_G]))
         floor_G = torch.where((floor_G > 0) & (floor_G < math.inf), floor_G, 0.0)
         found, places = [], [Places.none()]
-        for (rows_T, *rest), first, floor in zip(tiles_G, first_G, floor_G.tolist(), strict=True):
+        for (tile, *rest), first, floor in zip(tiles_G, first_G, floor_G.tolist(), strict=True):
             if first.entries is None or floor < first.over:
-                places.append(self._over(x_BD[rows_T], floor).of(rows_T))
+                places.append(self._over(rows_of(x_BD, tile), floor).of_tile(tile))
             else:
                 here = first.entries.at(first.entries.pre_N > floor)
-                found.append(here._replace(row_N=rows_T.index_select(0, here.row_N)))
-            places += [self._over(x_BD[rows_T], floor).of(rows_T) for rows_T in rest]
+                found.append(here._replace(row_N=here.row_N * tile.step + tile.start))
+            places += [self._over(rows_of(x_BD, tile), floor).of_tile(tile) for tile in rest]
         others = self._values(x_BD, Places.joined(places))
         group_N = others.row_N // max(1, len(groups[0]))
         over = others.at(others.pre_N > floor_G.index_select(0, group_N))
@@ -218,15 +228,15 @@ class Search:
 
     def above(self, x_BD: Tensor, floor: float) -> Entries:
         """All entries that exceed a floor above 0, in order."""
-        tiles = self._tiles(torch.arange(len(x_BD)))
-        places = Places.joined([self._over(x_BD[rows_T], floor).of(rows_T) for rows_T in tiles])
+        tiles = self._tiles(range(len(x_BD)))
+        places = Places.joined([self._over(rows_of(x_BD, tile), floor).of_tile(tile) for tile in tiles])
         entries = self._values(x_BD, places)
         return entries.at(entries.pre_N > floor).in_order(len(x_BD), len(self._W_FD))
 
     def largest_of_rows(self, x_BD: Tensor, k: int) -> Entries:
         """The `k` largest entries of each row, in order, whatever their sign."""
-        tiles = self._tiles(torch.arange(len(x_BD)))
-        places = Places.joined([self._over_kth(x_BD[rows_T], k).of(rows_T) for rows_T in tiles])
+        tiles = self._tiles(range(len(x_BD)))
+        places = Places.joined([self._over_kth(rows_of(x_BD, tile), k).of_tile(tile) for tile in tiles])
         entries = self._values(x_BD, places).in_order(len(x_BD), len(self._W_FD))
         kept = [
             (pre_CR.topk(k, dim=1, sorted=False).indices + start_C1).flatten()
@@ -234,11 +244,11 @@ class Search:
         ]
         return entries.picked(torch.cat(kept).sort().values)
 
-    def _tiles(self, rows_B: Tensor) -> Iterator[Tensor]:
+    def _tiles(self, rows: range) -> Iterator[range]:
         """Of some rows those of one tile after another; at least one tile, be it empty."""
-        n_tiles = max(1, math.ceil(len(rows_B) / max(ROWS, ENTRIES // len(self._W_FD))))
+        n_tiles = max(1, math.ceil(len(rows) / max(ROWS, ENTRIES // len(self._W_FD))))
         for i in range(n_tiles):
-            yield rows_B[i::n_tiles]
+            yield rows[i::n_tiles]
 
     def _estimate(self, x_TD: Tensor, wanted: float, is_all: bool) -> "Estimate":
         """The floor that about `wanted` entries a row exceed, by the first tile.
