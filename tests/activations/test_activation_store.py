@@ -6,7 +6,7 @@ Most tests use a language model whose activations tell where they come from; the
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import islice, pairwise
+from itertools import combinations, islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ WIDTH = 3
 
 class CharacterTokenizer:
     """A character is a token, its code point the id."""
+
+    eos_token_id, bos_token_id = ord(MARK), None
 
     def __init__(self, bos_id: int | None) -> None:
         self.bos_id = bos_id
@@ -456,6 +458,46 @@ def test_an_earlier_token_of_the_sentence_is_of_the_sentence() -> None:
     assert set(drawn) == expected
     close = store.pairs(4, mode="sentence", max_offset=1, tokenizer=TellingLM().tokenizer, epochs=1)
     assert all(later + earlier in "ab. cde! fg"[::-1] for x in close for later, earlier in characters(x))
+
+
+def test_a_random_pair_joins_no_two_texts_that_one_record_has() -> None:
+    packed = ["abc" + MARK + "def" + MARK + MARK + "g", MARK + "hij" + "klmnop"]
+    drawn = {
+        tuple(pair)
+        for x in islice(make_store(packed).pairs(3, mode="random", tokenizer=TellingLM().tokenizer), 400)
+        for pair in characters(x)
+    }
+    # contexts of 8: the second record's end behind "n"
+    expected = {(b, a) for text in ("abc", "def", "hijklmn", "op") for a, b in combinations(text, 2)}
+    assert drawn == expected
+    # of a conversation, in which the mark ends turns, nobody gives the tokenizer
+    across = {
+        tuple(pair)
+        for x in islice(make_store(packed).pairs(3, mode="random"), 400)
+        for pair in characters(x)
+    }
+    assert across > drawn and ("d", "a") in across
+
+
+@given(
+    texts=st.lists(st.text(alphabet=st.sampled_from([MARK, SINK, *"abc"]), min_size=1, max_size=30)),
+    max_offset=st.none() | st.integers(1, 10),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=40)
+def test_no_end_of_text_lies_between_the_two_of_a_random_pair(
+    texts: list[str], max_offset: int | None, seed: int
+) -> None:
+    texts = [document(99, 99)] + [
+        "".join(c if c in (MARK, SINK) else chr(2000 + 100 * d + p) for p, c in enumerate(text))
+        for d, text in enumerate(texts)
+    ]
+    whole = "\n".join(texts)
+    words = {"mode": "random", "max_offset": max_offset, "seed": seed, "epochs": 1}
+    batches = make_store(texts).pairs(1, tokenizer=TellingLM().tokenizer, **words)
+    for current, earlier in (pair for x in batches for pair in characters(x)):
+        assert whole.index(earlier) < whole.index(current)
+        assert MARK not in whole[whole.index(earlier) : whole.index(current)]
 
 
 def test_the_random_earlier_token_is_uniform_over_the_past() -> None:

@@ -21,6 +21,7 @@ from dictionary_learning.activations.block import BEGINNING, Block, BlockStart, 
 from dictionary_learning.activations.options import PAIR_MODES
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model.token_text import Sentences
+from dictionary_learning.language_model.tokens import text_ends
 from dictionary_learning.texts.spans import POOLS
 
 Batch = TypeVar("Batch")
@@ -72,12 +73,11 @@ class TokenView(View[Tensor]):
 
 
 class PairView(View[Tensor | TextPairs]):
-    """Each token with an earlier one of its context, [B, 2, D] as (current, earlier).
+    """Each token with an earlier one of its text and context, [B, 2, D] as (current, earlier).
 
     `previous` takes position t-1; where that one is not usable there is no pair. `random` draws from the
-    usable earlier positions of the context, all equally likely, not more than `max_offset` back; one draw for
-    each token and epoch. `sentence` draws from those of the token's sentence alone. Both tokens of a pair are
-    usable.
+    usable earlier positions of both, all equally likely, not more than `max_offset` back; one draw for each
+    token and epoch. `sentence` draws from those of the token's sentence alone. Both tokens are usable.
     """
 
     what = "pairs"
@@ -91,7 +91,7 @@ class PairView(View[Tensor | TextPairs]):
     ) -> None:
         """
         Args:
-            tokenizer: says where sentences end; of `sentence` alone.
+            tokenizer: says where sentences end; of `random`, where a record has several texts, where these do.
             with_texts: give `TextPairs`.
         """
         if mode not in PAIR_MODES:
@@ -105,6 +105,7 @@ class PairView(View[Tensor | TextPairs]):
         self.max_offset = max_offset
         self._with_texts = with_texts
         self._sentences = Sentences(tokenizer)
+        self._between = text_ends(tokenizer) if mode == "random" and tokenizer is not None else frozenset()
         self._last: tuple[BlockStart, Tensor] | None = None
 
     @property
@@ -114,7 +115,7 @@ class PairView(View[Tensor | TextPairs]):
     def items(self, block: Block, generator: torch.Generator) -> Tensor:
         rows_U = block.rows_U
         # Among the usable tokens, those from `lowest` to before a token are the ones it can be paired with.
-        lowest_U = torch.searchsorted(rows_U, block.start_C[block.context_T[rows_U]])
+        lowest_U = block.first_of_text_U(self._between)
         if self.mode == "sentence":
             if self._last is None or self._last[0] != block.start:  # the same in every epoch
                 self._last = block.start, block.sentence_T(self._sentences)[rows_U]
@@ -299,8 +300,7 @@ class SequenceView(View[Contexts]):
 class Batches(Iterator[Batch]):
     """An iterator of batches that does not end, epoch after epoch, unless `epochs` is given.
 
-    Every item is given once an epoch, but for those (fewer than a batch, others each time) that are left over
-    at the end of a block.
+    Every item is given once an epoch, but for fewer than a batch at the end of a block, others each time.
 
     Several processes divide a batch. Of a store that all of them share each gives its rows of the same
     batches, so that the batches are those of one process; where each has documents of its own, a batch is put

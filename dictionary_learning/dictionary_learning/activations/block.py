@@ -11,7 +11,7 @@ contexts.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, Self
@@ -270,6 +270,19 @@ class Block:
             number_T[run] = torch.tensor(numbers) + before
             before += numbers[-1] + 1
         return number_T
+
+    def first_of_text_U(self, between: Collection[int] = ()) -> Tensor:
+        """For each usable token the first one of its text and context, as a place among the usable tokens.
+
+        Args:
+            between: tokens that stand between the texts of a context; without any, it has one text.
+        """
+        first_U = torch.searchsorted(self.rows_U, self.start_C[self.context_T[self.rows_U]])
+        if not between:
+            return first_U
+        ends_T = torch.isin(self.tokens_T, torch.tensor(sorted(between), dtype=self.tokens_T.dtype))
+        text_U = ends_T.cumsum(0)[self.rows_U]
+        return first_U.maximum(torch.searchsorted(text_U, text_U))
 
     def documents(self, rows_N: Tensor) -> Tensor:
         """The ids [N] of the documents of row numbers."""

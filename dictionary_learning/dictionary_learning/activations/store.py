@@ -99,7 +99,9 @@ class Store(ABC):
             max_offset: how far back a drawn earlier token may be, in positions.
             run_length: r above 1 gives the pairs in runs of adjacent tokens, [B / r, r + 1, D]; see
                 `batches.RunView`.
-            tokenizer: says where sentences end; needed by mode "sentence".
+            tokenizer: says where sentences end; needed by mode "sentence". With one, "random" does not pair
+                texts of one record that an EOS or BOS divides; a conversation, in which it ends turns, is
+                read without.
             pairs_per_text: as many pairs of one document are in a batch, at most; see `batches.in_rounds`.
             with_texts: batches are `TextPairs`: each pair or run with the id of its document.
             seed: of the order and of the draws.

@@ -148,16 +148,22 @@ def batch_unit(options: TrainOptions) -> str:
 
 
 def _tokenizer_for(options: TrainOptions) -> Any:
-    """The tokenizer that says where sentences end, if that is asked for.
+    """The tokenizer that says where sentences end, or the texts of a record, if that is asked for.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: it cannot be read, and there are no sentences without it.
     """
-    if "sentence" not in (options.pool, options.pair_mode):
-        return None
     from dictionary_learning.language_model.source import read_tokenizer
 
-    return read_tokenizer(options.model)
+    if "sentence" in (options.pool, options.pair_mode):
+        return read_tokenizer(options.model)
+    if options.pair_mode != "random" or options.chat_template:
+        return None
+    try:
+        return read_tokenizer(options.model)
+    except UserError as error:
+        say(f"a record counts as one text, whatever end-of-text tokens are in it: {error}")
+        return None
 
 
 def buffer_config(options: TrainingDataOptions, store: Mapping[str, Any]) -> dict[str, Any]:

@@ -50,6 +50,11 @@ def special_ids(tokenizer: Any) -> frozenset[int]:
     return frozenset(marks | set(tokenizer.all_special_ids))
 
 
+def text_ends(tokenizer: Any) -> frozenset[int]:
+    """The tokens that stand between texts which a record has one behind the other: EOS and BOS."""
+    return frozenset({tokenizer.eos_token_id, tokenizer.bos_token_id} - {None})
+
+
 def bos_id(tokenizer: Any) -> int | None:
     """The token that the tokenizer puts before a text; None if it puts none."""
     bare, full = (tokenizer("a", add_special_tokens=choice)["input_ids"] for choice in (False, True))
