@@ -87,7 +87,7 @@ def calibrate(options: CalibrationOptions) -> str:
     check_alike({"weights of the dictionary": sha256[:12]})
     setting = resolve(options, config, folder)
     study = Study(options)
-    study.check(setting, config.get("buffer") or {})
+    study.check(dictionary, setting, config.get("buffer") or {})
 
     n_active = 0
 

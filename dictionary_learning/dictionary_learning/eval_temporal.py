@@ -73,7 +73,7 @@ def evaluate_runs(options: EvalOptions) -> dict[str, dict[str, Any]]:
         )
         subjects[name] = dictionary, resolve(options, config, run.dictionary)
         buffers[name] = config.get("buffer") or {}
-        study.check(subjects[name][1], buffers[name])
+        study.check(*subjects[name], buffers[name])
         if dictionary.reads_sequences and subjects[name][1].pool != "token":
             raise UserError(
                 f"--pool {subjects[name][1].pool} averages tokens, and {name} reads them one behind another: "

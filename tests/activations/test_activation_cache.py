@@ -276,7 +276,11 @@ def test_training_from_a_cache_ends_with_the_weights_of_training_from_the_langua
 
 
 def test_training_from_a_cache_needs_no_model_folder_and_runs_from_another_directory(
-    cache_flags: list[str], tiny_lm_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cache_flags: list[str],
+    tiny_lm_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     model = shutil.copytree(tiny_lm_folder, tmp_path / "model")
     words = [str(model) if word == str(tiny_lm_folder) else word for word in cache_flags]
@@ -292,7 +296,9 @@ def test_training_from_a_cache_needs_no_model_folder_and_runs_from_another_direc
     assert "demo_cache is complete" in last_line
     shutil.rmtree(model)
     monkeypatch.chdir(elsewhere)
-    train_temporal.main(["--activations", "demo_cache", *SIZES.split(), "--run_name", "run"])
+    words = ["--activations", "demo_cache", *SIZES.split(), "--run_name", "run"]
+    train_temporal.main([*words, "--pair_mode", "random"])
+    assert "a record counts as one text, whatever end-of-text tokens are in it: " in capsys.readouterr().err
     # a relative path is recorded in full, though it begins like a name of the demo
     config = load_dictionary(elsewhere / "runs/run", device="cpu")[1]
     assert config["buffer"]["activations"] == str(elsewhere / "demo_cache")
@@ -322,6 +328,15 @@ def test_a_run_on_a_cache_resumes_bit_for_bit_though_the_cache_was_moved(
         train_temporal.main(place)
     train_temporal.main([*place, "--activations", str(moved)])
     assert same_weights(whole, tmp_path / "cut")
+
+
+def test_fewer_contexts_than_a_batch_of_so_many_pairs_a_text_takes_are_refused(
+    written_cache: Path, tmp_path: Path
+) -> None:
+    words = ["--activations", str(written_cache), "--pairs_per_text", "1"]  # of batches of 64
+    with pytest.raises(UserError, match=r"takes 64 texts, and a shard of .* has \d\d at most"):
+        train(train_temporal.main, *words, run="run", folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_is_not_resumed_on_other_activations(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from caches import forbid_language_model
 from chromium import MISSING, Browser, find_chromium
 from conftest import corpus_records
 from toy_runs import make_run
@@ -66,7 +67,10 @@ def data(site: Path, name: str) -> Any:
     return json.loads(found[2])
 
 
-def test_a_dictionary_of_another_width_is_told_in_a_sentence(tmp_path: Path, tiny_lm_folder: Path) -> None:
+def test_a_dictionary_of_another_width_is_told_before_the_model_is_loaded(
+    tmp_path: Path, tiny_lm_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forbid_language_model(monkeypatch)
     make_run(tmp_path / "narrow", tiny_lm_folder, width=16)
     words = ["--run_name", "narrow", "--checkpoints_path", str(tmp_path), "--device", "cpu", "--no_cache"]
     with pytest.raises(UserError, match=r"takes activations of width 16, and .* has width 32"):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from caches import forbid_language_model
 
 from dictionary_learning import ActivationBuffer, LanguageModel, eval_temporal, trainSAE
 from dictionary_learning.command import cli
@@ -219,7 +220,10 @@ def test_a_damaged_checkpoint_is_refused(runs, capsys):
     assert "damaged" in refused(capsys, "--run_name", "one", "--checkpoints_path", runs)
 
 
-def test_a_dictionary_of_another_width_than_the_model_is_refused(runs, capsys, tiny_lm_folder, tiny_corpus):
+def test_a_dictionary_of_another_width_than_the_model_is_refused(
+    runs, capsys, tiny_lm_folder, tiny_corpus, monkeypatch
+):
+    forbid_language_model(monkeypatch)
     make_run(runs / "wide", tiny_lm_folder, tiny_corpus, D=48)
     told = refused(capsys, "--run_name", "wide", "--checkpoints_path", runs, "--device", "cpu")
     assert "48" in told

@@ -136,7 +136,7 @@ def test_a_seed_that_is_not_there_is_told_before_the_first_one_begins(runs: Path
     script = load_script("garden_paths")
     results = runs / "grouped" / "garden_paths"
     before = sorted(results.rglob("*")) if results.exists() else []
-    with pytest.raises(UserError, match="trainer_7"):
+    with pytest.raises(UserError, match=r"has no trainer_7 with a config.json \(it has trainer_0, trainer_1"):
         script.main(
             ["--checkpoints_path", str(runs), "--compare", "grouped:0", "grouped:1", "--trainers", "0", "7"]
         )

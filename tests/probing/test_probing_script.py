@@ -258,7 +258,7 @@ def test_a_mistake_is_one_sentence_exit_code_2_and_leaves_nothing(runs, corpus, 
     ("more", "sentence"),
     [
         ([], "--run_name is missing"),
-        (["--run_name", "nobody"], "no run 'nobody'.*empty, grouped, plain, wide"),
+        (["--run_name", "nobody"], "no run 'nobody'.*has grouped, plain, wide"),
         (["--run_name", "empty"], "holds no trained dictionary"),
         (["--run_name", "baseline_model"], "needs --model and --layer"),
         (["--run_name", "plain", "--checkpoint", "checkpoints/ae_7.pt"], "checkpoints/ae_10.pt"),

@@ -404,7 +404,7 @@ def test_a_wrong_run_is_one_sentence_and_exit_code_2_from_another_directory(
     )
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        f"error: there is no run 'nope' in {runs}: choose one of bare, one, two, or give another "
+        f"error: there is no run 'nope' in {runs} (it has bare, one, two): check --run_name and "
         "--checkpoints_path."
     ]
     assert list(tmp_path.iterdir()) == []
@@ -416,7 +416,10 @@ def test_a_wrong_run_is_one_sentence_and_exit_code_2_from_another_directory(
         ([], "--run_name is missing"),
         (["--run_name", "one", "--compare", "one"], "names a run twice"),
         (["--run_name", "one", "--compare", "three"], "no run 'three'"),
-        (["--run_name", "one", "--trainer", "3"], "holds no trainer_3"),
+        (
+            ["--run_name", "one", "--trainer", "3"],
+            r"has no trainer_3 with a config.json \(it has trainer_0\)",
+        ),
         (["--run_name", "one", "--trainer", "-1"], "--trainer is -1"),
         (["--run_name", "one", "--text", "a", "--text_file", "b"], "both given"),
         (["--run_name", "one", "--text_file", "/nowhere/b.txt"], r"cannot be read \(No such file"),

@@ -382,6 +382,6 @@ def test_the_report_and_the_table_read_it(
     assert b"memory://bucket/runs" in stored("bucket/runs/mine/report.html")
     table.main(["--checkpoints_path", RUNS])
     assert "mine:0" in capsys.readouterr().out
-    assert "there is no run 'other' in memory://bucket/runs: choose one of mine" in refused(
+    assert "there is no run 'other' in memory://bucket/runs (it has mine)" in refused(
         capsys, lambda: report.main(["--run_name", "other", "--checkpoints_path", RUNS])
     )

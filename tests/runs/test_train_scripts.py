@@ -199,6 +199,10 @@ def test_a_run_resumes_with_its_own_options_only(
     resume = [*place, "--resume"]
     with pytest.raises(UserError, match=r"--k 5 \(the run has 4\), --layer 1 \(the run has 2\)"):
         train_temporal.main([*resume, "--k", "5", "--layer", "1", "--lr", "0.001"])
+    with pytest.raises(
+        UserError, match=r": --no_tf32 \(the run has --tf32\), --no_normalize \(the run has --normalize"
+    ):
+        train_temporal.main([*resume, "--no_tf32", "--no_normalize"])
     with pytest.raises(UserError, match=r"--config demo \(the run has None\)"):
         train_temporal.main([*resume, "--config", "demo"])
     with pytest.raises(UserError, match="no run of this script"):
@@ -458,6 +462,7 @@ WRONG: list[tuple[list[str], str, Callable[[Path], None] | None]] = [
     (["--pairs_per_text", "2", "--no_temporal"], "needs pairs", None),
     (["--pairs_per_text", "0"], "--pairs_per_text is 0, and must be at least 1.", None),
     (["--pairs_per_text", "2", "--run_length", "4"], "must be at least 4, a run of pairs.", None),
+    (["--pairs_per_text", "1", "--batch_size", "2048"], "takes 2,048 texts, and ", None),
     (["--seeds", "1", "1"], "--seeds is 1 1", None),
     (["--context_length", "1"], "--context_length is 1", None),
     (["--l1_penalty", "3"], "l1_penalty", None),

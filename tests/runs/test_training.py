@@ -17,6 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from dictionary_learning.activations.block import TextPairs
 from dictionary_learning.command import files as saved_files
 from dictionary_learning.dictionaries.weights_file import load_weights
 from dictionary_learning.errors import UserError
@@ -424,6 +425,14 @@ def test_heads_go_to_their_trainers(tmp_path: Path) -> None:
     assert torch.equal(seen[1], last[:, 1])
     with pytest.raises(UserError, match="transcoder"):
         trainSAE(Batches(), [batch_top_k()], STEPS, transcoder=True)
+
+
+def test_pairs_with_their_texts_are_split_by_head_too() -> None:
+    pairs = TextPairs(batch_of(0, B, 2, 3, D), torch.arange(B))
+    part = scaling.Scaling(torch.device("cpu"), by_head=True).part(pairs, 1, trainer=None)
+    assert isinstance(part, TextPairs)
+    assert torch.equal(part.x_BLD, pairs.x_BLD[:, :, 1])
+    assert torch.equal(part.text_B, pairs.text_B)
 
 
 def test_a_disk_that_fills_up_keeps_the_last_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,7 +91,7 @@ class PairView(View[Tensor | TextPairs]):
     ) -> None:
         """
         Args:
-            tokenizer: says where sentences end; of `random`, where a record has several texts, where these do.
+            tokenizer: says where sentences end; of `random`, where the texts of a record do.
             with_texts: give `TextPairs`.
         """
         if mode not in PAIR_MODES:

@@ -38,7 +38,7 @@ from dictionary_learning.activations.shard_files import INDEX, Part, ShardEntry,
 from dictionary_learning.activations.store import Store
 from dictionary_learning.command.files import save_text
 from dictionary_learning.command.memory import memory_for_data, parse_bytes
-from dictionary_learning.command.options import is_plain_name, shown
+from dictionary_learning.command.options import difference, is_plain_name, shown
 from dictionary_learning.command.secrets import scrub_values
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model.places import Place
@@ -178,7 +178,9 @@ class ActivationCache:
         """
         own = {**self.options, **self.facts}
         told = [
-            f"{'--' if name in self.options else ''}{name} {shown(value)} (the cache has {shown(own[name])})"
+            difference(name, value, own[name], "cache")
+            if name in self.options
+            else f"{name} {shown(value)} (the cache has {shown(own[name])})"
             for name, value in asked.items()
             if name in own and name not in free and not _agree(name, value, own[name])
         ]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 PAIR_MODES = ("previous", "random", "sentence")
-"""Which earlier token a pair has: the one before, a random one of the text in the context, or of the sentence."""
+"""Which earlier token a pair has: the one before, a random one of the same text, or of the sentence."""
 
 
 def lm_device_option(group: str) -> Any:

@@ -61,6 +61,19 @@ def shown(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
 
 
+def as_typed(name: str, value: Any) -> str:
+    """An option with its value: `--k 20`, `--no_tf32`."""
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no_{name}"
+    return f"--{name} {shown(value)}"
+
+
+def difference(name: str, asked: Any, own: Any, whose: str) -> str:
+    """`--k 30 (the run has 20)`, `--no_tf32 (the run has --tf32)`: what was asked for of `whose` option."""
+    of_its_own = as_typed(name, own) if isinstance(own, bool) else shown(own)
+    return f"{as_typed(name, asked)} (the {whose} has {of_its_own})"
+
+
 class Parser(argparse.ArgumentParser):
     """argparse with one-sentence errors (exit code 2); `--run-name` is `--run_name`."""
 

@@ -19,6 +19,8 @@ from dictionary_learning.language_model.places import Place
 from dictionary_learning.language_model.text_codes import check_width as check_width
 
 WEIGHTS_SUFFIXES = (".pt", ".pth", ".bin")
+UNSET_THRESHOLD = -1.0
+"""Of inference, where none was set: below every code, which is never negative."""
 
 
 class Dictionary(nn.Module, ABC):

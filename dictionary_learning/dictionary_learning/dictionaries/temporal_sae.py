@@ -36,13 +36,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dictionary_learning.dictionaries.attention import ContextAttention, Memory
-from dictionary_learning.dictionaries.base import Dictionary
+from dictionary_learning.dictionaries.base import UNSET_THRESHOLD, Dictionary
 from dictionary_learning.dictionaries.novel_code import check_k, select, top_entries
 from dictionary_learning.dictionaries.prediction import Prediction, predict
 from dictionary_learning.dictionaries.products import linear, product
 from dictionary_learning.dictionaries.sparse import SparseCode, sparse_matmul
 from dictionary_learning.dictionaries.temporal_sizes import check_sizes
-from dictionary_learning.dictionaries.temporal_tensors import UNSET_THRESHOLD, rebuild
+from dictionary_learning.dictionaries.temporal_tensors import rebuild
 from dictionary_learning.errors import UserError
 
 FLOAT32_BUFFERS = ("scaling_factor", "expected_min_act")

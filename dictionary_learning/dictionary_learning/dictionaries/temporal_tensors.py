@@ -9,11 +9,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dictionary_learning.dictionaries.base import state_sizes
+from dictionary_learning.dictionaries.base import UNSET_THRESHOLD, state_sizes
 from dictionary_learning.errors import UserError
 
 NAME = "TemporalSAE"
-UNSET_THRESHOLD = -1.0
 
 
 class Rebuilt(NamedTuple):

@@ -23,6 +23,7 @@ from dictionary_learning.evaluation.setting import Setting
 from dictionary_learning.jobs.data import chat_of
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.language_model.fingerprint import fingerprints
+from dictionary_learning.language_model.sizes import check_width as check_width_of_model
 from dictionary_learning.language_model.source import read_tokenizer
 from dictionary_learning.texts.documents import DocumentStream, is_eval
 
@@ -42,18 +43,24 @@ class Study:
         self._progress: TokenProgress | None = None
         self._loss_began: tuple[float, int] | None = None
 
-    def check(self, setting: Setting, buffer: dict[str, Any]) -> None:
-        """Raise a UserError where the cache, if there is one, does not hold what the setting asks for.
+    def check(self, dictionary: Dictionary, setting: Setting, buffer: dict[str, Any]) -> None:
+        """What can be seen before anything is read.
 
         Args:
             buffer: what the run recorded of its activations; with fingerprints if they were cached, too.
+
+        Raises:
+            UserError: the cache, if there is one, does not hold what the setting asks for; or the activations
+                are of another width than the dictionary's.
         """
         if self.cache is None:
+            check_width_of_model(dictionary, setting.model)
             return
         known = {name: buffer[name] for name in ("tokenizer_sha256", "weights_sha256") if name in buffer}
         remedy = "leave out --activations, or give a cache that fits the run"
         self.cache.check(dataclasses.asdict(setting) | known, remedy)
         self.cache.check_complete(setting.part)
+        self._check_width(dictionary, setting, self.cache.facts["d_model"])
 
     def evaluate(self, dictionaries: Mapping[str, Dictionary], setting: Setting) -> dict[str, dict[str, Any]]:
         """What `evaluate_together` says of the dictionaries, and what they were measured on.
@@ -66,7 +73,7 @@ class Study:
         began = time.monotonic()
         store = self._prepare(setting)
         for dictionary in dictionaries.values():
-            self._check_width(dictionary, setting, store)
+            self._check_width(dictionary, setting, store.d_model)
         results = evaluate_together(
             dictionaries,
             self._batches(store, setting),
@@ -89,13 +96,13 @@ class Study:
             UserError: as `evaluate`.
         """
         store = self._prepare(setting)
-        self._check_width(dictionary, setting, store)
+        self._check_width(dictionary, setting, store.d_model)
         for batch in self._batches(store, setting):
             yield batch.contexts
 
     @staticmethod
-    def _check_width(dictionary: Dictionary, setting: Setting, store: Store) -> None:
-        check_width(dictionary, SimpleNamespace(name=setting.model, d_model=store.d_model))
+    def _check_width(dictionary: Dictionary, setting: Setting, d_model: int) -> None:
+        check_width(dictionary, SimpleNamespace(name=setting.model, d_model=d_model))
 
     def _prepare(self, setting: Setting) -> Store:
         """The store of the setting, with the language model in memory where it is needed."""

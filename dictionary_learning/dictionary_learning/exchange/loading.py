@@ -39,6 +39,8 @@ DICTIONARIES = {
 
 # Of a run at a URL: what nobody reads who does not train it further, or only when asked for.
 _NOT_READ = re.compile(r"(^|/)(resume/|checkpoints/[^/]+\.pt$|dashboard/)")
+# The file of a run's folder, or of a dictionary's in it or by itself, that says what is there.
+_SAYS_WHAT_IT_IS = re.compile(r"[^/]+/(config\.yaml|(trainer_\d+/)?config\.json|conf\.yaml|cfg\.json)$")
 _LATER = re.compile(r"(^|/)ae\.pt$")
 
 # Configs of some older runs name the trainer only.
@@ -220,17 +222,12 @@ def find_run(name: str, checkpoints_path: str | Path, trainer: int = 0) -> Run:
     if not folder.is_dir():
         if is_hub_name(name):
             return Run(trainer_folder(name), runs / name.strip("/").replace("/", "--"))
-        there = run_names(runs)
-        known = f"it has {', '.join(there)}" if there else "it has none"
-        raise UserError(
-            f"there is no run {told(name)!r} in {mirror.place_of(runs)} ({known}): check --run_name and "
-            "--checkpoints_path."
-        )
+        raise no_run(name, runs)
     of_trainer = folder / f"trainer_{trainer}"
     if (of_trainer / "config.json").is_file():
         return Run(of_trainer, folder)
     if trainer and not (folder / "config.json").is_file():
-        raise UserError(f"{folder} has no {of_trainer.name} with a config.json: check --trainer.")
+        raise no_trainer(folder, trainer)
     return Run(trainer_folder(folder), folder)
 
 
@@ -243,11 +240,31 @@ def pull_run(folder: Path) -> None:
     mirror.pull(folder, lambda name: not (_NOT_READ.search(name) or _LATER.search(name)))
 
 
+def no_run(name: str, runs: Path) -> UserError:
+    """The sentence for a run that is not in a folder of runs, with those that are."""
+    there = run_names(runs)
+    known = f"it has {', '.join(there)}" if there else "it has none"
+    return UserError(
+        f"there is no run {told(name)!r} in {mirror.place_of(runs)} ({known}): check --run_name and "
+        "--checkpoints_path."
+    )
+
+
+def no_trainer(folder: Path, trainer: int) -> UserError:
+    """The sentence for a dictionary that a run has not got, with those that it has."""
+    there = sorted(path.parent.name for path in folder.glob("trainer_*/config.json"))
+    known = f"it has {', '.join(there)}" if there else "it has none"
+    return UserError(f"{folder} has no trainer_{trainer} with a config.json ({known}): choose among its own.")
+
+
 def run_names(runs: Path) -> list[str]:
-    """The folders in a folder of runs, of this machine or at a URL."""
+    """The runs and dictionaries in a folder of runs, of this machine or at a URL."""
     if mirror.place_of(runs) == runs:
-        return sorted(path.name for path in runs.glob("*") if path.is_dir())
-    return sorted({name.partition("/")[0] for name in mirror.names(runs, "*/*")})
+        files = [path for pattern in ("*/*", "*/trainer_*/config.json") for path in runs.glob(pattern)]
+        names = [path.relative_to(runs).as_posix() for path in files]
+    else:
+        names = mirror.names(runs)
+    return sorted({name.partition("/")[0] for name in names if _SAYS_WHAT_IT_IS.match(name)})
 
 
 def weights_sha256(folder: Path, checkpoint_path: str | Path | None = None) -> str:

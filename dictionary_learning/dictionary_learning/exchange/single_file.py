@@ -25,7 +25,7 @@ from torch import Tensor
 
 from dictionary_learning.command import fields
 from dictionary_learning.command.files import read_json
-from dictionary_learning.dictionaries.base import Dictionary
+from dictionary_learning.dictionaries.base import UNSET_THRESHOLD, Dictionary
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.dictionaries.weights_file import load_safely
 from dictionary_learning.errors import UserError
@@ -166,7 +166,7 @@ def _t_sae(path: Path, state: dict[str, Tensor], meta: Mapping[str, Any], given:
     if k is None:
         raise UserError(f"{path} does not say its k: give overrides={{'k': 20}} to load_dictionary.")
     state["k"] = torch.tensor(int(k), dtype=torch.int32)
-    state.setdefault("threshold", torch.tensor(-1.0))
+    state.setdefault("threshold", torch.tensor(UNSET_THRESHOLD))
     dictionary = _fits(path, TemporalMatryoshkaBatchTopKSAE, state, {})
     return dictionary, _trainer(meta, given, k=int(k), group_sizes=state["group_sizes"].tolist())
 
@@ -216,7 +216,7 @@ def _qwen(path: Path, state: dict[str, Tensor], given: Mapping[str, Any], fideli
         "decoder.weight": state["W_dec"].T.contiguous(),
         "b_dec": state["b_dec"],
         "k": torch.tensor(int(k), dtype=torch.int32),
-        "threshold": torch.tensor(-1.0),
+        "threshold": torch.tensor(UNSET_THRESHOLD),
     }
     meta: dict[str, Any] = {
         "subject_model": f"Qwen/{named['model']}" if named else None,

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from dictionary_learning.activations.options import DataOptions
@@ -181,6 +182,33 @@ def check_texts(options: DataOptions, part: str = "train") -> None:
     if next(_open_texts(options, 0, part), None) is None:
         raise UserError(
             f"{options.dataset} has no document to train on: lower --eval_share or give more text."
+        )
+
+
+def check_pairs_per_text(options: TrainOptions) -> None:
+    """Refuse fewer texts than a batch of at most `--pairs_per_text` pairs of each takes.
+
+    No more than so many texts are read. Of a cache the number of contexts is known, and a text has one at
+    least.
+
+    Raises:
+        UserError: says how many it takes and how many there are.
+    """
+    if options.pairs_per_text is None or options.resume:
+        return
+    needed = -(-options.batch_size // (options.pairs_per_text // options.run_length * options.run_length))
+    if options.activations is not None:
+        from dictionary_learning.activations.cache import ActivationCache
+
+        shards = ActivationCache.open(options.activations, options.local_cache).parts["train"].shards
+        n_texts, where = max(shard.n_contexts for shard in shards), f"a shard of {options.activations}"
+    else:
+        n_texts, where = sum(1 for _ in islice(_open_texts(options, 0), needed)), options.dataset
+    if n_texts < needed:
+        raise UserError(
+            f"--pairs_per_text {options.pairs_per_text} fills no batch of {options.batch_size:,} pairs: that "
+            f"takes {needed:,} texts, and {where} has {n_texts:,} at most to train on; raise it, or choose a "
+            "smaller --batch_size."
         )
 
 

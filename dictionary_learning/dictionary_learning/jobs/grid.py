@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from dictionary_learning.command.files import read_yaml
-from dictionary_learning.command.options import check_kinds, flag_type, shown
+from dictionary_learning.command.options import as_typed, check_kinds, flag_type, shown
 from dictionary_learning.errors import UserError
 from dictionary_learning.jobs.options import TrainOptions
 from dictionary_learning.trainers.architectures import is_for
@@ -106,7 +106,7 @@ def _values(
             raise UserError(f"{path} names {name} twice, as {key}, too: leave one of them out.")
         if name in flags:
             raise UserError(
-                f"--{name} {shown(flags[name])} and {key} in {path} contradict each other: leave one of them"
+                f"{as_typed(name, flags[name])} and {key} in {path} contradict each other: leave one of them"
                 " out."
             )
         found[name] = [_value(path, name, value) for value in (given if isinstance(given, list) else [given])]

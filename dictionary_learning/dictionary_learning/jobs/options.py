@@ -10,7 +10,7 @@ from typing import Any
 from dictionary_learning.activations.options import DataOptions
 from dictionary_learning.command.devices import find_device
 from dictionary_learning.command.memory import available_memory, format_bytes
-from dictionary_learning.command.options import is_plain_name, option, shown
+from dictionary_learning.command.options import difference, is_plain_name, option, shown
 from dictionary_learning.command.processes import n_processes
 from dictionary_learning.dictionaries.temporal_sizes import CONTROLS
 from dictionary_learning.errors import UserError
@@ -262,7 +262,7 @@ def differences(options: Mapping[str, Any], recorded: Mapping[str, Any]) -> list
     """`--k 30 (the run has 20)` for each option that may not change on resuming and differs."""
     names = {field.name for field in fields(TrainOptions)} - FREE_ON_RESUME
     return [
-        f"--{name} {shown(value)} (the run has {shown(recorded.get(name))})"
+        difference(name, value, recorded.get(name), "run")
         for name, value in options.items()
         if name in names and shown(value) != shown(recorded.get(name))
     ]

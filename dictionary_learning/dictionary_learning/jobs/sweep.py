@@ -35,7 +35,7 @@ from dictionary_learning.command.secrets import scrub, scrub_values
 from dictionary_learning.errors import UserError
 from dictionary_learning.jobs import train_command
 from dictionary_learning.jobs.begin import Load
-from dictionary_learning.jobs.data import batch_unit, check_devices
+from dictionary_learning.jobs.data import batch_unit, check_devices, check_pairs_per_text
 from dictionary_learning.jobs.grid import Member, read_members
 from dictionary_learning.jobs.options import TrainOptions, differences
 from dictionary_learning.jobs.plan_command import has_planned
@@ -168,6 +168,7 @@ def _checked(
         options, preset = new_options(flags, preset, architectures)
         if options.expansion_factor is None:
             options.check_memory()
+        check_pairs_per_text(options)
         return options, preset
     except UserError as error:
         raise UserError(f"member {member.name} of {path}: {error}") from None

@@ -30,6 +30,7 @@ from dictionary_learning.jobs.data import (
     batches,
     buffer_config,
     check_devices,
+    check_pairs_per_text,
     open_activations,
     overlapped,
 )
@@ -230,6 +231,7 @@ def _train_in(run: RunFolder | None, options: TrainOptions, preset: str | None, 
         options.check_memory()
     if options.use_wandb:
         need("wandb", "records in Weights & Biases (--use_wandb)")
+    check_pairs_per_text(options)
     beginning = begin_with(options, load)
     store = open_activations(options)
     check_alike({"activations": store.identity})

@@ -1,11 +1,14 @@
 """How large a language model is and what its modules are called, from its config alone: no weight is read."""
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dictionary_learning.errors import UserError
 
 if TYPE_CHECKING:
     import torch
+
+    from dictionary_learning.language_model.text_codes import Encoder
 
 
 class ModelSizes(NamedTuple):
@@ -30,6 +33,13 @@ def read_sizes(name: str) -> ModelSizes:
     layers = find_decoder_layers(model)[1]
     n_parameters = sum(weight.numel() for weight in layers.parameters())
     return ModelSizes(len(layers), text.hidden_size, n_parameters, text.vocab_size)
+
+
+def check_width(dictionary: "Encoder", name: str) -> None:
+    """Raise a UserError unless the dictionary is as wide as the model of that name, as its config says."""
+    from dictionary_learning.language_model import text_codes
+
+    text_codes.check_width(dictionary, SimpleNamespace(name=name, d_model=read_sizes(name).d_model))
 
 
 def layer_path(name: str, layer: int) -> str:

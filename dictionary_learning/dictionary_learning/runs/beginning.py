@@ -27,12 +27,12 @@ from torch import Tensor
 
 from dictionary_learning import distributed
 from dictionary_learning.command.progress import say
-from dictionary_learning.dictionaries.base import Dictionary
+from dictionary_learning.dictionaries.base import UNSET_THRESHOLD, Dictionary
 from dictionary_learning.dictionaries.classics import AutoEncoder, JumpReluAutoEncoder
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.errors import UserError
 from dictionary_learning.trainers.architectures import ARCHITECTURES, BATCH_TOP_K_FAMILY
-from dictionary_learning.trainers.threshold import UNSET_THRESHOLD, ThresholdDictionary
+from dictionary_learning.trainers.threshold import ThresholdDictionary
 
 if TYPE_CHECKING:
     from dictionary_learning.runs.scaling import Scaling

@@ -68,9 +68,9 @@ class Scaling:
         """What trainer i sees of a batch: whole texts, their tokens, or its head."""
         if isinstance(x, Sequences):
             return x if trainer.ae.reads_sequences else x.x_TD
-        if isinstance(x, TextPairs):
+        if not self.by_head:
             return x
-        return x[..., i, :] if self.by_head else x
+        return TextPairs(x.x_BLD[..., i, :], x.text_B) if isinstance(x, TextPairs) else x[..., i, :]
 
     def calibrate(self, i: int, trainer: Any, batches: Iterable[Batch]) -> dict[str, float]:
         """Set trainer i's inference threshold on raw `batches`; returns facts about it for config.json.

@@ -15,13 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dictionary_learning import distributed
-from dictionary_learning.dictionaries.base import state_sizes
+from dictionary_learning.dictionaries.base import UNSET_THRESHOLD, state_sizes
 from dictionary_learning.dictionaries.sparse import SparseCode
 from dictionary_learning.errors import UserError
 from dictionary_learning.selection.encoder import Encoder
 from dictionary_learning.trainers.losses import auxk_loss, matryoshka_weights, reconstruction_losses
 from dictionary_learning.trainers.threshold import (
-    UNSET_THRESHOLD,
     ThresholdDictionary,
     Weights,
     find_threshold,

@@ -10,12 +10,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from dictionary_learning.dictionaries.base import state_sizes
+from dictionary_learning.dictionaries.base import UNSET_THRESHOLD, state_sizes
 from dictionary_learning.dictionaries.sparse import SparseCode
 from dictionary_learning.errors import UserError
 from dictionary_learning.trainers.batch_top_k import BatchTopKTrainer
 from dictionary_learning.trainers.threshold import (
-    UNSET_THRESHOLD,
     ThresholdDictionary,
     Weights,
     group_ends,

@@ -15,14 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from dictionary_learning import distributed
-from dictionary_learning.dictionaries.base import Dictionary
+from dictionary_learning.dictionaries.base import UNSET_THRESHOLD, Dictionary
 from dictionary_learning.dictionaries.sparse import SparseCode, batch_topk, on_cpu
 from dictionary_learning.dictionaries.tiles import entries_above
 from dictionary_learning.selection.quickest import TIMED_FROM
 from dictionary_learning.selection.search import Search
 from dictionary_learning.trainers.trainer import unit_norm_rows_
 
-UNSET_THRESHOLD = -1.0
 # Entries are searched for among so many tokens at least, where at most one latent in so many is kept.
 SEARCHED_FROM, SEARCHED_TO = 256, 32
 _searches = threading.local()  # a search keeps memory that it writes to

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 from dictionary_learning.command.options import Parser, build
 from dictionary_learning.command.processes import add_timeout, check_alike, is_first, n_processes, together
 from dictionary_learning.errors import UserError
+from dictionary_learning.language_model.sizes import check_width
 from temporal_saes.browser.folder import kept_for, output_folder, write_folder
 from temporal_saes.browser.options import BrowserOptions
 from temporal_saes.experiment.command import command_line, print_files
@@ -71,6 +72,7 @@ def _browse(options: BrowserOptions) -> None:
     dictionary = subject.load_dictionary(options.device)
     if dictionary is None:
         raise UserError(f"{subject.name} has no latents to look at: give the run of a dictionary.")
+    check_width(dictionary, subject.model)
     check_latents(options.latents or (), subject, dictionary)
     explanations = find_explanations(options.explanation_path, subject.trainer_folder, dictionary.dict_size)
     scores = read_scores(options.scores, dictionary.dict_size) if options.scores else {}

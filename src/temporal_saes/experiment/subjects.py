@@ -136,7 +136,8 @@ def resolve(options: ExperimentOptions, *, like: Subject | None = None) -> Subje
         like: where the dense activations take model, layer and tokenisation from, if no flag says.
 
     Raises:
-        UserError: a flag is missing, or the run, the checkpoint or the chunk is not there.
+        UserError: a flag is missing, the run, the checkpoint or the chunk is not there, or --model has
+            another width.
     """
     if options.run_name is None:
         where = scrub_text(options.checkpoints_path)
@@ -150,6 +151,7 @@ def resolve(options: ExperimentOptions, *, like: Subject | None = None) -> Subje
     from dictionary_learning.exchange.loading import find_run
     from dictionary_learning.exchange.thresholds import facts
     from dictionary_learning.language_model.places import place_to_read
+    from dictionary_learning.language_model.sizes import check_width
     from dictionary_learning.utils import load_dictionary
 
     trainer_folder, folder = find_run(options.run_name, options.checkpoints_path, options.trainer)
@@ -172,6 +174,8 @@ def resolve(options: ExperimentOptions, *, like: Subject | None = None) -> Subje
             raise UserError(f"the config in {trainer_folder} does not name its {key}: give {flag}.")
     assert place is not None
     assert layer is not None
+    if options.model is not None:
+        check_width(dictionary, str(model))
     context_length = _first(
         options.context_length,
         buffer.get("context_length"),

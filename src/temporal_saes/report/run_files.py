@@ -10,7 +10,7 @@ from dictionary_learning.command import figures
 from dictionary_learning.command.files import read_json
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
-from dictionary_learning.exchange.loading import pull_run
+from dictionary_learning.exchange.loading import no_run, no_trainer, pull_run
 from dictionary_learning.language_model.places import Place
 from dictionary_learning.remote import mirror
 from dictionary_learning.runs.folder import RunFolder
@@ -55,17 +55,11 @@ class RunFiles:
         folder = runs / name
         pull_run(folder)
         if not folder.is_dir():
-            there = sorted(path.partition("/")[0] for path in mirror.names(runs, "*/config.yaml"))
-            raise UserError(
-                f"there is no run {name!r} in {mirror.place_of(runs)}: choose one of "
-                f"{', '.join(there) or 'none, so far'}, or give another --checkpoints_path."
-            )
+            raise no_run(name, runs)
         trainer_folder = folder / f"trainer_{trainer}"
         config_path = trainer_folder / "config.json"
         if not config_path.is_file():
-            raise UserError(
-                f"the run {folder} holds no {trainer_folder.name}: check --run_name and --trainer."
-            )
+            raise no_trainer(folder, trainer)
         config = read_json(config_path, 'JSON with a "trainer" in it')
         if not isinstance(config, dict) or not isinstance(config.get("trainer"), dict):
             raise UserError(f'{config_path} is damaged: JSON with a "trainer" in it was expected.')

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dictionary_learning.dictionaries.base import Dictionary
+from dictionary_learning.dictionaries.base import UNSET_THRESHOLD, Dictionary
 from dictionary_learning.dictionaries.classics import (
     AutoEncoder,
     AutoEncoderNew,
@@ -154,7 +154,7 @@ def _dictionary(
         return _read_jumprelu(state, cfg, sizes, subtracts)
     if not subtracts:
         fold_bias(state, fidelity)
-    threshold = state.pop("topk_threshold", torch.tensor(-1.0))
+    threshold = state.pop("topk_threshold", torch.tensor(UNSET_THRESHOLD))
     k = cfg.get("k")
     if not isinstance(k, int | float) or k < 1:
         raise UserError(f"k is {k}, and must be 1 or more.")
