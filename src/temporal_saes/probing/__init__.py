@@ -9,6 +9,7 @@ last_read      the features of one dictionary, read once for its chunks
 examples       which tokens, with the class of each
 probes         choosing features, fitting, scoring over seeds
 regression     the logistic regression that is fitted
+lbfgs          how it is fitted
 result figure  what is shown of it
 domain_probe   the class of a text, from the model's own activations
 """

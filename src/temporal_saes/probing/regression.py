@@ -1,4 +1,4 @@
-"""Multinomial logistic regression with an L2 penalty: the objective, which torch's L-BFGS minimises.
+"""Multinomial logistic regression with an L2 penalty: the objective, which L-BFGS minimises.
 
     model = Regression(n_features, n_classes)
     converged = model.learn(x, y, strength=0.1)     # goes on from the weights it has
@@ -19,6 +19,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from torch import Tensor
+
+from temporal_saes.probing.lbfgs import minimise
 
 MAX_ITERATIONS = 1000
 # of the largest entry of the gradient; at scikit-learn's 1e-4 weakly penalised fits on dense activations end
@@ -68,44 +70,49 @@ class Regression:
         penalty = (2 if w_GC.shape[1] == 2 else 1) / (strength * n)
         row_N, y_N = torch.arange(n), torch.from_numpy(np.asarray(y, dtype=np.int64))
         mean_F = torch.from_numpy(np.asarray(x.mean(axis=0, dtype=np.float64), dtype=np.float32))
-        x_T, gradient_GC = x.T, torch.empty_like(w_GC)
-        w_GC.grad = gradient_GC
+        x_T, products_NC = x.T, np.empty((n, w_GC.shape[1]), np.float32)
         w_GC[-1] += mean_F @ w_GC[:-1]  # the score of an example whose features are all at their means
 
-        def objective() -> Tensor:
-            log_p_NC = torch.log_softmax(self._scores(x, w_GC[-1] - mean_F @ w_GC[:-1]), 1)
+        def objective(w_GC: Tensor, gradient_GC: Tensor) -> float:
+            scores_NC = self._scores(x, w_GC, w_GC[-1] - mean_F @ w_GC[:-1], out=products_NC)
+            scores_NC -= scores_NC.amax(1, keepdim=True)
+            own_N = scores_NC[row_N, y_N]
+            sum_N1 = scores_NC.exp_().sum(1, keepdim=True)
             square = torch.linalg.vector_norm(w_GC[:-1], dim=0).double().square().sum()
-            loss = penalty / 2 * square - log_p_NC[row_N, y_N].mean(dtype=torch.float64)
-            slope_NC = log_p_NC.exp_()
-            slope_NC[row_N, y_N] -= 1
-            slope_NC /= n
-            gradient_GC[-1] = slope_NC.sum(0)
-            gradient_GC[:-1] = torch.from_numpy(x_T @ slope_NC.numpy())
+            loss = penalty / 2 * square + (sum_N1[:, 0].log() - own_N).mean(dtype=torch.float64)
+            slope_NC = scores_NC.div_(sum_N1.mul_(n))
+            slope_NC[row_N, y_N] -= 1 / n
+            torch.sum(slope_NC, 0, out=gradient_GC[-1])
+            _product(x_T, slope_NC.numpy(), gradient_GC[:-1].numpy())
             gradient_GC[:-1].addr_(mean_F, gradient_GC[-1], alpha=-1).add_(w_GC[:-1], alpha=penalty)
-            return loss
+            return float(loss)
 
-        optimizer = torch.optim.LBFGS(
-            [w_GC],
-            max_iter=MAX_ITERATIONS,
-            max_eval=2 * MAX_ITERATIONS,
-            tolerance_grad=tolerance,
-            tolerance_change=least_gain,
-            history_size=10,
-            line_search_fn="strong_wolfe",
+        converged = minimise(
+            objective, w_GC, tolerance=tolerance, least_gain=least_gain, most=MAX_ITERATIONS
         )
-        optimizer.step(objective)  # type: ignore[arg-type]  # the loss is a tensor, which it turns into a float
-        w_GC.grad = None
         w_GC[-1] -= mean_F @ w_GC[:-1]
-        done = optimizer.state[w_GC]
-        return done.get("n_iter", 0) < MAX_ITERATIONS and done["func_evals"] < 2 * MAX_ITERATIONS
+        return converged
 
     def predict(self, x: Rows) -> np.ndarray:
         """The number of the most probable class of each example, [N]."""
-        return self._scores(x.astype(np.float32, copy=False), self.w_GC[-1]).argmax(1).numpy()
+        return self._scores(x.astype(np.float32, copy=False), self.w_GC, self.w_GC[-1]).argmax(1).numpy()
 
     def probabilities(self, x: Rows) -> np.ndarray:
         """The probability of each class, [N, C]."""
-        return self._scores(x.astype(np.float32, copy=False), self.w_GC[-1]).double().softmax(1).numpy()
+        scores_NC = self._scores(x.astype(np.float32, copy=False), self.w_GC, self.w_GC[-1])
+        return scores_NC.double().softmax(1).numpy()
 
-    def _scores(self, x: Rows, intercept_C: Tensor) -> Tensor:
-        return torch.from_numpy(x @ self.w_GC[:-1].numpy()).add_(intercept_C)
+    @staticmethod
+    def _scores(x: Rows, w_GC: Tensor, intercept_C: Tensor, out: np.ndarray | None = None) -> Tensor:
+        return torch.from_numpy(_product(x, w_GC[:-1].numpy(), out)).add_(intercept_C)
+
+
+def _product(a: Rows, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """The matrix product, in `out` where that is given; scipy writes none there itself."""
+    if isinstance(a, np.ndarray):
+        return np.matmul(a, b, out=out)
+    made = a @ b
+    if out is None:
+        return made
+    out[:] = made
+    return out
