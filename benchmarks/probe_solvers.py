@@ -77,7 +77,7 @@ SOLVERS = {
     "scikit-learn lbfgs, float32": by_scikit_learn("lbfgs", np.float32),
     "scikit-learn newton-cg, float64": by_scikit_learn("newton-cg", np.float64),
     "scikit-learn newton-cg, float32": by_scikit_learn("newton-cg", np.float32),
-    "ours: torch L-BFGS, float32": by_ours,
+    "ours: L-BFGS, float32": by_ours,
     "the same, as roughly as strengths are chosen": partial(by_ours, rough=True),
 }
 
@@ -98,7 +98,7 @@ def problems(options: Options) -> Iterator[tuple[str, Rows, np.ndarray]]:
     for subject in subjects_of(given):
         features, positions = last.features(subject, models.get(subject))
         examples = task_examples("context", texts, features, positions)
-        x, y = examples.features(features.x), np.unique(examples.labels, return_inverse=True)[1]
+        x, y = features.x[examples.rows], np.unique(examples.labels, return_inverse=True)[1]
         train, _ = probes.split(y, len(y) * 3 // 4, len(y) // 4, [given.seed, 0], (2, 1))
         ranked = probes.rank_features(x[train], y[train], by_magnitude=subject.is_baseline)
         x_train = x[train][:, ranked.union(options.k)]

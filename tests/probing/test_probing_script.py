@@ -9,7 +9,7 @@ import torch
 import warm
 from conftest import corpus_records
 
-from dictionary_learning.command import cli
+from dictionary_learning.command import cli, progress
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
@@ -182,6 +182,18 @@ def test_compare_draws_one_figure_and_takes_what_is_finished(runs, corpus, monke
     assert len(fitted) == 2  # both chunks of that run
     probing.main(flags(runs, corpus, *compare, "--seed", "1"))
     assert len(fitted) == 6
+
+
+def test_a_log_file_says_which_subject_task_and_k_is_fitted_and_how_many_are_to_come(
+    runs, corpus, monkeypatch, capsys
+):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_PIECES", 0)
+    more = ["--compare", "grouped:1", "plain", "--tasks", "semantics", "--repeats", "1"]
+    probing.main(flags(runs, corpus, *more))
+    said = capsys.readouterr().err.splitlines()
+    assert "grouped:1 (1 of 2): semantics, k 2, repeat 1 of 1, 0 of 2 fits" in said
+    (line,) = [line for line in said if line.startswith("plain:0 (2 of 2): semantics, k all") and "1 of 2 fits" in line]
+    assert line.endswith(" min left")
 
 
 def test_the_chunks_of_a_dictionary_are_taken_from_one_reading(runs, corpus, tmp_path, monkeypatch):

@@ -82,7 +82,8 @@ def run(options: ProbingOptions) -> list[dict[str, Any]]:
     last = LastRead(options, texts)
 
     def probe(subject: Subject) -> dict[str, Any]:
-        return study(subject, options, texts, models.get(subject), last)
+        which = subjects.index(subject) + 1, len(subjects)
+        return study(subject, options, texts, models.get(subject), last, which)
 
     results = results_of(cases, options, probe, table, indent=2)
     print_files(draw(results, shared_path(cases, options, _rename)))

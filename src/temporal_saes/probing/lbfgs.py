@@ -18,6 +18,7 @@ from torch import Tensor
 REMEMBERED = 10  # steps
 DECREASE = 1e-4  # share of the decrease that the slope promises
 SHORTEST, LONGEST = 0.05, 0.5  # next step that is tried, as a share of one that was too long
+TRIALS = 40  # of a step
 
 Objective = Callable[[Tensor, Tensor], float]
 """From the variables to the value; the gradient is written into the second tensor."""
@@ -49,7 +50,7 @@ def minimise(objective: Objective, w: Tensor, *, tolerance: float, least_gain: f
             slope = _dot(gradient, direction)
         is_first = not path
         step = 1 / (-slope) ** 0.5 if is_first else 1.0
-        while True:
+        for _ in range(TRIALS):
             torch.add(w, direction, alpha=step, out=tried)
             tried_value = objective(tried, tried_gradient)
             excess = tried_value - value - step * slope
@@ -60,6 +61,8 @@ def minimise(objective: Objective, w: Tensor, *, tolerance: float, least_gain: f
             # the least of the parabola through both values and the slope
             shorter = -slope * step / (2 * excess) if excess > 0 else SHORTEST
             step *= min(max(shorter, SHORTEST), LONGEST)
+        else:
+            return False  # a value or a slope that is not finite
         path.add(direction, step, gradient, tried_gradient)
         w.copy_(tried)
         gradient, tried_gradient = tried_gradient, gradient

@@ -23,8 +23,12 @@ def study(
     texts: Sequence[LabelledText],
     lm: LanguageModel,
     last: LastRead,
+    which: tuple[int, int] = (1, 1),
 ) -> dict[str, Any]:
     """Accuracies of the probes of every task.
+
+    Args:
+        which: the subject's number, counted from 1, and how many there are, for the progress that is shown.
 
     Raises:
         UserError: the dictionary does not fit the model, or a task has too few examples.
@@ -33,7 +37,8 @@ def study(
     examples = {task: task_examples(task, texts, features, positions) for task in options.tasks}
     ks = [k if k == "all" else int(k) for k in options.k]
     tasks = {}
-    with LoopProgress(len(options.tasks) * len(ks) * options.repeats, subject.name, "fits") as progress:
+    name = subject.name if which[1] == 1 else f"{subject.name} ({which[0]} of {which[1]})"
+    with LoopProgress(len(options.tasks) * len(ks) * options.repeats, name, "fits") as progress:
         for task in options.tasks:
 
             def around_fit(k: int | str, repeat: int, task: str = task) -> AbstractContextManager[None]:
