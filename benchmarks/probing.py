@@ -4,7 +4,8 @@
 
 The other build is checked out into a folder of its own. Each runs the whole command once, in a process with
 one thread, after the language model's activations were recorded. Seconds are those of the processor, which
-other work on the machine lengthens less than those of the clock. Writes results/probing.json and .md.
+other work on the machine lengthens less than those of the clock. What a build gave stays in --kept, from where
+a second call takes it. Writes results/probing.json and .md.
 """
 
 import json
@@ -43,6 +44,7 @@ class Options:
     checkpoints_path: str = option("runs/demo", "folder of the runs")
     against: str = option("2e8e410", "git revision of the other build")
     flags: tuple[str, ...] = option((), "further flags of probing.py, each as name=value")
+    kept: str | None = option(None, "folder for what a build gave, and from where it is taken")
 
 
 def clocked(options: Options, folder: Path, output: Path, more: list[str]) -> dict[str, Any]:
@@ -53,9 +55,11 @@ def clocked(options: Options, folder: Path, output: Path, more: list[str]) -> di
     for flag in options.flags:
         name, _, value = flag.partition("=")
         flags += [f"--{name}", *value.split()]
-    output.mkdir(parents=True)
+    output.mkdir(parents=True, exist_ok=True)
     seconds = output / "seconds"
-    subprocess.run([sys.executable, __file__, "--inside", str(seconds), *flags], env=environment, check=True)
+    if not seconds.exists():
+        command = [sys.executable, __file__, "--inside", str(seconds), *flags]
+        subprocess.run(command, env=environment, check=True)
     results = [json.loads(path.read_text("utf-8")) for path in output.glob("*.json")]
     return {**json.loads(seconds.read_text("utf-8")), "results": {one["name"]: one for one in results}}
 
@@ -148,9 +152,11 @@ def main(argv: list[str] | None = None) -> None:
         try:
             builds = {"old": checkout, "new": ROOT}
             first = ["--compare", options.compare[0], "--tasks", "semantics", "--k", "1", "--repeats", "1"]
+            kept = folder if options.kept is None else Path(options.kept)
             for name, where in builds.items():  # both have the activations before the clock starts
-                clocked(options, where, folder / f"first_{name}", first)
-            found = {name: clocked(options, where, folder / name, subjects) for name, where in builds.items()}
+                if not (kept / name / "seconds").exists():
+                    clocked(options, where, folder / f"first_{name}", first)
+            found = {name: clocked(options, where, kept / name, subjects) for name, where in builds.items()}
         finally:
             subprocess.run([*git, "remove", "--force", str(checkout)], check=True)
     old, new = found["old"], found["new"]
