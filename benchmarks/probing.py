@@ -4,8 +4,8 @@
 
 The other build is checked out into a folder of its own. Each runs the whole command once, in a process with
 one thread, after the language model's activations were recorded. Seconds are those of the processor, which
-other work on the machine lengthens less than those of the clock. What a build gave stays in --kept, from where
-a second call takes it. Writes results/probing.json and .md.
+other work on the machine lengthens less than those of the clock. What a build gave stays in --kept, and is
+taken from there by a second call. Writes results/probing.json and .md.
 """
 
 import json

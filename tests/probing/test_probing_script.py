@@ -192,7 +192,11 @@ def test_a_log_file_says_which_subject_task_and_k_is_fitted_and_how_many_are_to_
     probing.main(flags(runs, corpus, *more))
     said = capsys.readouterr().err.splitlines()
     assert "grouped:1 (1 of 2): semantics, k 2, repeat 1 of 1, 0 of 2 fits" in said
-    (line,) = [line for line in said if line.startswith("plain:0 (2 of 2): semantics, k all") and "1 of 2 fits" in line]
+    (line,) = [
+        line
+        for line in said
+        if line.startswith("plain:0 (2 of 2): semantics, k all") and "1 of 2 fits" in line
+    ]
     assert line.endswith(" min left")
 
 

@@ -87,9 +87,7 @@ class Regression:
             gradient_GC[:-1].addr_(mean_F, gradient_GC[-1], alpha=-1).add_(w_GC[:-1], alpha=penalty)
             return float(loss)
 
-        converged = minimise(
-            objective, w_GC, tolerance=tolerance, least_gain=least_gain, most=MAX_ITERATIONS
-        )
+        converged = minimise(objective, w_GC, tolerance=tolerance, least_gain=least_gain, most=MAX_ITERATIONS)
         w_GC[-1] -= mean_F @ w_GC[:-1]
         return converged
 
