@@ -153,6 +153,17 @@ def corpus_records(n_documents: int = 60, seed: int = 0) -> list[dict[str, str]]
     return records
 
 
+@pytest.fixture(scope="session", autouse=True)
+def quick_fonts() -> None:
+    """In this process, a PDF gets its letters as outlines: to cut a font to size takes half of a figure's time.
+
+    Commands in processes of their own, and tests/command/test_figures.py, write fonts as users get them.
+    """
+    from dictionary_learning.command import figures
+
+    figures._STYLE["pdf.fonttype"] = 3
+
+
 @pytest.fixture(scope="session")
 def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A `.jsonl` of 60 documents (fields text, domain, title, source) in three domains."""

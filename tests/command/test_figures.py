@@ -7,6 +7,8 @@ import pytest
 
 from dictionary_learning.command import figures
 
+WRITTEN = figures._STYLE["pdf.fonttype"]  # of users; conftest.py has another one for the tests
+
 
 def drawn():
     fig, axes = figures.subplots(1, 2, figsize=(5, 3))
@@ -16,6 +18,19 @@ def drawn():
         ax.set_ylabel("a unit")
     fig.legend(handles=axes[0].containers, labels=["values"], loc="outside upper center")
     return fig
+
+
+@pytest.fixture(autouse=True)
+def fonts_of_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(figures._STYLE, "pdf.fonttype", WRITTEN)
+
+
+def test_the_text_of_a_pdf_stays_text_in_a_font_that_can_be_edited(tmp_path: Path):
+    with figures.style():
+        figures.save(drawn(), tmp_path / "figure", pdf=True)
+    written = (tmp_path / "figure.pdf").read_bytes()
+    assert b"/CIDFontType2" in written
+    assert b"/Type3" not in written
 
 
 @pytest.mark.parametrize("suffix", ["png", "pdf"])

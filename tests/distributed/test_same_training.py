@@ -32,7 +32,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, Any
 
 
 @pytest.mark.parametrize(("size", "name"), RUNS)
-def test_after_twenty_steps_weights_and_counters_are_those_of_one_process(
+def test_after_a_dozen_steps_weights_and_counters_are_those_of_one_process(
     size: int, name: str, results: dict[int, dict[str, Any]]
 ) -> None:
     alone, together = results[1][name], results[size][name]

@@ -22,7 +22,7 @@ from dictionary_learning.activations.sequences import Sequences
 from dictionary_learning.trainers.architectures import ARCHITECTURES
 from dictionary_learning.trainers.standard import StandardTrainerAprilUpdate
 
-STEPS = 50 if os.environ.get("COLD") else 20  # all of them in the long run, `scripts/torture.sh`
+STEPS = 50 if os.environ.get("COLD") else 12  # all of them in the long run, `scripts/torture.sh`
 B, D, LATENTS = 24, 12, 48
 MEASURED = (0, 5, 10, STEPS - 1)
 WITHOUT_CODES = 5  # the step whose first process has none
