@@ -20,7 +20,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import IO
 
 TESTS = str(Path(__file__).parent)
 COLD = bool(os.environ.get("COLD"))
@@ -127,6 +129,45 @@ class Process:
         return said[0], "".join(said[1:])
 
 
+class Piped:
+    """A command that is spoken with, in place of `subprocess.Popen` with pipes for input and output."""
+
+    def __init__(
+        self, words: Sequence[str], *, stderr: IO[str], env: Mapping[str, str], **as_ever: object
+    ) -> None:
+        """
+        Args:
+            words: the interpreter, which is this one, a script, and its flags.
+            stderr: a file.
+            as_ever: what else Popen is told, for pipes of text.
+        """
+        assert as_ever == {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        assert words[0] == sys.executable
+        read, asked = os.pipe()
+        answered, written = os.pipe()
+        self.stdin, self.stdout = os.fdopen(asked, "w"), os.fdopen(answered)
+        ends = [
+            Connection(read, writable=False),
+            *(Connection(fd, readable=False) for fd in (written, os.dup(stderr.fileno()))),
+        ]
+        self._process = _servers.Process(target=_piped, args=(list(words[1:]), dict(env), ends))
+        self._process.start()
+        for end in ends:
+            end.close()
+
+    def wait(self) -> int | None:
+        self._process.join(SECONDS)
+        return self._process.exitcode
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def communicate(self) -> None:
+        self.stdin.close()
+        self.stdout.close()
+        self.wait()
+
+
 def run(
     words: Sequence[object], cwd: Path, env: Mapping[str, str] | None = None, timeout: float = SECONDS
 ) -> subprocess.CompletedProcess[str]:
@@ -146,6 +187,14 @@ def _command(words: list[str], cwd: str, environment: dict[str, str], files: lis
     become(words, environment)
 
 
+def _piped(words: list[str], environment: dict[str, str], ends: list[Connection]) -> None:
+    for number, end in enumerate(ends):
+        os.dup2(end.fileno(), number)
+        end.close()
+    sys.stdin = os.fdopen(0, closefd=False, encoding="utf-8")
+    become(words, environment)
+
+
 def become(words: Sequence[str], environment: Mapping[str, str]) -> None:
     """Run in this forked process what `python` would run; it may end with SystemExit.
 
@@ -162,7 +211,9 @@ def become(words: Sequence[str], environment: Mapping[str, str]) -> None:
     # lines come whole, whoever else writes there
     sys.stdout, sys.stderr = (os.fdopen(n, "w", buffering=1, closefd=False, encoding="utf-8") for n in (1, 2))
     words = [word for word in words if word != "-u"]
+    told = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path = [path for path in sys.path if path != TESTS and not path.startswith(f"{TESTS}/")]
+    sys.path = told + [path for path in sys.path if path not in told]
     try:
         if words[0] == "-c":
             sys.argv, sys.path[:0] = ["-c", *words[2:]], [""]
