@@ -155,7 +155,7 @@ def corpus_records(n_documents: int = 60, seed: int = 0) -> list[dict[str, str]]
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_fonts() -> None:
-    """In this process, a PDF gets its letters as outlines: to cut a font to size takes half of a figure's time.
+    """In this process, a PDF gets its letters as outlines: to cut a font to size takes a third of a figure.
 
     Commands in processes of their own, and tests/command/test_figures.py, write fonts as users get them.
     """

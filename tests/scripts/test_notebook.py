@@ -54,7 +54,7 @@ def test_every_code_cell_is_explained(cells):
 @pytest.mark.usefixtures("demo")
 def test_the_notebook_runs_on_the_demo_model_and_does_not_train_twice(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    parameters = {"RUNS": "runs", "STEPS": 4, "TOKENS": 3000}
+    parameters = {"RUNS": "runs", "STEPS": 4, "TOKENS": 2100}
     names = run(QUICKSTART, parameters)
     weights = tmp_path / "runs" / "quickstart" / "trainer_0" / "ae.pt"
     assert weights.is_file()
@@ -84,10 +84,10 @@ def test_the_second_notebook_ends_with_a_verdict_over_seeds(tmp_path, monkeypatc
     parameters = {
         "RUNS": "runs",
         "STEPS": 4,
-        "TOKENS": 3000,
+        "TOKENS": 2600,
         "DICT_SIZE": 256,
         "SEEDS": (0, 1),
-        "PROBE_TEXTS": 180,
+        "PROBE_TEXTS": 120,
     }
     names = run(CLAIM, parameters)
     assert names["smoothness"].keys() == {(run, seed) for run in ("tsae", "control") for seed in (0, 1)}
