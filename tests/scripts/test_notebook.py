@@ -54,7 +54,7 @@ def test_every_code_cell_is_explained(cells):
 @pytest.mark.usefixtures("demo")
 def test_the_notebook_runs_on_the_demo_model_and_does_not_train_twice(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    parameters = {"RUNS": "runs", "STEPS": 4, "TOKENS": 2100}
+    parameters = {"RUNS": "runs", "STEPS": 2, "TOKENS": 1500}
     names = run(QUICKSTART, parameters)
     weights = tmp_path / "runs" / "quickstart" / "trainer_0" / "ae.pt"
     assert weights.is_file()
