@@ -22,6 +22,21 @@ PAIR_MODES = ("previous", "random", "sentence")
 """Which earlier token a pair has: the one before, a random one of the same text, or of the sentence."""
 
 
+def device_option(group: str) -> Any:
+    """The option `device`, for every command that computes."""
+    return option(None, "cpu, cuda, cuda:1 or mps; the best there is if not given", group=group)
+
+
+def other_site_option(group: str) -> Any:
+    """The option `site`, for a command that reads what a run was trained on."""
+    return option(
+        None,
+        "what is read of the layer instead of the run's: the residual stream, or what attention or MLP adds",
+        group=group,
+        choices=tuple(SITES),
+    )
+
+
 def lm_device_option(group: str) -> Any:
     """The option `lm_device`, for every command that runs a language model."""
     return option(
@@ -67,9 +82,7 @@ class DataOptions(Checked):
         group="language model",
         choices=tuple(SITES),
     )
-    device: str | None = option(
-        None, "cuda, mps or cpu; the best there is when left out", group="language model"
-    )
+    device: str | None = device_option("language model")
     lm_device: str | None = lm_device_option("language model")
 
     # text

@@ -2,17 +2,17 @@
 
 from dataclasses import dataclass
 
-from dictionary_learning.activations.options import lm_device_option
+from dictionary_learning.activations.options import device_option, lm_device_option, other_site_option
 from dictionary_learning.command.memory import parse_bytes
 from dictionary_learning.command.options import option
 from dictionary_learning.errors import UserError
-from dictionary_learning.language_model.places import SITES
 from dictionary_learning.remote.options import LocalCacheOptions
+from dictionary_learning.runs.options import InferenceOptions
 from dictionary_learning.texts.spans import POOLS
 
 
 @dataclass(frozen=True)
-class EvalOptions(LocalCacheOptions):
+class EvalOptions(InferenceOptions, LocalCacheOptions):
     """What is evaluated, on what, and how much of it. None means: as the run was trained.
 
     Raises:
@@ -20,24 +20,8 @@ class EvalOptions(LocalCacheOptions):
     """
 
     # run
-    run_name: str | None = option(
-        None, "the run: its name in --checkpoints_path, or the path or URL of its folder", group="run"
-    )
     compare: tuple[str, ...] | None = option(
         None, "several runs (as --run_name gives one), in one table and one figure", group="run"
-    )
-    checkpoints_path: str = option(
-        "runs", "folder or URL that holds the runs", group="run", spellings=("save_path", "save_dir")
-    )
-    trainer: int = option(0, "which trainer of the run: trainer_<i>", group="run")
-    checkpoint: str | None = option(
-        None, "another file than ae.pt, such as checkpoints/ae_1000.pt", group="run"
-    )
-    threshold: str | None = option(
-        None,
-        "inference threshold: a name that calibrate wrote, or topk for the k largest latents of each token; "
-        "that of the training if not given",
-        group="run",
     )
 
     # language model
@@ -49,21 +33,14 @@ class EvalOptions(LocalCacheOptions):
     layer: int | None = option(
         None, "decoder layer instead of the run's, from 0; its output is read", group="language model"
     )
-    site: str | None = option(
-        None,
-        "what is read of the layer instead of the run's: the residual stream, or what attention or MLP adds",
-        group="language model",
-        choices=tuple(SITES),
-    )
+    site: str | None = other_site_option("language model")
     lm_dtype: str | None = option(
         None,
         "dtype of the language model instead of the run's",
         group="language model",
         choices=("float32", "bfloat16", "float16"),
     )
-    device: str | None = option(
-        None, "cuda, mps or cpu; the best there is when left out", group="language model"
-    )
+    device: str | None = device_option("language model")
     lm_device: str | None = lm_device_option("language model")
 
     # text

@@ -15,21 +15,18 @@ from dictionary_learning.command.files import check_writable
 from dictionary_learning.command.options import Parser, add_options, build, option
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
+from dictionary_learning.runs.options import RunOptions
 
 
 @dataclass(frozen=True)
-class ExportOptions:
+class ExportOptions(RunOptions):
     """What is written, and where.
 
     Raises:
         UserError: a flag is missing.
     """
 
-    run_name: str | None = option(None, "the run: its name in --checkpoints_path, or the path of its folder")
-    output: str | None = option(None, "folder to write, such as tfa/layer_15")
-    checkpoints_path: str = option("runs", "folder that holds the runs", spellings=("save_path", "save_dir"))
-    trainer: int = option(0, "which trainer of the run: trainer_<i>")
-    checkpoint: str | None = option(None, "another file than ae.pt, such as checkpoints/ae_1000.pt")
+    output: str | None = option(None, "folder to write, such as tfa/layer_15", group="result")
 
     def __post_init__(self) -> None:
         if not self.run_name or not self.output:

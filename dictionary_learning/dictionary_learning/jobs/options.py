@@ -15,6 +15,7 @@ from dictionary_learning.command.processes import n_processes
 from dictionary_learning.dictionaries.temporal_sizes import CONTROLS
 from dictionary_learning.errors import UserError
 from dictionary_learning.remote.options import LocalCacheOptions
+from dictionary_learning.runs.options import runs_option
 from dictionary_learning.texts.spans import POOLS
 from dictionary_learning.trainers.architectures import ARCHITECTURES, Architecture
 from dictionary_learning.trainers.options import (
@@ -87,9 +88,7 @@ class ControlOptions(TrainingDataOptions):
     fit_tokens: int = option(
         65_536, "training tokens on which the sharpness of recall is chosen", group="controls"
     )
-    checkpoints_path: str = option(
-        "runs", "folder or URL that holds the runs", group="run", spellings=("save_path", "save_dir")
-    )
+    checkpoints_path: str = runs_option()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -123,9 +122,7 @@ class TrainOptions(
     run_name: str | None = option(
         None, "folder of the run; made from preset, architecture and seeds when left out", group="run"
     )
-    checkpoints_path: str = option(
-        "runs", "folder or URL that holds the runs", group="run", spellings=("save_path", "save_dir")
-    )
+    checkpoints_path: str = runs_option()
     init_from: str | None = option(
         None,
         "begin with the weights of this dictionary: a run's folder, a SAELens or released folder, a name on "

@@ -3,6 +3,7 @@
 In come a plan and batches; out comes a folder with every option, the metrics, the weights and the
 last full state.
 
+options         which run a command reads
 plan            a run in one frozen object
 loop            the steps
 state           how far a run has come

@@ -88,7 +88,7 @@ def run(options: AlignmentOptions) -> list[dict[str, Any]]:
     def rename(path: Path, question: Mapping[str, Any]) -> Path:
         return named(path, options)
 
-    models = LanguageModels(options.lm_device or options.device)
+    models = LanguageModels.of(options)
     cases, results = [], []
     for subject, known in zip(subjects, explanations, strict=True):
         path = named(subject.result_path(options, EXPERIMENT), options)

@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = folder_of(EXPERIMENT, subject, options, question)
     with held(folder):
         chat = _chat(options, folder)
-        models = LanguageModels(options.lm_device or options.device)
+        models = LanguageModels.of(options)
         lm = models.get(subject)
         dictionary = dictionary.to(lm.device)
 

@@ -85,7 +85,7 @@ def _browse(options: BrowserOptions) -> None:
     folder = output_folder(EXPERIMENT, subject, options)
     with kept_for(folder, options) if is_first() else nullcontext():
         source = Source(options, subject)
-        lm = LanguageModels(options.lm_device or options.device).get(subject)
+        lm = LanguageModels.of(options).get(subject)
         if n_processes() > 1:
             check_alike({"weights of the dictionary": subject.weights_hash(), **_facts(lm, subject)})
         if not is_first():

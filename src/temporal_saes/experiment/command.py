@@ -3,7 +3,7 @@
     options = read_options(MapOptions, parser(), argv)
     subjects = subjects_of(options)
     check_places(subjects, options, EXPERIMENT)                 # all that can be seen before anything is slow
-    texts, models = labelled_texts(options), LanguageModels(options.device)
+    texts, models = labelled_texts(options), LanguageModels.of(options)
     cases = [case_of(EXPERIMENT, subject, options, identities(texts)) for subject in subjects]
     results = results_of(cases, options, lambda subject: study(subject, texts, models.get(subject)), table)
     print_files(draw(results, shared_path(cases, options)))

@@ -6,35 +6,22 @@ it that the experiment asks: `ComparedOptions`, `ExplainedOptions`, `JoinedTextO
 
 from dataclasses import dataclass
 
-from dictionary_learning.activations.options import lm_device_option
+from dictionary_learning.activations.options import device_option, lm_device_option, other_site_option
 from dictionary_learning.command.options import MOST_SEED, is_seed, option
 from dictionary_learning.errors import UserError
-from dictionary_learning.language_model.places import SITES
+from dictionary_learning.runs.options import InferenceOptions
 from dictionary_learning.texts.data_sets import LABELLED
 
 BASELINE = "baseline_model"
 
 
 @dataclass(frozen=True)
-class ExperimentOptions:
+class ExperimentOptions(InferenceOptions):
     """What every experiment can be asked."""
 
     run_name: str | None = option(
         None,
         "the run to look at; baseline_model is the language model's own activations (with --model, --layer)",
-        group="run",
-    )
-    checkpoints_path: str = option(
-        "runs", "folder or URL of the runs", group="run", spellings=("save_path", "save_checkpoints")
-    )
-    trainer: int = option(0, "which trainer of the run: trainer_<i>", group="run")
-    checkpoint: str | None = option(
-        None, "another file than ae.pt, such as checkpoints/ae_1000.pt", group="run"
-    )
-    threshold: str | None = option(
-        None,
-        "inference threshold: a name that calibrate wrote, or topk for the k largest latents of each token; "
-        "that of the training if not given",
         group="run",
     )
     chunk: int = option(0, "latents to use: 0 the high-level split, 1 the rest, 2 all", group="run")
@@ -44,12 +31,7 @@ class ExperimentOptions:
     layer: int | None = option(
         None, "decoder layer instead of the run's, counted from 0; its output is read", group="run"
     )
-    site: str | None = option(
-        None,
-        "what is read of the layer instead of the run's: the residual stream, or what attention or MLP adds",
-        group="run",
-        choices=tuple(SITES),
-    )
+    site: str | None = other_site_option("run")
     context_length: int | None = option(
         None, "tokens of a text that are read instead of the run's, special ones included", group="run"
     )
@@ -84,9 +66,7 @@ class ExperimentOptions:
         "dtype of the language model instead of the run's: float32, bfloat16 or float16",
         group="machine",
     )
-    device: str | None = option(
-        None, "cpu, cuda, cuda:1 or mps; the best there is if not given", group="machine"
-    )
+    device: str | None = device_option("machine")
     lm_device: str | None = lm_device_option("machine")
     cache: bool = option(
         True, "keep the language model's activations on disk for the next time", group="machine"

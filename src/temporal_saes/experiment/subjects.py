@@ -284,6 +284,11 @@ class LanguageModels:
         self._key: tuple[str, str] | None = None
         self._lm: LanguageModel | None = None
 
+    @classmethod
+    def of(cls, options: ExperimentOptions) -> "LanguageModels":
+        """Those of an experiment, on the device that it asks for."""
+        return cls(options.lm_device or options.device)
+
     def get(self, subject: Subject) -> "LanguageModel":
         """The subject's language model.
 

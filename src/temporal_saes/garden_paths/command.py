@@ -86,7 +86,7 @@ def run(options: GardenPathOptions) -> list[dict[str, Any]]:
     from temporal_saes.garden_paths.triples import read_triples
 
     triples = read_triples(options.triples)
-    models = LanguageModels(options.lm_device or options.device)
+    models = LanguageModels.of(options)
     texts = [text for triple in triples for text in triple]
     cases = [case_of(EXPERIMENT, subject, options, texts) for subject in subjects]
 

@@ -75,7 +75,7 @@ def run(options: GeometryOptions) -> list[dict[str, Any]]:
     from temporal_saes.geometry.trajectories import long_texts
 
     candidates = labelled_texts(options, options.max_texts)
-    models = LanguageModels(options.lm_device or options.device)
+    models = LanguageModels.of(options)
     texts = long_texts(candidates, models.get(subjects[0]), context_length, options.n_texts)
     cases = [case_of(EXPERIMENT, subject, options, texts) for subject in subjects]
     results = []

@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from temporal_saes.maps.points import choose_texts
     from temporal_saes.maps.study import study
 
-    models = LanguageModels(options.lm_device or options.device)
+    models = LanguageModels.of(options)
     texts = choose_texts(options, models.get(subjects[0]), subjects[0].context_length)
     cases = [case_of(EXPERIMENT, subject, options, identities(texts), _rename) for subject in subjects]
 

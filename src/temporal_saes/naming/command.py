@@ -74,7 +74,7 @@ def run(options: NamingOptions) -> list[dict[str, Any]]:
     from temporal_saes.naming.study import study
 
     texts = labelled_texts(options, options.max_texts or MAX_TEXTS, needs_label=False)
-    models = LanguageModels(options.lm_device or options.device)
+    models = LanguageModels.of(options)
     # titles are part of what comes out
     read = [*identities(texts), *(text.title for text in texts)]
     cases = [case_of(EXPERIMENT, subject, options, read) for subject in subjects]

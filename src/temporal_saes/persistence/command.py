@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from temporal_saes.persistence.study import study
 
     texts = [text.text for text in labelled_texts(options, options.n_texts, needs_label=False)]
-    models = LanguageModels(options.lm_device or options.device)
+    models = LanguageModels.of(options)
     cases = [_case(subject, options, texts, seeds[subject]) for subject in subjects]
 
     def measure(subject: Subject) -> Mapping[str, Any]:

@@ -77,7 +77,7 @@ def run(options: ProbingOptions) -> list[dict[str, Any]]:
     from temporal_saes.probing.study import study
 
     texts = labelled_texts(options, options.n_texts, chat=chat_template(options, subjects))
-    models = LanguageModels(options.lm_device or options.device)
+    models = LanguageModels.of(options)
     cases = [case_of(EXPERIMENT, subject, options, identities(texts), _rename) for subject in subjects]
     last = LastRead(options, texts)
 

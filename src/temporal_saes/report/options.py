@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+from dictionary_learning.activations.options import device_option
 from dictionary_learning.command.options import option
 from dictionary_learning.errors import UserError
+from dictionary_learning.runs.options import runs_option
 
 
 @dataclass(frozen=True)
@@ -16,9 +18,7 @@ class ReportOptions:
 
     run_name: str | None = option(None, "the run", group="run")
     compare: tuple[str, ...] = option((), "other runs to show beside it", group="run")
-    checkpoints_path: str = option(
-        "runs", "folder of the runs", group="run", spellings=("save_path", "save_checkpoints")
-    )
+    checkpoints_path: str = runs_option("save_checkpoints")
     trainer: int = option(0, "which trainer of each run: trainer_<i>", group="run")
     text: str | None = option(
         None, "text to colour in place of two held-out documents", group="coloured text"
@@ -28,9 +28,7 @@ class ReportOptions:
         100, "held-out paragraphs among which each latent's strongest tokens are found", group="coloured text"
     )
     lm_batch_size: int = option(16, "texts the language model reads at a time", group="machine")
-    device: str | None = option(
-        None, "cpu, cuda, cuda:1 or mps; the best there is if not given", group="machine"
-    )
+    device: str | None = device_option("machine")
     output: str | None = option(
         None, "file to write; report.html in the run's folder if not given", group="result"
     )

@@ -106,7 +106,7 @@ def run(options: SequenceOptions) -> list[dict[str, Any]]:
         for subject in subjects
     }
     documents = [] if given else read_documents(options, context_length)
-    models = LanguageModels(options.lm_device or options.device)
+    models = LanguageModels.of(options)
     texts = open_texts(options, given, documents, models.get(subjects[0]), context_length)
     read = [text.text for text in texts]
     cases = [

@@ -83,7 +83,7 @@ def run(options: SimilarityOptions) -> list[dict[str, Any]]:
     from temporal_saes.similarity.figure import draw
     from temporal_saes.similarity.study import read_texts, study
 
-    models = LanguageModels(options.lm_device or options.device)
+    models = LanguageModels.of(options)
     joined = joined_texts(options, given, documents, models.get(subjects[0]), context_length)
     if options.word_order == "shuffled":
         joined = [shuffled(one, [options.seed, i]) for i, one in enumerate(joined)]

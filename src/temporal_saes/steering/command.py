@@ -110,9 +110,7 @@ def run(options: SteeringOptions) -> list[dict[str, Any]]:
         case_of(EXPERIMENT, subject, options, [*read, json.dumps(said)], rename)
         for subject, said in zip(subjects, explanations, strict=True)
     ]
-    study = Study(
-        options, prompts, texts, LanguageModels(options.lm_device or options.device), _chat(options)
-    )
+    study = Study(options, prompts, texts, LanguageModels.of(options), _chat(options))
     results = []
     for case, said in zip(cases, explanations, strict=True):
         result = finished(case.path, case.question) if options.compare else None

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from dictionary_learning.activations.options import device_option
 from dictionary_learning.command.options import MOST_SEED, Checked, is_seed, option
 
 METHODS = ("tsae", "tsae_strength_0", "matryoshka", "batch_top_k", "top_k", "tfa")
@@ -62,7 +63,7 @@ class ToyOptions(Checked):
     seeds: tuple[int, ...] = option(
         (0, 1, 2), "each has a world, a corpus and first weights of its own", group="result"
     )
-    device: str | None = option(None, "cpu, cuda or mps; the best there is if not given", group="result")
+    device: str | None = device_option("result")
     output_dir: str = option("runs/toy", "folder for the result and the figure", group="result")
 
     def __post_init__(self) -> None:
