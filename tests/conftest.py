@@ -23,6 +23,7 @@ import psutil
 import pytest
 
 if TYPE_CHECKING:
+    from chromium import Browser
     from fake_hub import FakeHub
 
 TESTS = Path(__file__).parent
@@ -346,3 +347,22 @@ def browser_for_neuronpedia(
     words += ["--neuronpedia_creator", "me"]
     main([*words, "--output_dir", str(folder / "site")])
     return folder / "site"
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where experiments keep activations: a folder of this test's own."""
+    monkeypatch.setenv("TEMPORAL_SAES_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="module")
+def window() -> "Iterator[Browser]":
+    """A page of a real browser."""
+    from chromium import MISSING, Browser, find_chromium
+
+    program = find_chromium()
+    if program is None:
+        pytest.skip(MISSING)
+    with Browser(program) as browser:
+        yield browser

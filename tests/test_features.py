@@ -27,10 +27,8 @@ def lm(tiny_lm_folder):
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    """Every test has a cache of its own."""
-    monkeypatch.setenv("TEMPORAL_SAES_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "activations"
+def cache(own_cache):
+    return own_cache / "activations"
 
 
 @pytest.fixture

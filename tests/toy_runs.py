@@ -1,11 +1,11 @@
 """Runs of every kind of dictionary for the tiny language model, and experiments as modules."""
 
-import importlib.util
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
 import torch
+from modules import load_module
 from run_folders import save_run
 
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
@@ -14,18 +14,13 @@ from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchT
 from dictionary_learning.trainers.threshold import ThresholdDictionary
 
 LAYER = 2
+KINDS = ("grouped", "plain", "attention")
 EXPERIMENTS = Path(__file__).parents[1] / "src" / "experiments"
 
 
 def load_script(name: str) -> ModuleType:
     """An experiment as a module, to call its `main`."""
-    spec = importlib.util.spec_from_file_location(f"{name}_script", EXPERIMENTS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up there
-    spec.loader.exec_module(module)
-    return module
+    return load_module(EXPERIMENTS / f"{name}.py")
 
 
 def make_run(folder: Path, model: Path, *, kind: str = "grouped", width: int = 32, seed: int = 0) -> Path:
@@ -41,3 +36,21 @@ def make_run(folder: Path, model: Path, *, kind: str = "grouped", width: int = 3
         ae = BatchTopKSAE(width, 96, k=8, seed=seed)
     ae.threshold.fill_(0.3)
     return save_run(folder, ae, model, LAYER, k=8)
+
+
+def make_runs(folder: Path, model: Path, kinds: Sequence[str] = KINDS) -> Path:
+    """A folder with a run of each kind, which is its name."""
+    for kind in kinds:
+        make_run(folder / kind, model, kind=kind)
+    return folder
+
+
+JUDGES = "Every judge overrules a criminal statute. The federal tribunal upholds the verdict."
+
+
+def passage_files(folder: Path, *texts: str) -> list[str]:
+    """Texts as files, for --passages."""
+    paths = [folder / f"passage{i}.txt" for i in range(len(texts))]
+    for path, text in zip(paths, texts, strict=True):
+        path.write_text(text)
+    return list(map(str, paths))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import warm
+from caches import forbid_language_model
 from conftest import VOCABULARY
 from scipy import sparse
 from toy_runs import EXPERIMENTS, LAYER, make_run
@@ -30,15 +31,12 @@ from temporal_saes.alignment.responses import ResponseMeans
 from temporal_saes.alignment.result import summary, top_latents
 from temporal_saes.experiment.options import ChatOptions, ExperimentOptions, SeedOptions
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 SCRIPT = EXPERIMENTS / "alignment_study.py"
 ROOM = Path(alignment.__file__).parent
 WICKED = "</span><script>alert(1)</script>&"
 PNG = bytes.fromhex("89504e470d0a1a0a")
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("TEMPORAL_SAES_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -345,10 +343,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(runs, tmp_path, capsys):
     ],
 )
 def test_mistakes_are_told_before_the_language_model_is_loaded(runs, pairs, monkeypatch, more, sentence):
-    def refuse(*args, **options):
-        raise AssertionError("loaded before the mistake was seen")
-
-    monkeypatch.setattr(LanguageModel, "load", refuse)
+    forbid_language_model(monkeypatch)
     with pytest.raises(UserError, match=sentence):
         main(flags(runs, pairs, *more))
     assert not list(runs.glob("*/alignment_study"))

@@ -1,10 +1,8 @@
 """Automatic interpretation: windows, questions and answers by hand, and the script against a server here."""
 
-import importlib.util
 import json
 import re
 import socket
-import sys
 import threading
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pytest
 import warm
 from chat_server import TEMPLATE, serving
 from conftest import corpus_records
+from modules import load_module
 from tokenizer_kinds import FOREIGN, tokenizer_of
 from toy_runs import EXPERIMENTS, make_run
 
@@ -43,6 +42,8 @@ from temporal_saes.chat import journal
 from temporal_saes.latents.examples import Example
 from temporal_saes.latents.explanations import read_explanations
 from temporal_saes.naming.names import Name, Share
+
+CONVERTER = EXPERIMENTS.parent / "process_sae_bench_autointerp.py"
 
 
 def words(ids) -> list[Stretch]:
@@ -419,7 +420,7 @@ def test_a_server_explains_and_scores_and_what_is_written_is_read_by_all(flags, 
 
     explained = read_explanations(folder / "explanations.json", 96)
     assert list(explained) == [one["latent"] for one in result["latents"]]
-    convert = load_converter()
+    convert = load_module(CONVERTER)
     bench = folder / "sae_bench_eval_results.json"
     read = convert.read_result(bench)
     assert read.explanations == explained
@@ -466,15 +467,6 @@ def test_harder_windows_are_asked_about_and_recorded(flags, figures_wanted):
         assert before["latent"] == after["latent"]
         assert before["offline"]["token_auc"] == after["offline"]["token_auc"]
         assert "n_beside_neighbours" not in before
-
-
-def load_converter():
-    path = EXPERIMENTS.parent / "process_sae_bench_autointerp.py"
-    spec = importlib.util.spec_from_file_location("converter_script", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_a_model_that_sees_the_words_scores_above_chance_on_a_latent_that_is_a_word(
@@ -588,7 +580,7 @@ def test_latents_that_get_no_explanation_are_told_in_the_sae_bench_file(flags):
     result = scores_of(folder)
     assert result["explainer"]["failures"]["explanation"] == {"unreadable answer": 6}
     assert not (folder / "explanations.json").exists()
-    read = load_converter().read_result(folder / "sae_bench_eval_results.json")
+    read = load_module(CONVERTER).read_result(folder / "sae_bench_eval_results.json")
     assert read.unexplained == [one["latent"] for one in result["latents"]]
 
 

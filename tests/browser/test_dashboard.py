@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from caches import forbid_language_model
-from chromium import MISSING, Browser, find_chromium
+from chromium import Browser
 from conftest import corpus_records
 from toy_runs import make_run
 
@@ -151,15 +151,6 @@ def test_bytes_that_are_no_text_are_shown_as_bytes(sites: dict[str, Path]) -> No
 
 
 # --- in a real browser ---
-
-
-@pytest.fixture(scope="module")
-def window() -> Iterator[Browser]:
-    program = find_chromium()
-    if program is None:
-        pytest.skip(MISSING)
-    with Browser(program) as browser:
-        yield browser
 
 
 @pytest.fixture

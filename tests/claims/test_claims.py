@@ -1,6 +1,5 @@
 """Claims: what an interval says, what is read from results, and the work in pieces that are done once."""
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
@@ -8,6 +7,7 @@ from typing import Any
 
 import pytest
 from conftest import corpus_records
+from modules import load_module
 
 from dictionary_learning.errors import UserError
 from temporal_saes.claims import curves, readings, report
@@ -355,12 +355,7 @@ def test_a_training_that_was_stopped_goes_on(tmp_path: Path, commands: list[list
 def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """benchmarks/claims.py as a module."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    spec = importlib.util.spec_from_file_location("claims_benchmark", ROOT / "benchmarks/claims.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_module(ROOT / "benchmarks/claims.py")
 
 
 def test_a_small_version_trains_measures_and_judges_and_goes_on_where_it_stopped(

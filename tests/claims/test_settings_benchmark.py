@@ -1,12 +1,12 @@
 """benchmarks/settings.py with two members on a tiny model: all are trained, measured and told, once."""
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from conftest import corpus_records
+from modules import load_module
 
 from dictionary_learning.command.files import read_yaml
 from temporal_saes.claims import pieces
@@ -18,12 +18,7 @@ ROOT = Path(__file__).parents[2]
 def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The script as a module."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    spec = importlib.util.spec_from_file_location("settings_benchmark", ROOT / "benchmarks/settings.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_module(ROOT / "benchmarks/settings.py")
 
 
 def test_every_member_differs_from_the_middle_and_from_all_others(benchmark: ModuleType) -> None:

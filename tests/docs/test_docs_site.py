@@ -1,32 +1,20 @@
 """How the documentation's pages are made: one a room of the code, and links that leave docs/."""
 
-import importlib.util
 import json
 import re
 import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 import yaml
+from modules import load_module
 
 ROOT = Path(__file__).parents[2]
 
 
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        f"docs_site_{name}", ROOT / "scripts/docs_site" / f"{name}.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-rooms = load("rooms")
-links = load("links")
+rooms = load_module(ROOT / "scripts/docs_site/rooms.py")
+links = load_module(ROOT / "scripts/docs_site/links.py")
 
 
 @pytest.fixture
@@ -164,7 +152,7 @@ def test_a_notebook_is_shown_cell_by_cell(tmp_path: Path) -> None:
 
 def test_docstrings_are_spelled_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "griffe", SimpleNamespace(Extension=object, Object=object, Class=object))
-    spelled_out = load("docstrings").spelled_out
+    spelled_out = load_module(ROOT / "scripts/docs_site/docstrings.py").spelled_out
     short = "Sum.\n\nArgs (beside those of `Base`):\n    a, b: what is\n        added.\n\n"
     short += "Returns:\n    x, y: two."
     beside = "Sum.\n\nArguments beside those of `Base`:\n\n"

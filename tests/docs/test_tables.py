@@ -1,10 +1,10 @@
 """The tables in pages are those that the benchmarks wrote last."""
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from modules import load_module
 
 ROOT = Path(__file__).parents[2]
 PAGE = "# Title\n\n<!-- table: results/one.md -->\n| old |\n<!-- end -->\n\nText.\n"
@@ -12,12 +12,7 @@ PAGE = "# Title\n\n<!-- table: results/one.md -->\n| old |\n<!-- end -->\n\nText
 
 @pytest.fixture(scope="module")
 def tables() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("tables", ROOT / "scripts/tables.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_module(ROOT / "scripts/tables.py")
 
 
 def test_every_table_in_a_page_is_current(tables: ModuleType) -> None:

@@ -19,12 +19,9 @@ from temporal_saes.experiment.text_codes import text_codes
 from temporal_saes.features import extract_features, last_usable
 from temporal_saes.sparsity import reading_l0
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 TEXTS = ["The distant comet circles the orbit.", "A judge.", "In 1999, the onion and the garlic were crisp."]
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TEMPORAL_SAES_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture

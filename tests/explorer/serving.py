@@ -6,12 +6,30 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from toy_runs import make_runs
+
+from temporal_saes.browser.command import main as browse
 from temporal_saes.experiment.command import read_options
 from temporal_saes.explorer.command import explorer, parser, server
 from temporal_saes.explorer.options import ExplorerOptions
+from temporal_saes.latents.explanations import save_explanations
+
+NASTY = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>"
+
+
+def make_site(folder: Path, model: Path, corpus: Path) -> Path:
+    """Runs of three kinds with explanations, one of them with a feature browser."""
+    for run in make_runs(folder / "runs", model).iterdir():
+        said = {3: f"planets {NASTY}", 40: "cooking words"}
+        save_explanations(run / "trainer_0" / "explanations.json", said)
+    words = ["--checkpoints_path", str(folder / "runs"), "--run_name", "grouped", "--dataset", str(corpus)]
+    words += ["--label_field", "domain", "--device", "cpu", "--no_cache", "--max_tokens", "2000"]
+    browse(words)
+    return folder
 
 
 class Answer(NamedTuple):

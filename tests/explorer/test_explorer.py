@@ -20,8 +20,8 @@ import pytest
 import torch
 import warm
 from run_folders import save_run
-from serving import exploring, request
-from toy_runs import LAYER, make_run
+from serving import NASTY, exploring, make_site, request
+from toy_runs import LAYER
 
 from dictionary_learning.command import cli, rehearsal
 from dictionary_learning.errors import UserError
@@ -29,43 +29,21 @@ from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.language_model.fingerprint import fingerprints
 from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
 from dictionary_learning.utils import load_dictionary
-from temporal_saes.browser.command import main as browse
 from temporal_saes.explorer.about import SiteFacts
 from temporal_saes.explorer.command import main
 from temporal_saes.explorer.key import find_token
 from temporal_saes.explorer.turns import Queue, Turns
-from temporal_saes.latents.explanations import save_explanations
+
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 pytest.importorskip("uvicorn")
 TEXT = "The comet circles the moon. A judge near the oven often overrules it. Every onion softens the butter."
-NASTY = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>"
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, tiny_lm_folder: Path, tiny_corpus: Path) -> Path:
     """Runs of three kinds, one of them with a feature browser; the cache is here, too."""
-    folder = tmp_path_factory.mktemp("explorer")
-    for kind in ("grouped", "plain", "attention"):
-        run = make_run(folder / "runs" / kind, tiny_lm_folder, kind=kind)
-        save_explanations(
-            run / "trainer_0" / "explanations.json", {3: f"planets {NASTY}", 40: "cooking words"}
-        )
-    flags = [
-        "--checkpoints_path",
-        str(folder / "runs"),
-        "--device",
-        "cpu",
-        "--no_cache",
-        "--max_tokens",
-        "2000",
-    ]
-    browse([*flags, "--run_name", "grouped", "--dataset", str(tiny_corpus), "--label_field", "domain"])
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TEMPORAL_SAES_CACHE", str(tmp_path / "cache"))
+    return make_site(tmp_path_factory.mktemp("explorer"), tiny_lm_folder, tiny_corpus)
 
 
 def flags(folder: Path, run: str = "grouped", *more: str) -> list[str]:

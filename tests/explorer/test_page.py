@@ -10,18 +10,14 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 import torch
-from chromium import MISSING, Browser, find_chromium
+from chromium import Browser
 from run_folders import save_run
-from serving import exploring, request
-from toy_runs import make_run
+from serving import NASTY, exploring, make_site, request
 
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
-from temporal_saes.browser.command import main as browse
-from temporal_saes.latents.explanations import save_explanations
 
 pytest.importorskip("uvicorn")
-NASTY = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>"
 TEXT = (
     "The comet circles the moon. A judge near the oven often overrules it.\nEvery onion softens the butter."
 )
@@ -31,23 +27,7 @@ UNITS = "[...document.querySelectorAll('#text [data-i]')]"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, tiny_lm_folder: Path, tiny_corpus: Path) -> Path:
-    folder = tmp_path_factory.mktemp("page")
-    for kind in ("grouped", "plain", "attention"):
-        run = make_run(folder / "runs" / kind, tiny_lm_folder, kind=kind)
-        save_explanations(
-            run / "trainer_0" / "explanations.json", {3: f"planets {NASTY}", 40: "cooking words"}
-        )
-    flags = [
-        "--checkpoints_path",
-        str(folder / "runs"),
-        "--device",
-        "cpu",
-        "--no_cache",
-        "--max_tokens",
-        "2000",
-    ]
-    browse([*flags, "--run_name", "grouped", "--dataset", str(tiny_corpus), "--label_field", "domain"])
-    return folder
+    return make_site(tmp_path_factory.mktemp("page"), tiny_lm_folder, tiny_corpus)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -66,15 +46,6 @@ def flags(folder: Path, run: str, port: int = 0) -> list[str]:
 def address(folder: Path) -> Iterator[str]:
     with exploring(*flags(folder, "grouped")) as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def window() -> Iterator[Browser]:
-    program = find_chromium()
-    if program is None:
-        pytest.skip(MISSING)
-    with Browser(program) as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -4,25 +4,21 @@ from pathlib import Path
 import pytest
 import torch
 import warm
-from toy_runs import EXPERIMENTS, load_script, make_run
+from caches import forbid_language_model
+from toy_runs import EXPERIMENTS, load_script, make_runs
 
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
+
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 SCRIPT = EXPERIMENTS / "temporal_geometry.py"
 geometry = load_script("temporal_geometry")
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("TEMPORAL_SAES_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def runs(tmp_path, tiny_lm_folder) -> Path:
-    for kind in ("grouped", "plain", "attention"):
-        make_run(tmp_path / "runs" / kind, tiny_lm_folder, kind=kind)
-    return tmp_path / "runs"
+    return make_runs(tmp_path / "runs", tiny_lm_folder)
 
 
 def flags(runs: Path, corpus: Path, *more: str) -> list[str]:
@@ -129,10 +125,7 @@ def test_a_chunk_that_says_nothing_has_no_numbers_and_still_a_figure(runs, tiny_
 def test_mistakes_are_told_before_the_language_model_is_loaded(
     runs, tiny_corpus, monkeypatch, more, sentence
 ):
-    def refuse(*args, **options):
-        raise AssertionError("loaded before the mistake was seen")
-
-    monkeypatch.setattr(LanguageModel, "load", refuse)
+    forbid_language_model(monkeypatch)
     with pytest.raises(UserError, match=sentence):
         geometry.main(flags(runs, tiny_corpus, *more))
     assert not list(runs.glob("*/temporal_geometry"))

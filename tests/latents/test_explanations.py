@@ -1,13 +1,13 @@
 """Explanations: the one loader, and SAEBench's results made into what it reads."""
 
 import gzip
-import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from modules import load_module
 
 from dictionary_learning.errors import UserError
 from temporal_saes.latents.explanations import find_explanations, read_explanations, save_explanations
@@ -15,15 +15,7 @@ from temporal_saes.latents.explanations import find_explanations, read_explanati
 SCRIPT = Path(__file__).parents[2] / "src" / "process_sae_bench_autointerp.py"
 
 
-def load_script():
-    spec = importlib.util.spec_from_file_location("sae_bench_script", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-convert = load_script()
+convert = load_module(SCRIPT)
 
 
 def write(path: Path, content: object) -> Path:

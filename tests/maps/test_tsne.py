@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import warm
 from scipy import sparse
-from toy_runs import EXPERIMENTS, load_script, make_run
+from toy_runs import EXPERIMENTS, load_script, make_runs
 
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
@@ -21,6 +21,8 @@ from temporal_saes.maps.feature_map import agreement, distances, neighbours, sco
 from temporal_saes.maps.options import MapOptions, check_method
 from temporal_saes.maps.page import map_page
 from temporal_saes.maps.points import Positions
+
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 SCRIPT = EXPERIMENTS / "tsne.py"
 tsne = load_script("tsne")
@@ -229,16 +231,9 @@ def test_tokens_are_drawn_without_white_space_and_the_last_text_fills_up_what_is
 # --- the script ---
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("TEMPORAL_SAES_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def runs(tmp_path, tiny_lm_folder) -> Path:
-    for kind in ("grouped", "attention"):
-        make_run(tmp_path / "runs" / kind, tiny_lm_folder, kind=kind)
-    return tmp_path / "runs"
+    return make_runs(tmp_path / "runs", tiny_lm_folder, ("grouped", "attention"))
 
 
 def flags(runs: Path, corpus: Path, *more: str) -> list[str]:

@@ -13,13 +13,10 @@ from dictionary_learning.errors import UserError
 from temporal_saes.persistence.options import PersistenceOptions
 from temporal_saes.persistence.study import stability
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 SCRIPT = EXPERIMENTS / "persistence.py"
 persistence = load_script("persistence")
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("TEMPORAL_SAES_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture

@@ -3,27 +3,22 @@ from pathlib import Path
 
 import pytest
 import warm
-from toy_runs import EXPERIMENTS, LAYER, load_script, make_run
+from caches import forbid_language_model
+from toy_runs import EXPERIMENTS, JUDGES, LAYER, load_script, make_runs, passage_files
 
 from dictionary_learning.command import figures
 from dictionary_learning.errors import UserError
-from dictionary_learning.language_model import LanguageModel
 from temporal_saes.sequences.figure import _scores
+
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 SCRIPT = EXPERIMENTS / "sequence_interpretability.py"
 sequences = load_script("sequence_interpretability")
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("TEMPORAL_SAES_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def runs(tmp_path, tiny_lm_folder) -> Path:
-    for kind in ("grouped", "plain", "attention"):
-        make_run(tmp_path / "runs" / kind, tiny_lm_folder, kind=kind)
-    return tmp_path / "runs"
+    return make_runs(tmp_path / "runs", tiny_lm_folder)
 
 
 def flags(runs: Path, corpus: Path, *more: str) -> list[str]:
@@ -33,15 +28,7 @@ def flags(runs: Path, corpus: Path, *more: str) -> list[str]:
     ]
 
 
-def passages(folder: Path, *texts: str) -> list[str]:
-    paths = [folder / f"passage{i}.txt" for i in range(len(texts))]
-    for path, text in zip(paths, texts, strict=True):
-        path.write_text(text)
-    return list(map(str, paths))
-
-
 COMETS = "The distant comet circles the galaxy. A comet near the orbit <b>often</b> eclipses it."
-JUDGES = "Every judge overrules a criminal statute. The federal tribunal upholds the verdict."
 
 
 def results(runs: Path, run: str = "*") -> list[dict]:
@@ -98,7 +85,7 @@ def test_compare_puts_every_kind_of_dictionary_beside_the_first(runs, tiny_corpu
 def test_the_page_loads_nothing_and_escapes_everything(runs, tiny_corpus, tmp_path):
     said = {str(latent): "<script>alert(1)</script> & $x$" for latent in range(96)}
     (runs / "plain" / "trainer_0" / "explanations.json").write_text(json.dumps(said))
-    files = passages(tmp_path, COMETS, JUDGES)
+    files = passage_files(tmp_path, COMETS, JUDGES)
     sequences.main(flags(runs, tiny_corpus, "--run_name", "plain", "--passages", *files))
     (page,) = (runs / "plain" / "sequence_interpretability").glob("*.html")
     text = page.read_text()
@@ -112,7 +99,7 @@ def test_the_page_loads_nothing_and_escapes_everything(runs, tiny_corpus, tmp_pa
 
 
 def test_latents_can_be_given_and_passages_cut(runs, tiny_corpus, tmp_path):
-    files = passages(tmp_path, COMETS, JUDGES)
+    files = passage_files(tmp_path, COMETS, JUDGES)
     more = ["--chunk", "1", "--latents", "40", "95", "--passages", *files, "--passage_tokens", "12"]
     sequences.main(flags(runs, tiny_corpus, "--run_name", "grouped", *more))
     (result,) = results(runs)
@@ -165,10 +152,7 @@ def test_a_dictionary_that_is_nowhere_on_has_no_scores_and_a_page(runs, tiny_cor
 def test_mistakes_are_told_before_the_language_model_is_loaded(
     runs, tiny_corpus, monkeypatch, more, sentence
 ):
-    def refuse(*args, **options):
-        raise AssertionError("loaded before the mistake was seen")
-
-    monkeypatch.setattr(LanguageModel, "load", refuse)
+    forbid_language_model(monkeypatch)
     with pytest.raises(UserError, match=sentence):
         sequences.main(flags(runs, tiny_corpus, *more))
     assert not list(runs.glob("*/sequence_interpretability"))
@@ -177,13 +161,13 @@ def test_mistakes_are_told_before_the_language_model_is_loaded(
 def test_given_passages_that_are_too_short_or_too_long_are_refused(runs, tiny_corpus, tmp_path):
     run = ["--run_name", "plain", "--passages"]
     with pytest.raises(UserError, match="8 are asked for: give a longer text or more of it"):
-        sequences.main(flags(runs, tiny_corpus, *run, *passages(tmp_path, COMETS, "A.")))
+        sequences.main(flags(runs, tiny_corpus, *run, *passage_files(tmp_path, COMETS, "A.")))
     with pytest.raises(UserError, match="50 are asked for: give a longer text or a smaller --passage_tokens"):
         sequences.main(
-            flags(runs, tiny_corpus, *run, *passages(tmp_path, COMETS, JUDGES), "--passage_tokens", "50")
+            flags(runs, tiny_corpus, *run, *passage_files(tmp_path, COMETS, JUDGES), "--passage_tokens", "50")
         )
     with pytest.raises(UserError, match="more than 96 tokens together"):
-        sequences.main(flags(runs, tiny_corpus, *run, *passages(tmp_path, COMETS * 4, JUDGES)))
+        sequences.main(flags(runs, tiny_corpus, *run, *passage_files(tmp_path, COMETS * 4, JUDGES)))
 
 
 def test_luck_is_within_the_axis_when_every_latent_is_steadier():

@@ -3,24 +3,20 @@ from pathlib import Path
 
 import pytest
 import warm
-from toy_runs import EXPERIMENTS, LAYER, load_script, make_run
+from caches import forbid_language_model
+from toy_runs import EXPERIMENTS, JUDGES, LAYER, load_script, make_run, make_runs, passage_files
 
 from dictionary_learning.errors import UserError
-from dictionary_learning.language_model import LanguageModel
+
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 SCRIPT = EXPERIMENTS / "similarity.py"
 similarity = load_script("similarity")
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("TEMPORAL_SAES_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def runs(tmp_path, tiny_lm_folder) -> Path:
-    for kind in ("grouped", "plain", "attention"):
-        make_run(tmp_path / "runs" / kind, tiny_lm_folder, kind=kind)
+    make_runs(tmp_path / "runs", tiny_lm_folder)
     make_run(tmp_path / "runs" / "wide", tiny_lm_folder, width=40)
     return tmp_path / "runs"
 
@@ -32,15 +28,7 @@ def flags(runs: Path, corpus: Path, *more: str) -> list[str]:
     ]
 
 
-def passages(folder: Path, *texts: str) -> list[str]:
-    paths = [folder / f"passage{i}.txt" for i in range(len(texts))]
-    for path, text in zip(paths, texts, strict=True):
-        path.write_text(text)
-    return list(map(str, paths))
-
-
 COMETS = "The distant comet circles the galaxy. A comet near the orbit often eclipses it."
-JUDGES = "Every judge overrules a criminal statute. The federal tribunal upholds the verdict."
 
 
 def only_result(runs: Path) -> dict:
@@ -105,7 +93,7 @@ def test_activations_of_the_tiny_model_know_the_boundaries_of_its_domains(runs, 
 
 
 def test_given_files_are_joined_in_their_order(runs, tiny_corpus, tmp_path):
-    files = passages(tmp_path, COMETS, JUDGES)
+    files = passage_files(tmp_path, COMETS, JUDGES)
     similarity.main(flags(runs, tiny_corpus, "--run_name", "plain", "--passages", *files))
     result = only_result(runs)
     assert result["shown"]["text"] == f"{COMETS} {JUDGES}"
@@ -115,7 +103,7 @@ def test_given_files_are_joined_in_their_order(runs, tiny_corpus, tmp_path):
 
 
 def test_one_file_has_a_kernel_and_no_score(runs, tiny_corpus, tmp_path, capsys):
-    files = passages(tmp_path, f"{COMETS} {JUDGES}")
+    files = passage_files(tmp_path, f"{COMETS} {JUDGES}")
     more = ["--compare", "plain", "baseline_model", "--passages", *files]
     similarity.main(flags(runs, tiny_corpus, *more))
     (path,) = (runs / "plain" / "similarity").glob("*.json")
@@ -133,8 +121,8 @@ def test_one_file_has_a_kernel_and_no_score(runs, tiny_corpus, tmp_path, capsys)
 def test_results_for_other_files_do_not_overwrite_each_other(runs, tiny_corpus, tmp_path):
     run = ["--run_name", "plain"]
     similarity.main(flags(runs, tiny_corpus, *run))
-    similarity.main(flags(runs, tiny_corpus, *run, "--passages", *passages(tmp_path, COMETS, JUDGES)))
-    similarity.main(flags(runs, tiny_corpus, *run, "--passages", *passages(tmp_path, JUDGES, COMETS)))
+    similarity.main(flags(runs, tiny_corpus, *run, "--passages", *passage_files(tmp_path, COMETS, JUDGES)))
+    similarity.main(flags(runs, tiny_corpus, *run, "--passages", *passage_files(tmp_path, JUDGES, COMETS)))
     assert len(list(runs.glob("plain/similarity/*.json"))) == 3
 
 
@@ -158,10 +146,7 @@ def test_results_for_other_files_do_not_overwrite_each_other(runs, tiny_corpus, 
 def test_mistakes_are_told_before_the_language_model_is_loaded(
     runs, tiny_corpus, monkeypatch, more, sentence
 ):
-    def refuse(*args, **options):
-        raise AssertionError("loaded before the mistake was seen")
-
-    monkeypatch.setattr(LanguageModel, "load", refuse)
+    forbid_language_model(monkeypatch)
     with pytest.raises(UserError, match=sentence):
         similarity.main(flags(runs, tiny_corpus, *more))
     assert not list(runs.glob("*/similarity"))
@@ -174,10 +159,10 @@ def test_what_only_the_language_model_shows_is_told_too(runs, tiny_corpus, tmp_p
         similarity.main(flags(runs, tiny_corpus, "--run_name", "plain", "--n_texts", "4000"))
     with pytest.raises(UserError, match="the data have 3"):
         similarity.main(flags(runs, tiny_corpus, "--run_name", "plain", "--n_passages", "4"))
-    files = passages(tmp_path, COMETS * 5, JUDGES)
+    files = passage_files(tmp_path, COMETS * 5, JUDGES)
     with pytest.raises(UserError, match="more than 96 tokens together"):
         similarity.main(flags(runs, tiny_corpus, "--run_name", "plain", "--passages", *files))
-    files = passages(tmp_path, "A moon.", "A judge.")
+    files = passage_files(tmp_path, "A moon.", "A judge.")
     with pytest.raises(UserError, match="--half_width 6 needs 12"):
         similarity.main(flags(runs, tiny_corpus, "--run_name", "plain", "--passages", *files))
 

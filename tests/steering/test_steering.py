@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import warm
+from caches import forbid_language_model
 from chat_server import serving
 from run_folders import save_run
 
@@ -515,10 +516,7 @@ def test_a_judge_that_falls_silent_on_the_way_is_given_up_and_counted(flags, mon
     ],
 )
 def test_a_judge_that_is_not_there_is_told_before_the_model_is_loaded(flags, monkeypatch, respond, sentence):
-    def refuse(*args, **options):
-        raise AssertionError("loaded before the mistake was seen")
-
-    monkeypatch.setattr(LanguageModel, "load", refuse)
+    forbid_language_model(monkeypatch)
     more = ["--run_name", "plain", "--judge_model", "m", "--judge_timeout", "0.2" if respond else "20"]
     with serving(respond) if respond else nobody() as server, pytest.raises(UserError, match=sentence):
         main([*flags, *more, "--judge_url", server.url])
@@ -558,10 +556,7 @@ def nobody():
     ],
 )
 def test_mistakes_are_told_before_the_language_model_is_loaded(flags, tmp_path, monkeypatch, more, sentence):
-    def refuse(*args, **options):
-        raise AssertionError("loaded before the mistake was seen")
-
-    monkeypatch.setattr(LanguageModel, "load", refuse)
+    forbid_language_model(monkeypatch)
     with pytest.raises(UserError, match=sentence):
         main([*flags, *more])
     assert not (tmp_path / "out").exists()
