@@ -27,9 +27,13 @@ baselines=(matryoshka)
 source scripts/steps.sh
 
 SECONDS=0
+fetch() { "$python" -m dictionary_learning.texts.demo_assets "$@"; }
+
 echo
 echo "== the demo's language model and texts"
-"$python" -m dictionary_learning.texts.demo_assets "$model" extracts articles addresses
+beside model fetch "$model"
+beside texts fetch extracts articles addresses
+until_all_are_done
 
 # once for all trainings and the evaluation; goes on by itself where it was stopped
 echo
@@ -52,7 +56,6 @@ train_baselines() {
   for arch in "${baselines[@]}"; do
     train "$arch" "$train/train_baseline.py" --config "$config" --arch "$arch" --activations "$cache"
   done
-  probe "${baselines[@]/%/:0}" baseline_model
 }
 
 evaluate() {
@@ -61,20 +64,29 @@ evaluate() {
     --activations "$cache" --max_tokens 20000 --loss_tokens 4000
 }
 
-probe_and_name() {
-  probe tsae:0 tsae:1 "${baselines[@]/%/:0}" baseline_model
+name_latents() {
   echo
   echo "== name latents by what they are held over"
   "$python" src/experiments/naming.py --checkpoints_path "$runs" --dataset demo --max_texts 550 --compare tsae:2
 }
 
-# two at a time with half of the cores each: a step does not keep all of them busy
+results() {
+  evaluate
+  name_latents
+  probe tsae:0 tsae:1
+}
+
+# Two at a time with half of the cores each: a step does not keep all of them busy. The baselines are trained
+# first, and their probes run the language model over the texts that all probes and names are about.
 beside tsae train tsae "$train/train_temporal.py" --config "$config" --activations "$cache"
 beside baselines train_baselines
+until_done baselines
+beside probes probe "${baselines[@]/%/:0}" baseline_model
+until_done tsae
+beside results results
 until_all_are_done
-beside evaluation evaluate
-beside probes probe_and_name
-until_all_are_done
+# all in one figure, from what was found
+probe tsae:0 tsae:1 "${baselines[@]/%/:0}" baseline_model
 
 echo
 echo "== the page"

@@ -78,27 +78,42 @@ headed() {
   done
 }
 
+# until_done NAME: wait for one of them; when it failed the others still come to their end, and that is the end.
+until_done() {
+  local i failed=0
+  for i in ${beside_groups[@]+"${!beside_groups[@]}"}; do
+    [ "${beside_names[$i]}" != "$1" ] || end_of "$i" || failed=$?
+  done
+  [ $failed -eq 0 ] || {
+    until_all_are_done || true
+    return $failed
+  }
+}
+
 # until_all_are_done: wait for what runs beside; when one failed the others still come to their end.
 until_all_are_done() {
-  local i failed=0 code
+  local i failed=0
   for i in ${beside_groups[@]+"${!beside_groups[@]}"}; do
-    code=0
-    wait "${beside_groups[$i]}" || code=$?
-    if [ $code -ne 0 ]; then
-      echo "error: ${beside_names[$i]} ended with exit code $code: its last lines above say why." >&2
-      failed=$code
-    fi
+    end_of "$i" || failed=$?
   done
   trap - INT TERM
-  beside_names=() beside_groups=()
   return $failed
+}
+
+# end_of NUMBER: wait for one of them, and say so when it failed.
+end_of() {
+  local name=${beside_names[$1]} code=0
+  wait "${beside_groups[$1]}" || code=$?
+  unset "beside_names[$1]" "beside_groups[$1]"
+  [ $code -eq 0 ] || echo "error: $name ended with exit code $code: its last lines above say why." >&2
+  return $code
 }
 
 # Commands that were asked to stop save first: they are waited for.
 stop_all() {
   local group
   trap '' INT TERM
-  for group in "${beside_groups[@]}"; do
+  for group in ${beside_groups[@]+"${beside_groups[@]}"}; do
     kill -TERM -- "-$group" 2>/dev/null || true
   done
   wait

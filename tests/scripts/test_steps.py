@@ -58,6 +58,45 @@ def test_one_that_fails_is_named_and_the_other_comes_to_its_end() -> None:
     assert err == "error: bad ended with exit code 1: its last lines above say why.\n"
 
 
+def test_one_is_waited_for_and_another_begins_while_the_first_goes_on(tmp_path: Path) -> None:
+    process = start(
+        f"""
+        long() {{ until [ -e "{tmp_path}/go" ]; do sleep .01; done; echo at last; }}
+        next() {{ echo next; touch "{tmp_path}/go"; }}
+        beside long long
+        beside short echo short
+        until_done short
+        beside next next
+        until_done long
+        echo after both
+        until_done nobody
+        until_all_are_done
+        """
+    )
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, "")
+    lines = out.splitlines()
+    assert sorted(lines) == ["after both", "long | at last", "next | next", "short | short"]
+    assert lines.index("after both") > lines.index("long | at last")
+
+
+def test_when_the_one_that_is_waited_for_fails_the_others_come_to_their_end_and_nothing_else_begins() -> None:
+    process = start(
+        """
+        slow() { sleep .3; echo finished; }
+        fails() { exit 3; }
+        beside good slow
+        beside bad fails
+        until_done bad
+        echo not reached
+        """
+    )
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 3
+    assert out == "good | finished\n"
+    assert err == "error: bad ended with exit code 3: its last lines above say why.\n"
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_stop_reaches_all_of_them_and_waits_until_they_have_saved(number: int, code: int) -> None:
     saving = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: (time.sleep(.2), "

