@@ -25,6 +25,7 @@ from torch import Tensor
 from dictionary_learning import distributed
 from dictionary_learning.command.progress import say
 from dictionary_learning.dictionaries.base import Dictionary, check_width, chunk_slice
+from dictionary_learning.dictionaries.sparse import SparseCode
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel, Place
 from dictionary_learning.language_model.text_codes import encode_tokens, norm_limit
@@ -32,7 +33,7 @@ from dictionary_learning.texts.spans import Spans, is_inside
 from temporal_saes.pooling import span_means
 from temporal_saes.reading import Reading
 from temporal_saes.recorded_activations import RecordedActivations
-from temporal_saes.sparsity import count
+from temporal_saes.sparsity import count, count_entries
 
 CODE_BYTES = 2**27  # of one dense block of latents
 _TOKENIZE_TEXTS = 1024
@@ -201,13 +202,13 @@ def read_dealt(
     reading: Reading,
     *,
     log: Callable[[str], None] = say,
-) -> Iterator[tuple[int, TextActivations]]:
-    """As `read_activations`, with the texts' numbers; of several processes each has some of the texts.
+) -> Iterator[list[tuple[int, TextActivations]]]:
+    """As `read_activations`, a shard at a time with the texts' numbers; of several processes each has some.
 
     They are dealt out by the shard, so each is read exactly as one process reads it.
     """
     for shard in _read_shards(texts, lm, layer, reading, log, is_dealt=True):
-        yield from _texts_of(shard)
+        yield list(_texts_of(shard))
 
 
 class _Shard(NamedTuple):
@@ -297,21 +298,34 @@ def _encode(
     """Features [n, F] of the positions `chosen_T` of texts of these lengths in a row."""
     if dictionary is None or columns is None:
         return x_TD[torch.from_numpy(chosen_T)].float().numpy()
-    if dictionary.reads_sequences:
-        codes = _codes_in_context(x_TD, lengths, usable_T, chosen_T, dictionary)
-    else:
-        codes = _codes(x_TD, chosen_T, dictionary)
+    if not dictionary.reads_sequences:
+        return encode_each(dictionary, x_TD[torch.from_numpy(chosen_T)], columns)
     with torch.no_grad():
-        parts = [_to_csr(f_nF[:, columns]) for f_nF in codes]
+        codes = _codes_in_context(x_TD, lengths, usable_T, chosen_T, dictionary)
+        parts = [_to_csr(SparseCode.of(f_nF), columns) for f_nF in codes]
     return _stack(parts, columns.stop - columns.start, dense=False)
 
 
-def _codes(x_TD: Tensor, chosen_T: np.ndarray, dictionary: Dictionary) -> Iterator[Tensor]:
-    """Codes of the chosen positions; a code is a function of its own token, so the rest is left out."""
+@torch.no_grad()
+def encode_each(dictionary: Dictionary, x_nD: Tensor, columns: slice) -> sparse.csr_array:
+    """Codes [n, F] of tokens, each by itself: the dictionary finds their entries, and makes no dense ones.
+
+    Args:
+        columns: the latents of the chunk.
+
+    Raises:
+        UserError: a code is not finite.
+    """
     weight = next(dictionary.parameters())
-    rows = max(1, CODE_BYTES // (weight.itemsize * dictionary.dict_size))
-    for some_n in torch.from_numpy(chosen_T).split(rows):
-        yield count(dictionary, dictionary.encode(x_TD[some_n].to(weight.device, weight.dtype)))
+    parts = []
+    for x_BD in x_nD.split(max(1, CODE_BYTES // (weight.itemsize * dictionary.dict_size))):
+        x_BD = x_BD.to(weight.device, weight.dtype)
+        if not parts:  # NaN exceeds no threshold, so it is no entry: damaged weights show in a whole code
+            _check_finite(dictionary.encode(x_BD[:1]))
+        code = dictionary.encode_entries(x_BD)
+        count_entries(dictionary, code)
+        parts.append(_to_csr(code, columns))
+    return _stack(parts, columns.stop - columns.start, dense=False)
 
 
 def _codes_in_context(
@@ -339,15 +353,20 @@ def encode_text(dictionary: Dictionary, x_LD: Tensor, usable_L: np.ndarray) -> T
     return encode_tokens(dictionary, x_LD[torch.from_numpy(usable_L)])
 
 
-def _to_csr(f_nF: Tensor) -> sparse.csr_array:
-    """The same numbers, sparse, in float32 on the CPU; zeros are found where the codes are."""
-    row, column = f_nF.nonzero(as_tuple=True)
-    values = f_nF[row, column].float().cpu().numpy()
-    if not np.isfinite(values).all():
+def _check_finite(values: Tensor) -> None:
+    if not bool(torch.isfinite(values).all()):
         raise UserError("the dictionary gives latents that are not finite: its weights are damaged.")
-    counts = np.bincount(row.cpu().numpy(), minlength=len(f_nF))
+
+
+def _to_csr(code: SparseCode, columns: slice) -> sparse.csr_array:
+    """The same numbers of some latents, sparse, in float32 on the CPU."""
+    _check_finite(code.values_N)
+    value, row, column = (of_N.cpu().numpy() for of_N in (code.values_N.float(), code.row_N, code.col_N))
+    kept = (value != 0) & (column >= columns.start) & (column < columns.stop)
+    counts = np.bincount(row[kept], minlength=code.n_rows)
     indptr = np.concatenate([[0], np.cumsum(counts)])
-    return sparse.csr_array((values, column.cpu().numpy().astype(np.int32), indptr), shape=tuple(f_nF.shape))
+    index = (column[kept] - columns.start).astype(np.int32)
+    return sparse.csr_array((value[kept], index, indptr), shape=(code.n_rows, columns.stop - columns.start))
 
 
 def _stack(blocks: list, n_columns: int, *, dense: bool) -> sparse.csr_array | np.ndarray:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dictionary_learning.dictionaries.base import Dictionary
+    from dictionary_learning.dictionaries.sparse import SparseCode
 
 
 class L0:
@@ -32,10 +33,11 @@ class L0:
         self.tokens = 0
         self._active: Tensor | int = 0  # on the device: nothing waits for it
 
-    def add(self, dictionary: "Dictionary", f_nF: "Tensor") -> None:
+    def add(self, dictionary: "Dictionary", values: "Tensor", n_tokens: int) -> None:
+        """Take in the values of the codes of some tokens, zeros included or not."""
         self.dictionary = dictionary
-        self.tokens += len(f_nF)
-        self._active = self._active + f_nF.count_nonzero()
+        self.tokens += n_tokens
+        self._active = self._active + values.count_nonzero()
 
     def add_all(self, other: "L0") -> None:
         """What another one has counted, too."""
@@ -80,8 +82,15 @@ def count(dictionary: "Dictionary", f_nF: "Tensor") -> "Tensor":
     """The same codes [n, F], of all latents, counted where someone asked."""
     l0 = _reading.get()
     if l0 is not None:
-        l0.add(dictionary, f_nF)
+        l0.add(dictionary, f_nF, len(f_nF))
     return f_nF
+
+
+def count_entries(dictionary: "Dictionary", code: "SparseCode") -> None:
+    """As `count`, of the entries of codes."""
+    l0 = _reading.get()
+    if l0 is not None:
+        l0.add(dictionary, code.values_N, code.n_rows)
 
 
 def count_again(l0: L0) -> None:

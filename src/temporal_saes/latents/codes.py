@@ -25,7 +25,7 @@ from dictionary_learning.activations.store import Store
 from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel, Place
-from temporal_saes.features import encode_text, read_dealt
+from temporal_saes.features import encode_each, encode_text, read_dealt
 from temporal_saes.latents.dealt import Coded, in_order
 from temporal_saes.reading import Reading
 from temporal_saes.sparsity import count
@@ -149,11 +149,11 @@ def codes_of_texts(
     Raises:
         UserError: as `read_activations`, or a code is not finite.
     """
-    contexts = (
-        (number, number, text.tokens.ids_L, text.tokens.usable_L, text.x_LD)
-        for number, text in read_dealt(texts, lm, place, reading)
+    groups = (
+        [(number, number, text.tokens.ids_L, text.tokens.usable_L, text.x_LD) for number, text in shard]
+        for shard in read_dealt(texts, lm, place, reading)
     )
-    yield from _chunks(contexts, dictionary, columns, chunk_tokens, watch)
+    yield from _chunks(groups, dictionary, columns, chunk_tokens, watch)
 
 
 def codes_of_store(
@@ -168,33 +168,39 @@ def codes_of_store(
 
     Special tokens behind a context's last usable one are cut off, as a store pads with any.
     """
-    yield from _chunks(_contexts(store), dictionary, columns, chunk_tokens, watch)
+    yield from _chunks(_groups(store), dictionary, columns, chunk_tokens, watch)
 
 
 # number, document, tokens [L], usable [L], activations [L, D]
 _Context = tuple[int, int, np.ndarray, np.ndarray, Tensor]
+# what is encoded together: the same contexts whatever number of processes there are
+_Group = list[_Context]
 
 
-def _contexts(store: Store) -> Iterator[_Context]:
+def _groups(store: Store) -> Iterator[_Group]:
     every = (distributed.rank(), distributed.size())
     for number, _, batch in store.numbered_contexts(STORE_CONTEXTS, every):
         masks_NL, tokens_NL = batch.mask_NL.cpu().numpy(), batch.tokens_NL.cpu().numpy()
+        group = []
         for i, (x_LD, mask_L, tokens_L, document) in enumerate(
             zip(batch.x_NLD.cpu(), masks_NL, tokens_NL, batch.document_N.tolist(), strict=True)
         ):
             length = int(np.flatnonzero(mask_L)[-1]) + 1
-            yield number * STORE_CONTEXTS + i, document, tokens_L[:length], mask_L[:length], x_LD[:length]
+            rows = slice(0, length)
+            number_of_all = number * STORE_CONTEXTS + i
+            group.append((number_of_all, document, tokens_L[rows], mask_L[rows], x_LD[rows]))
+        yield group
 
 
 def _chunks(
-    contexts: Iterable[_Context],
+    groups: Iterable[_Group],
     dictionary: Dictionary,
     columns: slice,
     chunk_tokens: int,
     watch: Watch | None,
 ) -> Iterator[CodesOfContexts]:
     chunk = _Chunk(columns.stop - columns.start)
-    for coded in in_order(_encoded(contexts, dictionary, columns, watch)):
+    for coded in in_order(_encoded(groups, dictionary, columns, watch)):
         chunk.add(coded)
         if watch is not None:
             watch.add(coded.measured)
@@ -205,19 +211,42 @@ def _chunks(
 
 
 def _encoded(
-    contexts: Iterable[_Context], dictionary: Dictionary, columns: slice, watch: Watch | None
+    groups: Iterable[_Group], dictionary: Dictionary, columns: slice, watch: Watch | None
 ) -> Iterator[Coded]:
     """The contexts that have a usable position."""
-    for number, document, tokens_L, usable_L, x_LD in contexts:
-        if not usable_L.any():
-            continue
-        f_uF = count(dictionary, encode_text(dictionary, x_LD, usable_L))[:, columns]
-        f = f_uF.float().cpu().numpy()
-        if not np.isfinite(f).all():
-            raise UserError("the dictionary gives latents that are not finite: its weights are damaged.")
-        rank_N, column_N = np.nonzero(f > 0)
-        measured = () if watch is None else watch.measure(f_uF, x_LD[torch.from_numpy(usable_L)])
-        position_N = np.flatnonzero(usable_L)[rank_N].astype(np.int32)
-        value_N = f[rank_N, column_N]
-        column_N = column_N.astype(np.int32)
-        yield Coded(number, document, tokens_L, usable_L, position_N, column_N, value_N, measured)
+    for group in groups:
+        usable = [context for context in group if context[3].any()]
+        if dictionary.reads_sequences or watch is not None:
+            yield from (_encoded_whole(context, dictionary, columns, watch) for context in usable)
+        elif usable:
+            yield from _encoded_together(usable, dictionary, columns)
+
+
+def _encoded_whole(context: _Context, dictionary: Dictionary, columns: slice, watch: Watch | None) -> Coded:
+    """A context whose tokens may depend on each other, with its dense codes for whoever watches."""
+    number, document, tokens_L, usable_L, x_LD = context
+    f_uF = count(dictionary, encode_text(dictionary, x_LD, usable_L))[:, columns]
+    f = f_uF.float().cpu().numpy()
+    if not np.isfinite(f).all():
+        raise UserError("the dictionary gives latents that are not finite: its weights are damaged.")
+    rank_N, column_N = np.nonzero(f > 0)
+    measured = () if watch is None else watch.measure(f_uF, x_LD[torch.from_numpy(usable_L)])
+    position_N = np.flatnonzero(usable_L)[rank_N].astype(np.int32)
+    value_N = f[rank_N, column_N]
+    column_N = column_N.astype(np.int32)
+    return Coded(number, document, tokens_L, usable_L, position_N, column_N, value_N, measured)
+
+
+def _encoded_together(group: _Group, dictionary: Dictionary, columns: slice) -> Iterator[Coded]:
+    """Contexts whose tokens each have a code of their own, from the entries of all."""
+    x_nD = torch.cat([x_LD[torch.from_numpy(usable_L)] for *_, usable_L, x_LD in group])
+    f_nF = encode_each(dictionary, x_nD, columns)
+    start = 0
+    for number, document, tokens_L, usable_L, _ in group:
+        position_u = np.flatnonzero(usable_L).astype(np.int32)
+        f_uF = f_nF[start : start + len(position_u)].tocoo()
+        start += len(position_u)
+        is_on_N = f_uF.data > 0
+        rank_N, column_N = (of_N[is_on_N] for of_N in f_uF.coords)
+        codes = position_u[rank_N], column_N.astype(np.int32), f_uF.data[is_on_N]
+        yield Coded(number, document, tokens_L, usable_L, *codes, ())
