@@ -73,11 +73,12 @@ name_latents() {
 results() {
   evaluate
   name_latents
-  probe tsae:0 tsae:1
+  probe tsae:0 tsae:1 "${baselines[@]/%/:0}" baseline_model
 }
 
 # Two at a time with half of the cores each: a step does not keep all of them busy. The baselines are trained
-# first, and their probes run the language model over the texts that all probes and names are about.
+# sooner, and their probes run the language model over the texts that all probes and names are about. What one
+# probe is at work on another one waits for.
 beside tsae train tsae "$train/train_temporal.py" --config "$config" --activations "$cache"
 beside baselines train_baselines
 until_done baselines
@@ -85,8 +86,6 @@ beside probes probe "${baselines[@]/%/:0}" baseline_model
 until_done tsae
 beside results results
 until_all_are_done
-# all in one figure, from what was found
-probe tsae:0 tsae:1 "${baselines[@]/%/:0}" baseline_model
 
 echo
 echo "== the page"

@@ -342,6 +342,18 @@ def test_a_copy_in_another_folder_has_the_same_identity(lm, tiny_lm_folder, tmp_
     assert weights_identity(LanguageModel.load(str(copy), device="cpu"), LAYER) == weights_identity(lm, LAYER)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8, torch.float64])
+@pytest.mark.parametrize("part", [slice(0, 8), slice(1, 8), slice(1, 9), slice(2, 9), slice(0, 0)])
+def test_a_change_of_any_number_of_a_weight_is_seen_wherever_it_lies_in_memory(dtype, part):
+    weight = torch.arange(9).to(dtype)[part]
+    before = fingerprint._state(weight)
+    for i in range(len(weight)):
+        weight.data[i] += 1
+        assert fingerprint._state(weight) != before
+        weight.data[i] -= 1
+    assert fingerprint._state(weight) == before
+
+
 def test_the_weights_are_hashed_once_while_nothing_changes(tiny_lm_folder, monkeypatch):
     lm = LanguageModel.load(str(tiny_lm_folder), device="cpu")
     hashed = []

@@ -317,7 +317,7 @@ def encode_each(dictionary: Dictionary, x_nD: Tensor, columns: slice) -> sparse.
         UserError: a code is not finite.
     """
     weight = next(dictionary.parameters())
-    parts = []
+    parts: list[sparse.csr_array] = []
     for x_BD in x_nD.split(max(1, CODE_BYTES // (weight.itemsize * dictionary.dict_size))):
         x_BD = x_BD.to(weight.device, weight.dtype)
         if not parts:  # NaN exceeds no threshold, so it is no entry: damaged weights show in a whole code

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -72,6 +74,46 @@ def test_a_result_is_written_with_all_that_it_depends_on(tmp_path, capsys):
     ]
     assert (written["experiment"], written["name"], written["length"]) == ("lengths", "one", 3)
     assert (written["options"]["seed"], written["subject"]["layer"]) == (4, 3)
+
+
+def test_a_comparison_waits_for_a_result_that_another_one_is_at_work_on(tmp_path, capsys):
+    compared = options_in(tmp_path, "one", "three")
+    working, finish = threading.Event(), threading.Event()
+    subject, made = a_subject(tmp_path, "one"), []
+    case = case_of("lengths", subject, compared, ["text"])
+
+    def slow(subject: Subject) -> dict[str, int]:
+        working.set()
+        assert finish.wait(60)
+        return {"length": 3}
+
+    first = threading.Thread(target=results_of, args=([case], compared, slow, str))
+    first.start()
+    assert working.wait(60)
+    second = threading.Thread(target=run, args=(tmp_path, compared, ["text"], made))
+    second.start()
+    told = ""
+    while "waiting for it" not in told:
+        assert second.is_alive()
+        told += capsys.readouterr().err
+        time.sleep(0.01)
+    finish.set()
+    first.join(60)
+    second.join(60)
+    assert made == ["three"]  # the other one was taken from what it had waited for
+    assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".json"}
+
+
+def test_a_study_that_fails_leaves_no_lock_and_no_folder(tmp_path):
+    compared = options_in(tmp_path, "one")
+    case = case_of("lengths", a_subject(tmp_path, "one"), compared, ["text"])
+
+    def fail(subject: Subject) -> dict[str, int]:
+        raise UserError("no")
+
+    with pytest.raises(UserError, match="no"):
+        results_of([case], compared, fail, str)
+    assert not list(tmp_path.iterdir())
 
 
 def test_only_a_comparison_takes_what_is_there_and_only_if_it_answers_the_same_question(tmp_path, capsys):

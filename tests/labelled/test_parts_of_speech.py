@@ -1,8 +1,33 @@
+import json
 import subprocess
 import sys
 
+import pytest
+
 from temporal_saes.labelled import parts_of_speech
 from temporal_saes.labelled.parts_of_speech import MARGIN, Word, align, tag_tokens, tag_words
+
+
+@pytest.fixture(autouse=True)
+def kept(tmp_path, monkeypatch):
+    """Where tags are kept, each test's own; nothing is in memory."""
+    monkeypatch.setenv("TEMPORAL_SAES_CACHE", str(tmp_path))
+    monkeypatch.setattr(parts_of_speech, "_remembered", {})
+    return tmp_path / "parts_of_speech"
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The texts that were tagged, a list a call."""
+    tagger, calls = parts_of_speech._tagger(), []
+
+    class Counting:
+        def pipe(self, texts, **options):
+            calls.append(texts)
+            return tagger.pipe(texts, **options)
+
+    monkeypatch.setattr(parts_of_speech, "_tagger", Counting)
+    return calls
 
 
 def words_of(text: str, *tagged: tuple[str, str]) -> list[Word]:
@@ -93,18 +118,8 @@ def test_spacy_is_not_imported_before_the_first_text():
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
 
 
-def test_a_text_is_tagged_once_and_its_words_are_the_same_again(monkeypatch):
-    module = "temporal_saes.labelled.parts_of_speech"
-    monkeypatch.setattr(f"{module}._remembered", {})
-    monkeypatch.setattr(f"{module}.MOST_REMEMBERED", 3)
-    tagger, asked = parts_of_speech._tagger(), []
-
-    class Counting:
-        def pipe(self, texts, **options):
-            asked.append(texts)
-            return tagger.pipe(texts, **options)
-
-    monkeypatch.setattr(f"{module}._tagger", Counting)
+def test_a_text_is_tagged_once_and_its_words_are_the_same_again(monkeypatch, asked):
+    monkeypatch.setattr(parts_of_speech, "MOST_REMEMBERED", 3)
     texts = ["Dogs bark.", "Cats sleep.", "Dogs bark."]
     words = list(tag_words(texts))
     assert asked == [["Dogs bark.", "Cats sleep."]]
@@ -115,3 +130,39 @@ def test_a_text_is_tagged_once_and_its_words_are_the_same_again(monkeypatch):
     list(tag_words(["One.", "Two."]))
     assert set(parts_of_speech._remembered) == {"It rains.", "One.", "Two."}
     assert list(tag_words(texts)) == words
+
+
+def test_another_process_finds_the_tags_and_no_text_among_them(asked, kept, monkeypatch):
+    texts = ["Dogs bark at zebras.", ""]
+    words = list(tag_words(texts))
+    (file,) = kept.glob("*.json")
+    assert "zebras" not in file.read_text()
+    parts_of_speech._remembered.clear()  # as in another process
+    assert list(tag_words(texts)) == words
+    assert len(asked) == 1
+    parts_of_speech._remembered.clear()
+    version = parts_of_speech.metadata.version
+    monkeypatch.setattr(parts_of_speech.metadata, "version", lambda name: f"{version(name)}.1")
+    assert list(tag_words(texts)) == words
+    assert len(asked) == 2  # another version of the tagger may tag otherwise
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "[[[0, 4]]]", '[[["a", 4, "NOUN"]]]', '[[[0, 400, "NOUN"]]]', "7", "[[[0, 4, 5]]]"]
+)
+def test_a_file_of_tags_that_is_not_what_was_written_is_made_again(content, asked, kept):
+    words = list(tag_words(["Dogs bark."]))
+    (file,) = kept.glob("*.json")
+    file.write_text(content)
+    parts_of_speech._remembered.clear()
+    assert list(tag_words(["Dogs bark."])) == words
+    assert len(asked) == 2
+    assert json.loads(file.read_text()) == [[list(word) for word in words[0]]]
+
+
+def test_where_nothing_can_be_kept_texts_are_tagged_all_the_same(asked, kept):
+    kept.write_text("a file where the folder would be")
+    for _ in range(2):
+        assert [word.end for word in next(tag_words(["Dogs bark."]))] == [4, 9, 10]
+        parts_of_speech._remembered.clear()
+    assert len(asked) == 2

@@ -1,6 +1,7 @@
 """One writer a folder: whoever writes a run, a cache, a browser or answers holds the folder's lock meanwhile.
 
-The system releases the lock when its process dies, however it dies.
+Or one a file, for which others wait (`in_turn`). The system releases the lock when its process dies, however
+it dies.
 """
 
 import json
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dictionary_learning.command.files import LEFTOVER
+from dictionary_learning.command.progress import say
 from dictionary_learning.command.rehearsal import is_on as is_rehearsal
 from dictionary_learning.errors import UserError
 
@@ -38,10 +40,8 @@ def locked(folder: Path, what: str = "writing") -> Iterator[None]:
 
     from filelock import FileLock, Timeout
 
-    new = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / LOCK, timeout=0):
+        with _made(folder), FileLock(folder / LOCK, timeout=0):
             holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time(), "what": what}
             (folder / HOLDER).write_text(json.dumps(holder), encoding="utf-8")
             try:
@@ -51,6 +51,42 @@ def locked(folder: Path, what: str = "writing") -> Iterator[None]:
                 (folder / LOCK).unlink(missing_ok=True)
     except Timeout:
         raise UserError(f"{_holder(folder)} {folder}: wait for it, or stop it.") from None
+
+
+@contextmanager
+def in_turn(path: Path) -> Iterator[None]:
+    """For whoever makes a file: others that would make it wait meanwhile, and then look whether it is there.
+
+    Args:
+        path: of the file, with its suffix or without.
+    """
+    if is_rehearsal():
+        yield
+        return
+
+    from filelock import FileLock, Timeout
+
+    with _made(path.parent):
+        lock = FileLock(path.with_name(f".{path.name[:100]}{LOCK}"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            say(f"another process is at work on {path}: waiting for it")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            Path(lock.lock_file).unlink(missing_ok=True)
+            lock.release()
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """A folder that is made where it is missing, and removed again if it stays empty."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
     finally:
         for path in new:
             if path.is_dir() and not any(path.iterdir()):

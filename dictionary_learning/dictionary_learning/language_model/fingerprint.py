@@ -48,7 +48,7 @@ def remembered_fingerprint(lm: LanguageModel, layer: int) -> str:
 
 _State = tuple[int, int, int]
 _REMEMBERED: WeakKeyDictionary[LanguageModel, dict[int, tuple[list[_State], str]]] = WeakKeyDictionary()
-_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_INTEGERS = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.uint8}
 
 
 def _state(weight: Tensor) -> _State:
@@ -57,7 +57,11 @@ def _state(weight: Tensor) -> _State:
     The counter of changes misses those through `weight.data`; the sum of the bits sees them.
     """
     version = 0 if weight.is_inference() else weight._version
-    bits = weight.detach().reshape(-1).view(_INTEGERS[weight.element_size()])
+    flat = weight.detach().reshape(-1)
+    # the largest numbers as which its bits can be read: those of two bytes take ten times as long
+    edges = [n * flat.element_size() for n in (flat.storage_offset(), flat.numel())]
+    size = next(size for size in _INTEGERS if not any(edge % size for edge in edges))
+    bits = flat.view(_INTEGERS[size])
     return version, weight.data_ptr(), int(bits.sum(dtype=torch.int64))
 
 

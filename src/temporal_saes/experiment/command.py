@@ -13,11 +13,14 @@ docs/adding-an-experiment.md goes through an example.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from dictionary_learning.command.files import check_writable
+from dictionary_learning.command.lock import in_turn
 from dictionary_learning.command.options import Parser, add_options, build
+from dictionary_learning.command.processes import n_processes
 from dictionary_learning.command.progress import say
 from temporal_saes.experiment.options import ComparedOptions, ExperimentOptions
 from temporal_saes.experiment.results import asked, comparison_path, finished, save_json
@@ -118,17 +121,22 @@ def results_of(
 ) -> list[dict[str, Any]]:
     """The result of each case, as it comes: `answered` already, or what `study` finds, written down.
 
+    Of several processes that are asked for the same with `--compare` one finds it, and the others wait.
+
     Args:
         table: what is printed of a result.
         style: as `json.dumps` takes it.
     """
     results = []
     for case in cases:
-        result = answered(case, options)
-        if result is None:
-            with reading_l0() as l0:
-                found = study(case.subject)
-            result = save_answer(case, {**l0.told(case.subject.name), **found}, **style)
+        # those that belong together have to be at work together
+        is_shared = bool(options.compare) and n_processes() == 1
+        with in_turn(case.path) if is_shared else nullcontext():
+            result = answered(case, options)
+            if result is None:
+                with reading_l0() as l0:
+                    found = study(case.subject)
+                result = save_answer(case, {**l0.told(case.subject.name), **found}, **style)
         results.append(result)
         print(table(result))
     return results

