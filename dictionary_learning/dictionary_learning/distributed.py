@@ -295,7 +295,7 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     works = []
     for parameter, gradient in zip(reached, gradients, strict=True):
         if not _in_memory_order(gradient).is_contiguous():
-            gradient = gradient.contiguous()
+            gradient = torch.empty_like(parameter).copy_(gradient)
         works.append(dist.all_reduce(_in_memory_order(gradient), async_op=True))
         traffic["gradients"] += gradient.nbytes
         parameter.grad = gradient

@@ -326,7 +326,8 @@ def test_the_geometric_median_ignores_an_outlier():
     torch.testing.assert_close(geometric_median(x), torch.zeros(2), atol=1e-3, rtol=0)
 
 
-def test_a_resumed_trainer_goes_on_bit_for_bit():
+@pytest.mark.parametrize("moments_lie", ["as saved", "by rows"])
+def test_a_resumed_trainer_goes_on_bit_for_bit(moments_lie):
     batches = pairs(16)
     whole, first = temporal_trainer(), temporal_trainer()
     for trainer in (whole, first):
@@ -336,7 +337,11 @@ def test_a_resumed_trainer_goes_on_bit_for_bit():
         first.update(step, batches[step])
     second = temporal_trainer(seed=99)
     second.dead_feature_threshold = 3 * B
-    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    state = copy.deepcopy(first.state_dict())
+    if moments_lie == "by rows":  # torch 2.13's fused Adam would take them for others (findings/)
+        for moments in state["optimizer"]["state"].values():
+            moments.update({name: moment.contiguous() for name, moment in moments.items()})
+    second.load_state_dict(state)
     assert [second.update(step, batches[step]) for step in range(7, 16)] == losses[7:]
     for name, tensor in whole.ae.state_dict().items():
         assert torch.equal(tensor, second.ae.state_dict()[name]), name

@@ -152,6 +152,7 @@ class Trainer(ABC):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.ae.load_state_dict(state["ae"])
         self.optimizer.load_state_dict(state["optimizer"])
+        _lay_out_moments(self.optimizer)
 
     def _see_batch(self, n_tokens: int, x: Tensor) -> None:
         """Count the tokens of all processes' batches, and see to it that their activations `x` are finite."""
@@ -377,6 +378,14 @@ def _transpose(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter])
         for moment in ("exp_avg", "exp_avg_sq"):
             if moment in state:
                 state[moment] = state[moment].T
+
+
+def _lay_out_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Store moments as their parameters: torch 2.13's fused forms take both as they lie, whatever the strides."""
+    for parameter, state in optimizer.state.items():
+        for name, moment in state.items():
+            if moment.shape == parameter.shape and moment.stride() != parameter.stride():
+                state[name] = torch.empty_like(parameter, dtype=moment.dtype).copy_(moment)
 
 
 @torch.no_grad()
