@@ -381,7 +381,7 @@ def _transpose(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter])
 
 
 def _lay_out_moments(optimizer: torch.optim.Optimizer) -> None:
-    """Store moments as their parameters: torch 2.13's fused forms take both as they lie, whatever the strides."""
+    """Store moments as their parameters: torch 2.13 takes both as they lie, fused, whatever the strides."""
     for parameter, state in optimizer.state.items():
         for name, moment in state.items():
             if moment.shape == parameter.shape and moment.stride() != parameter.stride():
