@@ -28,7 +28,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from distributed import worlds
 from machine import machine_facts
-from plan_check import LAYER, LENGTH, N_LAYERS, make_model, make_texts
+from plan_check import LAYER, LENGTH, N_LAYERS, make_model, make_texts, store_of
 
 from dictionary_learning.activations.block import BEGINNING
 from dictionary_learning.activations.live_store import ActivationStore
@@ -42,7 +42,6 @@ from dictionary_learning.jobs.costs import Sizes, plan
 from dictionary_learning.jobs.machines import H100, Machine, this_cpu
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.language_model.sizes import read_sizes
-from dictionary_learning.texts.documents import DocumentStream
 from dictionary_learning.trainers.architectures import ARCHITECTURES
 
 RESULTS = Path(__file__).parent / "results"
@@ -214,19 +213,9 @@ def time_model(
         make_texts(n_texts, root / "texts.jsonl")
         dtype = "bfloat16" if device.type == "cuda" else "float32"
         lm = LanguageModel.load(str(root / "lm"), device=device, dtype=dtype)
-        texts = str(root / "texts.jsonl")
 
         def store() -> ActivationStore:
-            return ActivationStore(
-                lm,
-                LAYER,
-                lambda start: DocumentStream.open(texts, start=start, part="all", eval_share=0),
-                context_length=LENGTH,
-                lm_batch_size=32,
-                memory_bytes=2**28,
-                max_norm_ratio=None,
-                log=lambda line: None,
-            )
+            return store_of(lm, root / "texts.jsonl", lm_batch_size=32)
 
         n_tokens = store().block(BEGINNING).statistics.n_positions
         about = read_sizes(str(root / "lm"))

@@ -69,24 +69,27 @@ def make_texts(n_documents: int, path: Path) -> None:
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
 
 
+def store_of(lm: LanguageModel, texts: Path, lm_batch_size: int) -> ActivationStore:
+    """The activations of all texts of a file, none of which is left out."""
+    return ActivationStore(
+        lm,
+        LAYER,
+        lambda start: DocumentStream.open(str(texts), start=start, part="all", eval_share=0),
+        context_length=LENGTH,
+        lm_batch_size=lm_batch_size,
+        memory_bytes=2**28,
+        max_norm_ratio=None,
+        log=lambda line: None,
+    )
+
+
 def measure(width: int, n_latents: int, batch_size: int, folder: Path, repeats: int) -> dict[str, Any]:
     make_model(width, folder / "lm")
     make_texts(8192 // width, folder / "texts.jsonl")
     lm = LanguageModel.load(str(folder / "lm"), device="cpu", dtype="float32")
 
     def store() -> ActivationStore:
-        return ActivationStore(
-            lm,
-            LAYER,
-            lambda start: DocumentStream.open(
-                str(folder / "texts.jsonl"), start=start, part="all", eval_share=0
-            ),
-            context_length=LENGTH,
-            lm_batch_size=8,
-            memory_bytes=2**28,
-            max_norm_ratio=None,
-            log=lambda line: None,
-        )
+        return store_of(lm, folder / "texts.jsonl", lm_batch_size=8)
 
     read = store()
     block = read.block(BEGINNING)

@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from commands import called_here
 from conftest import corpus_records
 from modules import load_module
 
@@ -366,16 +367,7 @@ def test_a_small_version_trains_measures_and_judges_and_goes_on_where_it_stopped
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """The real commands, in this process, on a tiny random model."""
-    from temporal_saes.__main__ import main
-
-    run: list[str] = []
-
-    def here(*command: str) -> int:
-        run.append(command[0])
-        main(list(command))
-        return 0
-
-    monkeypatch.setattr(work, "call", here)
+    run = called_here(monkeypatch, work)
     corpus = tmp_path / "corpus.jsonl"
     corpus.write_text("".join(json.dumps(record) + "\n" for record in corpus_records(200)))
     model = [

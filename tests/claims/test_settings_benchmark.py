@@ -5,6 +5,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from commands import called_here
 from conftest import corpus_records
 from modules import load_module
 
@@ -43,14 +44,7 @@ def test_settings_are_trained_probed_and_told_and_what_is_finished_is_not_done_a
     """The real commands, in this process."""
     from temporal_saes.__main__ import main
 
-    run: list[str] = []
-
-    def here(*command: str) -> int:
-        run.append(command[0])
-        main(list(command))
-        return 0
-
-    monkeypatch.setattr(pieces, "call", here)
+    run = called_here(monkeypatch, pieces)
     monkeypatch.setattr(benchmark, "CHANGES", ({"negatives": "other_texts"},))
     corpus = tmp_path / "corpus.jsonl"
     corpus.write_text("".join(json.dumps(record) + "\n" for record in corpus_records(120)))

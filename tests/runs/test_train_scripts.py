@@ -25,7 +25,7 @@ from dictionary_learning.command.options import build, preset_names, read_preset
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.dictionaries.weights_file import load_weights
 from dictionary_learning.errors import UserError
-from dictionary_learning.jobs import presets, request, train_command
+from dictionary_learning.jobs import data, presets, request, train_command
 from dictionary_learning.jobs.data import batch_unit
 from dictionary_learning.jobs.options import FREE_ON_RESUME, TrainOptions
 from dictionary_learning.runs.folder import RunFolder
@@ -214,6 +214,15 @@ def test_a_run_resumes_with_its_own_options_only(
     capsys.readouterr()
     train_temporal.main([*resume, "--k", "4", "--log_steps", "7"])
     assert "finished already" in capsys.readouterr().err
+
+
+def test_random_pairs_are_told_where_texts_end_and_those_of_a_conversation_are_not(
+    tiny_lm_folder: Path,
+) -> None:
+    options = TrainOptions(model=str(tiny_lm_folder), pair_mode="random")
+    assert data._tokenizer_for(options).eos_token == "<|endoftext|>"
+    assert data._tokenizer_for(dataclasses.replace(options, chat_template=True)) is None
+    assert data._tokenizer_for(dataclasses.replace(options, pair_mode="previous")) is None
 
 
 def edit_options(run: Path, **changed: Any) -> None:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from scipy import sparse
 
-from dictionary_learning.command.progress import LoopProgress
+from dictionary_learning.command.progress import LoopProgress, say
 from dictionary_learning.errors import UserError
 from temporal_saes.experiment.intervals import Interval, around
 from temporal_saes.maps.options import check_method
@@ -101,6 +101,7 @@ def project(
     if method == "umap":
         import umap
 
+        say(f"UMAP of {len(x_NP):,} points, which does not tell how far it is")
         n_neighbours = min(n_neighbours, len(x_NP) - 1)
         return umap.UMAP(n_neighbors=n_neighbours, random_state=seed).fit_transform(x_NP)
     from sklearn.manifold import TSNE
