@@ -297,7 +297,8 @@ class Search:
         self._multiply(screen, x_TD)
         bound_T = screen.kth_bound(k)
         some = self._values(x_TD, Places.of_arrays(screen.over(bound_T))).in_order(len(x_TD), len(self._W_FD))
-        floor_T = torch.cat([pre_CR.topk(k, dim=1).values[:, -1] for pre_CR, _ in some.by_row(len(x_TD), k)])
+        tops = [pre_CR.topk(k, dim=1, sorted=False).values for pre_CR, _ in some.by_row(len(x_TD), k)]
+        floor_T = torch.cat(tops).amin(1)
         coarse_C = screen.coarse(bound_T).nonzero().squeeze(1)
         if len(coarse_C):
             floor_T[coarse_C] = self._kth_of_some(x_TD[coarse_C], k, others[-1:])
