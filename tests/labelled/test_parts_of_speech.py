@@ -92,6 +92,7 @@ def test_the_whole_sentence_decides_the_tag():
     spans = [[(5, 8)], [(13, 16)]]
     assert [text[slice(*span[0])] for text, span in zip(texts, spans, strict=True)] == ["can", "can"]
     assert list(tag_tokens(texts, spans)) == [["AUX"], ["NOUN"]]
+    assert list(tag_tokens(texts, spans, [[], [0]])) == [[], ["NOUN"]]
 
 
 def test_words_carry_their_characters_and_white_space_is_no_word():

@@ -149,7 +149,9 @@ def align(words: Sequence[Word], text: str, offsets: Sequence[tuple[int, int]]) 
 
 
 def tag_tokens(
-    texts: Sequence[str], offsets: Sequence[Sequence[tuple[int, int]]]
+    texts: Sequence[str],
+    offsets: Sequence[Sequence[tuple[int, int]]],
+    at: Sequence[Sequence[int]] | None = None,
 ) -> Iterator[list[str | None]]:
     """The part of speech of every token of every text, or None; see `align`.
 
@@ -157,8 +159,10 @@ def tag_tokens(
         texts: the texts that were tokenised, whole: tags come from the sentence, not from the part
             of it that stands before the token.
         offsets: for each text the characters [start, end) of its tokens.
+        at: for each text the tokens whose tags are given, all if not given; none else is looked up.
     """
     ends = [max((end for _, end in spans), default=0) for spans in offsets]
     seen = [text[: end + MARGIN] for text, end in zip(texts, ends, strict=True)]
-    for text, spans, words in zip(seen, offsets, tag_words(seen), strict=True):
-        yield align(words, text, spans)
+    for index, (text, words) in enumerate(zip(seen, tag_words(seen), strict=True)):
+        spans = offsets[index]
+        yield align(words, text, spans if at is None else [spans[i] for i in at[index]])

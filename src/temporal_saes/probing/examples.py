@@ -96,12 +96,11 @@ def task_examples(
     else:
         indices = list(positions.cut)
         offsets = [features.tokens[index].offsets for index in indices]
-        tagged = tag_tokens([texts[index].text for index in indices], offsets)
+        cuts = [[positions.cut[index]] for index in indices]
+        tagged = tag_tokens([texts[index].text for index in indices], offsets, cuts)
         pairs = []
         with LoopProgress(len(indices), "parts of speech", "texts") as progress:
-            for index, tags_L in zip(indices, progress.over(tagged), strict=True):
-                cut = positions.cut[index]
-                tag = tags_L[cut]
+            for index, (tag,) in zip(indices, progress.over(tagged), strict=True):
                 if tag is not None:
-                    pairs.append((positions.row_of_token[index, cut], tag))
+                    pairs.append((positions.row_of_token[index, positions.cut[index]], tag))
     return Examples(np.array([row for row, _ in pairs], dtype=np.int64), [label for _, label in pairs])

@@ -31,7 +31,7 @@ VALIDATION_SHARE = 0.2  # of the training part, on which one of them is chosen
 # Where a fit ends that only chooses the strength, as a few hundred held-out examples tell no less: the
 # gradient, and the gain of an iteration at strength 1. The stronger the penalty, the less there is to gain.
 ROUGH_TOLERANCE = 1e-4
-ROUGH_GAIN = 1e-4  # nats an example
+ROUGH_GAIN = 3e-5  # nats an example
 DENSE = 0.2  # share of entries that are not zero from which on dense products are faster
 INTERVAL = (
     "t-interval, 95 %, over repeated random splits of the same examples, its variance enlarged by "
@@ -305,7 +305,7 @@ def learn_best(x: Rows, y: np.ndarray) -> Learnt:
 
 def learn_roughly(model: Regression, x: Rows, y: np.ndarray, strength: float) -> None:
     """Learn as well as is needed to choose among strengths."""
-    gain = ROUGH_GAIN * math.sqrt(strength)
+    gain = ROUGH_GAIN * strength
     model.learn(x, y, strength, tolerance=ROUGH_TOLERANCE, least_gain=gain)
 
 
