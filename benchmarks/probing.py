@@ -4,8 +4,8 @@
 
 The other build is checked out into a folder of its own. Each runs the whole command once, in a process with
 one thread, after the language model's activations were recorded. Seconds are those of the processor, which
-other work on the machine lengthens less than those of the clock. What a build gave stays in --kept, and is
-taken from there by a second call. Writes results/probing.json and .md.
+other work on the machine lengthens less than those of the clock. What a build gave stays in --kept; a
+second call measures the subjects that are not there. Writes results/probing.json and .md.
 """
 
 import json
@@ -14,8 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -47,8 +47,13 @@ class Options:
     kept: str | None = option(None, "folder for what a build gave, and from where it is taken")
 
 
-def clocked(options: Options, folder: Path, output: Path, more: list[str]) -> dict[str, Any]:
-    """Probing by the build in `folder`, in a process of its own: its seconds and its results."""
+def clocked(
+    options: Options, folder: Path, output: Path, subjects: Sequence[str], more: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Probing by the build in `folder`, in a process of its own: its seconds and its results.
+
+    Subjects that `output` has already are not probed again; the seconds are those of all calls together.
+    """
     paths = [str(folder / "dictionary_learning"), str(folder / "src")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     flags = ["--checkpoints_path", options.checkpoints_path, "--output_dir", str(output), *more]
@@ -56,12 +61,27 @@ def clocked(options: Options, folder: Path, output: Path, more: list[str]) -> di
         name, _, value = flag.partition("=")
         flags += [f"--{name}", *value.split()]
     output.mkdir(parents=True, exist_ok=True)
-    seconds = output / "seconds"
-    if not seconds.exists():
-        command = [sys.executable, __file__, "--inside", str(seconds), *flags]
+    calls = output / "calls.jsonl"
+    there = {subject for call in read_calls(calls) for subject in call["subjects"]}
+    missing = [subject for subject in subjects if subject not in there]
+    if missing:
+        command = [sys.executable, __file__, "--inside", str(calls), *flags, "--compare", *missing]
         subprocess.run(command, env=environment, check=True)
+    seconds: Counter[str] = Counter()
+    for call in read_calls(calls):
+        seconds.update(call["seconds"])
     results = [json.loads(path.read_text("utf-8")) for path in output.glob("*.json")]
-    return {**json.loads(seconds.read_text("utf-8")), "results": {one["name"]: one for one in results}}
+    return {
+        "seconds": dict(seconds),
+        "wall": sum(call["wall"] for call in read_calls(calls)),
+        "n_calls": len(read_calls(calls)),
+        "results": {one["name"]: one for one in results},
+    }
+
+
+def read_calls(path: Path) -> list[dict[str, Any]]:
+    """What each process of one build wrote down."""
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
 
 
 def inside(written: Path, flags: list[str]) -> None:
@@ -94,11 +114,13 @@ def inside(written: Path, flags: list[str]) -> None:
     command.main(flags)
     seconds["the whole command"] = time.process_time() - began
     of = {
+        "subjects": flags[flags.index("--compare") + 1 :],
         "seconds": seconds,
         "wall": time.perf_counter() - wall,
-        "build": str(Path(room.__file__).parents[3]),
+        "build": Path(room.__file__).parents[3].name,
     }
-    save_text(written, json.dumps(of))
+    with open(written, "a", encoding="utf-8") as file:
+        file.write(json.dumps(of) + "\n")
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -145,18 +167,20 @@ def main(argv: list[str] | None = None) -> None:
     add_options(made, Options)
     options = build(Options, vars(made.parse_args(argv)))
     with tempfile.TemporaryDirectory() as place:
-        folder, subjects = Path(place), ["--compare", *options.compare]
+        folder = Path(place)
         checkout = folder / "checkout"
         git = ["git", "-C", str(ROOT), "worktree"]
         subprocess.run([*git, "add", "--detach", str(checkout), options.against], check=True)
         try:
             builds = {"old": checkout, "new": ROOT}
-            first = ["--compare", options.compare[0], "--tasks", "semantics", "--k", "1", "--repeats", "1"]
+            first = ["--tasks", "semantics", "--k", "1", "--repeats", "1"]
             kept = folder if options.kept is None else Path(options.kept)
             for name, where in builds.items():  # both have the activations before the clock starts
-                if not (kept / name / "seconds").exists():
-                    clocked(options, where, folder / f"first_{name}", first)
-            found = {name: clocked(options, where, kept / name, subjects) for name, where in builds.items()}
+                if not (kept / name).exists():
+                    clocked(options, where, folder / f"first_{name}", options.compare[:1], first)
+            found = {
+                name: clocked(options, where, kept / name, options.compare) for name, where in builds.items()
+            }
         finally:
             subprocess.run([*git, "remove", "--force", str(checkout)], check=True)
     old, new = found["old"], found["new"]
@@ -172,6 +196,7 @@ def main(argv: list[str] | None = None) -> None:
         "measured": "processor seconds of probing.py on one thread, activations recorded before",
         "parts": parts,
         "wall_seconds": {name: round(one["wall"]) for name, one in found.items()},
+        "calls": {name: one["n_calls"] for name, one in found.items()},
         "accuracy": differences(old, new),
         "accuracies": {
             name: {
