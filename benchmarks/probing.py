@@ -73,7 +73,6 @@ def clocked(
     results = [json.loads(path.read_text("utf-8")) for path in output.glob("*.json")]
     return {
         "seconds": dict(seconds),
-        "wall": sum(call["wall"] for call in read_calls(calls)),
         "n_calls": len(read_calls(calls)),
         "results": {one["name"]: one for one in results},
     }
@@ -110,13 +109,12 @@ def inside(written: Path, flags: list[str]) -> None:
     clock(reader, "extract_features", lambda: "texts and codes")
     clock(study, "task_examples", lambda: "parts of speech")
     clock(probes, "probe", lambda: f"fits: {TASKS[next(fitted) % len(TASKS)]}")
-    began, wall = time.process_time(), time.perf_counter()
+    began = time.process_time()
     command.main(flags)
     seconds["the whole command"] = time.process_time() - began
     of = {
         "subjects": flags[flags.index("--compare") + 1 :],
         "seconds": seconds,
-        "wall": time.perf_counter() - wall,
         "build": Path(room.__file__).parents[3].name,
     }
     with open(written, "a", encoding="utf-8") as file:
@@ -195,7 +193,6 @@ def main(argv: list[str] | None = None) -> None:
     result = {
         "measured": "processor seconds of probing.py on one thread, activations recorded before",
         "parts": parts,
-        "wall_seconds": {name: round(one["wall"]) for name, one in found.items()},
         "calls": {name: one["n_calls"] for name, one in found.items()},
         "accuracy": differences(old, new),
         "accuracies": {
