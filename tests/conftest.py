@@ -165,6 +165,22 @@ def quick_fonts() -> None:
     figures._STYLE["pdf.fonttype"] = 3
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files of figures are empty: to draw is most of a tiny run, and few tests look at it."""
+    from dictionary_learning.command import figures
+
+    def save(fig: object, path: str | Path, *, pdf: bool = False) -> list[Path]:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files = [path.with_name(f"{path.name}.{suffix}") for suffix in (("png", "pdf") if pdf else ("png",))]
+        for file in files:
+            file.touch()
+        return files
+
+    monkeypatch.setattr(figures, "save", save)
+
+
 @pytest.fixture(scope="session")
 def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A `.jsonl` of 60 documents (fields text, domain, title, source) in three domains."""

@@ -57,6 +57,7 @@ def test_both_parts_are_evaluated(runs: Path, tmp_path: Path, capsys: pytest.Cap
     assert (tmp_path / "tfa_eval.png").stat().st_size > 10_000
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_released_folder_is_evaluated_as_the_run_it_was_made_from(
     runs: Path, tmp_path: Path, tiny_corpus: Path
 ) -> None:
@@ -71,6 +72,7 @@ def test_a_released_folder_is_evaluated_as_the_run_it_was_made_from(
     assert json.loads(second.read_text())["setting"]["layer"] == 2
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_every_chunk_is_probed(
     runs: Path, tmp_path: Path, tiny_corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
