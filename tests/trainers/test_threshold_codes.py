@@ -111,3 +111,15 @@ def test_threads_that_encode_at_once_do_not_disturb_each_other() -> None:
             for code, of_batch in zip(found, expected, strict=True):
                 near = (of_batch - sae.threshold).abs() < 1e-3
                 assert not ((code.dense() - of_batch).abs() > 1e-3)[~near].any()
+
+
+def test_the_largest_values_are_those_of_a_whole_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    sae, x_BD = trained()
+    expected = sae.before_selection(x_BD).detach().flatten().topk(N * K).values
+    with monkeypatch.context() as patch:
+        patch.setattr(sae, "before_selection", None)
+        found = sae.largest(x_BD, K)
+    assert N * K <= len(found) < 2 * N * K
+    torch.testing.assert_close(found.sort(descending=True).values[: N * K], expected, rtol=1e-5, atol=1e-4)
+    few = sae.largest(x_BD[:20], K)  # by the product
+    assert len(few) == 20 * K

@@ -105,23 +105,36 @@ class ThresholdDictionary(Dictionary):
             return super().encode_entries(x_BD)
         W_enc_DF, b_enc_F, _, b_dec_D = self.weights()
         centred_BD = x_BD - b_dec_D
-        search = self._search() if self._is_searched(centred_BD, W_enc_DF) else None
+        is_searched = float(self.threshold) > 0 and self._is_searched(centred_BD, W_enc_DF, self.n_kept)
+        search = self._search() if is_searched else None
         if search is None:
             return entries_above(centred_BD, W_enc_DF, b_enc_F, self.threshold.clamp(min=0))
         with torch.no_grad():
             found = search.above(centred_BD, float(self.threshold))
         return SparseCode(found.pre_N, found.row_N, found.col_N, len(x_BD), self.dict_size)
 
-    def _is_searched(self, x_BD: Tensor, W_enc_DF: Tensor) -> bool:
-        """Whether so few entries exceed the threshold that a search takes less than a whole product.
+    @torch.no_grad()
+    def largest(self, x_BD: Tensor, k: int) -> Tensor:
+        """Values of the k B largest entries of this process's tokens, and maybe of some more."""
+        W_enc_DF, _, _, b_dec_D = self.weights()
+        centred_BD = x_BD - b_dec_D
+        search = self._search() if self._is_searched(centred_BD, W_enc_DF, k) else None
+        if search is None:
+            post_relu = self.before_selection(x_BD).flatten()
+            return post_relu[batch_topk(post_relu, k * len(x_BD))]
+        with distributed.alone():
+            entries, _ = search.largest(centred_BD, [range(len(x_BD))], k, k * len(x_BD))
+        return entries.pre_N.relu()
+
+    def _is_searched(self, x_BD: Tensor, W_enc_DF: Tensor, k: int) -> bool:
+        """Whether k entries a token are so few that a search takes less than a whole product.
 
         What is found, and its values, are those of a float32 product either way.
         """
         if not on_cpu(x_BD) or not x_BD.dtype == W_enc_DF.dtype == torch.float32:
             return False
         is_large = len(x_BD) >= SEARCHED_FROM and W_enc_DF.numel() >= TIMED_FROM
-        is_sparse = SEARCHED_TO * self.n_kept <= self.dict_size and float(self.threshold) > 0
-        return is_large and is_sparse
+        return is_large and SEARCHED_TO * k <= self.dict_size
 
     def _search(self) -> Search | None:
         """This thread's search among the weights as they are now, prepared again only when they have changed.
@@ -202,8 +215,7 @@ def find_threshold(
     largest = [torch.empty(0, device=next(dictionary.parameters()).device)]  # a process may have no token
     n_tokens = 0
     for x_BD in batches:
-        post_relu = dictionary.before_selection(x_BD).flatten()
-        largest.append(post_relu[batch_topk(post_relu, ROOM * target_l0 * len(x_BD))])
+        largest.append(dictionary.largest(x_BD, ROOM * target_l0))
         n_tokens += len(x_BD)
     return threshold_between(torch.cat(largest), target_l0, n_tokens)
 
