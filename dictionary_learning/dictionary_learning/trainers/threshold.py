@@ -105,7 +105,7 @@ class ThresholdDictionary(Dictionary):
             return super().encode_entries(x_BD)
         W_enc_DF, b_enc_F, _, b_dec_D = self.weights()
         centred_BD = x_BD - b_dec_D
-        is_searched = float(self.threshold) > 0 and self._is_searched(centred_BD, W_enc_DF, self.n_kept)
+        is_searched = self._is_searched(centred_BD, W_enc_DF, self.n_kept) and float(self.threshold) > 0
         search = self._search() if is_searched else None
         if search is None:
             return entries_above(centred_BD, W_enc_DF, b_enc_F, self.threshold.clamp(min=0))
