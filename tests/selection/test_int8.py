@@ -67,17 +67,41 @@ def test_columns_are_evened_out_by_powers_of_two_so_that_nothing_is_rounded():
 
 
 @here
-def test_data_for_which_it_tells_little_are_searched_without_it():
+@pytest.mark.parametrize("how", ["of the batch", "of each row", "above a floor"])
+def test_data_for_which_it_tells_little_are_searched_without_it(how):
     x_BD, W_FD = tensors(600, 32, 256)
     x_BD[:, :2], W_FD[:, 1] = 1000, -W_FD[:, 0]  # two columns that cancel out, whatever they are divided by
-    expected = (x_BD @ W_FD.T).flatten().topk(600 * 4).values
-    for screens in ([Int8Screen(), BFloat16Screen(), Float32Screen()], [Float32Screen()]):
-        search = Search(screens=screens)
-        for _ in range(2):
-            search.set_weights(W_FD, torch.zeros(256))
-            found = search.largest(x_BD, [range(600)], 4, 4 * 600)[0]
-            torch.testing.assert_close(found.pre_N.topk(600 * 4).values, expected, rtol=1e-3, atol=1e-3)
-        assert search.product != "int8"
+    pre_BF = x_BD @ W_FD.T
+    by_row_Bk = pre_BF.topk(4).values
+    searches = {
+        "of the batch": (
+            lambda s: s.largest(x_BD, [range(600)], 4, 2400)[0],
+            pre_BF.flatten().topk(2400).values,
+        ),
+        "of each row": (
+            lambda s: s.largest_of_rows(x_BD, 4),
+            by_row_Bk.flatten().sort(descending=True).values,
+        ),
+        "above a floor": (lambda s: s.above(x_BD, 12.0), pre_BF[pre_BF > 12].sort(descending=True).values),
+    }
+    find, expected_N = searches[how]
+    search = Search(screens=[Int8Screen(), BFloat16Screen(), Float32Screen()])
+    for _ in range(2):
+        search.set_weights(W_FD, torch.zeros(256))
+        found_N = find(search).pre_N.sort(descending=True).values[: len(expected_N)]
+        torch.testing.assert_close(found_N, expected_N, rtol=1e-3, atol=1e-3)
+    assert search.product == "bfloat16"
+
+
+@here
+def test_a_batch_without_an_entry_over_the_floor_says_nothing_against_it():
+    x_BD, W_FD = tensors(600, 32, 256)
+    search = Search(screens=[Int8Screen(), BFloat16Screen(), Float32Screen()])
+    search.set_weights(W_FD, torch.zeros(256))
+    highest = float((x_BD @ W_FD.T).max())
+    assert len(search.above(x_BD, highest * 0.999).pre_N) >= 1
+    assert len(search.above(x_BD, highest * 1.001).pre_N) == 0
+    assert search.product == "int8"
 
 
 def test_a_processor_whose_sums_are_too_short_is_not_trusted(monkeypatch):

@@ -217,12 +217,13 @@ class Search:
         others = self._values(x_BD, Places.joined(places))
         group_N = others.row_N // max(1, len(groups[0]))
         over = others.at(others.pre_N > floor_G.index_select(0, group_N))
-        self._judge(len(others.pre_N), len(over.pre_N))
+        self._judge(len(others.pre_N), len(over.pre_N), len(x_BD))
         return Entries.joined([*found, over]), floor_G
 
-    def _judge(self, candidates: int, over: int) -> None:
+    def _judge(self, candidates: int, over: int, n_rows: int) -> None:
         """Go on without the first screen where it does not tell enough of data such as these."""
-        if len(self._screens) > 2 and (self._n_coarse > self._n_rows / 2 or candidates > TOO_MANY * over):
+        is_vague = self._n_coarse > self._n_rows / 2 or candidates > TOO_MANY * max(over, n_rows)
+        if len(self._screens) > 2 and is_vague:
             del self._screens[0]
         self._n_coarse = self._n_rows = 0
 
@@ -231,7 +232,9 @@ class Search:
         tiles = self._tiles(range(len(x_BD)))
         places = Places.joined([self._over(rows_of(x_BD, tile), floor).of_tile(tile) for tile in tiles])
         entries = self._values(x_BD, places)
-        return entries.at(entries.pre_N > floor).in_order(len(x_BD), len(self._W_FD))
+        over = entries.at(entries.pre_N > floor)
+        self._judge(len(entries.pre_N), len(over.pre_N), len(x_BD))
+        return over.in_order(len(x_BD), len(self._W_FD))
 
     def largest_of_rows(self, x_BD: Tensor, k: int) -> Entries:
         """The `k` largest entries of each row, in order, whatever their sign."""
@@ -242,6 +245,7 @@ class Search:
             (pre_CR.topk(k, dim=1, sorted=False).indices + start_C1).flatten()
             for pre_CR, start_C1 in entries.by_row(len(x_BD), k)
         ]
+        self._judge(len(entries.pre_N), k * len(x_BD), len(x_BD))
         return entries.picked(torch.cat(kept).sort().values)
 
     def _tiles(self, rows: range) -> Iterator[range]:
