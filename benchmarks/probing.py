@@ -31,6 +31,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 THIS = "this build"
 TASKS = ("semantics", "syntax", "context")
+PLACES = ("checkpoints_path", "kept")  # options that a result does not tell: folders of one machine
 
 
 @dataclass(frozen=True)
@@ -212,7 +213,7 @@ def main(argv: list[str] | None = None) -> None:
             for build, of in found.items()
         },
         "load_average": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
-        "options": asdict(options),
+        "options": {name: value for name, value in asdict(options).items() if name not in PLACES},
         "machine": machine_facts() | {"threads": 1},
     }
     print(table(result))

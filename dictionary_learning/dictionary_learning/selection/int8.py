@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dictionary_learning.selection.screens import ULP, Screen, kth_of_rows
+from dictionary_learning.selection.screens import ULP, Screen, bits_below, kth_of_bits
 
 LARGEST = 127
 ZERO = 128  # latents are stored as bytes without a sign, as the product wants one of its sides
@@ -121,13 +121,13 @@ class Int8Screen(Screen):
             self._make_absolute()
         coarse_T = self.coarse(floor_T)
         if self._is_absolute:
-            bits = _bits_below(floor_T * (1 - 2 * ULP) - self._bias_error)[None]
+            bits = bits_below(floor_T * (1 - 2 * ULP) - self._bias_error).numpy()[None]
         else:
             floor = float(floor_T[0]) if len(floor_T) else 0.0
             above_F = floor - self._b_F - (floor + self._b_F.abs()) * 2.0**-20
-            bits = _bits_below(above_F / self._scale_F * (1 - ULP))[:, None]
+            bits = bits_below(above_F / self._scale_F * (1 - ULP)).numpy()[:, None]
         mask_FT = self._mask_FT()
-        np.greater_equal(self._bits(), bits, out=mask_FT)
+        np.greater_equal(self._tile_FT.view(torch.int16).numpy(), bits, out=mask_FT)
         if bool(coarse_T.any()):
             mask_FT[:, coarse_T.numpy()] = False
         col_N, row_N = np.divmod(np.flatnonzero(mask_FT), max(1, mask_FT.shape[1]))
@@ -135,9 +135,7 @@ class Int8Screen(Screen):
 
     def kth_bound(self, k: int) -> Tensor:
         self._make_absolute()
-        bits_T = torch.from_numpy(kth_of_rows(self._bits(), k, axis=0))
-        # bits of a negative number do not order
-        return bits_T.view(torch.bfloat16).float().where(bits_T > 0, -1.0)
+        return kth_of_bits(self._tile_FT, k, axis=0)
 
     def _make_absolute(self) -> None:
         """Turn bounds in units of each latent into bounds of pre-activations."""
@@ -145,21 +143,11 @@ class Int8Screen(Screen):
             self._tile_FT.mul_(self._scale_F.bfloat16()[:, None]).add_(self._b_F.bfloat16()[:, None])
             self._is_absolute = True
 
-    def _bits(self) -> np.ndarray:
-        return self._tile_FT.view(torch.int16).numpy()
-
     def _mask_FT(self) -> np.ndarray:
         F, T = self._tile_FT.shape
         if len(self._mask) < F * T:
             self._mask = np.empty(F * T, bool)
         return self._mask[: F * T].reshape(F, T)
-
-
-def _bits_below(level: Tensor) -> np.ndarray:
-    """Bits that those of every bfloat16 number from `level` up reach; below 0 those of every number."""
-    rounded = level.bfloat16()
-    bits = rounded.view(torch.int16) - (rounded > level).short()
-    return bits.masked_fill_(level <= 0, torch.iinfo(torch.int16).min).numpy()
 
 
 def _scales(of_TD: Tensor) -> Tensor:

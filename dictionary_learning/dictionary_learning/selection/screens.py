@@ -122,19 +122,15 @@ class BFloat16Screen(Screen):
         return (error_T >= COARSE * floor_T) | (floor_T <= 0)
 
     def over(self, floor_T: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        level_T = floor_T * (1 - ULP) - self._bias_error
-        rounded_T = level_T.bfloat16()
-        bits_T = rounded_T.view(torch.int16) - (rounded_T > level_T).short()  # rounded down
-        # a positive bfloat16 orders like its bits, and a negative one is less; no number has the largest bits
+        bits_T = bits_below(floor_T * (1 - ULP) - self._bias_error)
+        # no number has the largest bits
         bits_T.masked_fill_(self.coarse(floor_T), torch.iinfo(torch.int16).max)
         mask_TF = self._mask_TF[: len(self._tile)]
         np.greater_equal(self._tile.view(torch.int16).numpy(), bits_T.numpy()[:, None], out=mask_TF)
         return np.divmod(np.flatnonzero(mask_TF), mask_TF.shape[1])
 
     def kth_bound(self, k: int) -> Tensor:
-        bits_T = torch.from_numpy(kth_of_rows(self._tile.view(torch.int16).numpy(), k))
-        # bits of a negative number do not order
-        return bits_T.view(torch.bfloat16).float().where(bits_T > 0, -1.0)
+        return kth_of_bits(self._tile, k)
 
 
 class Float32Screen(Screen):
@@ -174,6 +170,22 @@ class Float32Screen(Screen):
 
     def kth_bound(self, k: int) -> Tensor:
         return torch.from_numpy(kth_of_rows(self._tile.numpy(), k))
+
+
+def bits_below(level: Tensor) -> Tensor:
+    """Bits that those of every bfloat16 number from `level` up reach; below 0 those of every number.
+
+    A positive bfloat16 orders like its bits, and a negative one is less.
+    """
+    rounded = level.bfloat16()
+    bits = rounded.view(torch.int16) - (rounded > level).short()
+    return bits.masked_fill_(level <= 0, torch.iinfo(torch.int16).min)
+
+
+def kth_of_bits(tile: Tensor, k: int, axis: int = 1) -> Tensor:
+    """`kth_of_rows` of a tile in bfloat16, by its bits; -1 where it is not above 0: those do not order."""
+    bits_T = torch.from_numpy(kth_of_rows(tile.view(torch.int16).numpy(), k, axis))
+    return bits_T.view(torch.bfloat16).float().where(bits_T > 0, -1.0)
 
 
 def kth_of_rows(tile: np.ndarray, k: int, axis: int = 1) -> np.ndarray:
