@@ -1,7 +1,15 @@
 import pytest
 import torch
 
-from dictionary_learning.command.devices import find_device
+from dictionary_learning.command import devices
+from dictionary_learning.command.devices import (
+    QUICKEST,
+    SPREAD,
+    dtype_for,
+    find_device,
+    tell_if_slow,
+    times_as_long,
+)
 from dictionary_learning.errors import UserError
 
 
@@ -26,3 +34,32 @@ def test_the_second_of_two_gpus_can_be_asked_for(monkeypatch):
     assert find_device("cuda:1") == torch.device("cuda:1")
     with pytest.raises(UserError, match="cuda:2 does not exist"):
         find_device("cuda:2")
+
+
+@pytest.mark.parametrize(("takes", "dtype"), [(0.5, "bfloat16"), (0.9, "float32"), (4.5, "float32")])
+def test_auto_is_bfloat16_where_that_is_clearly_quicker(takes, dtype, monkeypatch):
+    monkeypatch.setattr(devices, "times_as_long", lambda name, kind: takes)
+    for device in (None, SPREAD, "cpu", torch.device("cpu")):
+        assert dtype_for(QUICKEST, device) == dtype
+    assert dtype_for("float16") == "float16"
+
+
+def test_a_dtype_is_timed_beside_float32_on_a_cpu_and_assumed_elsewhere(monkeypatch):
+    monkeypatch.setattr(devices, "seconds_of", lambda candidates: {"float32": 2.0, "bfloat16": 7.0})
+    assert times_as_long.__wrapped__("bfloat16", "cpu") == 3.5
+    assert times_as_long.__wrapped__("float32", "cpu") == times_as_long.__wrapped__("bfloat16", "mps") == 1
+    monkeypatch.setattr(devices, "seconds_of", lambda candidates: {"float32": 2.0})
+    assert times_as_long.__wrapped__("float16", "cpu") == float("inf")  # not there at all
+    for is_there in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: is_there)  # noqa: B023
+        assert (times_as_long.__wrapped__("bfloat16", "cuda") < 1) == is_there
+
+
+@pytest.mark.parametrize("takes", [2.0, 70.0])
+def test_a_dtype_that_the_processor_has_no_instructions_for_is_told(takes, monkeypatch, capsys):
+    monkeypatch.setattr(devices, "times_as_long", lambda name, kind: takes)
+    tell_if_slow("bfloat16", torch.device("cpu"), "--lm_dtype")
+    told = (
+        "products in bfloat16 take 70 times as long as in float32 on this cpu: --lm_dtype float32 is quicker."
+    )
+    assert (told in capsys.readouterr().err) == (takes > 3)

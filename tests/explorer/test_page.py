@@ -275,7 +275,7 @@ def test_a_mistake_of_the_server_is_told_on_the_page(page: Browser, address: str
 
 def test_the_demo_s_model_is_read_and_steered(window: Browser, demo, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """A dictionary made by hand: each latent is the mean activation of a topic minus that of another."""
-    lm = LanguageModel.load(str(demo.language_model), device="cpu", dtype="bfloat16")
+    lm = LanguageModel.load(str(demo.language_model), device="cpu", dtype="float32")
     topics = (
         "The orchestra played a symphony. The singer recorded an album of songs with her guitar.",
         "Fry the onions in butter, add garlic and salt, and bake the dough in the oven.",
@@ -292,9 +292,7 @@ def test_the_demo_s_model_is_read_and_steered(window: Browser, demo, tmp_path: P
         dictionary.encoder.weight.copy_(dictionary.decoder.weight.T / float(difference_D @ difference_D))
         dictionary.b_dec.copy_((means[0] + means[1]) / 2)
     save_run(tmp_path / "runs" / "topics", dictionary, demo.language_model, 15, k=1)
-    with exploring(
-        *flags(tmp_path, "topics"), "--lm_dtype", "bfloat16", "--context_length", "128"
-    ) as address:
+    with exploring(*flags(tmp_path, "topics"), "--lm_dtype", "float32", "--context_length", "128") as address:
         text = f"{topics[0]} {topics[1]}"
         # how wide the page is makes no difference to a model: widths are looked at with the tiny one
         window.size(1280)
@@ -309,13 +307,15 @@ def test_the_demo_s_model_is_read_and_steered(window: Browser, demo, tmp_path: P
         assert sum(second[half:]) > 2 * sum(second[:half])
         assert window.run("units[0].isRead") is False  # the sink
         texts = []
-        for strength in (1.5, -1.5):
+        for strength in (2.0, -2.0):
             window.run(f"now.strengths.set(0, {strength} / unitOf(0)); write(), undefined")
             window.wait("writing.textContent === ''", 120)
             texts.append(window.run("steered.lastChild.textContent").lower())
         music, food = texts
         assert re.search("music|song|sing|album|band|guitar|orchestra|concert|symphon", music), music
-        assert re.search("cook|food|bak|recipe|oven|butter|flour|garlic|onion|salt|dough", food), food
+        assert re.search("cook|food|bak|recipe|oven|butter|flour|garlic|onion|salt|dough|cake|bread", food), (
+            food
+        )
         window.open("about:blank", "true")
 
 

@@ -9,13 +9,13 @@ from torch import Tensor
 from dictionary_learning.dictionaries.products import onednn_linear
 from dictionary_learning.selection import encoder, fixed, search
 from dictionary_learning.selection.encoder import Encoder, TokenTopKEncoder
-from dictionary_learning.selection.int8 import Int8Screen, multiplies_whole_numbers
+from dictionary_learning.selection.int8 import FORMATS, Int8Screen, whole_numbers
 from dictionary_learning.selection.screens import BFloat16Screen, Float32Screen, Screen
 from dictionary_learning.selection.search import Search
 
 SCREENS = ["bfloat16", "float32"] + (["oneDNN"] if torch.backends.mkldnn.is_available() else [])
-if multiplies_whole_numbers():
-    SCREENS += ["int8", "int8 alone"]
+if whole_numbers():
+    SCREENS += ["int8", "int8 alone", "int8 in seven bits"]
 
 
 def search_with(name: str) -> Search:
@@ -24,6 +24,7 @@ def search_with(name: str) -> Search:
         "bfloat16": [BFloat16Screen(), Float32Screen()],
         "int8": [Int8Screen(), BFloat16Screen(), Float32Screen()],
         "int8 alone": [Int8Screen(), Float32Screen()],
+        "int8 in seven bits": [Int8Screen(FORMATS[-1]), Float32Screen()],
     }
     return Search(screens=chains.get(name, [Float32Screen(by_onednn=name == "oneDNN")]))
 
@@ -85,7 +86,7 @@ def test_what_is_found_does_not_depend_on_the_screen(name, heavy_rows, monkeypat
         assert len(entries.pre_N) < 1.3 * k * B, "few others are looked at"
 
 
-@pytest.mark.parametrize("name", [name for name in SCREENS if name in ("bfloat16", "int8", "int8 alone")])
+@pytest.mark.parametrize("name", [name for name in SCREENS if name == "bfloat16" or "int8" in name])
 @settings(max_examples=40, deadline=None)
 @example(seed=227, k=4, scale=1e-6, bias=-30.0, spread=4.0, tiles=False)
 @given(

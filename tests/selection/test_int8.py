@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from dictionary_learning.dictionaries import products
 from dictionary_learning.selection import int8, quickest
-from dictionary_learning.selection.int8 import Int8Screen, multiplies_whole_numbers
+from dictionary_learning.selection.int8 import FORMATS, Int8Screen, whole_numbers
 from dictionary_learning.selection.screens import BFloat16Screen, Float32Screen
 from dictionary_learning.selection.search import Search
 
-here = pytest.mark.skipif(not multiplies_whole_numbers(), reason="this processor has no quick int8 product")
+here = pytest.mark.skipif(not whole_numbers(), reason="this processor has no quick int8 product")
+formats = pytest.mark.parametrize("format", [whole_numbers() or FORMATS[0], FORMATS[-1]])
 
 
 def tensors(n_rows: int, width: int, n_latents: int, seed: int = 0) -> list[torch.Tensor]:
@@ -18,11 +18,12 @@ def tensors(n_rows: int, width: int, n_latents: int, seed: int = 0) -> list[torc
 
 
 @here
+@formats
 @pytest.mark.parametrize("heavy", [1.0, 300.0])
-def test_the_tile_is_an_upper_bound_that_lies_near(heavy):
+def test_the_tile_is_an_upper_bound_that_lies_near(heavy, format):
     x_TD, W_FD = tensors(90, 500, 128)
     x_TD[:, :2] *= heavy  # two columns with most of the norm, as residual streams have
-    screen = Int8Screen()
+    screen = Int8Screen(format)
     screen.set_weights(W_FD, torch.zeros(128))
     screen.multiply(x_TD)
     bound_FT = screen._tile_FT.double() * screen._scale_F[:, None]
@@ -31,28 +32,31 @@ def test_the_tile_is_an_upper_bound_that_lies_near(heavy):
     assert (room_FT >= -(2.0**-8) * bound_FT.abs()).all()
     # without the powers of two that even columns out, the heavy ones would leave the others without bits
     typical_T = x_TD.norm(dim=1) * W_FD.norm(dim=1).mean()
-    assert (room_FT / typical_T).mean() < 0.02
+    assert (room_FT / typical_T).mean() < 0.02 * (1 + 127 / format.largest) / 2
 
 
 @here
-@pytest.mark.parametrize("width", [1, 8, 160, 161, 900, int8.WIDEST])
-def test_the_largest_norms_have_room(width):
+@formats
+@pytest.mark.parametrize("width", [1, 8, 79, 80, 160, 161, 900, int8.WIDEST])
+def test_the_largest_norms_have_room(width, format):
     """Rows of equal entries have the largest norms, and rows just between two whole numbers lose most."""
     x_TD, W_FD = torch.ones(3, width), torch.ones(2, width)
-    x_TD[1], W_FD[1] = -1, 126.49 / 127
+    most = format.largest
+    x_TD[1], W_FD[1] = -1, (most - 0.51) / most
     x_TD[2] = 100.49 / 127
     W_FD[1, 0] = x_TD[2, 0] = 1
-    screen = Int8Screen()
+    screen = Int8Screen(format)
     screen.set_weights(W_FD, torch.zeros(2))
     screen._even_D, screen._n_weights = torch.ones(width), 3
-    screen._shifted_FW = torch.empty(2, int8._further_columns(width)[1].stop, dtype=torch.uint8)
+    screen._shifted_FW = torch.empty(2, int8._further_columns(width, format)[1].stop, dtype=torch.uint8)
     screen.multiply(x_TD)
     whole_TD = (x_TD * 127).round()
     lost_T = (x_TD * 127 - whole_TD).norm(dim=1)
-    lost_F, norm_F = ((W_FD * 127 - (W_FD * 127).round()).norm(dim=1), W_FD.norm(dim=1) * 127)
-    room_FT = screen._tile_FT.double() * 127 - (W_FD * 127).round().double() @ whole_TD.double().T
+    whole_FD = (W_FD * most).round()
+    lost_F, norm_F = (W_FD * most - whole_FD).norm(dim=1), W_FD.norm(dim=1) * most
+    room_FT = screen._tile_FT.double() * 127 - whole_FD.double() @ whole_TD.double().T
     needed_FT = norm_F[:, None] * lost_T + lost_F[:, None] * whole_TD.norm(dim=1)
-    slack_FT = 2.0**-8 * (127**2 * width + needed_FT)
+    slack_FT = 2.0**-8 * (127 * most * width + needed_FT)
     assert (room_FT >= needed_FT - slack_FT).all()
     assert (room_FT <= needed_FT + slack_FT + 0.02 * 127**2 * width**0.5 + 127 * 127).all()
 
@@ -86,11 +90,11 @@ def test_data_for_which_it_tells_little_are_searched_without_it(how):
     }
     find, expected_N = searches[how]
     search = Search(screens=[Int8Screen(), BFloat16Screen(), Float32Screen()])
-    for _ in range(2):
+    for product in ("bfloat16", "float32", "float32"):
         search.set_weights(W_FD, torch.zeros(256))
         found_N = find(search).pre_N.sort(descending=True).values[: len(expected_N)]
         torch.testing.assert_close(found_N, expected_N, rtol=1e-3, atol=1e-3)
-    assert search.product == "bfloat16"
+        assert search.product == product
 
 
 @here
@@ -104,26 +108,27 @@ def test_a_batch_without_an_entry_over_the_floor_says_nothing_against_it():
     assert search.product == "int8"
 
 
-def test_a_processor_whose_sums_are_too_short_is_not_trusted(monkeypatch):
+def test_a_processor_whose_sums_are_too_short_is_given_seven_bits(monkeypatch):
     exact = int8._product
 
-    def short(shifted_FD, whole_TD, scale_T, add_T, dtype):
+    def short(shifted_FD, whole_TD, scale_T, add_T, format):
         """As if sums of two products had sixteen bits."""
         pairs = (shifted_FD.float()[:, None] * whole_TD).unflatten(2, (-1, 2)).sum(3)
-        shift_T = 128 * whole_TD.sum(1)
+        shift_T = format.zero * whole_TD.sum(1)
         return (pairs.clamp(-(2**15), 2**15 - 1).sum(2) - shift_T) * scale_T + add_T
 
     small = ([[255, 255]], [[127, -127]])  # neither of these sums is too long
     bytes_FD, whole_TD = torch.tensor(small[0], dtype=torch.uint8), torch.tensor(small[1]).float()
-    assert short(bytes_FD, whole_TD, torch.ones(1), torch.zeros(1), torch.float32) == 0
+    assert short(bytes_FD, whole_TD, torch.ones(1), torch.zeros(1), FORMATS[0]) == 0
     monkeypatch.setattr(int8, "_product", short)
-    assert not multiplies_whole_numbers.__wrapped__()
+    monkeypatch.setattr(int8, "SMALL_TAKES", 10.0)
+    assert whole_numbers.__wrapped__() == FORMATS[-1]
 
     def missing(*_: object) -> torch.Tensor:
         raise AttributeError("no oneDNN")
 
     monkeypatch.setattr(int8, "_product", missing)
-    assert not multiplies_whole_numbers.__wrapped__()
+    assert whole_numbers.__wrapped__() is None
     assert exact is not short
 
 
@@ -141,10 +146,30 @@ def test_the_quickest_product_comes_first_and_an_exact_one_last(int8_takes, dtyp
     seconds = {"bfloat16": 2.0, "float32": 5.0, "oneDNN": 4.0}
     if int8_takes is not None:
         seconds["int8"] = int8_takes
-    monkeypatch.setattr(products, "seconds_of", lambda candidates: dict(seconds))
+    monkeypatch.setattr(quickest, "seconds_of", lambda candidates: dict(seconds))
+    monkeypatch.setattr(quickest, "multiplies", lambda dtype: True)
     quickest._quickest.cache_clear()
     screens = quickest.screens_for(torch.empty(2048, 512), torch.empty(2048), dtype)
     quickest._quickest.cache_clear()
     assert [screen.name for screen in screens] == chain
     few = quickest.screens_for(torch.empty(64, 8), torch.empty(64), torch.float32)
     assert [screen.name for screen in few] == ["float32"]
+
+
+def test_bfloat16_is_not_tried_where_the_processor_has_no_instructions_for_it(monkeypatch):
+    tried = []
+
+    def seconds_of(candidates):
+        tried.extend(candidates)
+        return {"float32": 2.0, "oneDNN": 3.0, "int8": 1.0}
+
+    monkeypatch.setattr(quickest, "seconds_of", seconds_of)
+    monkeypatch.setattr(quickest, "multiplies", lambda dtype: False)
+    quickest._quickest.cache_clear()
+    for dtype in (torch.float32, torch.bfloat16):
+        screens = quickest.screens_for(torch.empty(2048, 512), torch.empty(2048), dtype)
+        assert [screen.name for screen in screens] == ["int8", "float32"]
+        few = quickest.screens_for(torch.empty(64, 8), torch.empty(64), dtype)
+        assert [screen.name for screen in few] == ["float32"]
+    quickest._quickest.cache_clear()
+    assert "bfloat16" not in tried

@@ -604,7 +604,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(flags, capsys):
 
 def test_pushing_a_real_model_towards_a_word_makes_it_write_about_it(demo, tmp_path, capsys):
     """A dictionary made by hand: each latent is the mean activation of a topic minus that of the others."""
-    lm = LanguageModel.load(str(demo.language_model), dtype="bfloat16")
+    lm = LanguageModel.load(str(demo.language_model), dtype="float32")
     topics = {
         "music": "The orchestra played a symphony. The singer recorded an album of songs with her guitar.",
         "food": "Fry the onions in butter, add garlic and salt, and bake the dough in the oven.",
@@ -619,10 +619,12 @@ def test_pushing_a_real_model_towards_a_word_makes_it_write_about_it(demo, tmp_p
         dictionary.decoder.weight.copy_(torch.stack([difference_D, -difference_D], dim=1))
     real = Steering(lm, 15, dictionary, "add", 1800.0, False)
     rows = [
-        ("Yesterday evening we talked about", make_push(dictionary, latent, 1.5, maximum=1.0))
+        ("Yesterday evening we talked about", make_push(dictionary, latent, 2.0, maximum=1.0))
         for latent in (0, 1)
     ]
     written = write_texts(real, rows, max_new_tokens=24, temperature=0.0, batch_size=2, seed=0)
     music, food = (one.text for one in written)
     assert re.search("music|song|sing|album|band|guitar|orchestra|concert|symphon", music.lower()), music
-    assert re.search("cook|food|bak|recipe|oven|butter|flour|garlic|onion|salt|dough", food.lower()), food
+    assert re.search(
+        "cook|food|bak|recipe|oven|butter|flour|garlic|onion|salt|dough|cake|bread", food.lower()
+    ), food

@@ -32,7 +32,7 @@ from dictionary_learning.activations.block import (
     bytes_per_token,
     told_tokens,
 )
-from dictionary_learning.activations.options import DataOptions, from_anywhere
+from dictionary_learning.activations.options import DataOptions, from_anywhere, without_settled
 from dictionary_learning.activations.shard import Shard
 from dictionary_learning.activations.shard_files import INDEX, Part, ShardEntry, caches_of_layers, files_at
 from dictionary_learning.activations.store import Store
@@ -405,6 +405,8 @@ def _is_digest(text: str | None) -> bool:
 
 def _agree(name: str, asked: Any, own: Any) -> bool:
     """Whether two values of an option mean the same."""
+    if not without_settled({name: asked}, {name: own}):
+        return True
     if name == "memory":
         return parse_bytes(asked) == parse_bytes(own)
     if name in ("model", "dataset"):

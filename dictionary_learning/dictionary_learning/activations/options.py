@@ -3,10 +3,12 @@
 Defaults are the T-SAE paper's setting for Pythia-160m (arXiv 2511.05541).
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
+from dictionary_learning.command.devices import QUICKEST, dtype_for
 from dictionary_learning.command.memory import parse_bytes
 from dictionary_learning.command.options import Checked, option
 from dictionary_learning.language_model.places import SITES, Place
@@ -25,6 +27,27 @@ PAIR_MODES = ("previous", "random", "sentence")
 def device_option(group: str) -> Any:
     """The option `device`, for every command that computes."""
     return option(None, "cpu, cuda, cuda:1 or mps; the best there is if not given", group=group)
+
+
+def lm_dtype_option(default: str | None, help: str, group: str) -> Any:
+    """The option `lm_dtype`, for every command that runs a language model."""
+    return option(
+        default,
+        f"{help}; auto is bfloat16 where the device multiplies it quicker than float32, which not every "
+        "processor does",
+        group=group,
+        choices=(QUICKEST, "float32", "bfloat16", "float16"),
+        spellings=("dtype",),
+    )
+
+
+def without_settled(asked: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """What is asked for but a dtype that is left to the machine where `own` options have settled it."""
+    return {
+        name: value
+        for name, value in asked.items()
+        if not (name in ("lm_dtype", "autocast") and value == QUICKEST and name in own)
+    }
 
 
 def other_site_option(group: str) -> Any:
@@ -62,13 +85,7 @@ class DataOptions(Checked):
         group="language model",
         spellings=("model_name", "lm_name"),
     )
-    lm_dtype: str = option(
-        "float32",
-        "dtype in which the language model runs",
-        group="language model",
-        choices=("float32", "bfloat16", "float16"),
-        spellings=("dtype",),
-    )
+    lm_dtype: str = lm_dtype_option("float32", "dtype in which the language model runs", "language model")
     layer: int = option(
         8,
         "decoder layer, from 0, whose output is read",
@@ -153,6 +170,11 @@ class DataOptions(Checked):
         self._require(0 <= self.eval_share < 1, "eval_share", "must be at least 0 and below 1")
         self._require(self.max_norm_ratio > 1, "max_norm_ratio", "must be above 1, such as 10")
         parse_bytes(self.memory)
+
+    def settled(self) -> Self:
+        """The same with the dtype that `auto` stands for on this machine."""
+        lm_dtype = dtype_for(self.lm_dtype, self.lm_device or self.device)
+        return self if lm_dtype == self.lm_dtype else replace(self, lm_dtype=lm_dtype)
 
     @property
     def place(self) -> Place:

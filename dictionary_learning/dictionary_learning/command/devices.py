@@ -1,7 +1,11 @@
-"""The one place that chooses a device."""
+"""The one place that chooses a device, and the number format in which it multiplies quickest."""
 
+import functools
+import time
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
 
 if TYPE_CHECKING:
@@ -10,6 +14,12 @@ if TYPE_CHECKING:
 
 SPREAD = "auto"
 """In place of a language model's device: spread over all devices that there are."""
+QUICKEST = "auto"
+"""In place of a dtype: bfloat16 where the device multiplies it quicker than float32, else float32."""
+
+ROUNDS = 3
+TIMED = (64, 512, 512)  # rows, inputs and outputs of the product that tells how quick a format is
+CLEARLY_QUICKER, SLOW = 0.8, 3.0  # of the time in float32; with its own instructions a format takes half
 
 
 def find_device(device: "str | torch.device | None" = None, flag: str = "--device") -> "torch.device":
@@ -35,3 +45,68 @@ def find_device(device: "str | torch.device | None" = None, flag: str = "--devic
     if (found.index or 0) >= n_present.get(found.type, 0):
         raise UserError(f"{flag} {found} does not exist on this machine: leave the flag out or use cpu.")
     return found
+
+
+def dtype_for(name: str, device: "str | torch.device | None" = None) -> str:
+    """The dtype of that name; for `QUICKEST` the quicker one of bfloat16 and float32 on the device.
+
+    Args:
+        device: as for `find_device`; `SPREAD` is the best there is.
+    """
+    if name != QUICKEST:
+        return name
+    found = find_device(None if device == SPREAD else device)
+    return "bfloat16" if times_as_long("bfloat16", found.type) < CLEARLY_QUICKER else "float32"
+
+
+def tell_if_slow(dtype: str, device: "torch.device", flag: str) -> None:
+    """Say so where products in this dtype take much longer than in float32: many processors lack them."""
+    times = times_as_long(dtype, device.type)
+    if times > SLOW:
+        say(
+            f"products in {dtype} take {times:.0f} times as long as in float32 on this {device.type}:"
+            f" {flag} float32 is quicker."
+        )
+
+
+def multiplies(dtype: str) -> bool:
+    """Whether this CPU multiplies in this dtype about as quickly as in float32."""
+    return times_as_long(dtype) <= SLOW
+
+
+@functools.lru_cache
+def times_as_long(dtype: str, kind: str = "cpu") -> float:
+    """What a product in a dtype takes of the time in float32: timed once on a CPU, assumed elsewhere."""
+    import torch
+    import torch.nn.functional as F
+
+    if dtype == "float32" or kind == "mps":
+        return 1.0
+    if kind == "cuda":
+        return 0.5 if dtype == "float16" or torch.cuda.is_bf16_supported(including_emulation=False) else 1.0
+    n_rows, n_in, n_out = TIMED
+    x_TI, W_OI = torch.ones(n_rows, n_in), torch.ones(n_out, n_in)
+    low = x_TI.to(getattr(torch, dtype)), W_OI.to(getattr(torch, dtype))
+    with torch.inference_mode():
+        seconds = seconds_of({"float32": lambda: F.linear(x_TI, W_OI), dtype: lambda: F.linear(*low)})
+    return seconds.get(dtype, float("inf")) / seconds["float32"]
+
+
+def seconds_of(candidates: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+    """Seconds of the processor that each candidate takes at its best, in rounds that take turns.
+
+    Not those of a clock: on a busy machine the quickest would be the one that nothing interrupted. A
+    candidate that this build of PyTorch, or this processor, does not have is left out.
+    """
+    seconds: dict[str, float] = {}
+    for round_number in range(ROUNDS + 1):
+        for name, run in candidates.items():
+            began = time.process_time()
+            try:
+                run()
+            except (AttributeError, RuntimeError):
+                continue
+            took = time.process_time() - began
+            if round_number:  # the first one makes room
+                seconds[name] = min(took, seconds.get(name, took))
+    return seconds

@@ -12,41 +12,21 @@ on by the same library (`use`).
 Shapes: T rows, I inputs, O outputs.
 """
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dictionary_learning.command.devices import seconds_of
+
 DEFAULT, ONEDNN = "PyTorch", "oneDNN"
-ROUNDS = 3
 TIMED_T, TIMED_I, TIMED_O = 512, 1024, 1024
 CLEARLY = 0.98  # oneDNN has to take less than this share of the time
 FROM_ROWS, FROM_PRODUCTS = 64, 1 << 26  # with less oneDNN's preparations take longer than they save
 
 _library: str | None = None
-
-
-def seconds_of(candidates: Mapping[str, Callable[[], object]]) -> dict[str, float]:
-    """Seconds of the processor that each candidate takes at its best, in rounds that take turns.
-
-    Not those of a clock: on a busy machine the quickest would be the one that nothing interrupted. A
-    candidate that this build of PyTorch, or this processor, does not have is left out.
-    """
-    seconds: dict[str, float] = {}
-    for round_number in range(ROUNDS + 1):
-        for name, run in candidates.items():
-            began = time.process_time()
-            try:
-                run()
-            except (AttributeError, RuntimeError):
-                continue
-            took = time.process_time() - began
-            if round_number:  # the first one makes room
-                seconds[name] = min(took, seconds.get(name, took))
-    return seconds
 
 
 def onednn_linear(x_TI: Tensor, W_OI: Tensor, b_O: Tensor | None = None) -> Tensor:

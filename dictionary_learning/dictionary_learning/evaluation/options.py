@@ -2,7 +2,12 @@
 
 from dataclasses import dataclass
 
-from dictionary_learning.activations.options import device_option, lm_device_option, other_site_option
+from dictionary_learning.activations.options import (
+    device_option,
+    lm_device_option,
+    lm_dtype_option,
+    other_site_option,
+)
 from dictionary_learning.command.memory import parse_bytes
 from dictionary_learning.command.options import option
 from dictionary_learning.errors import UserError
@@ -34,11 +39,8 @@ class EvalOptions(InferenceOptions, LocalCacheOptions):
         None, "decoder layer instead of the run's, from 0; its output is read", group="language model"
     )
     site: str | None = other_site_option("language model")
-    lm_dtype: str | None = option(
-        None,
-        "dtype of the language model instead of the run's",
-        group="language model",
-        choices=("float32", "bfloat16", "float16"),
+    lm_dtype: str | None = lm_dtype_option(
+        None, "dtype of the language model instead of the run's", "language model"
     )
     device: str | None = device_option("language model")
     lm_device: str | None = lm_device_option("language model")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dictionary_learning.command.devices import dtype_for
 from dictionary_learning.errors import UserError
 from dictionary_learning.evaluation.options import EvalOptions
 from dictionary_learning.language_model.places import Place, place_to_read
@@ -74,7 +75,9 @@ def resolve(options: EvalOptions, config: dict[str, Any], folder: Path) -> Setti
     return Setting(
         **given,
         site=place.site,
-        lm_dtype=_first(options.lm_dtype, buffer.get("lm_dtype"), "float32"),
+        lm_dtype=dtype_for(
+            _first(options.lm_dtype, buffer.get("lm_dtype"), "float32"), options.lm_device or options.device
+        ),
         subset=_first(options.subset, texts.get("subset")),
         split=_first(options.split, texts.get("split"), "train"),
         text_field=_first(options.text_field, texts.get("text_field"), "text"),

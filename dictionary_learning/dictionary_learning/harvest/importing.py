@@ -55,7 +55,7 @@ def write(asked: Mapping[str, Any]) -> None:
         )
     if n_processes() > 1:
         raise UserError("--harvest is read by one process: start the command without torchrun.")
-    options = build(CacheOptions, {**asked, "layer": layers[0]})
+    options = build(CacheOptions, {**asked, "layer": layers[0]}).settled()
     if is_url(options.activations or ""):
         raise UserError("--harvest is written to a folder of this machine: give one with --activations.")
     harvest = Harvest.open(Path(str(options.harvest)))

@@ -11,7 +11,7 @@ from dictionary_learning import distributed
 from dictionary_learning.activations import cache_writer
 from dictionary_learning.activations.cache import OPTIONS, ActivationCache
 from dictionary_learning.activations.cache_plan import plan
-from dictionary_learning.activations.options import CacheOptions, from_anywhere
+from dictionary_learning.activations.options import CacheOptions, from_anywhere, without_settled
 from dictionary_learning.activations.shard_files import INDEX, ShardEntry, cache_of_layer, caches_of_layers
 from dictionary_learning.command.files import check_writable
 from dictionary_learning.command.lock import is_ours_alone, locked, remove_leftovers
@@ -105,7 +105,8 @@ def _caches(folder: AnyPath, asked: Mapping[str, Any]) -> dict[AnyPath, dict[str
         return {path: {**asked} for path in there}
     # a layer that comes later has the options of those that are there, where it is not asked for others
     usual = ActivationCache.open(there[0]).options if there else {}
-    return {cache_of_layer(folder, layer): {**usual, **asked, "layer": layer} for layer in layers}
+    asked = {**usual, **without_settled(asked, usual)}
+    return {cache_of_layer(folder, layer): {**asked, "layer": layer} for layer in layers}
 
 
 def find_cache(folder: AnyPath, local_cache: str = CacheOptions.local_cache) -> ActivationCache | None:
@@ -139,7 +140,7 @@ def _begun_or_new(path: AnyPath, asked: Mapping[str, Any], local_cache: str) -> 
     """
     cache = find_cache(path, local_cache)  # as it is now that nobody else writes
     if cache is None:
-        options = build(CacheOptions, asked)
+        options = build(CacheOptions, asked).settled()
         options = replace(options, model=from_anywhere(options.model), dataset=from_anywhere(options.dataset))
         own = {name: value for name, value in asdict(options).items() if name in OPTIONS}
         return ActivationCache(path, own, {}, provenance(), local_cache=local_cache)

@@ -12,6 +12,7 @@ belongs to neither part, as the bias of a TemporalSAE that starts at the mean (-
 prediction was scaled to what fits its token best, as a TemporalSAE's is (--fit_length).
 """
 
+from dictionary_learning.activations.options import without_settled
 from dictionary_learning.command import cli
 from dictionary_learning.command.options import Parser, add_options, build, preset_names
 from dictionary_learning.command.processes import n_processes
@@ -36,7 +37,8 @@ def main(argv: list[str] | None = None) -> None:
     if config is None and not {"model", "activations"} & typed.keys():
         raise UserError("nothing says which activations: give --activations with a cache, or --config demo.")
     preset = preset_values(config, "attention") if config is not None else {}
-    options = build(ControlOptions, preset, options_of_cache(typed), typed)
+    of_cache = options_of_cache(typed)
+    options = build(ControlOptions, preset, of_cache, without_settled(typed, of_cache)).settled()
 
     from dictionary_learning.jobs import control_runs
 

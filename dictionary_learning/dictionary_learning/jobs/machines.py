@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dictionary_learning.command.devices import multiplies, times_as_long
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -74,11 +76,12 @@ def this_cpu(d_model: int, n_latents: int, lm_dtype: str) -> Machine:
     x, weight = torch.randn(n_rows, width), torch.randn(n_latents, width)
     out = torch.empty(n_rows, n_latents)
     n_product = 2.0 * n_rows * width * n_latents
-    low = [tensor.bfloat16() for tensor in (x, weight, out)]
-    rates = {
-        "float32_flops": n_product / _seconds(lambda: torch.mm(x, weight.T, out=out)),
-        "bfloat16_flops": n_product / _seconds(lambda: torch.mm(low[0], low[1].T, out=low[2])),
-    }
+    rates = {"float32_flops": n_product / _seconds(lambda: torch.mm(x, weight.T, out=out))}
+    if multiplies("bfloat16"):
+        low = [tensor.bfloat16() for tensor in (x, weight, out)]
+        rates["bfloat16_flops"] = n_product / _seconds(lambda: torch.mm(low[0], low[1].T, out=low[2]))
+    else:  # a product of that size would take many seconds
+        rates["bfloat16_flops"] = rates["float32_flops"] / times_as_long("bfloat16")
     longer, one = torch.rand(2**21), torch.zeros(1)
     # what the passes of a step are: a mask, an exponential, a sum (5 + 8 + 8 bytes a number)
     mask, result = torch.empty(len(longer), dtype=torch.bool), torch.empty_like(longer)
@@ -94,7 +97,10 @@ def this_cpu(d_model: int, n_latents: int, lm_dtype: str) -> Machine:
     bags, shares = torch.arange(0, len(rows), 20), torch.rand(len(rows))
     gathered = lambda: F.embedding_bag(rows, weight, bags, mode="sum", per_sample_weights=shares)  # noqa: E731
     rates["gather"] = 4.0 * width * len(rows) / _seconds(gathered)
-    rates["lm_flops"] = _lm_flops(max(64, width // 64 * 64), lm_dtype)
+    quick_dtype = lm_dtype if multiplies(lm_dtype) else "float32"
+    rates["lm_flops"] = _lm_flops(max(64, width // 64 * 64), quick_dtype)
+    if quick_dtype != lm_dtype:
+        rates["lm_flops"] /= times_as_long(lm_dtype)
     n_threads = torch.get_num_threads()
     return Machine(
         name="this CPU",

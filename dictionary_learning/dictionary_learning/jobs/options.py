@@ -4,11 +4,11 @@ Those of the dictionary and of its trainer stand beside the trainers (`trainers.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
 
 from dictionary_learning.activations.options import DataOptions
-from dictionary_learning.command.devices import find_device
+from dictionary_learning.command.devices import dtype_for, find_device
 from dictionary_learning.command.memory import available_memory, format_bytes
 from dictionary_learning.command.options import difference, is_plain_name, option, shown
 from dictionary_learning.command.processes import n_processes
@@ -195,6 +195,11 @@ class TrainOptions(
             object.__setattr__(self, "lr", self.architecture.learning_rate)
         if self.expansion_factor is None:
             self.latents(d_model=0)
+
+    def settled(self) -> Self:
+        options = super().settled()
+        autocast = dtype_for(self.autocast, self.device)
+        return options if autocast == self.autocast else replace(options, autocast=autocast)
 
     @property
     def architecture(self) -> Architecture:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from dictionary_learning.command.devices import QUICKEST
 from dictionary_learning.command.memory import format_bytes
 from dictionary_learning.command.processes import is_first, n_processes
 from dictionary_learning.errors import UserError
@@ -76,12 +77,19 @@ def told(typed: Mapping[str, Any], architectures: Sequence[str]) -> str:
     cached = flags.pop("activations", None)
     if config is None and "model" not in flags:
         config = ARCHITECTURES[flags.get("arch", architectures[0])].preset
-    options, _ = new_options(flags, config, architectures)
+    is_for_here = typed["plan"] != "h100"
+    options, _ = new_options(flags, config, architectures, is_for_here)
+    if not is_for_here:  # such a card is quicker in bfloat16
+        options = replace(options, lm_dtype=_on_h100(options.lm_dtype), autocast=_on_h100(options.autocast))
     sizes = sizes_of(options, _model_sizes(typed, options), _processes(typed))
-    if options.overlap or (options.overlap is None and typed["plan"] == "h100"):
+    if options.overlap or (options.overlap is None and not is_for_here):
         sizes = replace(sizes, memory=2 * sizes.memory)  # the next block is read ahead
-    machine = H100 if typed["plan"] == "h100" else this_cpu(sizes.d_model, sizes.n_latents, sizes.lm_dtype)
+    machine = this_cpu(sizes.d_model, sizes.n_latents, sizes.lm_dtype) if is_for_here else H100
     return table(sizes, machine, options.model, is_cached=cached is not None)
+
+
+def _on_h100(dtype: str) -> str:
+    return "bfloat16" if dtype == QUICKEST else dtype
 
 
 def _processes(typed: Mapping[str, Any]) -> int:

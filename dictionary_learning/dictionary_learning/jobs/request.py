@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dictionary_learning.activations.options import from_anywhere
+from dictionary_learning.activations.options import from_anywhere, without_settled
 from dictionary_learning.command.options import build, shown
 from dictionary_learning.command.secrets import HIDDEN, scrub_values
 from dictionary_learning.errors import UserError
@@ -18,9 +18,12 @@ from dictionary_learning.trainers.architectures import ARCHITECTURES, ONLY_FOR, 
 
 
 def new_options(
-    flags: Mapping[str, Any], config: str | None, architectures: Sequence[str]
+    flags: Mapping[str, Any], config: str | None, architectures: Sequence[str], is_for_here: bool = True
 ) -> tuple[TrainOptions, str | None]:
     """The options of a new run and its preset's name: defaults, then the preset, then the flags.
+
+    Args:
+        is_for_here: settle what depends on the machine.
 
     Raises:
         UserError: options that do not go together, or the default run where it cannot work.
@@ -32,7 +35,9 @@ def new_options(
         require_gpu_and_hub(config)
     preset = preset_values(config, arch)
     _check_schedule(flags, preset, config)
-    options = build(TrainOptions, {"arch": arch}, preset, options_of_cache(flags), flags)
+    of_cache = options_of_cache(flags)
+    options = build(TrainOptions, {"arch": arch}, preset, of_cache, without_settled(flags, of_cache))
+    options = options.settled() if is_for_here else options
     # a run can be resumed and evaluated from any folder
     options = replace(
         options,
@@ -100,6 +105,7 @@ def resumed_options(
     if not isinstance(own, dict) or own.get("arch") not in architectures:
         raise UserError(f"{run.path} is no run of this script: resume it with the one it was started by.")
     _check_flags(flags, own["arch"])
+    flags = without_settled(flags, own)
     paths = {name: from_anywhere(flags[name]) for name in ("model", "dataset") if name in flags}
     if "activations" in flags and own.get("activations") is not None:
         # it may have been moved; whether it is the same one is found out when it is opened

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dictionary_learning.command import program
+from dictionary_learning.command.devices import find_device, tell_if_slow
 from dictionary_learning.command.extras import need
 from dictionary_learning.command.lock import is_ours_alone
 from dictionary_learning.command.options import Parser, add_options, build, preset_names
@@ -262,6 +263,8 @@ def train_on(
         f"{options.steps:,} steps of {options.batch_size:,} {batch_unit(options)}{_divided(options)}, "
         f"in {run.path}"
     )
+    if is_first():
+        tell_if_slow(options.autocast, find_device(options.device), "--autocast")
     with overlapped(store, options) as blocks:
         result = train(_plan(batches(blocks, options), store.d_model, options, preset, beginning))
     say(f"{result.steps_done} steps done: {run.path}")

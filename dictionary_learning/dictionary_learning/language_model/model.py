@@ -29,7 +29,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from dictionary_learning.command.devices import SPREAD, find_device
+from dictionary_learning.command.devices import QUICKEST, SPREAD, dtype_for, find_device, tell_if_slow
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import hooks
 from dictionary_learning.language_model.attach.methods import Attaching
@@ -98,15 +98,19 @@ class LanguageModel(Attaching):
 
         Args:
             device: the best there is when left out; "auto" spreads the layers over all devices.
-            dtype: of weights and activations: float32, bfloat16 or float16.
+            dtype: of weights and activations: float32, bfloat16 or float16; "auto" is bfloat16 where the
+                device multiplies it quicker than float32.
             layer: checked against the config, before the weights are read.
 
         Raises:
             UserError: unknown model, device, dtype or layer; weights or tokenizer that cannot be read.
         """
-        if dtype not in DTYPES:
-            raise UserError(f"dtype {dtype!r} is not known: choose one of {', '.join(DTYPES)}.")
+        if dtype not in (QUICKEST, *DTYPES):
+            raise UserError(f"dtype {dtype!r} is not known: choose one of {', '.join((QUICKEST, *DTYPES))}.")
         found = None if device == SPREAD else find_device(device)
+        dtype = dtype_for(dtype, found)
+        if found is not None:
+            tell_if_slow(dtype, found, "--lm_dtype")
         return cls(*read_model(name, found, DTYPES[dtype], layer), name)
 
     @classmethod

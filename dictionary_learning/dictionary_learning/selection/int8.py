@@ -8,6 +8,9 @@ each column, by Cauchy and Schwarz
 and what is in brackets is one product of whole numbers: the norms, rounded up, are further columns beside q
 and p. A latent's z and its bias go into the level that the product is compared with.
 
+Processors without instructions for such sums add pairs of products in sixteen bits. There latents' numbers
+have seven bits (`Format`), for which that is enough.
+
 d evens out columns: where a few carry most of the norm, as in residual streams, they would leave the others
 without bits. On what is found d has no influence.
 
@@ -16,6 +19,7 @@ Shapes: D model width, W with the further columns, F latents, A some of them, T 
 
 import functools
 import time
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,8 +27,7 @@ from torch import Tensor
 
 from dictionary_learning.selection.screens import ULP, Screen, bits_below, kth_of_bits
 
-LARGEST = 127
-ZERO = 128  # latents are stored as bytes without a sign, as the product wants one of its sides
+LARGEST = 127  # of a row's numbers
 WIDEST = 1 << 14  # columns: with more a norm's lost part has no room
 COARSE = 0.75  # of the floor: a row with a larger error would let too many candidates through
 TINY = 1e-30  # the scale of a row of zeros
@@ -35,12 +38,35 @@ SAMPLED_LATENTS = 256  # for the spread of their columns
 CACHED = 256  # latents at a time
 
 
+class Format(NamedTuple):
+    """Which whole numbers a processor multiplies exactly."""
+
+    largest: int
+    """Of a latent's numbers."""
+    dtype: torch.dtype
+    """In which the product comes out quickly; the tile is bfloat16."""
+
+    @property
+    def zero(self) -> int:
+        """What stands for 0: latents are bytes without a sign, as the product wants one of its sides."""
+        return self.largest + 1
+
+
+FORMATS = (Format(127, torch.bfloat16), Format(127, torch.float32), Format(63, torch.float32))
+"""The finest and quickest first."""
+
+
 class Int8Screen(Screen):
-    """Twice as quick as bfloat16, with bounds that let some more through."""
+    """Quicker than other products, with bounds that let some more through.
+
+    Args:
+        format: instead of the finest that this processor multiplies.
+    """
 
     name = "int8"
 
-    def __init__(self) -> None:
+    def __init__(self, format: Format | None = None) -> None:
+        self._format = format or whole_numbers() or FORMATS[0]
         self._n_weights = 0
         self._even_D: Tensor | None = None
         self._shifted_FW = torch.empty(0, 0, dtype=torch.uint8)
@@ -64,19 +90,22 @@ class Int8Screen(Screen):
         lost_TD = even_TD.addcmul_(whole_TD, scale_T[:, None], value=-1)
         norm_T = torch.linalg.vector_norm(whole_TD, dim=1)
         lost_T = torch.linalg.vector_norm(lost_TD, dim=1) / scale_T
-        of_norms, of_lost = _further_columns(D)
-        whole_TW[:, of_norms] = _counted(lost_T, _unit(D))[:, None]
-        whole_TW[:, of_lost] = _in_columns(_counted(norm_T, 1 / _unit(D)), _n_further(D))
+        of_norms, of_lost = _further_columns(D, self._format)
+        whole_TW[:, of_norms] = _counted(lost_T, _unit(D, LARGEST))[:, None]
+        whole_TW[:, of_lost] = _in_columns(
+            _counted(norm_T, 1 / _unit(D, self._format.largest)), of_lost, LARGEST
+        )
         self._error_T = (lost_T * self._mean_norm + norm_T * self._mean_lost) * scale_T
         self._is_absolute = False
         # float32 takes off again what the shift has added
-        inexact_T = scale_T * (whole_TW.shape[1] * LARGEST * ZERO * 2.0**-21)
-        self._tile_FT = _product(self._shifted_FW, whole_TW, scale_T, inexact_T, torch.bfloat16)
+        inexact_T = scale_T * (whole_TW.shape[1] * LARGEST * self._format.zero * 2.0**-21)
+        self._tile_FT = _product(self._shifted_FW, whole_TW, scale_T, inexact_T, self._format).bfloat16()
 
     def _round_weights(self, x_TD: Tensor) -> None:
         """Latents as bytes [F, W], with what rounding has lost."""
         F, D = self._W_FD.shape
-        of_norms, of_lost = _further_columns(D)
+        most, zero = self._format.largest, self._format.zero
+        of_norms, of_lost = _further_columns(D, self._format)
         if self._shifted_FW.shape != (F, of_lost.stop):
             self._shifted_FW = torch.empty(F, of_lost.stop, dtype=torch.uint8)
             self._even_D = None
@@ -85,18 +114,19 @@ class Int8Screen(Screen):
         scale_F, lost_F, norm_F = torch.empty(3, F)
         for part in (slice(first, first + CACHED) for first in range(0, F, CACHED)):
             even_AD = self._W_FD[part] * self._even_D
-            scale_F[part] = scale_A = _scales(even_AD)
+            scale_F[part] = scale_A = _scales(even_AD, most)
             torch.linalg.vector_norm(even_AD, dim=1, out=norm_F[part])
             whole_AD = (even_AD / scale_A[:, None]).round_()
             even_AD.addcmul_(whole_AD, scale_A[:, None], value=-1)
             torch.linalg.vector_norm(even_AD, dim=1, out=lost_F[part])
-            self._shifted_FW[part, :D] = whole_AD.add_(ZERO)
+            self._shifted_FW[part, :D] = whole_AD.add_(zero)
         norm_F /= scale_F
         lost_F /= scale_F
         # what the order of a sum may change, here and in the dot product, counts as lost, too
         lost_F += (D + 16) * 2.0**-24 * norm_F
-        self._shifted_FW[:, of_norms] = _in_columns(_counted(norm_F, 1 / _unit(D)), _n_further(D)).add_(ZERO)
-        self._shifted_FW[:, of_lost] = _counted(lost_F, _unit(D)).add_(ZERO)[:, None]
+        in_columns_FC = _in_columns(_counted(norm_F, 1 / _unit(D, LARGEST)), of_norms, most)
+        self._shifted_FW[:, of_norms] = in_columns_FC.add_(zero)
+        self._shifted_FW[:, of_lost] = _counted(lost_F, _unit(D, most)).add_(zero)[:, None]
         self._scale_F, self._mean_scale = scale_F, float(scale_F.mean())
         self._mean_norm, self._mean_lost = float(norm_F.mean()), float(lost_F.mean())
         self._is_rounded = True
@@ -150,8 +180,8 @@ class Int8Screen(Screen):
         return self._mask[: F * T].reshape(F, T)
 
 
-def _scales(of_TD: Tensor) -> Tensor:
-    return (of_TD.abs().amax(1) / LARGEST).clamp_min_(TINY)
+def _scales(of_TD: Tensor, most: int = LARGEST) -> Tensor:
+    return (of_TD.abs().amax(1) / most).clamp_min_(TINY)
 
 
 def _powers_that_even_out(x_TD: Tensor, W_FD: Tensor) -> Tensor:
@@ -162,75 +192,77 @@ def _powers_that_even_out(x_TD: Tensor, W_FD: Tensor) -> Tensor:
     return torch.exp2((exponent_D - exponent_D.median()).clamp_(-20, 20))
 
 
-def _unit(D: int) -> float:
-    """How much a lost norm counts, so that the largest, and what else is added to it, is `LARGEST` at most.
+def _unit(D: int, most: int) -> float:
+    """How much a lost norm counts, so that the largest, and what else is added to it, is `most` at most.
 
     Half of the last digit in each of D columns is sqrt(D) / 2; (D + 16) / 2**24 of the norm is less than half
     of that.
     """
-    return (LARGEST - 1) / (0.75 * D**0.5)
+    return (most - 1) / (0.75 * D**0.5)
 
 
-def _n_further(D: int) -> int:
-    """Columns that a norm is spread over: it is `LARGEST` sqrt(D) at most, and counts by `_unit`."""
-    return -(-D // 160)
+def _further_columns(D: int, format: Format) -> tuple[slice, slice]:
+    """Those of latents' norms by what rows have lost, and those of what latents have lost by rows' norms.
 
-
-def _further_columns(D: int) -> tuple[slice, slice]:
-    """Those of latents' norms by what rows have lost, and those of what latents have lost by rows' norms."""
-    n = _n_further(D)
-    return slice(D, D + n), slice(D + n, D + 2 * n)
+    A norm is the largest number times sqrt(D) at most, counts by the `_unit` of what the other side has lost,
+    and is spread over columns of its own largest number: .75 D / (the other side's largest - 1) of them.
+    """
+    end = D - -D // 160
+    return slice(D, end), slice(end, end - -D * LARGEST // (160 * format.largest))
 
 
 def _counted(norm_A: Tensor, unit: float) -> Tensor:
     return (norm_A * (unit * MORE)).ceil_()
 
 
-def _in_columns(number_A: Tensor, n: int) -> Tensor:
-    """Whole numbers as sums of n columns [A, n] that are at most `LARGEST`."""
-    return (number_A[:, None] - torch.arange(n) * LARGEST).clamp_(0, LARGEST)
+def _in_columns(number_A: Tensor, columns: slice, most: int) -> Tensor:
+    """Whole numbers as sums of columns [A, n] that are at most `most`."""
+    return (number_A[:, None] - torch.arange(columns.stop - columns.start) * most).clamp_(0, most)
 
 
-def _product(
-    shifted_FW: Tensor, whole_TW: Tensor, scale_T: Tensor, add_T: Tensor, dtype: torch.dtype
-) -> Tensor:
+def _product(shifted_FW: Tensor, whole_TW: Tensor, scale_T: Tensor, add_T: Tensor, format: Format) -> Tensor:
     """s (q p) + a number a row [F, T], the sum in whole numbers.
 
     The rows are given as they lie. To pack them for this product, as is usual for weights, would take a third
     of its time, since a sum is made for the shift one number at a time; here a matrix of floats makes it.
 
     Args:
-        shifted_FW: p + `ZERO`, without a sign.
+        shifted_FW: p + the format's zero, without a sign.
 
     Raises:
         AttributeError: this PyTorch has no oneDNN.
     """
     if not len(whole_TW):
-        return torch.empty(len(shifted_FW), 0, dtype=dtype)
+        return torch.empty(len(shifted_FW), 0, dtype=format.dtype)
     rows_WT = whole_TW.to(torch.int8).T.to_mkldnn()
-    add_T = add_T - scale_T * whole_TW.sum(1) * ZERO
+    add_T = add_T - scale_T * whole_TW.sum(1) * format.zero
     no_shift_T = torch.zeros(len(scale_T), dtype=torch.int64)
     return torch.ops.onednn.qlinear_pointwise(
-        shifted_FW, 1.0, 0, rows_WT, scale_T, no_shift_T, add_T, 1.0, 0, dtype, "none", [], ""
+        shifted_FW, 1.0, 0, rows_WT, scale_T, no_shift_T, add_T, 1.0, 0, format.dtype, "none", [], ""
     )
 
 
 @functools.lru_cache
-def multiplies_whole_numbers() -> bool:
-    """Whether this machine does it exactly, also at their largest, and has instructions for it.
+def whole_numbers() -> Format | None:
+    """The finest format that this machine multiplies exactly and quickly; None without one."""
+    return next((format for format in FORMATS if _multiplies(format)), None)
 
-    Older processors add pairs of products in sixteen bits, which is too few.
-    """
+
+def _multiplies(format: Format) -> bool:
+    """Whether this machine does it exactly, also at their largest, and has instructions for it."""
     F, D, T = SMALL
     generator = torch.Generator().manual_seed(0)
-    shifted_FW = torch.randint(0, 256, (F, D), generator=generator, dtype=torch.uint8)
+    most, zero = format.largest, format.zero
+    shifted_FW = torch.randint(1, zero + most + 1, (F, D), generator=generator, dtype=torch.uint8)
     whole_TW = torch.randint(-LARGEST, LARGEST + 1, (T, D), generator=generator).float()
-    shifted_FW[0], whole_TW[0] = 255, LARGEST
-    expected_FT = (shifted_FW.double() - ZERO) @ whole_TW.double().T
+    shifted_FW[0], whole_TW[0] = zero + most, LARGEST
+    expected_FT = (shifted_FW.double() - zero) @ whole_TW.double().T
+    exact = format._replace(dtype=torch.float32)
     try:
+        found_FT = _product(shifted_FW, whole_TW, torch.ones(T), torch.zeros(T), exact)
         for _ in range(2):  # the first one makes room
             began = time.process_time()
-            found_FT = _product(shifted_FW, whole_TW, torch.ones(T), torch.zeros(T), torch.float32)
+            _product(shifted_FW, whole_TW, torch.ones(T), torch.zeros(T), format)
             took = time.process_time() - began
     except (AttributeError, RuntimeError):
         return False

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dictionary_learning.dictionaries import products
-from dictionary_learning.selection.int8 import WIDEST, Int8Screen, multiplies_whole_numbers
+from dictionary_learning.command.devices import multiplies, seconds_of
+from dictionary_learning.selection.int8 import WIDEST, Int8Screen, whole_numbers
 from dictionary_learning.selection.screens import BFloat16Screen, Float32Screen, Screen
 
 TIMED_ROWS, TIMED_LATENTS = 256, 4096
@@ -24,31 +24,30 @@ def screens_for(W_enc_FD: Tensor, b_enc_F: Tensor, product_dtype: torch.dtype) -
     Each is for what the one before it cannot tell. The timing is made once in a process.
 
     Args:
-        product_dtype: bfloat16 for a product without bounds instead of the quickest that has them, but where
-            whole numbers are quicker.
+        product_dtype: bfloat16 allows a product without bounds, where no other is quicker.
     """
     if W_enc_FD.numel() < TIMED_FROM:
-        quickest = "float32"
+        quickest = "bfloat16" if product_dtype == torch.bfloat16 and multiplies("bfloat16") else "float32"
     else:
         shape = (min(len(W_enc_FD), TIMED_LATENTS), W_enc_FD.shape[1])
         quickest = _quickest(shape, torch.get_num_threads())
     if quickest == "int8":
-        return [Int8Screen(), BFloat16Screen(), Float32Screen()]
-    if product_dtype == torch.bfloat16:
-        return [BFloat16Screen(is_certain=False), Float32Screen()]
+        between = [BFloat16Screen()] if multiplies("bfloat16") else []
+        return [Int8Screen(), *between, Float32Screen()]
     if quickest == "bfloat16":
-        return [BFloat16Screen(), Float32Screen()]
+        return [BFloat16Screen(is_certain=product_dtype != torch.bfloat16), Float32Screen()]
     return [Float32Screen(by_onednn=quickest == "oneDNN")]
 
 
 @functools.lru_cache
 def _quickest(shape: tuple[int, int], threads: int) -> str:
     screens: dict[str, Callable[[], Screen]] = {
-        "bfloat16": BFloat16Screen,
         "float32": Float32Screen,
         "oneDNN": lambda: Float32Screen(by_onednn=True),
     }
-    if shape[1] <= WIDEST and multiplies_whole_numbers():
+    if multiplies("bfloat16"):  # else one product of that size takes a second
+        screens["bfloat16"] = BFloat16Screen
+    if shape[1] <= WIDEST and whole_numbers():
         screens["int8"] = Int8Screen
     generator = torch.Generator().manual_seed(0)
     W_FD, b_F = torch.randn(shape, generator=generator), torch.zeros(shape[0])
@@ -59,7 +58,7 @@ def _quickest(shape: tuple[int, int], threads: int) -> str:
         screen.set_weights(W_FD, b_F)
         return functools.partial(screen.multiply, x_TD)
 
-    seconds = products.seconds_of({name: multiply(make) for name, make in screens.items()})
+    seconds = seconds_of({name: multiply(make) for name, make in screens.items()})
     if "int8" in seconds:
         seconds["int8"] /= INT8_HAS_TO_TAKE
     return min(seconds, key=seconds.__getitem__)

@@ -223,7 +223,7 @@ class Search:
     def _judge(self, candidates: int, over: int, n_rows: int) -> None:
         """Go on without the first screen where it does not tell enough of data such as these."""
         is_vague = self._n_coarse > self._n_rows / 2 or candidates > TOO_MANY * max(over, n_rows)
-        if len(self._screens) > 2 and is_vague:
+        if len(self._screens) > 1 and is_vague:
             del self._screens[0]
         self._n_coarse = self._n_rows = 0
 

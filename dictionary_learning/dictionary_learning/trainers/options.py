@@ -7,6 +7,7 @@ released script's. `configs/*.yaml` says where each value comes from.
 from dataclasses import dataclass
 
 from dictionary_learning.activations.options import PAIR_MODES
+from dictionary_learning.command.devices import QUICKEST
 from dictionary_learning.command.options import MOST_SEED, Checked, is_seed, option
 from dictionary_learning.dictionaries.temporal_sizes import NOVEL_KINDS
 from dictionary_learning.trainers.architectures import ARCHITECTURES
@@ -272,9 +273,10 @@ class TrainerOptions(Checked):
     weight_decay: float = option(1e-4, "weight decay of AdamW (attention)", group="training")
     autocast: str = option(
         "float32",
-        "dtype of the dense products in training (attention); weights are float32",
+        "dtype of the dense products in training (attention); weights are float32; auto is bfloat16 where "
+        "the device multiplies it quicker",
         group="training",
-        choices=("float32", "bfloat16"),
+        choices=(QUICKEST, "float32", "bfloat16"),
     )
     auxk_alpha: float = option(
         1 / 32, "strength of the AuxK term, which revives dead latents", group="training"
@@ -296,7 +298,11 @@ class TrainerOptions(Checked):
         group="training",
     )
     encoder_dtype: str = option(
-        "float32", "dtype of the encoder's dense product", group="training", choices=("float32", "bfloat16")
+        "float32",
+        "dtype of the encoder's dense product, which finds what to keep; values are float32; on a CPU "
+        "bfloat16 is a leave, taken where it is the quickest",
+        group="training",
+        choices=("float32", "bfloat16"),
     )
     tf32: bool = option(
         True,

@@ -6,7 +6,12 @@ it that the experiment asks: `ComparedOptions`, `ExplainedOptions`, `JoinedTextO
 
 from dataclasses import dataclass
 
-from dictionary_learning.activations.options import device_option, lm_device_option, other_site_option
+from dictionary_learning.activations.options import (
+    device_option,
+    lm_device_option,
+    lm_dtype_option,
+    other_site_option,
+)
 from dictionary_learning.command.options import MOST_SEED, is_seed, option
 from dictionary_learning.errors import UserError
 from dictionary_learning.runs.options import InferenceOptions
@@ -61,10 +66,8 @@ class ExperimentOptions(InferenceOptions):
         None, "read the data set up to this record; large ones have a limit of their own", group="data"
     )
     lm_batch_size: int = option(16, "texts the language model reads at a time", group="machine")
-    lm_dtype: str | None = option(
-        None,
-        "dtype of the language model instead of the run's: float32, bfloat16 or float16",
-        group="machine",
+    lm_dtype: str | None = lm_dtype_option(
+        None, "dtype of the language model instead of the run's", "machine"
     )
     device: str | None = device_option("machine")
     lm_device: str | None = lm_device_option("machine")

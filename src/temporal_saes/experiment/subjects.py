@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dictionary_learning.command.devices import dtype_for
 from dictionary_learning.command.progress import say
 from dictionary_learning.command.secrets import scrub_text
 from dictionary_learning.errors import UserError
@@ -196,7 +197,7 @@ def resolve(options: ExperimentOptions, *, like: Subject | None = None) -> Subje
         context_length=int(context_length),
         max_norm_ratio=buffer.get("max_norm_ratio", DEFAULT_MAX_NORM_RATIO),
         add_bos=bool(buffer.get("add_bos", True)),
-        lm_dtype=options.lm_dtype or buffer.get("lm_dtype") or "float32",
+        lm_dtype=_dtype(options, buffer.get("lm_dtype")),
         threshold=threshold,
         threshold_value=None if chosen is None else chosen["value"],
         trained_on=trained_on,
@@ -330,8 +331,13 @@ def _baseline(options: ExperimentOptions, folder: Path, like: Subject | None) ->
         ),
         max_norm_ratio=like.max_norm_ratio if like else DEFAULT_MAX_NORM_RATIO,
         add_bos=like.add_bos if like else True,
-        lm_dtype=options.lm_dtype or (like.lm_dtype if like else "float32"),
+        lm_dtype=_dtype(options, like.lm_dtype if like else None),
     )
+
+
+def _dtype(options: ExperimentOptions, own: str | None) -> str:
+    """The language model's: the one that is asked for, or else the run's own."""
+    return dtype_for(options.lm_dtype or own or "float32", options.lm_device or options.device)
 
 
 def _split_name(dictionary: "Dictionary", chunk: int) -> str:
