@@ -8,7 +8,8 @@ same build. Every trainer is a process with one thread and takes its step when i
 work on the machine hits all alike; what counts is the least processor time of a step. Ours begins as its
 commands do, with freed memory kept; an earlier build as its own did. The activations are the
 made-up ones of `two_builds.py`. T-SAE and TemporalSAE have no package: the form of the released code is
-written again in the tests (`reference_tsae.py`, `reference_tfa.py`), from the same first weights.
+written again in the tests (`reference_tsae.py`, `reference_tfa.py`), from the same first weights. Where the
+processor has no products of bfloat16, steps in it are left out.
 
 Writes benchmarks/results/peers.json and peers.md, which `scripts/tables.py` puts into docs/training-step.md.
 """
@@ -30,6 +31,7 @@ from machine import Others, machine_facts
 from two_builds import PAIRS, SIZES, TEXTS, TEXTS_SHAPE, TEXTS_SIZES, B, D, K, toy_pairs, toy_texts
 
 from dictionary_learning.command import cli
+from dictionary_learning.command.devices import multiplies
 from dictionary_learning.command.options import Parser
 from dictionary_learning.errors import UserError
 
@@ -210,14 +212,14 @@ def compare(
 
 def table(rows: list[dict[str, Any]], titles: dict[str, str]) -> str:
     """Seconds a step, and how many times ours that is; an earlier build's in bfloat16, times ours in that."""
-    present = [
-        who for who in (*EARLIER, "released form", *PEERS) if any(who in row["trainers"] for row in rows)
-    ]
-    names = [titles.get(who, who) for who in present]
-    lines = [f"| a step, s | ours | ours, bfloat16 | {' | '.join(names)} |", "|---" * (3 + len(names)) + "|"]
+    timed = {who for row in rows for who in row["trainers"]}
+    own = [who for who in OWN[:2] if who in timed]
+    present = [who for who in (*EARLIER, "released form", *PEERS) if who in timed]
+    names = [titles.get(who, who) for who in (*own, *present)]
+    lines = [f"| a step, s | {' | '.join(names)} |", "|---" * (1 + len(names)) + "|"]
     for row in rows:
         seconds = {who: of["seconds"] for who, of in row["trainers"].items()}
-        cells = [f"{seconds[who]:.3f}" for who in OWN[:2]]
+        cells = [f"{seconds[who]:.3f}" if who in seconds else "" for who in own]
         for who in present:
             ours = seconds["ours, bfloat16" if who == EARLIER[1] else "ours"]
             cells.append(f"{seconds[who]:.3f} ({seconds[who] / ours:.2f}x)" if who in seconds else "")
@@ -283,6 +285,9 @@ def run(options: argparse.Namespace, temporary: Path) -> None:
         revision = revision_of(options.earlier)
         titles |= {who: who.replace("earlier", revision) for who in EARLIER}
         pythons |= dict.fromkeys(EARLIER, Path(sys.executable))
+    if not options.small and not multiplies("bfloat16"):
+        pythons = {who: python for who, python in pythons.items() if "bfloat16" not in who}
+        print("this processor has no products of bfloat16: steps in it are left out", flush=True)
     batches = {
         "pairs": temporary / "pairs.pt",
         "tokens": temporary / "tokens.pt",

@@ -70,8 +70,7 @@ name_latents() {
   "$python" src/experiments/naming.py --checkpoints_path "$runs" --dataset demo --max_texts 550 --compare tsae:2
 }
 
-results() {
-  evaluate
+names_and_probes() {
   name_latents
   probe tsae:0 tsae:1 "${baselines[@]/%/:0}" baseline_model
 }
@@ -84,7 +83,8 @@ beside baselines train_baselines
 until_done baselines
 beside probes probe "${baselines[@]/%/:0}" baseline_model
 until_done tsae
-beside results results
+beside evaluation evaluate
+beside results names_and_probes
 until_all_are_done
 
 echo
