@@ -106,7 +106,9 @@ def resumed_options(
         raise UserError(f"{run.path} is no run of this script: resume it with the one it was started by.")
     _check_flags(flags, own["arch"])
     flags = without_settled(flags, own)
-    paths = {name: from_anywhere(flags[name]) for name in ("model", "dataset") if name in flags}
+    paths: dict[str, Any] = {
+        name: from_anywhere(flags[name]) for name in ("model", "dataset") if name in flags
+    }
     if "activations" in flags and own.get("activations") is not None:
         # it may have been moved; whether it is the same one is found out when it is opened
         flags = {**flags, "activations": settled(flags["activations"])}
