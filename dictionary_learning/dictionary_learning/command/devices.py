@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from dictionary_learning.command.processes import is_first
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
 
@@ -61,7 +62,7 @@ def dtype_for(name: str, device: "str | torch.device | None" = None) -> str:
 
 def tell_if_slow(dtype: str, device: "torch.device", flag: str) -> None:
     """Say so where products in this dtype take much longer than in float32: many processors lack them."""
-    times = times_as_long(dtype, device.type)
+    times = times_as_long(dtype, device.type) if is_first() else 1.0
     if times > SLOW:
         say(
             f"products in {dtype} take {times:.0f} times as long as in float32 on this {device.type}:"

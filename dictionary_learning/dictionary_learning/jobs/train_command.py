@@ -263,8 +263,7 @@ def train_on(
         f"{options.steps:,} steps of {options.batch_size:,} {batch_unit(options)}{_divided(options)}, "
         f"in {run.path}"
     )
-    if is_first():
-        tell_if_slow(options.autocast, find_device(options.device), "--autocast")
+    tell_if_slow(options.autocast, find_device(options.device), "--autocast")
     with overlapped(store, options) as blocks:
         result = train(_plan(batches(blocks, options), store.d_model, options, preset, beginning))
     say(f"{result.steps_done} steps done: {run.path}")
