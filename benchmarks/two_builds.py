@@ -110,7 +110,7 @@ def main() -> None:
         nargs="+",
         choices=DTYPES,
         default=DTYPES,
-        help="of the encoder's product; earlier builds are slow in one that the processor lacks (default: both)",
+        help="of the encoder's product; earlier builds are slow in what the processor lacks (default: both)",
     )
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "two_builds.json")
     args = parser.parse_args()
