@@ -16,6 +16,7 @@ from dictionary_learning import (
 )
 from dictionary_learning.activations.cache import ActivationCache
 from dictionary_learning.command import devices
+from dictionary_learning.errors import UserError
 from dictionary_learning.jobs import plan_command
 
 
@@ -83,6 +84,13 @@ def test_a_cache_says_the_dtype_wherever_it_was_written(data, quickest, capsys):
     attention = {"n_heads": 2, "bottleneck_factor": 4, "batch_size": 4, "autocast": "auto"}
     train_attention.main(typed({**cached, **attention, "run_name": "three"}))
     assert recorded("three")[0]["autocast"] == "float32"
+
+
+def test_a_device_that_is_not_there_is_named_by_its_own_flag(data):
+    with pytest.raises(UserError, match="--lm_device cuda:7 does not exist"):
+        train_temporal.main(typed({**data, **SIZES, "lm_device": "cuda:7"}))
+    with pytest.raises(UserError, match="--device cuda:8 does not exist"):
+        train_temporal.main(typed({**data, **SIZES, "device": "cuda:8"}))
 
 
 def test_a_plan_for_other_machines_does_not_ask_this_one(data, quickest):

@@ -173,7 +173,8 @@ class DataOptions(Checked):
 
     def settled(self) -> Self:
         """The same with the dtype that `auto` stands for on this machine."""
-        lm_dtype = dtype_for(self.lm_dtype, self.lm_device or self.device)
+        flag = "--lm_device" if self.lm_device else "--device"
+        lm_dtype = dtype_for(self.lm_dtype, self.lm_device or self.device, flag)
         return self if lm_dtype == self.lm_dtype else replace(self, lm_dtype=lm_dtype)
 
     @property

@@ -48,15 +48,18 @@ def find_device(device: "str | torch.device | None" = None, flag: str = "--devic
     return found
 
 
-def dtype_for(name: str, device: "str | torch.device | None" = None) -> str:
+def dtype_for(name: str, device: "str | torch.device | None" = None, flag: str = "--device") -> str:
     """The dtype of that name; for `QUICKEST` the quicker one of bfloat16 and float32 on the device.
 
     Args:
-        device: as for `find_device`; `SPREAD` is the best there is.
+        device, flag: as for `find_device`; `SPREAD` is the best there is.
+
+    Raises:
+        UserError: as `find_device`.
     """
     if name != QUICKEST:
         return name
-    found = find_device(None if device == SPREAD else device)
+    found = find_device(None if device == SPREAD else device, flag)
     return "bfloat16" if times_as_long("bfloat16", found.type) < CLEARLY_QUICKER else "float32"
 
 
