@@ -88,9 +88,9 @@ def test_a_cache_says_the_dtype_wherever_it_was_written(data, quickest, capsys):
 
 def test_a_device_that_is_not_there_is_named_by_its_own_flag(data):
     with pytest.raises(UserError, match="--lm_device cuda:7 does not exist"):
-        train_temporal.main(typed({**data, **SIZES, "lm_device": "cuda:7"}))
+        train_temporal.main(typed({**data, **SIZES, "batch_size": 32, "lm_device": "cuda:7"}))
     with pytest.raises(UserError, match="--device cuda:8 does not exist"):
-        train_temporal.main(typed({**data, **SIZES, "device": "cuda:8"}))
+        train_temporal.main(typed({**data, **SIZES, "batch_size": 32, "device": "cuda:8"}))
 
 
 def test_a_plan_for_other_machines_does_not_ask_this_one(data, quickest):
