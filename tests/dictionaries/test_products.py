@@ -95,22 +95,41 @@ def test_small_products_and_other_number_formats_stay_with_pytorch(monkeypatch: 
 
 
 def test_where_onednn_is_missing_pytorch_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products, "TIMED_T", 8)
+    monkeypatch.setattr(products, "TIMED", (8, 8, 8))
     monkeypatch.setattr(products, "onednn_linear", refuse)
     assert products.library_in_use() is None
     assert products.library() == products.DEFAULT
     assert products.library_in_use() == products.DEFAULT
 
 
-@pytest.mark.parametrize(("seconds", "chosen"), [(0.5, products.ONEDNN), (0.99, products.DEFAULT)])
+@pytest.mark.parametrize(("seconds", "chosen"), [(0.5, products.ONEDNN), (0.97, products.DEFAULT)])
 def test_onednn_is_taken_where_it_is_clearly_quicker(
     seconds: float, chosen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured = {products.DEFAULT: 1.0, products.ONEDNN: seconds}
     monkeypatch.setattr(
-        products, "seconds_of", lambda candidates: {name: measured[name] for name in candidates}
+        products, "seconds_of", lambda candidates, rounds: {name: measured[name] for name in candidates}
     )
     assert products.library() == chosen
+
+
+def test_the_first_large_product_says_at_which_sizes_they_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed = []
+
+    def seconds_of(candidates, rounds):  # type: ignore[no-untyped-def]
+        forward, _, of_weights = next(iter(candidates.values()))()
+        timed.append((*forward.shape, of_weights.shape[1]))
+        return {products.DEFAULT: 1.0, products.ONEDNN: 2.0}
+
+    monkeypatch.setattr(products, "seconds_of", seconds_of)
+    monkeypatch.setattr(products, "FROM_PRODUCTS", 0)
+    products.linear(torch.ones(2, 40, 48), torch.ones(24, 48))
+    products.product(torch.ones(64, 8), torch.ones(8, 8))
+    assert timed == [(80, 24, 48)]
+    monkeypatch.setattr(products, "_library", None)
+    monkeypatch.setattr(products, "TIMED", (64, 40, 16))
+    products.product(torch.ones(80, 48), torch.ones(48, 24))
+    assert timed[1:] == [(64, 16, 40)]
 
 
 def test_what_a_machine_has_not_is_not_timed() -> None:

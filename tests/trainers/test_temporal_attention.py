@@ -114,7 +114,7 @@ def test_a_run_goes_on_by_the_library_it_began_with(monkeypatch: pytest.MonkeyPa
     state = one.state_dict()
     assert one.facts["dense_product"] == products.ONEDNN
     monkeypatch.setattr(products, "_library", None)
-    monkeypatch.setattr(products, "_timed_library", lambda: products.DEFAULT)
+    monkeypatch.setattr(products, "_timed_library", lambda *sizes: products.DEFAULT)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
     other = trainer()
     other.load_state_dict(state)

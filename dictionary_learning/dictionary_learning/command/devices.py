@@ -96,14 +96,14 @@ def times_as_long(dtype: str, kind: str = "cpu") -> float:
     return seconds.get(dtype, float("inf")) / seconds["float32"]
 
 
-def seconds_of(candidates: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+def seconds_of(candidates: Mapping[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
     """Seconds of the processor that each candidate takes at its best, in rounds that take turns.
 
     Not those of a clock: on a busy machine the quickest would be the one that nothing interrupted. A
     candidate that this build of PyTorch, or this processor, does not have is left out.
     """
     seconds: dict[str, float] = {}
-    for round_number in range(ROUNDS + 1):
+    for round_number in range(rounds + 1):
         for name, run in candidates.items():
             began = time.process_time()
             try:

@@ -1,8 +1,8 @@
 """The dense float32 products on a CPU, by the quicker of two libraries.
 
 PyTorch's own library for float32 products does not know every processor; oneDNN, which PyTorch brings along,
-may take half its time, or as long. It is timed once in a process (`library`), over the three products that a
-linear map costs a training step:
+may take half its time, or more than its own. It is timed once in a process (`library`), at the sizes of the
+first large product, over the three products that a linear map costs a training step:
 
     Y = X M + b        dX = dY M^T        dM = X^T dY
 
@@ -22,8 +22,9 @@ from torch import Tensor
 from dictionary_learning.command.devices import seconds_of
 
 DEFAULT, ONEDNN = "PyTorch", "oneDNN"
-TIMED_T, TIMED_I, TIMED_O = 512, 1024, 1024
-CLEARLY = 0.98  # oneDNN has to take less than this share of the time
+TIMED = (1024, 1152, 1152)  # rows, inputs and outputs, at most: larger products are timed at these
+ROUNDS = 5
+CLEARLY = 0.95  # oneDNN has to take less than this share of the time
 FROM_ROWS, FROM_PRODUCTS = 64, 1 << 26  # with less oneDNN's preparations take longer than they save
 
 _library: str | None = None
@@ -34,11 +35,18 @@ def onednn_linear(x_TI: Tensor, W_OI: Tensor, b_O: Tensor | None = None) -> Tens
     return torch.ops.mkldnn._linear_pointwise(x_TI, W_OI, b_O, "none", [], "")
 
 
-def library() -> str:
-    """Which library makes large float32 products in this process; timed at the first call."""
+def library(rows: int = TIMED[0], n_in: int = TIMED[1], n_out: int = TIMED[2]) -> str:
+    """Which library makes large float32 products in this process; timed at the first call.
+
+    Which one is quicker depends on the sizes, powers of two above all: those of the first product are likely
+    to be those of most.
+
+    Args:
+        rows, n_in, n_out: of the product that asks.
+    """
     global _library
     if _library is None:
-        _library = _timed_library()
+        _library = _timed_library(*map(min, (rows, n_in, n_out), TIMED))
     return _library
 
 
@@ -54,32 +62,36 @@ def use(name: str | None) -> None:
         _library = name
 
 
-def _timed_library() -> str:
+def _timed_library(rows: int, n_in: int, n_out: int) -> str:
     generator = torch.Generator().manual_seed(0)
-    x_TI = torch.randn(TIMED_T, TIMED_I, generator=generator)
-    W_OI = torch.randn(TIMED_O, TIMED_I, generator=generator)
-    d_y_TO = torch.randn(TIMED_T, TIMED_O, generator=generator)
+    x_TI = torch.randn(rows, n_in, generator=generator)
+    W_OI = torch.randn(n_out, n_in, generator=generator)
+    d_y_TO = torch.randn(rows, n_out, generator=generator)
     products: dict[str, Callable[[Tensor, Tensor], Tensor]] = {DEFAULT: F.linear, ONEDNN: onednn_linear}
 
     def three(linear: Callable[[Tensor, Tensor], Tensor]) -> Callable[[], object]:
         return lambda: (linear(x_TI, W_OI), linear(d_y_TO, W_OI.T), linear(d_y_TO.T, x_TI.T))
 
-    seconds = seconds_of({name: three(linear) for name, linear in products.items()})
+    seconds = seconds_of({name: three(linear) for name, linear in products.items()}, ROUNDS)
     return ONEDNN if seconds.get(ONEDNN, torch.inf) < CLEARLY * seconds[DEFAULT] else DEFAULT
 
 
 def linear(x: Tensor, W_OI: Tensor, b_O: Tensor | None = None) -> Tensor:
     """x W^T + b [..., O] of x [..., I], with gradients."""
-    if not _is_large(x, W_OI) or library() == DEFAULT:
+    if not _is_large(x, W_OI) or _library_for(x, W_OI.T) == DEFAULT:
         return F.linear(x, W_OI, b_O)
     return _OneDNNProduct.apply(x.flatten(0, -2), W_OI.T, b_O).unflatten(0, x.shape[:-1])
 
 
 def product(x: Tensor, M_IO: Tensor) -> Tensor:
     """x M [..., O] of x [..., I], with gradients."""
-    if not _is_large(x, M_IO) or library() == DEFAULT:
+    if not _is_large(x, M_IO) or _library_for(x, M_IO) == DEFAULT:
         return x @ M_IO
     return _OneDNNProduct.apply(x.flatten(0, -2), M_IO, None).unflatten(0, x.shape[:-1])
+
+
+def _library_for(x: Tensor, M_IO: Tensor) -> str:
+    return library(x.numel() // x.shape[-1], *M_IO.shape)
 
 
 def _is_large(x: Tensor, weights: Tensor) -> bool:
