@@ -80,6 +80,8 @@ def trainSAE(
             activations or the loss are not finite, the disk is full.
         SystemExit: interrupted by Ctrl-C (130) or SIGTERM (143), after saving.
     """
+    if isinstance(trainer_configs, Mapping):
+        raise UserError("trainer_configs is the config of one trainer: put it into a list, [config].")
     if transcoder:
         raise UserError("transcoder=True is not possible: no trainer here learns one layer from another.")
     if resume and save_dir is None:

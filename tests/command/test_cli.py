@@ -2,6 +2,10 @@
 
 import errno
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -92,3 +96,42 @@ def test_an_environment_file_that_cannot_be_read_is_named(
     assert code == 2
     assert ".env" in said
     assert len(said.splitlines()) == 1
+
+
+PRINTING = """
+import sys
+from dictionary_learning.command import cli
+cli.run(lambda: print("x" * 100_000))
+"""
+
+
+@pytest.mark.parametrize("buffered", ["", "1"])
+def test_nothing_is_said_where_nobody_reads_on(buffered: str) -> None:
+    environment = {**os.environ, "PYTHONUNBUFFERED": buffered}
+    words = [sys.executable, "-c", PRINTING]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as printing:
+        assert printing.stdout is not None
+        assert printing.stderr is not None
+        printing.stdout.close()
+        assert printing.stderr.read() == b""
+    assert printing.returncode == 141
+
+
+def test_another_broken_connection_is_told_in_full() -> None:
+    with pytest.raises(BrokenPipeError):
+        cli.run(lambda: (_ for _ in ()).throw(BrokenPipeError(errno.EPIPE, "Broken pipe")))
+
+
+def test_a_ctrl_c_that_a_library_tells_as_an_error_of_its_own_is_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stopped_in_an_import() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+        except KeyboardInterrupt:
+            raise UserError("the model cannot be used because its config cannot be read") from None
+
+    before = signal.getsignal(signal.SIGINT)
+    assert ended(capsys, stopped_in_an_import) == (130, "\nstopped.\n")
+    assert signal.getsignal(signal.SIGINT) is before

@@ -63,3 +63,12 @@ def test_a_dtype_that_the_processor_has_no_instructions_for_is_told(takes, monke
         "products in bfloat16 take 70 times as long as in float32 on this cpu: --lm_dtype float32 is quicker."
     )
     assert (told in capsys.readouterr().err) == (takes > 3)
+
+
+def test_processes_that_work_together_take_what_the_first_one_found(monkeypatch):
+    monkeypatch.setattr(devices, "times_as_long", lambda name, kind: 0.5)
+    told = []
+    with devices.agreed(lambda own: told.append(own) or {"cpu": "float32"}):
+        assert dtype_for(QUICKEST, "cpu") == "float32"
+        assert dtype_for("float16", "cpu") == "float16"
+    assert told[0]["cpu"] == dtype_for(QUICKEST, "cpu") == "bfloat16"

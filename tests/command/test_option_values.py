@@ -1,12 +1,15 @@
 """Options that are built from files and flags hold values of their own kind, and finite numbers."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dictionary_learning.command.options import build, is_plain_name, is_seed, option
+from dictionary_learning.command.options import Parser, add_options, build, is_plain_name, is_seed, option
 from dictionary_learning.errors import UserError
+from dictionary_learning.remote.path import path_of, settled
+from dictionary_learning.utils import load_dictionary
 
 
 @dataclass(frozen=True)
@@ -54,3 +57,21 @@ def test_seeds_and_names_have_bounds() -> None:
     assert [is_plain_name(name) for name in ("a", "a.b c", "é" * 127, ".hidden")] == [True] * 4
     wrong = ("", ".", "..", "a/b", "/a", "../a", "a\0", "é" * 128, "x" * 256)
     assert [is_plain_name(name) for name in wrong] == [False] * len(wrong)
+
+
+def test_a_path_below_the_home_folder_is_read_as_a_shell_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    parser = Parser()
+    add_options(parser, Some)
+    home = str(tmp_path)
+    for words in (["--name=~/a b"], ["--name", "~/a b"]):
+        assert parser.parse_args(words).name == f"{home}/a b"
+    for name in ("~", "~a", "a/~/b", "./~/a"):
+        assert parser.parse_args([f"--name={name}"]).name == name
+    assert path_of("~/a") == tmp_path / "a"
+    assert settled("~/a") == str((tmp_path / "a").resolve())
+    assert path_of("memory://~/a") != tmp_path / "a"
+    with pytest.raises(UserError, match=rf"there is no folder {home}/runs/a"):
+        load_dictionary("~/runs/a")

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 
 from dictionary_learning import distributed
+from dictionary_learning.command import devices
 
 
 def _process(rank: int, size: int, folder: str, function: Callable[[], Any]) -> None:
@@ -117,3 +118,17 @@ def test_one_process_without_a_group_is_its_own_answer() -> None:
     assert distributed.share(5) == slice(0, 5)
     assert distributed.total_numbers(1, 2.5) == [1, 2.5]
     torch.testing.assert_close(distributed.log_sum_exp(x[:, None]), x.logsumexp(0, keepdim=True))
+
+
+def test_the_dtype_that_is_left_to_the_machine_is_the_first_processes_in_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "times_as_long", lambda name, kind: (0.5, 4.0)[distributed.rank()])
+
+    def both() -> torch.Tensor:
+        alone = devices.dtype_for(devices.QUICKEST, "cpu")
+        with devices.agreed(distributed.value_of_first):
+            together = devices.dtype_for(devices.QUICKEST, "cpu")
+        return torch.tensor([alone == "bfloat16", together == "bfloat16"])
+
+    assert [found.tolist() for found in in_processes(2, both, tmp_path)] == [[True, True], [False, True]]

@@ -11,7 +11,7 @@ import torch
 from caches import forbid_language_model
 
 from dictionary_learning import ActivationBuffer, LanguageModel, eval_temporal, trainSAE
-from dictionary_learning.command import cli
+from dictionary_learning.command import cli, devices
 from dictionary_learning.eval_temporal import EvalOptions, main
 from dictionary_learning.evaluation import report
 from dictionary_learning.evaluation.formulas import FORMULAS
@@ -192,6 +192,18 @@ def test_flags_stand_over_the_run_and_another_data_set_forgets_the_fields_of_the
     other = resolve(EvalOptions(run_name="r", dataset="e", layer=1, context_length=5), config, Path("r"))
     assert (other.layer, other.dataset, other.text_field, other.split) == (1, "e", "text", "train")
     assert other.context_length == 5
+
+
+def test_a_dtype_that_is_left_to_the_machine_is_the_runs_own_where_a_cache_holds_the_activations(monkeypatch):
+    monkeypatch.setattr(devices, "times_as_long", lambda dtype, kind: 4.0)
+    config = {"trainer": {"lm_name": "m", "layer": 3}, "buffer": {"dataset": "d", "ctx_len": 9}}
+    config["buffer"]["lm_dtype"] = "bfloat16"
+
+    def dtype(**options):
+        return resolve(EvalOptions(run_name="r", **options), config, Path("r")).lm_dtype
+
+    assert dtype() == dtype(activations="cache") == dtype(activations="cache", lm_dtype="auto") == "bfloat16"
+    assert dtype(lm_dtype="auto") == dtype(activations="cache", lm_dtype="float32") == "float32"
 
 
 def test_a_run_of_another_program_needs_its_texts_named(capsys, runs):

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import corpus_records, make_tokenizer
@@ -92,6 +93,18 @@ def test_a_layer_that_does_not_exist_is_the_users_mistake(llama: LanguageModel, 
 
 
 # ---------------------------------------------------------------- recording
+
+
+def test_a_layer_may_be_a_number_of_numpys_and_what_is_none_is_told(
+    llama: LanguageModel,
+) -> None:
+    tokens_BL, mask_BL, _ = llama.tokenize(["some words"], 16)
+    x_BLD = llama.record(tokens_BL, mask_BL, 1)
+    assert torch.equal(llama.record(tokens_BL, mask_BL, np.int64(1)), x_BLD)  # type: ignore[arg-type]
+    assert llama.check_place(np.int64(1)) == Place(1)  # type: ignore[arg-type]
+    for wrong in ("1", 1.0, None):
+        with pytest.raises(UserError, match=f"{wrong!r} is no layer of llama: give the number"):
+            llama.record(tokens_BL, mask_BL, wrong)  # type: ignore[arg-type]
 
 
 def test_recorded_activations_are_the_residual_stream_after_the_layer(lm: LanguageModel) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from caches import refused
 from stopping import stop_at
 
 from dictionary_learning import train_attention, train_baseline, train_temporal
-from dictionary_learning.command import rehearsal
+from dictionary_learning.command import devices, rehearsal
 from dictionary_learning.dictionaries.weights_file import load_weights
 from dictionary_learning.errors import UserError
 from dictionary_learning.jobs.sweep import is_faster_apart
@@ -353,3 +354,17 @@ def test_the_default_name_is_that_of_preset_or_model_and_file(
     monkeypatch.chdir(tmp_path)
     train_baseline.main([*cache, *sizes, "--sweep", written(tmp_path, "k: [4]")])
     assert runs(tmp_path / "runs") == ["grid-k4"]
+
+
+def test_a_dtype_that_was_left_to_the_machine_stays_on_one_where_another_is_quicker(
+    data: list[str], sizes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = [*data, *sizes, "--layer", "2", "--dict_size", "64", "--lm_dtype", "auto"]
+    flags += ["--sweep", written(tmp_path, "k: [3, 4]"), *place(tmp_path)]
+    monkeypatch.setattr(devices, "times_as_long", lambda dtype, kind="cpu": 0.5)
+    train_baseline.main(flags)
+    shutil.rmtree(tmp_path / "s-k4")
+    monkeypatch.setattr(devices, "times_as_long", lambda dtype, kind="cpu": 2.0)
+    train_baseline.main([*flags, "--resume"])
+    for k in (3, 4):
+        assert RunFolder(tmp_path / f"s-k{k}").read_config()["options"]["lm_dtype"] == "bfloat16"

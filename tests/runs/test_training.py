@@ -487,3 +487,20 @@ def test_records_have_the_first_and_the_last_step_and_one_when_time_has_passed(
     train(Batches(), tmp_path / "slow", log_steps=100)
     assert steps("slow") == list(range(1, STEPS + 1))
     assert same_weights(tmp_path / "short/trainer_0/ae.pt", tmp_path / "slow/trainer_0/ae.pt")
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("of_a_loader", [lambda x: [x], lambda x: (x,), Tensor.numpy], ids=str)
+def test_batches_that_are_no_tensors_are_refused_before_anything_is_written(
+    of_a_loader: Callable[[Tensor], Any], normalize: bool, tmp_path: Path
+) -> None:
+    batches = (of_a_loader(batch_of(i)) for i in range(STEPS))
+    with pytest.raises(UserError, match=r"where a batch is a tensor .* \(batch\[0\] for batch in loader\)"):
+        train(batches, tmp_path / "run", normalize_activations=normalize)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_config_by_itself_is_told_to_go_into_a_list(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"put it into a list"):
+        trainSAE(Batches(), batch_top_k(), STEPS, save_dir=tmp_path / "run")  # type: ignore[arg-type]
+    assert not (tmp_path / "run").exists()

@@ -3,14 +3,18 @@
 import csv
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
+import datasets
 import pytest
 
 from dictionary_learning.errors import UserError
 from dictionary_learning.texts import folder as folder_module
 from dictionary_learning.texts.documents import DocumentStream
 from dictionary_learning.texts.folder import data_splits, local_records
+from dictionary_learning.texts.records import FORMATS
 from temporal_saes.alignment.pairs import load_pairs
 from temporal_saes.labelled.data import load_labelled
 
@@ -110,6 +114,33 @@ def test_two_formats_are_refused_by_name(tmp_path: Path) -> None:
 def test_a_folder_without_anything_to_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be opened"):
         documents(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["notes.md", "speech.mp3", "page.xml"])
+def test_a_folder_of_other_files_than_texts_is_told_with_the_formats_that_are_read(
+    tmp_path: Path, name: str
+) -> None:
+    fill(tmp_path, {name: "<a>no data set</a>"})
+    with pytest.raises(UserError) as raised:
+        documents(tmp_path)
+    assert str(raised.value).startswith(f"the folder {tmp_path} cannot be opened as a data set of texts (")
+    assert str(raised.value).endswith("or give a folder with files of " + ", ".join(FORMATS) + ".")
+
+
+def test_a_folder_whose_files_take_a_package_that_is_not_there_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path, {"a.pdf": "%PDF"})
+    missing = ImportError("please install 'pdfplumber'")
+
+    def records() -> Iterator[dict[str, str]]:
+        raise missing
+        yield {}
+
+    for opened in (Mock(side_effect=missing), Mock(return_value=records())):
+        monkeypatch.setattr(datasets, "load_dataset", opened)
+        with pytest.raises(UserError, match=r"as a data set of texts \(please install 'pdfplumber'\)"):
+            documents(tmp_path)
 
 
 def test_a_link_to_data_elsewhere_is_followed_and_one_back_is_not(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_a_subset_is_a_configuration_of_the_card_or_a_folder() -> None:
     url = "memory://bucket/texts"
     assert list(local_records(url, subset="small")) == [{"text": "B"}]
     assert list(local_records(url, subset="one")) == RECORDS
-    with pytest.raises(UserError, match=r"the data set 'memory://bucket/texts' cannot be opened"):
+    with pytest.raises(UserError, match=r"the folder memory://bucket/texts cannot be opened"):
         local_records(url, subset="none")
 
 

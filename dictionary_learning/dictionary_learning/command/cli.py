@@ -1,8 +1,14 @@
 """How every command line of the project starts and ends."""
 
+import os
+import select
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import NoReturn
 
 from dictionary_learning.command.files import sentence, settle
@@ -14,24 +20,71 @@ from dictionary_learning.errors import UserError
 def run(main: Callable[[], object]) -> None:
     """Run `main`; read `.env` first, and turn a user's mistake into one sentence and exit code 2.
 
-    Exit codes: 0 done, 2 a user's mistake, a full disk or a file that the system refuses, 130 interrupted.
+    Exit codes: 0 done, 2 a user's mistake, a full disk or a file that the system refuses, 130 interrupted,
+    141 nobody reads any more what is printed, as behind `| head`.
     """
     warnings.showwarning = lambda message, *_: print(f"warning: {scrub_text(str(message))}", file=sys.stderr)
     keep_freed_memory()
+    with _counted_stops() as stops:
+        try:
+            try:
+                _read_environment()
+                main()
+                settle()
+            finally:
+                if sys.stdout is not None:
+                    sys.stdout.flush()
+        except BrokenPipeError:
+            if not _is_unread():
+                raise  # another connection, whose end is told in full
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left in the buffer
+            sys.exit(128 + signal.SIGPIPE)
+        except (UserError, OSError) as error:
+            if stops:  # in an import, which a library has told as another error
+                _interrupted()
+            said = sentence(error)
+            if not said:
+                raise  # no file is at fault: what happened is told in full
+            _stop(said)
+        except KeyboardInterrupt:
+            _interrupted()
+
+
+@contextmanager
+def _counted_stops() -> Iterator[list[int]]:
+    """Every Ctrl-C that is not handled elsewhere; each raises KeyboardInterrupt as ever."""
+    stops: list[int] = []
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        stops.append(number)
+        signal.default_int_handler(number, frame)
+
+    is_usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if is_usual and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, receive)
     try:
-        _read_environment()
-        main()
-        settle()
-    except BrokenPipeError:
-        raise  # whoever read what is printed has gone: that is no mistake of a path
-    except (UserError, OSError) as error:
-        said = sentence(error)
-        if not said:
-            raise  # no file is at fault: what happened is told in full
-        _stop(said)
-    except KeyboardInterrupt:
-        print("\nstopped.", file=sys.stderr)
-        sys.exit(130)
+        yield stops
+    finally:
+        if signal.getsignal(signal.SIGINT) is receive:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _is_unread() -> bool:
+    """Whether what is printed goes into a pipe that nobody reads any more."""
+    try:
+        number = sys.stdout.fileno()
+    except (AttributeError, OSError, ValueError):  # it is no file
+        return False
+    if not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(number, 0)
+    return any(events & select.POLLERR for _, events in poll.poll(0))
+
+
+def _interrupted() -> NoReturn:
+    print("\nstopped.", file=sys.stderr)
+    sys.exit(130)
 
 
 def _read_environment() -> None:

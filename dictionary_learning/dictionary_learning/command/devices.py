@@ -2,7 +2,8 @@
 
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from dictionary_learning.command.processes import is_first
@@ -59,8 +60,30 @@ def dtype_for(name: str, device: "str | torch.device | None" = None, flag: str =
     """
     if name != QUICKEST:
         return name
-    found = find_device(None if device == SPREAD else device, flag)
-    return "bfloat16" if times_as_long("bfloat16", found.type) < CLEARLY_QUICKER else "float32"
+    kind = find_device(None if device == SPREAD else device, flag).type
+    return _agreed.get(kind) or _quicker(kind)
+
+
+def _quicker(kind: str) -> str:
+    return "bfloat16" if times_as_long("bfloat16", kind) < CLEARLY_QUICKER else "float32"
+
+
+_agreed: dict[str, str] = {}
+"""What `QUICKEST` is on a kind of device for processes that work together."""
+
+
+@contextmanager
+def agreed(of_first: Callable[[dict[str, str]], dict[str, str]]) -> Iterator[None]:
+    """Within it all processes take the first one's dtypes: what each times by itself may differ.
+
+    Args:
+        of_first: gives the first process's value, in every process.
+    """
+    _agreed.update(of_first({kind: _quicker(kind) for kind in {"cpu", find_device().type}}))
+    try:
+        yield
+    finally:
+        _agreed.clear()
 
 
 def tell_if_slow(dtype: str, device: "torch.device", flag: str) -> None:

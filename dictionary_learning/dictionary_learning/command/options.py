@@ -95,8 +95,15 @@ class Parser(argparse.ArgumentParser):
                 break
             if word.startswith("--"):
                 flag, equals, value = word.partition("=")
-                words[i] = "--" + flag[2:].replace("-", "_") + equals + value
+                words[i] = "--" + flag[2:].replace("-", "_") + equals + _at_home(value)
+            else:
+                words[i] = _at_home(word)
         return super().parse_known_args(words, namespace)
+
+
+def _at_home(word: str) -> str:
+    """A path below `~` in full: shells leave it as it is in `--flag=~/runs` and in quotes."""
+    return os.path.expanduser(word) if word.startswith("~/") else word
 
 
 def flag_type(annotation: Any) -> tuple[type, bool]:

@@ -151,13 +151,17 @@ def together(timeout: int = DEFAULT_TIMEOUT) -> Iterator[None]:
         return
     import torch.distributed as dist
 
+    from dictionary_learning import distributed
+    from dictionary_learning.command.devices import agreed  # which uses this file
+
     speaking = sys.stdout, sys.stderr
     try:
         with _told_by_first():
             _begin(timeout)
             if dist.get_rank() > 0:
                 sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-            yield
+            with agreed(distributed.value_of_first):
+                yield
             dist.barrier()
     finally:
         sys.stdout, sys.stderr = speaking

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dictionary_learning.command.devices import dtype_for
+from dictionary_learning.command.devices import QUICKEST, dtype_for
 from dictionary_learning.errors import UserError
 from dictionary_learning.evaluation.options import EvalOptions
 from dictionary_learning.language_model.places import Place, place_to_read
@@ -76,7 +76,8 @@ def resolve(options: EvalOptions, config: dict[str, Any], folder: Path) -> Setti
         **given,
         site=place.site,
         lm_dtype=dtype_for(
-            _first(options.lm_dtype, buffer.get("lm_dtype"), "float32"), options.lm_device or options.device
+            _first(_asked_dtype(options), buffer.get("lm_dtype"), "float32"),
+            options.lm_device or options.device,
         ),
         subset=_first(options.subset, texts.get("subset")),
         split=_first(options.split, texts.get("split"), "train"),
@@ -91,6 +92,11 @@ def resolve(options: EvalOptions, config: dict[str, Any], folder: Path) -> Setti
         add_bos=buffer.get("add_bos", True),
         pool=pool,
     )
+
+
+def _asked_dtype(options: EvalOptions) -> str | None:
+    """None where it is left to the machine, and a cache has settled it: the run's own has to fit that."""
+    return None if options.lm_dtype == QUICKEST and options.activations is not None else options.lm_dtype
 
 
 def _first(*values: Any) -> Any:

@@ -4,6 +4,7 @@
 """
 
 import importlib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -159,7 +160,7 @@ def trainer_folder(path: str | Path, revision: str | None = None) -> Path:
             return download_file(str(path), revision)
         return download(str(path), revision, _find_folder, _names_of_weights)
     if not is_url(path):
-        return _find_folder(Path(path))
+        return _find_folder(Path(os.path.expanduser(path)))
     folder = mirror.folder_at(path)
     mirror.pull(folder, lambda name: not _NOT_READ.search(name))
     return _find_folder(folder)

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dictionary_learning.activations.options import DataOptions
+from dictionary_learning.activations.options import DataOptions, without_settled
 from dictionary_learning.command import program
 from dictionary_learning.command.files import check_writable
 from dictionary_learning.command.lock import is_ours_alone, locked
@@ -56,7 +56,7 @@ class Planned(NamedTuple):
     name: str
     flags: dict[str, Any]
     options: TrainOptions
-    """Checked before there are activations."""
+    """Checked before there are activations; what is left to the machine is settled when it trains."""
 
     @property
     def run(self) -> RunFolder:
@@ -165,7 +165,7 @@ def _checked(
 ) -> tuple[TrainOptions, str | None]:
     """The options of a member, and its preset's name."""
     try:
-        options, preset = new_options(flags, preset, architectures)
+        options, preset = new_options(flags, preset, architectures, is_for_here=False)
         if options.expansion_factor is None:
             options.check_memory()
         check_pairs_per_text(options)
@@ -251,7 +251,8 @@ def _check_own(member: Planned, resume: bool) -> None:
     del asked["activations"]  # of the sweep's own cache, which may not be there yet
     if member.options.expansion_factor is not None:
         del asked["dict_size"]
-    told = differences(scrub_values(asked), member.run.read_config().get("options") or {})
+    own = member.run.read_config().get("options") or {}
+    told = differences(scrub_values(without_settled(asked, own)), own)
     if told:
         raise UserError(
             f"{member.run.path} has other options than member {member.name}: {', '.join(told)}; choose "

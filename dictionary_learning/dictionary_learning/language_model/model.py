@@ -24,6 +24,7 @@ import copy
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from numbers import Integral
 from typing import Any, Self
 
 import torch
@@ -185,8 +186,8 @@ class LanguageModel(Attaching):
         Raises:
             UserError: the model has no such layer, or what is added to the stream in it cannot be read.
         """
-        if isinstance(place, int):
-            place = Place(place)
+        if isinstance(place, Integral):
+            place = Place(int(place))
         self._module(place)
         return place
 
@@ -395,10 +396,16 @@ class LanguageModel(Attaching):
         self.model.set_output_embeddings(nn.Identity())
 
     def _module(self, layer: Where) -> nn.Module:
-        if isinstance(layer, int):
-            layer = Place(layer)
+        if isinstance(layer, Integral):  # NumPy's numbers, too
+            layer = Place(int(layer))
         if not isinstance(layer, Place):
-            return _unwrapped(layer)
+            module = _unwrapped(layer)
+            if not isinstance(module, nn.Module):
+                raise UserError(
+                    f"{layer!r} is no layer of {self.name}: give the number of one, 0 to "
+                    f"{self.n_layers - 1}, a Place or a module."
+                )
+            return module
         assert layer == layer.output, f"{layer} is no output of a decoder layer"
         assert layer.layer is not None
         assert self.check_layer(layer.layer) < len(self.layers), f"{layer} was truncated away"

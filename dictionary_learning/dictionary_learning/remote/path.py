@@ -8,6 +8,7 @@ URL without secrets. Every error of the library behind it is a UserError.
 
 import io
 import json
+import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import total_ordering
@@ -285,7 +286,7 @@ def path_of(name: str | AnyPath) -> AnyPath:
     """What stands at a path of this machine or at a URL."""
     if isinstance(name, RemotePath):
         return name
-    return RemotePath(name) if isinstance(name, str) and is_url(name) else Path(name)
+    return RemotePath(name) if isinstance(name, str) and is_url(name) else Path(os.path.expanduser(name))
 
 
 def name_of(path: AnyPath) -> str:
@@ -295,7 +296,7 @@ def name_of(path: AnyPath) -> str:
 
 def settled(name: str) -> str:
     """A place by a name that is good in every folder: a URL as it is, a path in full."""
-    return name if is_url(name) else str(Path(name).resolve())
+    return name if is_url(name) else str(Path(os.path.expanduser(name)).resolve())
 
 
 class _Steady(io.RawIOBase):

@@ -49,6 +49,12 @@ class Source:
     def _pull(self) -> Batch | None:
         batch = next(self._iterator, None)
         self._n_read += batch is not None
+        if batch is not None and not isinstance(batch, Tensor | TextPairs | Contexts | Sequences):
+            raise UserError(
+                f"the data gave a {type(batch).__name__} where a batch is a tensor of activations, [B, D] or "
+                "for pairs [B, 2, D]: of a list or tuple take the tensor, as in (batch[0] for batch in "
+                "loader), and of NumPy's torch.from_numpy(batch)."
+            )
         if batch is not None and distributed.size() > 1 and not hasattr(self.data, "division"):
             batch = _rows_of_process(batch)
         return Sequences.of(batch.x_NLD, batch.mask_NL) if isinstance(batch, Contexts) else batch

@@ -213,6 +213,12 @@ class DocumentStream:
         n_read = self.position - self._start - self._n_of_others
         if self._start == 0 and self._n_given == 0:
             if n_read == self.left_out.total():
+                if self._chat is not None and n_read:
+                    raise UserError(
+                        f"none of the {n_read:,} records of {self.name} gives a conversation "
+                        f"({_counted(self.left_out)}): choose another --text_field, other --roles, or a "
+                        "model whose chat template takes them."
+                    )
                 raise UserError(
                     f"none of the {n_read:,} records of {self.name} has a text in the field"
                     f" {self._text_field!r}: choose another with --text_field, or another data set."
@@ -250,8 +256,11 @@ def is_odd(text: str) -> bool:
 
 def told_left_out(name: str, n_read: int, left_out: Mapping[str, int]) -> str:
     """`mine: 5 of 60 records were left out (3 empty, 2 there already)`."""
-    reasons = ", ".join(f"{n:,} {reason}" for reason, n in left_out.items())
-    return f"{name}: {sum(left_out.values()):,} of {n_read:,} records were left out ({reasons})"
+    return f"{name}: {sum(left_out.values()):,} of {n_read:,} records were left out ({_counted(left_out)})"
+
+
+def _counted(left_out: Mapping[str, int]) -> str:
+    return ", ".join(f"{n:,} {reason}" for reason, n in left_out.items())
 
 
 def told_odd(name: str, n: int) -> str:

@@ -82,8 +82,9 @@ def _open(name: str, subset: str | None, split: str, data_dir: str | None) -> An
 
     try:
         return datasets.load_dataset(name, subset, split=split, data_dir=data_dir, streaming=True)
-    except (ValueError, RuntimeError, FileNotFoundError) as error:
-        # In this order: a wrong subset or split, a data set that is a script, none at all or a gated one.
+    except (ValueError, RuntimeError, FileNotFoundError, ImportError) as error:
+        # In this order: a wrong subset or split, a data set that is a script, none at all or a gated one, one
+        # of files that take a package which is not there.
         raise UserError(not_there(name, error)) from None
 
 
@@ -109,6 +110,8 @@ def _follow(stream: Any, reopen: Callable[[], Any], name: str, start: int) -> It
             return
         except Exception as error:
             if not is_drop(error):
+                if isinstance(error, ImportError) or (Path(name).is_dir() and position == start == 0):
+                    raise UserError(not_there(name, error)) from error  # sound or images, say, and no texts
                 if is_damage(error):
                     raise UserError(
                         f"the data set {name!r} is damaged behind record {position:,} ({said(error)}):"
@@ -132,6 +135,11 @@ _INSTEAD = "use --dataset demo or a local file (" + ", ".join(FORMATS) + ")"
 
 
 def not_there(name: str, error: Exception) -> str:
+    if Path(name).is_dir():
+        return (
+            f"the folder {name} cannot be opened as a data set of texts ({said(error)}): check the subset "
+            f"and the split, or give a folder with files of {', '.join(FORMATS)}."
+        )
     return (
         f"the data set {name!r} cannot be opened ({said(error)}): check its name, subset and split, log in"
         f" with `hf auth login` if it is gated, or {_INSTEAD}."
