@@ -12,6 +12,7 @@ from caches import forbid_language_model
 
 from dictionary_learning import ActivationBuffer, LanguageModel, eval_temporal, trainSAE
 from dictionary_learning.command import cli, devices
+from dictionary_learning.errors import UserError
 from dictionary_learning.eval_temporal import EvalOptions, main
 from dictionary_learning.evaluation import report
 from dictionary_learning.evaluation.formulas import FORMULAS
@@ -204,6 +205,8 @@ def test_a_dtype_that_is_left_to_the_machine_is_the_runs_own_where_a_cache_holds
 
     assert dtype() == dtype(activations="cache") == dtype(activations="cache", lm_dtype="auto") == "bfloat16"
     assert dtype(lm_dtype="auto") == dtype(activations="cache", lm_dtype="float32") == "float32"
+    with pytest.raises(UserError, match="--lm_device cuda:99 does not exist"):
+        dtype(lm_dtype="auto", lm_device="cuda:99")
 
 
 def test_a_run_of_another_program_needs_its_texts_named(capsys, runs):

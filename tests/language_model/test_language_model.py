@@ -617,7 +617,7 @@ def test_a_wrong_layer_dtype_or_device_is_told_before_the_weights_are_read(
     with pytest.raises(UserError, match="has no layer 4: choose one of its layers 0 to 3"):
         LanguageModel.load(str(folder), device="cpu", layer=4)
     with pytest.raises(
-        UserError, match="dtype 'float8' is not known: choose one of float32, bfloat16, float16"
+        UserError, match="dtype 'float8' is not known: choose one of auto, float32, bfloat16, float16"
     ):
         LanguageModel.load(str(folder), device="cpu", dtype="float8")
     with pytest.raises(UserError, match="device"):

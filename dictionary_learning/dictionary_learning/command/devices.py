@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from dictionary_learning.command.processes import is_first
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
 
@@ -88,7 +87,9 @@ def agreed(of_first: Callable[[dict[str, str]], dict[str, str]]) -> Iterator[Non
 
 def tell_if_slow(dtype: str, device: "torch.device", flag: str) -> None:
     """Say so where products in this dtype take much longer than in float32: many processors lack them."""
-    times = times_as_long(dtype, device.type) if is_first() else 1.0
+    from dictionary_learning import distributed
+
+    times = times_as_long(dtype, device.type) if distributed.is_first() else 1.0
     if times > SLOW:
         say(
             f"products in {dtype} take {times:.0f} times as long as in float32 on this {device.type}:"

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, NamedTuple
 
+from dictionary_learning.command.devices import agreed
 from dictionary_learning.errors import UserError
 
 DEFAULT_TIMEOUT = 1800
@@ -152,7 +153,6 @@ def together(timeout: int = DEFAULT_TIMEOUT) -> Iterator[None]:
     import torch.distributed as dist
 
     from dictionary_learning import distributed
-    from dictionary_learning.command.devices import agreed  # which uses this file
 
     speaking = sys.stdout, sys.stderr
     try:

@@ -78,6 +78,7 @@ def resolve(options: EvalOptions, config: dict[str, Any], folder: Path) -> Setti
         lm_dtype=dtype_for(
             _first(_asked_dtype(options), buffer.get("lm_dtype"), "float32"),
             options.lm_device or options.device,
+            "--lm_device" if options.lm_device else "--device",
         ),
         subset=_first(options.subset, texts.get("subset")),
         split=_first(options.split, texts.get("split"), "train"),

@@ -337,7 +337,11 @@ def _baseline(options: ExperimentOptions, folder: Path, like: Subject | None) ->
 
 def _dtype(options: ExperimentOptions, own: str | None) -> str:
     """The language model's: the one that is asked for, or else the run's own."""
-    return dtype_for(options.lm_dtype or own or "float32", options.lm_device or options.device)
+    return dtype_for(
+        options.lm_dtype or own or "float32",
+        options.lm_device or options.device,
+        "--lm_device" if options.lm_device else "--device",
+    )
 
 
 def _split_name(dictionary: "Dictionary", chunk: int) -> str:
