@@ -216,7 +216,7 @@ class DocumentStream:
                 if self._chat is not None and n_read:
                     raise UserError(
                         f"none of the {n_read:,} records of {self.name} gives a conversation "
-                        f"({_counted(self.left_out)}): choose another --text_field, other --roles, or a "
+                        f"({counted(self.left_out)}): choose another --text_field, other --roles, or a "
                         "model whose chat template takes them."
                     )
                 raise UserError(
@@ -256,10 +256,11 @@ def is_odd(text: str) -> bool:
 
 def told_left_out(name: str, n_read: int, left_out: Mapping[str, int]) -> str:
     """`mine: 5 of 60 records were left out (3 empty, 2 there already)`."""
-    return f"{name}: {sum(left_out.values()):,} of {n_read:,} records were left out ({_counted(left_out)})"
+    return f"{name}: {sum(left_out.values()):,} of {n_read:,} records were left out ({counted(left_out)})"
 
 
-def _counted(left_out: Mapping[str, int]) -> str:
+def counted(left_out: Mapping[str, int]) -> str:
+    """`3 empty, 2 there already`."""
     return ", ".join(f"{n:,} {reason}" for reason, n in left_out.items())
 
 

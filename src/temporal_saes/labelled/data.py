@@ -23,7 +23,14 @@ from dictionary_learning.remote.file_system import told
 from dictionary_learning.remote.path import path_of
 from dictionary_learning.texts.chat import ChatTemplate
 from dictionary_learning.texts.data_sets import LABELLED, DataSet
-from dictionary_learning.texts.documents import MESSAGES, document_of, is_odd, told_left_out, told_odd
+from dictionary_learning.texts.documents import (
+    MESSAGES,
+    counted,
+    document_of,
+    is_odd,
+    told_left_out,
+    told_odd,
+)
 from dictionary_learning.texts.folder import CARD, local_records
 from dictionary_learning.texts.hub_stream import hub_records
 from dictionary_learning.texts.records import Record, is_local, read_records
@@ -146,7 +153,7 @@ def load_labelled(
         if not is_new:
             left_out[DUPLICATE] += 1
         n_odd += is_new and is_odd(text)
-    _check(name, n_read, sample, text_field, label_field, needs_label)
+    _check(name, n_read, sample, text_field, label_field, needs_label, left_out)
     if left_out:
         log(told_left_out(name, n_read, left_out) + ".")
     if n_odd:
@@ -246,6 +253,7 @@ def _check(
     text_field: str,
     label_field: str | None,
     needs_label: bool,
+    left_out: Counter[str],
 ) -> None:
     if not sample.labels:
         wanted = ""
@@ -256,8 +264,8 @@ def _check(
                 else f" and a class in {label_field!r}"
             )
         raise UserError(
-            f"none of the {n_read:,} records of {name} has a text in {text_field!r}{wanted}: check the "
-            f"fields and the file."
+            f"none of the {n_read:,} records of {name} has a text in {text_field!r}{wanted} "
+            f"({counted(left_out)}): check the fields and the file."
         )
     if needs_label and len(sample.labels) < 2:
         field, flag = (label_field, "--label_field") if label_field else ("category", "--categories")
