@@ -490,7 +490,9 @@ def test_records_have_the_first_and_the_last_step_and_one_when_time_has_passed(
 
 
 @pytest.mark.parametrize("normalize", [True, False])
-@pytest.mark.parametrize("of_a_loader", [lambda x: [x], lambda x: (x,), Tensor.numpy], ids=str)
+@pytest.mark.parametrize(
+    "of_a_loader", [lambda x: [x], lambda x: (x,), Tensor.numpy], ids=("list", "tuple", "numpy")
+)
 def test_batches_that_are_no_tensors_are_refused_before_anything_is_written(
     of_a_loader: Callable[[Tensor], Any], normalize: bool, tmp_path: Path
 ) -> None:

@@ -186,7 +186,7 @@ class LanguageModel(Attaching):
         Raises:
             UserError: the model has no such layer, or what is added to the stream in it cannot be read.
         """
-        if isinstance(place, Integral):
+        if isinstance(place, int | Integral):
             place = Place(int(place))
         self._module(place)
         return place
@@ -396,7 +396,7 @@ class LanguageModel(Attaching):
         self.model.set_output_embeddings(nn.Identity())
 
     def _module(self, layer: Where) -> nn.Module:
-        if isinstance(layer, Integral):  # NumPy's numbers, too
+        if isinstance(layer, int | Integral):  # NumPy's numbers, too
             layer = Place(int(layer))
         if not isinstance(layer, Place):
             module = _unwrapped(layer)

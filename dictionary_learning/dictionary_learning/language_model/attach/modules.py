@@ -36,7 +36,7 @@ def module_at(model: Any, where: Where) -> nn.Module:
             f"{type(model).__name__} is no transformers model, so that {where} says nothing: give the path "
             "of a module."
         )
-    place = Place(int(where)) if isinstance(where, Integral) else where.output
+    place = Place(int(where)) if isinstance(where, int | Integral) else where.output
     _, layers = find_decoder_layers(model)
     if place is None or place.layer is None or not 0 <= place.layer < len(layers):
         raise UserError(
