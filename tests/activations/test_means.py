@@ -10,7 +10,7 @@ from conftest import corpus_records
 from tokenizer_kinds import FOREIGN, KINDS, tiny_lm, tokenizer_of
 
 from dictionary_learning import cache_activations, eval_temporal, train_baseline, train_temporal
-from dictionary_learning.activations.batches import MeanView, _of_about
+from dictionary_learning.activations.batches import MeanView, PairView, _of_about
 from dictionary_learning.activations.block import BEGINNING, Block
 from dictionary_learning.activations.cache import ActivationCache
 from dictionary_learning.activations.contexts import PackedTokens
@@ -266,3 +266,11 @@ def test_where_means_make_no_sense_it_is_one_sentence(
     with pytest.raises(UserError, match=sentence):
         main([*words, "--run_name", "means", "--batch_size", "32", "--pool", "sentence", *more])
     assert not (tmp_path / "runs" / "means").exists()
+
+
+@pytest.mark.parametrize("view", [PairView, MeanView])
+def test_sentences_are_not_found_without_a_tokenizer(view: type) -> None:
+    with pytest.raises(
+        UserError, match=r"says where sentences end: give the model's, tokenizer=lm\.tokenizer"
+    ):
+        view("sentence")

@@ -20,7 +20,7 @@ from dictionary_learning import distributed
 from dictionary_learning.activations.block import BEGINNING, Block, BlockStart, Contexts, TextPairs
 from dictionary_learning.activations.options import PAIR_MODES
 from dictionary_learning.errors import UserError
-from dictionary_learning.language_model.token_text import Sentences
+from dictionary_learning.language_model.token_text import Sentences, check_tells_sentences
 from dictionary_learning.language_model.tokens import text_ends
 from dictionary_learning.texts.spans import POOLS
 
@@ -100,7 +100,7 @@ class PairView(View[Tensor | TextPairs]):
             raise UserError(f"max_offset {max_offset} is for random pairs: leave it out, previous means 1.")
         if max_offset is not None and max_offset < 1:
             raise UserError(f"max_offset {max_offset} leaves no earlier token: give at least 1.")
-        assert mode != "sentence" or tokenizer is not None, "tokens have to be read to find sentences"
+        check_tells_sentences(tokenizer, mode)
         self.mode = mode
         self.max_offset = max_offset
         self._with_texts = with_texts
@@ -147,7 +147,7 @@ class MeanView(View[Tensor]):
     def __init__(self, pool: str, tokenizer: Any = None) -> None:
         """Args: tokenizer: says where sentences end; of `sentence` alone."""
         assert pool in POOLS[1:], pool
-        assert pool != "sentence" or tokenizer is not None, "tokens have to be read to find sentences"
+        check_tells_sentences(tokenizer, pool)
         self.pool = pool
         self._sentences = Sentences(tokenizer)
         self._last: tuple[BlockStart, Tensor] | None = None

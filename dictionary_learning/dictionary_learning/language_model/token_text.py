@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
 
+from dictionary_learning.errors import UserError
 from dictionary_learning.language_model.decoding import REPLACEMENT, token_bytes
 from dictionary_learning.texts.spans import number_of, spans_of
 
@@ -78,6 +79,12 @@ class Sentences:
             number = number_of((start, max(start, bisect_left(end_of_character, at) + 1)), spans, text)
             numbers.append(numbers[-1] if number is None and numbers else number or 0)
         return numbers
+
+
+def check_tells_sentences(tokenizer: Any, span: str = "sentence") -> None:
+    """Raise a UserError where spans are sentences and there is no tokenizer to find them."""
+    if span == "sentence" and tokenizer is None:
+        raise UserError("a tokenizer says where sentences end: give the model's, tokenizer=lm.tokenizer.")
 
 
 def _inside_characters(data: bytes) -> set[int]:
