@@ -127,6 +127,16 @@ def test_neither_files_nor_page_hold_markup_of_a_text(sites: dict[str, Path]) ->
         assert "hacked" not in (site / "index.html").read_text(encoding="utf-8")
 
 
+def test_a_page_that_is_published_names_no_folder_of_this_machine(
+    sites: dict[str, Path], tiny_lm_folder: Path, tiny_corpus: Path
+) -> None:
+    for site in sites.values():
+        written = (site / "index.html").read_text(encoding="utf-8")
+        assert f"{tiny_lm_folder.name}, layer 2" in written
+        assert str(tiny_lm_folder) not in written
+        assert str(tiny_corpus) not in written
+
+
 def test_a_temporal_sae_has_predicted_and_novel_latents_and_the_matrix_of_predicted_codes(
     sites: dict[str, Path],
 ) -> None:

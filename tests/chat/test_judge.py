@@ -65,6 +65,12 @@ def test_nonsense_is_counted_and_the_others_go_on():
         assert chat.tally(answers) == {chat.UNREADABLE: 1}
 
 
+def test_half_a_character_in_an_answer_can_be_written():
+    with serving(lambda i, body: "rivers \ud83d") as server:
+        (answer,) = client(server).ask([question("?")], lambda text: text)
+        assert answer.value == "rivers \ufffd"
+
+
 @pytest.mark.parametrize(
     "choice",
     [

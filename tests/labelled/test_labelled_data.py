@@ -281,3 +281,27 @@ def test_a_sample_of_a_large_stream_holds_no_more_than_asked_for():
         sample.add(data.LabelledText(f"t{i}", "abcd"[i % 4], "", "", i))
         assert sum(map(len, sample._kept.values())) <= 20
     assert Counter(text.label for text in sample.texts()) == dict.fromkeys("abcd", 5)
+
+
+def test_blanks_around_the_name_of_a_class_make_no_other_class(tmp_path):
+    labels = ["law", " law", "law\n", "art", "art\t"]
+    path = write(
+        tmp_path / "a.jsonl", [{"text": f"text {i}", "label": name} for i, name in enumerate(labels)]
+    )
+    texts = load_labelled(str(path))
+    assert sorted(text.label for text in texts) == ["art", "art", "law", "law", "law"]
+
+
+def test_half_a_character_in_a_class_or_a_title_can_be_written(tmp_path):
+    records = [
+        {"text": "one", "label": "law\ud83d", "title": "\ude00 a", "source": "\ud800"},
+        {"text": "two", "label": "smile \ud83d\ude00", "title": "b"},  # both halves are a character
+    ]
+    texts = load_labelled(str(write(tmp_path / "a.jsonl", records)))
+    found = {text.text: text for text in texts}
+    assert (found["one"].label, found["one"].title, found["one"].source) == (
+        "law\ufffd",
+        "\ufffd a",
+        "\ufffd",
+    )
+    assert found["two"].label == "smile 😀"

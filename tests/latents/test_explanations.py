@@ -196,3 +196,8 @@ def test_no_file_or_a_folder_as_output_is_told(tmp_path):
     path = write(tmp_path / "r.json", sae_bench({1: "a"}))
     with pytest.raises(UserError, match="is a folder"):
         convert.main(["--results", str(path), "--output", str(tmp_path)])
+
+
+def test_half_a_character_in_an_explanation_can_be_written(tmp_path):
+    (tmp_path / "e.json").write_text(r'{"3": "rivers \ud83d"}')
+    assert read_explanations(tmp_path / "e.json") == {3: "rivers \ufffd"}

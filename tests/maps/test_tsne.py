@@ -19,7 +19,7 @@ from temporal_saes.labelled.data import LabelledText
 from temporal_saes.maps import feature_map, study
 from temporal_saes.maps.feature_map import agreement, distances, neighbours, score, silhouette
 from temporal_saes.maps.options import MapOptions, check_method
-from temporal_saes.maps.page import map_page
+from temporal_saes.maps.page import how_it_was_made, map_page
 from temporal_saes.maps.points import Positions
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -453,3 +453,13 @@ def test_a_dictionary_that_is_silent_is_told_instead_of_mapped(runs, tiny_corpus
     torch.save(weights, path)
     with pytest.raises(UserError, match="0 of 80 tokens have an active latent in chunk 0"):
         tsne.main(flags(runs, tiny_corpus, "--run_name", "grouped"))
+
+
+def test_dimensions_are_told_of_each_map_where_they_differ():
+    options = {"method": "pca", "perplexity": 30.0, "umap_neighbours": 15}
+    results = [
+        {"options": options, "n_points": 9, "n_silent": 0, "pca": {"variance_share": 1.0, "dimensions": n}}
+        for n in (18, 50)
+    ]
+    assert "PCA to 18, 50 dimensions (100%, 100% of the variance)" in how_it_was_made(results)
+    assert "PCA to 18 dimensions (100%, 100% of" in how_it_was_made(results[:1] * 2)

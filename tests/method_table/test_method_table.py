@@ -29,6 +29,7 @@ def write(folder: Path, name: str, experiment: str, content: dict[str, Any], **g
         "context_length": given.get("context_length", 128),
         "dict_class": given.get("dict_class", "baseline_model" if baseline else T_SAE),
         "trainer_folder": None if baseline else f"trainer_{given.get('trainer', 0)}",
+        **given.get("subject", {}),
     }
     result = {
         "experiment": experiment,
@@ -36,6 +37,7 @@ def write(folder: Path, name: str, experiment: str, content: dict[str, Any], **g
         "subject": subject,
         "name": f"{run}:{chunk}",
         "provenance": {"started": given.get("started", "2026-01-01")},
+        "weights_sha256": given.get("weights"),
         **content,
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -82,6 +84,67 @@ def test_a_newer_result_of_the_same_trainer_takes_the_place_of_an_older_one(tmp_
     write(tmp_path, "a", "temporal_geometry", geometry(5.0), started="2026-02-02")
     write(tmp_path, "b", "temporal_geometry", geometry(1.0), started="2026-01-01")
     assert row(table(read_results(tmp_path)), "effective rank")[3] == "5.000 ± 0.500"
+
+
+def columns(written: str) -> dict[str, str]:
+    """Every column with its effective rank."""
+    head = rows(written)[0][3:]
+    return dict(zip(head, row(written, "effective rank")[3:], strict=True))
+
+
+def test_a_checkpoint_or_a_threshold_has_a_column_of_its_own(tmp_path):
+    write(tmp_path, "a", "temporal_geometry", geometry(5.0))
+    for name, rank, told in (
+        ("ae_10", 1.0, {"checkpoint": "c/ae_10.pt"}),
+        ("topk", 2.0, {"threshold": "topk"}),
+    ):
+        content = {**geometry(rank), "name": f"tsae:0 {name}"}
+        write(tmp_path, name, "temporal_geometry", content, subject=told, started="2026-03-03")
+    written = table(read_results(tmp_path))
+    assert [one.split()[0] for one in columns(written).values()] == ["5.000", "1.000", "2.000"]
+    assert "Left out" not in written
+    only = table(read_results(tmp_path), ["tsae:0 topk"])
+    assert [one.split()[0] for one in columns(only).values()] == ["2.000"]
+
+
+def test_layers_and_models_of_one_name_have_columns_of_their_own(tmp_path):
+    base = {"column": "baseline_model"}
+    for name, model, layer in (("a", "x", 1), ("b", "x", 2), ("c", "y", 2)):
+        subject = {"model": model, "layer": layer}
+        write(tmp_path, name, "temporal_geometry", geometry(layer + 0.5), subject=subject, **base)
+    write(tmp_path, "d", "temporal_geometry", geometry(7.0), subject={"model": "x", "layer": 2})
+    found = {name: one.split()[0] for name, one in columns(table(read_results(tmp_path))).items()}
+    assert found == {
+        "tsae:0 (T-SAE, high)": "7.000",
+        "dense activations, x, layer 1": "1.500",
+        "dense activations, x, layer 2": "2.500",
+        "dense activations, y, layer 2": "2.500",
+    }
+
+
+def test_runs_of_one_name_in_two_folders_have_columns_of_their_own(tmp_path):
+    for folder, rank in (("one", 1.0), ("two", 2.0)):
+        write(tmp_path / folder / "tsae/temporal_geometry", "a", "temporal_geometry", geometry(rank))
+    found = {name: one.split()[0] for name, one in columns(table(read_results(tmp_path))).items()}
+    title = "tsae:0 (T-SAE, high), in"
+    assert found == {f"{title} one/tsae": "1.000", f"{title} two/tsae": "2.000"}
+
+
+def test_results_of_weights_that_are_no_more_are_left_out_and_named(tmp_path):
+    new = {"weights": "new", "started": "2026-02-02"}
+    write(tmp_path, "a", "temporal_geometry", geometry(5.0), weights="old")
+    write(
+        tmp_path,
+        "b",
+        "similarity",
+        {"detectors": {"novelty": {"given_number": {"f1": interval(0.5), "chance_f1_sentence_starts": 0.1}}}},
+        **new,
+    )
+    written = table(read_results(tmp_path))
+    assert [one[1] for one in rows(written)[2:]] == [
+        "boundaries found (F1; chance: at sentence starts), novelty"
+    ]
+    assert "Left out, as newer results are of other weights: a.json of tsae:0." in written
 
 
 def test_other_settings_never_share_a_row_and_are_named(tmp_path):

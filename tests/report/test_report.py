@@ -477,13 +477,32 @@ def test_the_probing_table_shows_intervals_chance_and_majority(runs: Path) -> No
     assert {"one, high-level", "two, all latents", "0.250", "0.300"} <= set(read.words)
 
 
+def test_probes_of_one_run_that_differ_are_told_apart(own_runs: Path) -> None:
+    run, name = own_runs / "one", "one, high-level"
+    plain = add_probing(run)
+    for i, (options, subject) in enumerate(
+        [({"seed": 1}, {}), ({"seed": 0}, {"threshold": "topk"}), ({"seed": 0, "dataset": "mmlu"}, {})]
+    ):
+        other = {"options": plain["options"] | options, "subject": plain["subject"] | subject}
+        path = run / f"probing/demo_chunk0_{i}.json"
+        path.write_text(json.dumps(plain | other | {"provenance": {}}))
+    section = probing_section([RunFiles.read(own_runs, "one")], [])
+    words = Reader("".join(filter(None, section))).words
+    assert [word for word in words if word.startswith(name)] == [
+        name,
+        f"{name}, seed 1",
+        f"{name}, threshold topk, seed 0",
+    ]
+    assert "Not shown: probes on mmlu." in words
+
+
 def test_the_figure_of_the_comparison_with_most_of_the_subjects_is_shown(tmp_path: Path) -> None:
     run = tmp_path / "a"
     (run / "probing").mkdir(parents=True)
     own = run / "probing/demo_chunk0.png"
     folder = tmp_path / "comparisons/probing"
     folder.mkdir(parents=True)
-    results = [{"name": name} for name in ("a:0", "b:0", "baseline_model")]
+    results = [{"name": name, "options": {"dataset": "demo"}} for name in ("a:0", "b:0", "baseline_model")]
     own.write_bytes(PNG)
     assert probing_figure(run, results) == own
     for name in (
@@ -491,6 +510,7 @@ def test_the_figure_of_the_comparison_with_most_of_the_subjects_is_shown(tmp_pat
         "demo_a-0_b-0",
         "demo_a-0_b-0_baseline_model",
         "demo_b-0_a-0",
+        "mmlu_a-0_b-0_baseline_model",  # of other texts
     ):
         (folder / f"{name}.png").write_bytes(PNG)
     assert probing_figure(run, results) == folder / "demo_a-0_b-0_baseline_model.png"

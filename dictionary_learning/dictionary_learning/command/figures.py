@@ -11,12 +11,15 @@ open figure behind, and change no setting of the caller.
 
 import io
 import os
+import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dictionary_learning.command.files import offer
+from dictionary_learning.command.progress import say
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,7 +66,6 @@ _STYLE: Any = {
     "figure.dpi": 100,
     "savefig.dpi": 160,
     "savefig.facecolor": "white",
-    "font.family": "sans-serif",
     "font.size": 10,
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
@@ -87,6 +89,18 @@ _STYLE: Any = {
     "errorbar.capsize": 3,
     "pdf.fonttype": 42,  # text stays text in a PDF
 }
+
+
+# of scripts that matplotlib's own font has no letters for; of these a machine has some, or none
+_OTHER_FONTS = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "Noto Sans SC", "Source Han Sans SC"),
+    *("WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "PingFang SC", "Hiragino Sans", "Apple SD Gothic Neo"),
+    *("Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Nirmala UI", "Leelawadee UI", "Arial Unicode MS"),
+    *("Noto Sans Devanagari", "Noto Sans Bengali", "Noto Sans Tamil", "Noto Sans Thai", "Noto Sans Ethiopic"),
+)
+SHAPES = "os^Dv<>PXph*"  # of the points of lines side by side, which a print without colours keeps
+_SHORTEST = 12  # letters of a name in a legend, however narrow the figure
+_TWO_ROWS = 0.5  # inches of a legend for which every figure has room
 
 
 def method_of(dict_class: str | None) -> str:
@@ -115,11 +129,35 @@ def run_colours(methods: Sequence[str]) -> list[str]:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The project's look inside the `with`; the caller's settings are back after it."""
-    import matplotlib
+    """The project's look inside the `with`; the caller's settings are back after it.
 
-    with matplotlib.rc_context(_STYLE):
+    Letters that no font of this machine has are told of in one sentence at its end.
+    """
+    import matplotlib
+    from matplotlib.font_manager import fontManager
+
+    known = {font.name for font in fontManager.ttflist}
+    fonts = ["sans-serif", *(name for name in _OTHER_FONTS if name in known)]
+    with (
+        matplotlib.rc_context({**_STYLE, "font.family": fonts}),
+        warnings.catch_warnings(record=True) as told,
+    ):
+        warnings.simplefilter("always")
         yield
+    lacking: dict[str, None] = {}
+    for one in told:
+        if found := re.match(r"Glyph (\d+) .*missing from", str(one.message)):
+            lacking[chr(int(found[1]))] = None
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    if lacking:
+        letters = "".join(lacking)
+        named = letters if len(letters) <= 20 else f"{letters[:20]}…"
+        boxes = "a box" if len(letters) == 1 else "boxes"
+        say(
+            f"no font of this machine has {named}, so the figure shows {boxes} there: install one that has, "
+            "such as Noto Sans CJK, and draw it again."
+        )
 
 
 def subplots(
@@ -132,6 +170,74 @@ def subplots(
     fig = Figure(figsize=figsize, layout="constrained")
     FigureCanvasAgg(fig)
     return fig, fig.subplots(rows, columns, **keywords)
+
+
+def as_written(name: str) -> str:
+    """A name that somebody gave, for a figure: with its dollar signs, and in legends whatever it begins with.
+
+    Matplotlib reads what stands between dollar signs as a formula, and leaves labels that begin with an
+    underscore out of legends.
+    """
+    shielded = name.replace("$", r"\$")
+    return f"\N{ZERO WIDTH SPACE}{shielded}" if shielded.startswith("_") else shielded
+
+
+def legend_below(
+    fig: "Figure",
+    handles: Sequence[Any] | None = None,
+    labels: Sequence[str] | None = None,
+    *,
+    most: int = 4,
+    above: bool = False,
+) -> None:
+    """A legend of the whole figure, in as many columns as fit; the figure grows by what is beyond two rows.
+
+    Args:
+        handles, labels: as `Figure.legend` takes them; all of the figure if not given.
+        most: columns at most.
+        above: above the panels instead of below them.
+    """
+    if handles is None:
+        found = [axis.get_legend_handles_labels() for axis in fig.axes]
+        handles = [handle for some, _ in found for handle in some]
+        labels = [text for _, some in found for text in some]
+    names = [str(handle.get_label()) for handle in handles] if labels is None else list(labels)
+    if not names:
+        return
+    place = "outside upper center" if above else "outside lower center"
+    renderer = fig.canvas.get_renderer()  # type: ignore[attr-defined]
+    columns = min(most, len(names))
+    while True:
+        made = fig.legend(handles, names, loc=place, ncols=columns)
+        box = made.get_window_extent(renderer)
+        longest = max(names, key=len)
+        if box.width <= fig.bbox.width or (columns == 1 and len(longest) <= _SHORTEST):
+            break
+        made.remove()
+        if columns > 1:
+            columns -= 1
+        else:
+            length = max(_SHORTEST, int(0.95 * len(longest) * fig.bbox.width / box.width))
+            names = [_shortened(name, min(length, len(longest) - 1)) for name in names]
+    fig.set_figheight(fig.get_figheight() + max(0.0, box.height / fig.dpi - _TWO_ROWS))
+
+
+def _shortened(name: str, length: int) -> str:
+    """The name without its middle, where the least is that tells names apart."""
+    if len(name) <= length:
+        return name
+    front = length // 2
+    return f"{name[:front]}…{name[len(name) - (length - front - 1) :]}"
+
+
+def bar_numbers(axis: Any, bars: Any, n: int) -> None:
+    """The value above each bar; upright where there are more than six of them side by side.
+
+    Args:
+        n: bars of the panel.
+    """
+    many = n > 6
+    axis.bar_label(bars, fmt="%.3g", fontsize=7 if many else 8, padding=2, rotation=90 if many else 0)
 
 
 def save(fig: "Figure", path: str | Path, *, pdf: bool = False) -> list[Path]:

@@ -155,14 +155,11 @@ def draw(results: Results, methods: Sequence[str], path: Path) -> list[Path]:
             loss_panel.set_xlabel("recovered " + ", ".join(recovered))
         else:
             loss_panel.axis("off")
-        fig.legend(
-            handles=[
-                _swatch(colours[name], f"{name} ({method})")
-                for name, method in zip(results, methods, strict=True)
-            ],
-            loc="outside upper center",
-            ncols=min(4, len(results)),
-        )
+        swatches = [
+            _swatch(colours[name], figures.as_written(f"{name} ({method})"))
+            for name, method in zip(results, methods, strict=True)
+        ]
+        figures.legend_below(fig, swatches, above=True)
         fig.supxlabel(_counted(results), fontsize=9, color="#555555")
         return figures.save(fig, path)
 

@@ -15,7 +15,7 @@ def model_name(trainer: Mapping[str, Any]) -> str | None:
     name = trainer.get("lm_name")
     if name in PUBLIC_NAMES:
         return PUBLIC_NAMES[name]
-    return Path(str(name)).name if _is_path(name) else name
+    return public_name(name)
 
 
 def hook_name(config: Mapping[str, Any]) -> str | None:
@@ -81,10 +81,12 @@ def public_config(config: Mapping[str, Any]) -> dict[str, Any]:
     private = ("activations", "device")
     buffer = {key: value for key, value in (config.get("buffer") or {}).items() if key not in private}
     for part, key in ((trainer, "lm_name"), (buffer, "model"), (buffer, "dataset")):
-        if _is_path(part.get(key)):
-            part[key] = Path(part[key]).name
+        if key in part:
+            part[key] = public_name(part[key])
     return {"trainer": trainer, "buffer": buffer}
 
 
-def _is_path(name: Any) -> bool:
-    return isinstance(name, str) and bool(name) and (Path(name).is_absolute() or Path(name).exists())
+def public_name(name: Any) -> Any:
+    """The name of a model or a data set; of one in a folder of this machine the last part of its path."""
+    is_path = isinstance(name, str) and bool(name) and (Path(name).is_absolute() or Path(name).exists())
+    return Path(name).name if is_path else name

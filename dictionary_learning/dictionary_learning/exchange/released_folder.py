@@ -24,6 +24,7 @@ from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.dictionaries.temporal_tensors import released_form
 from dictionary_learning.dictionaries.weights_file import read_safetensors, read_state_dict
 from dictionary_learning.errors import UserError
+from dictionary_learning.exchange.names import public_name
 from dictionary_learning.language_model.places import place_to_read
 
 CONF = "conf.yaml"
@@ -191,14 +192,15 @@ def _conf(
     conf: dict[str, Any] = copy.deepcopy(dict(config.get("conf") or {}))
     trainer, buffer = config.get("trainer") or {}, config.get("buffer") or {}
     llm, data, sae = (conf.setdefault(name, {}) for name in ("llm", "data", "sae"))
-    model = trainer.get("lm_name")
+    model = public_name(trainer.get("lm_name"))
     llm |= {"dimin": dictionary.activation_dim}
     if model is not None:
-        llm |= {"model_hf_name": model, "tokenizer_hf_name": llm.get("tokenizer_hf_name", model)}
+        tokenizer = public_name(llm.get("tokenizer_hf_name", model))
+        llm |= {"model_hf_name": model, "tokenizer_hf_name": tokenizer}
     found = {
         "context_length": dictionary.context_length,
         "dtype": buffer.get("lm_dtype"),
-        "hf_name": buffer.get("dataset"),
+        "hf_name": public_name(buffer.get("dataset")),
     }
     data |= {name: value for name, value in found.items() if value is not None}
     factor = float(dictionary.scaling_factor)

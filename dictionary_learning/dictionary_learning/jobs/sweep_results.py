@@ -82,10 +82,16 @@ def _draw(path: Path, members: Sequence[dict[str, Any]]) -> None:
         for method in dict.fromkeys(member["method"] for member in members):
             own = [member for member in members if member["method"] == method]
             x, y = [member["l0"] for member in own], [member["fve"] for member in own]
-            ax.scatter(x, y, color=figures.colour(method), label=method, zorder=3)
+            ax.scatter(x, y, color=figures.colour(method), label=figures.as_written(method), zorder=3)
             for member in own:
                 at = (member["l0"], member["fve"])
-                ax.annotate(member["member"], at, textcoords="offset points", xytext=(5, 3), fontsize=7)
+                ax.annotate(
+                    figures.as_written(member["member"]),
+                    at,
+                    textcoords="offset points",
+                    xytext=(5, 3),
+                    fontsize=7,
+                )
         ax.set(xlabel="L0", ylabel="FVE", title="members, last training batch")
         ax.margins(x=0.15)
         ax.legend()

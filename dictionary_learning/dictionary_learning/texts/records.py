@@ -72,6 +72,11 @@ def is_unicode(text: str) -> bool:
     return True
 
 
+def as_unicode(text: str) -> str:
+    """The text with a replacement character for each lone surrogate, so that it can be written and drawn."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def _counted(path: AnyPath, read: Callable[[AnyPath], Iterable[Record | None]]) -> Iterator[Record]:
     """Yield what `read` could read; count its Nones, the lines that it could not."""
     n_good = n_bad = 0

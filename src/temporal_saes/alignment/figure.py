@@ -9,7 +9,7 @@ import numpy as np
 from dictionary_learning.command import figures
 from temporal_saes.alignment.differences import VIEWS, Differences
 from temporal_saes.alignment.result import VIEW_NAMES
-from temporal_saes.experiment.results import colours, label
+from temporal_saes.experiment.results import colours, figure_label
 
 CHOSEN_COLOUR, REJECTED_COLOUR = "#0072B2", "#D55E00"
 LENGTH_COLOUR, PLAIN_COLOUR = "#E69F00", "#888888"
@@ -111,7 +111,7 @@ def draw_comparison(results: Sequence[Mapping[str, Any]], path: Path) -> list[Pa
         _compare_counts(axes[1], results)
         _compare_length(axes[2], results)
         handles, labels = axes[1].get_legend_handles_labels()
-        fig.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 3))
+        figures.legend_below(fig, handles, labels, most=3)
         return figures.save(fig, path, pdf=True)
 
 
@@ -140,7 +140,7 @@ def _compare_counts(axis: Any, results: Sequence[Mapping[str, Any]]) -> None:
         share = 100 * counts / result["n_tested"]
         highest = max(highest, 1.15 * np.nanmax(share))
         place = at + (i - (len(results) - 1) / 2) * width
-        axis.bar(place, share, width=0.9 * width, color=colour, label=label(result))
+        axis.bar(place, share, width=0.9 * width, color=colour, label=figure_label(result))
         for x, y, count in zip(place, share, counts, strict=True):
             if np.isfinite(count):
                 told = {"ha": "center", "textcoords": "offset points", "fontsize": 7}

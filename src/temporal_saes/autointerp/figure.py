@@ -36,8 +36,8 @@ def draw(result: Mapping[str, Any], path: Path) -> list[Path]:
         fig, axes = figures.subplots(1, len(panels), figsize=(3.1 * len(panels) + 0.3, 3.7), squeeze=False)
         for axis, panel in zip(axes[0], panels, strict=True):
             _draw_panel(axis, panel, splits)
-        fig.suptitle(_heading(result), fontsize=11)
-        fig.legend(handles=_legend(), loc="outside lower center", ncols=3)
+        fig.suptitle(figures.as_written(_heading(result)), fontsize=11, wrap=True)
+        figures.legend_below(fig, _legend(), most=3)
         return figures.save(fig, path, pdf=True)
 
 

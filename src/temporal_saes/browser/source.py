@@ -6,6 +6,7 @@ from typing import Any
 
 from dictionary_learning.command.progress import TokenProgress, say
 from dictionary_learning.dictionaries.base import Dictionary
+from dictionary_learning.exchange.names import public_name
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.remote.file_system import told
 from temporal_saes.browser.options import BrowserOptions
@@ -32,7 +33,7 @@ class Source:
             most = max(1, options.max_tokens // SHORT_TEXT)
             n_texts = most if options.max_texts is None else min(most, options.max_texts)
             self.documents = labelled_texts(options, n_texts, needs_label=False)
-            self.name = told(options.dataset)
+            self.name = public_name(told(options.dataset))
             return
         from dictionary_learning.activations.cache import ActivationCache
 
@@ -41,7 +42,7 @@ class Source:
         self.cache.check({**own, "lm_dtype": subject.lm_dtype})
         self.cache.check_complete(options.part)
         self.context_length = int(self.cache.options["context_length"])
-        self.name = f"{self.cache.options['dataset']}, the part {options.part}"
+        self.name = f"{public_name(self.cache.options['dataset'])}, the part {options.part}"
 
     @property
     def labels(self) -> Labels | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from dictionary_learning.command import figures
 from dictionary_learning.command.secrets import scrub_values
 from dictionary_learning.dictionaries.base import Dictionary, check_width, chunk_slice
+from dictionary_learning.exchange.names import public_name
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.runs.provenance import provenance
 from temporal_saes.browser.delphi import DelphiCache
@@ -120,7 +121,7 @@ def _about(subject: Subject, facts: LatentFacts, source: Source) -> dict[str, st
     """The facts at the head of the index."""
     return {
         "dictionary": f"{figures.method_of(subject.dict_class)}, {facts.n_latents:,} latents",
-        "language model": f"{subject.model}, {subject.place}",
+        "language model": f"{public_name(subject.model)}, {subject.place}",
         "texts": source.name,
         "read": f"{facts.examples.n_tokens:,} tokens in {facts.examples.n_contexts:,} contexts",
     }

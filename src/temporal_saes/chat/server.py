@@ -21,6 +21,7 @@ from typing import Any
 
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
+from dictionary_learning.texts.records import as_unicode
 from temporal_saes.chat.model import (
     DENIED,
     NOT_ASKED,
@@ -258,7 +259,7 @@ def _completion(content: bytes) -> Completion:
         ) from None
     if refusal or choice.get("finish_reason") == "content_filter":
         return Completion(None, REFUSAL, _usage(body))
-    return Completion(text if isinstance(text, str) else "", None, _usage(body))
+    return Completion(as_unicode(text) if isinstance(text, str) else "", None, _usage(body))
 
 
 def _usage(body: Mapping[str, Any]) -> Usage | None:

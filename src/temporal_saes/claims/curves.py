@@ -62,7 +62,7 @@ def draw(readings: Readings, path: Path) -> list[Path]:
             for axis in axes.flat
             for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)
         }
-        fig.legend(labels.values(), labels.keys(), loc="outside lower center", ncols=4)
+        figures.legend_below(fig, list(labels.values()), list(labels))
         return figures.save(fig, path)
 
 

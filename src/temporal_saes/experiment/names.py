@@ -3,6 +3,7 @@
 import hashlib
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from dictionary_learning.command.secrets import scrub_text
 from dictionary_learning.remote.file_system import is_url
@@ -21,7 +22,17 @@ def slug(text: str) -> str:
     return re.sub(r"[^\w.-]+", "-", text.rstrip("/")).strip("-.") or "x"
 
 
-def dataset_name(options: ExperimentOptions) -> str:
+class OfData(NamedTuple):
+    """The options that name a data set."""
+
+    dataset: str
+    data_path: str | None = None
+    text_field: str | None = None
+    label_field: str | None = None
+    categories: str | None = None
+
+
+def dataset_name(options: ExperimentOptions | OfData) -> str:
     """The data set in a file name, with the fields that were chosen."""
     name = slug(options.dataset) if options.data_path else place_name(options.dataset)
     if options.data_path:

@@ -13,7 +13,7 @@ from temporal_saes.experiment.intervals import as_json, in_words, mean_interval
 from temporal_saes.experiment.names import beside
 from temporal_saes.experiment.numbers import OF_EXPERIMENT
 from temporal_saes.experiment.options import SeedOptions
-from temporal_saes.experiment.results import colours, comparison_path, label, save_json, told_apart
+from temporal_saes.experiment.results import colours, comparison_path, figure_label, save_json, told_apart
 from temporal_saes.experiment.subjects import Subject, subjects_of
 
 Options = TypeVar("Options", bound=SeedOptions)
@@ -195,6 +195,6 @@ def draw(found: Mapping[str, Any], results: Sequence[Result], path: Path) -> lis
             axis.set_xticks([])
             axis.set_xlim(-0.6, len(results) - 0.4)
         for result, colour in zip(results, colours(results), strict=True):
-            fig.axes[0].scatter([], [], color=colour, label=label(result))
-        fig.legend(loc="outside lower center", ncols=min(len(results), columns))
+            fig.axes[0].scatter([], [], color=colour, label=figure_label(result))
+        figures.legend_below(fig, most=columns)
         return figures.save(fig, path, pdf=True)

@@ -160,6 +160,11 @@ def label(result: Mapping[str, Any]) -> str:
     return f"{result['name']} ({method}, {subject['split']})"
 
 
+def figure_label(result: Mapping[str, Any]) -> str:
+    """The same for a figure, which would read some names in its own way."""
+    return figures.as_written(label(result))
+
+
 def read_place(subject: Mapping[str, Any]) -> Place:
     """Where the activations are read of the subject that a result is of."""
     return Place(subject.get("layer"), site=subject.get("site", RESIDUAL))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dictionary_learning.command import figures
-from temporal_saes.experiment.results import colours, label
+from temporal_saes.experiment.results import colours, figure_label
 
 _ALL = "all"
 
@@ -30,7 +30,7 @@ def draw(results: Sequence[Mapping[str, Any]], path: Path) -> list[Path]:
                     continue
                 error = None if found["high"] is None else found["high"] - found["mean"]
                 x = at + (i - (len(results) - 1) / 2) * width
-                name = label(result) if at == 0 else None
+                name = figure_label(result) if at == 0 else None
                 axis.bar(
                     x, found["mean"], 0.92 * width, yerr=error, color=colour, ecolor="#333333", label=name
                 )
@@ -39,5 +39,5 @@ def draw(results: Sequence[Mapping[str, Any]], path: Path) -> list[Path]:
         axis.set_xlabel("what is ambiguous")
         axis.set_ylabel("cosine with the right reading\nless that with the wrong one")
         axis.set_title("Codes behind a garden path")
-        fig.legend(loc="outside lower center", ncols=min(len(results), 3))
+        figures.legend_below(fig, most=3)
         return figures.save(fig, path, pdf=True)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dictionary_learning.command import figures
-from temporal_saes.experiment.results import colours, label
+from temporal_saes.experiment.results import colours, figure_label
 
 Result = Mapping[str, Any]
 _REFERENCE: Any = {"color": "#444444", "linewidth": 1, "linestyle": ":"}
@@ -42,7 +42,7 @@ def draw(results: Sequence[Result], path: Path) -> list[Path]:
         _draw_autocorrelation(axes[1, 1], results)
         _draw_dimensions(axes[1, 2], results)
         handles, labels = axes[1, 0].get_legend_handles_labels()
-        fig.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4))
+        figures.legend_below(fig, handles, labels)
         return figures.save(fig, path, pdf=True)
 
 
@@ -56,7 +56,7 @@ def _bars(axis: Any, results: Sequence[Result], groups: Sequence[tuple[str, str]
             error = None if measure["high"] is None else measure["high"] - measure["mean"]
             x = at + (i - (len(results) - 1) / 2) * width
             bar = axis.bar(x, measure["mean"], 0.92 * width, yerr=error, color=colour, ecolor="#333333")
-            axis.bar_label(bar, fmt="%.3g", fontsize=8, padding=2)
+            figures.bar_numbers(axis, bar, len(groups) * len(results))
     axis.set_xticks(range(len(groups)), [name for _, name in groups])
     axis.axhline(0, color="#444444", linewidth=0.8)
     axis.margins(y=0.12)
@@ -65,7 +65,7 @@ def _bars(axis: Any, results: Sequence[Result], groups: Sequence[tuple[str, str]
 def _curve(axis: Any, result: Result, colour: str, at: Sequence[float], curve: Any, **style: Any) -> None:
     if any(value is not None for value in curve["mean"]):
         mean, low, high = (np.array(curve[key], float) for key in ("mean", "low", "high"))
-        axis.plot(at, mean, color=colour, label=label(result), **style)
+        axis.plot(at, mean, color=colour, label=figure_label(result), **style)
         axis.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=0)
 
 

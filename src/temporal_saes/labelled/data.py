@@ -33,7 +33,7 @@ from dictionary_learning.texts.documents import (
 )
 from dictionary_learning.texts.folder import CARD, local_records
 from dictionary_learning.texts.hub_stream import hub_records
-from dictionary_learning.texts.records import Record, is_local, read_records
+from dictionary_learning.texts.records import Record, as_unicode, is_local, read_records
 from dictionary_learning.texts.sae_probes import PREFIX, is_sae_probes, sae_probes_file
 from dictionary_learning.texts.spans import Spans
 
@@ -148,8 +148,11 @@ def load_labelled(
             continue
         text, id_, turns = document
         title, source = record.get("title") or "", record.get("source") or record.get("url") or name
-        class_ = str(label) if has_label else ""
-        is_new = sample.add(LabelledText(text, class_, str(title), str(source), id_, turns))
+        # blanks around the name of a class do not make another class of it
+        class_ = as_unicode(str(label).strip()) if has_label else ""
+        is_new = sample.add(
+            LabelledText(text, class_, as_unicode(str(title)), as_unicode(str(source)), id_, turns)
+        )
         if not is_new:
             left_out[DUPLICATE] += 1
         n_odd += is_new and is_odd(text)

@@ -18,7 +18,7 @@ from typing import Any
 
 from dictionary_learning.command.files import read_json, save_text
 from dictionary_learning.errors import UserError
-from dictionary_learning.texts.records import read_records
+from dictionary_learning.texts.records import as_unicode, read_records
 
 FILE_NAME = "explanations.json"
 CONVERTER = "src/process_sae_bench_autointerp.py"
@@ -42,7 +42,7 @@ def read_explanations(path: str | Path, dict_size: int | None = None) -> dict[in
             f"{path} holds no explanations: give a JSON object of latents and sentences, for example "
             f'{{"12": "names of rivers"}}.'
         )
-    explanations = {latent_number(key, path): value.strip() for key, value in content.items()}
+    explanations = {latent_number(key, path): as_unicode(value).strip() for key, value in content.items()}
     check_latents(explanations, dict_size, path)
     return {latent: text for latent, text in sorted(explanations.items()) if text}
 

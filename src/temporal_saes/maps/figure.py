@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dictionary_learning.command import figures
-from temporal_saes.experiment.results import label
+from temporal_saes.experiment.results import figure_label
 from temporal_saes.maps.feature_map import OTHER_COLOUR, Class
 from temporal_saes.maps.options import COLOURINGS, METHOD_NAMES
 from temporal_saes.maps.page import class_name, how_it_was_made, shared_classes
@@ -36,7 +36,7 @@ def draw(results: Sequence[Result], path: Path) -> list[Path]:
             axes[0, column].set_title(f"{COLOURINGS[colouring]} ({len(shared)} classes)")
             _legend(axes[-1, column], shared, colouring, results[0])
         for row, result in enumerate(results):
-            axes[row, 0].set_ylabel(label(result), fontsize=10, fontweight="bold")
+            axes[row, 0].set_ylabel(figure_label(result), fontsize=10, fontweight="bold")
         fig.suptitle(f"{method} of features of tokens. {how_it_was_made(results)}", fontsize=9, wrap=True)
         return figures.save(fig, path, pdf=True)
 
@@ -60,7 +60,7 @@ def _legend(axis: Any, shared: Sequence[Class], colouring: str, result: Result) 
     from matplotlib.lines import Line2D
 
     entries = [
-        (class_name(colouring, one.label, result["texts"], 24), one.colour, one.shape)
+        (figures.as_written(class_name(colouring, one.label, result["texts"], 24)), one.colour, one.shape)
         for one in shared
         if one.coloured
     ]

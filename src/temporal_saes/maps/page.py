@@ -81,7 +81,8 @@ def how_it_was_made(results: Sequence[Result]) -> str:
     }[options["method"]]
     shares = ", ".join(f"{result['pca']['variance_share']:.0%}" for result in results)
     numbers = ", ".join(f"{result['n_points']:,}" for result in results)
-    dimensions = results[0]["pca"]["dimensions"]
+    of_each = [result["pca"]["dimensions"] for result in results]
+    dimensions = ", ".join(map(str, of_each if len(set(of_each)) > 1 else of_each[:1]))
     parts = [
         f"Rows of unit length, PCA to {dimensions} dimensions ({shares} of the variance), {how}; {numbers} "
         f"tokens."

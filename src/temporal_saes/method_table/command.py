@@ -3,10 +3,13 @@
     python -m temporal_saes.method_table --checkpoints_path runs/demo --output docs/methods.md
     python -m temporal_saes.method_table --checkpoints_path runs/demo --compare tsae:0 tsae:1 matryoshka:0
 
-Nothing is computed anew: a column is a run's chunk, a row a number of an experiment. Only results of the same
-options and the same length of contexts stand in a row; of an experiment with several settings of a data set
-the one that most columns have is taken, and the others are named below the table. A result of several seeds
-(trainers) is their mean ± standard deviation, any other the experiment's mean ± half of its 95 % interval.
+Nothing is computed anew: a column is a run's chunk, a row a number of an experiment. A checkpoint or a
+threshold that was chosen has a column of its own, and so has each of several layers, models or folders of
+runs of one name; of a run that was trained again only results of its newest weights are taken. Only results
+of the same options and the same length of contexts stand in a row; of an experiment with several settings of
+a data set the one that most columns have is taken, and the others are named below the table. A result of
+several seeds (trainers) is their mean ± standard deviation, any other the experiment's mean ± half of its
+95 % interval.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,8 @@
 """Files to numbers: what every experiment and every evaluation says of a run's chunk."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
 from dictionary_learning.remote import mirror
 from temporal_saes.experiment.options import BASELINE
-from temporal_saes.experiment.results import label
+from temporal_saes.experiment.results import label, read_place
 
 
 class Number(NamedTuple):
@@ -26,7 +27,7 @@ class Number(NamedTuple):
 class Result(NamedTuple):
     """What one file says of one column."""
 
-    column: str  # run:chunk, or baseline_model
+    column: str  # run:chunk, or baseline_model; with the checkpoint and the threshold that were chosen
     title: str  # of the column
     trainer: str
     experiment: str
@@ -36,6 +37,8 @@ class Result(NamedTuple):
     started: str
     numbers: list[Number]
     path: Path
+    places: tuple[str | None, ...] = ()  # what a column has one of: model, layer and folder of the run
+    weights: str | None = None  # their SHA-256
 
 
 def read_results(folder: str | Path) -> list[Result]:
@@ -53,17 +56,36 @@ def read_results(folder: str | Path) -> list[Result]:
     results: list[Result] = []
     for path in sorted(runs.rglob("*.json")):
         try:
-            results += _read(path)
+            results += _read(path, runs)
         except UserError as error:
             say(f"left out: {error}")
     if not results:
         raise UserError(
             f"no experiment has written a result in {mirror.place_of(runs)}: run one, or check the folder."
         )
-    return results
+    return _told_apart(results)
 
 
-def _read(path: Path) -> list[Result]:
+def _told_apart(results: Sequence[Result]) -> list[Result]:
+    """The results, where a column would have two models, layers or folders with those in its name."""
+    known: dict[tuple[str, int], set[str]] = defaultdict(set)
+    for result in results:
+        for kind, place in enumerate(result.places):
+            if place is not None:
+                known[result.column, kind].add(place)
+    made = []
+    for result in results:
+        told = [
+            place
+            for kind, place in enumerate(result.places)
+            if place is not None and len(known[result.column, kind]) > 1
+        ]
+        column, title = (", ".join([name, *told]) for name in (result.column, result.title))
+        made.append(result._replace(column=column, title=title))
+    return made
+
+
+def _read(path: Path, runs: Path) -> list[Result]:
     """The results in a file: none where it is a file of another kind.
 
     Raises:
@@ -72,7 +94,7 @@ def _read(path: Path) -> list[Result]:
     content = read_json(path, "a result")
     is_named = path.parent.name in EXPERIMENTS or path.name == "eval_results.json"
     try:
-        results = list(_results(content, path)) if isinstance(content, dict) else []
+        results = list(_results(content, path, runs)) if isinstance(content, dict) else []
         of_several = isinstance(content, dict) and content.get("experiment") in EXPERIMENTS
         for result in results:
             _check(result)
@@ -94,13 +116,20 @@ def _check(result: Result) -> None:
             raise TypeError(f"{value!r} in place of {'a number' if kind is not str else 'a name'}")
 
 
-def _results(content: Mapping[str, Any], path: Path) -> Iterator[Result]:
+def _results(content: Mapping[str, Any], path: Path, runs: Path) -> Iterator[Result]:
+    # of a file in a folder of --output_dir nobody knows
+    is_in_run = path.parent.name == content.get("experiment") or path.parent.name.startswith("trainer_")
+    folder = f"in {path.parent.parent.relative_to(runs).as_posix()}" if is_in_run else None
     if content.get("experiment") in EXPERIMENTS and "subject" in content:
         subject, options = content["subject"], dict(content["options"])
         baseline = subject["trainer_folder"] is None
         options.pop("explanation_path", None)  # of one dictionary each
         yield Result(
-            BASELINE if baseline else f"{subject['run_name']}:{subject['chunk']}",
+            BASELINE
+            if baseline
+            else _column(
+                subject["run_name"], subject["chunk"], subject.get("checkpoint"), subject.get("threshold")
+            ),
             label(content),
             str(subject["trainer_folder"]),
             content["experiment"],
@@ -110,23 +139,35 @@ def _results(content: Mapping[str, Any], path: Path) -> Iterator[Result]:
             str(content.get("provenance", {}).get("started", "")),
             list(EXPERIMENTS[content["experiment"]](content)),
             path,
+            (subject.get("model"), str(read_place(subject)), folder),
+            content.get("weights_sha256"),
         )
     elif "measures" in content and "dict_class" in content and "setting" in content:
         chunks = {"all": 2} | {name: i for i, name in enumerate(n for n in content["measures"] if n != "all")}
         method = figures.method_of(content["dict_class"])
+        asked, setting = content["options"], content["setting"]
         for split, chunk in chunks.items():
+            column = _column(content["run"], chunk, asked.get("checkpoint"), asked.get("threshold"))
             yield Result(
-                f"{content['run']}:{chunk}",
-                f"{content['run']}:{chunk} ({method}, {split})",
-                f"trainer_{content['options']['trainer']}",
+                column,
+                f"{column} ({method}, {split})",
+                f"trainer_{asked['trainer']}",
                 "evaluation",
-                content["setting"]["dataset"],
-                content["setting"]["context_length"],
-                json.dumps({**content["setting"], "n": content["options"]["max_tokens"]}, sort_keys=True),
+                setting["dataset"],
+                setting["context_length"],
+                json.dumps({**setting, "n": asked["max_tokens"]}, sort_keys=True),
                 str(content.get("provenance", {}).get("started", "")),
                 list(_evaluation(content["measures"][split])),
                 path,
+                (setting.get("model"), str(read_place(setting)), folder),
+                content.get("weights_sha256"),
             )
+
+
+def _column(run: str, chunk: int, checkpoint: str | None, threshold: str | None) -> str:
+    """As `Subject.name`."""
+    parts = [f"{run}:{chunk}", Path(checkpoint).stem if checkpoint else "", threshold]
+    return " ".join(part for part in parts if part)
 
 
 def _evaluation(measures: Mapping[str, Any]) -> Iterator[Number]:

@@ -1,5 +1,6 @@
 """Numbers to a table: a column is a run's chunk, a row a number of an experiment."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from statistics import mean, stdev
@@ -21,11 +22,11 @@ def table(results: Sequence[Result], compare: Sequence[str] | None = None) -> st
         UserError: a column that is asked for has no result.
     """
     titles = {result.column: result.title for result in results}
-    columns = list(compare or sorted(titles, key=lambda column: (column == BASELINE, column)))
+    columns = list(compare or sorted(titles, key=lambda column: (column.startswith(BASELINE), column)))
     for column in columns:
         if column not in titles:
             raise UserError(f"no result is of {column!r}: choose from {' '.join(sorted(titles))}.")
-    results = [result for result in results if result.column in columns]
+    results, older = _of_newest_weights([result for result in results if result.column in columns])
     lines = [
         f"| experiment | measure | chance | {' | '.join(_escaped(titles[column]) for column in columns)} |",
         f"|---|---|---|{'---|' * len(columns)}",
@@ -45,9 +46,28 @@ def table(results: Sequence[Result], compare: Sequence[str] | None = None) -> st
     notes = [
         "± is the standard deviation over trainers (seeds) where a column has several of them, else half of "
         "the 95 % interval that the experiment gives; – is what a column has no result of.",
+        *(f"Left out, as newer results are of other weights: {r.path.name} of {r.column}." for r in older),
         *(f"Left out, as another setting has more columns or is newer: {r.path.name}." for r in left_out),
     ]
     return "\n".join(lines) + "\n\n" + "\n".join(f"- {note}" for note in dict.fromkeys(notes)) + "\n"
+
+
+def _of_newest_weights(results: Sequence[Result]) -> tuple[list[Result], list[Result]]:
+    """Those of the weights of which a trainer's newest result is, and the others: it was trained again."""
+    newest: dict[tuple[str, str], str] = {}
+    for result in sorted(results, key=lambda result: result.started):
+        if result.weights is not None:
+            newest[_trainer(result)] = result.weights
+    kept, older = [], []
+    for result in results:
+        is_older = result.weights is not None and result.weights != newest[_trainer(result)]
+        (older if is_older else kept).append(result)
+    return kept, older
+
+
+def _trainer(result: Result) -> tuple[str, str]:
+    """What has weights: all chunks of a trainer are of the same."""
+    return re.sub(r":\d+", "", result.column, count=1), result.trainer
 
 
 def _one_setting(results: Sequence[Result]) -> list[Result]:

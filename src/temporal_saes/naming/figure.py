@@ -5,19 +5,27 @@ from pathlib import Path
 from typing import Any
 
 from dictionary_learning.command import figures
-from temporal_saes.experiment.results import label
+from temporal_saes.experiment.results import figure_label
 
 Result = Mapping[str, Any]
+_COLUMNS = 4
 
 
 def draw(results: Sequence[Result], path: Path) -> list[Path]:
     """A panel a subject, a dot a latent, the means of its splits as crosses; the files written."""
     held = str(results[0]["options"]["held"])
     with figures.style():
-        fig, axes = figures.subplots(1, len(results), figsize=(3.6 * len(results) + 0.4, 4.1), squeeze=False)
-        for axis, result in zip(axes[0], results, strict=True):
+        columns = min(_COLUMNS, len(results))
+        rows = -(-len(results) // columns)
+        fig, axes = figures.subplots(
+            rows, columns, figsize=(3.6 * columns + 0.4, 3.8 * rows + 0.3), squeeze=False
+        )
+        for axis, result in zip(axes.flat, results, strict=False):
             _draw_panel(axis, result, held)
-        axes[0, 0].set_ylabel("words it is held over")
+        for axis in axes.flat[len(results) :]:
+            axis.set_axis_off()
+        for axis in axes[:, 0]:
+            axis.set_ylabel("words it is held over")
         return figures.save(fig, path, pdf=True)
 
 
@@ -55,5 +63,5 @@ def _draw_panel(axis: Any, result: Result, held: str) -> None:
     axis.set_ylim(0.35, 1)
     axis.set_aspect("equal")
     axis.set_xlabel("tokens where it is strongest")
-    axis.set_title(label(result), fontsize=10)
+    axis.set_title(figure_label(result), fontsize=10)
     axis.legend(loc="lower right", fontsize=8)

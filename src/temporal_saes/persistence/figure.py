@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dictionary_learning.command import figures
-from temporal_saes.experiment.results import colours, label
+from temporal_saes.experiment.results import colours, figure_label
 
 
 def draw(results: Sequence[Mapping[str, Any]], path: Path) -> list[Path]:
@@ -20,7 +20,7 @@ def draw(results: Sequence[Mapping[str, Any]], path: Path) -> list[Path]:
         fig, axes = figures.subplots(1, 2, figsize=(12, 4.8))
         for result, colour in zip(results, colours(results), strict=True):
             lags = result["lags"]
-            _curve(axes[0], lags, result["persistence"], color=colour, label=label(result))
+            _curve(axes[0], lags, result["persistence"], color=colour, label=figure_label(result))
             _curve(axes[0], lags, result["persistence_in_any_order"], color=colour, linestyle=":")
         axes[0].set_xscale("log", base=2)
         axes[0].xaxis.set_major_formatter("{x:g}")
@@ -30,7 +30,7 @@ def draw(results: Sequence[Mapping[str, Any]], path: Path) -> list[Path]:
         axes[0].set_ylabel("P(on | on before) - P(on | off before)")
         _draw_stability(axes[1], results)
         handles, labels = axes[0].get_legend_handles_labels()
-        fig.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4))
+        figures.legend_below(fig, handles, labels)
         return figures.save(fig, path, pdf=True)
 
 
@@ -59,8 +59,13 @@ def _draw_stability(axis: Any, results: Sequence[Mapping[str, Any]]) -> None:
         matched = found["matched"]
         error = None if matched["high"] is None else matched["high"] - matched["mean"]
         bar = axis.bar(x, matched["mean"], 0.7, yerr=error, color=colour, ecolor="#333333")
-        axis.bar_label(bar, fmt="%.3g", fontsize=8, padding=2)
+        figures.bar_numbers(axis, bar, len(results))
         chance = found["chance_matched"]["mean"]
         axis.plot([x - 0.35, x + 0.35], [chance, chance], color="#444444", linewidth=1, linestyle=":")
-    axis.set_xticks(range(len(results)), [result["name"] for result in results], rotation=20, ha="right")
+    axis.set_xticks(
+        range(len(results)),
+        [figures.as_written(result["name"]) for result in results],
+        rotation=20,
+        ha="right",
+    )
     axis.margins(y=0.12)

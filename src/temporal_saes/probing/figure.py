@@ -24,15 +24,25 @@ def draw(results: Sequence[Mapping[str, Any]], path: Path) -> list[Path]:
     with figures.style():
         fig, axes = figures.subplots(1, len(tasks), figsize=(3.4 * len(tasks) + 0.6, 3.6), squeeze=False)
         for axis, task in zip(axes[0], tasks, strict=True):
-            for result, method, colour in zip(results, methods, colours(results), strict=True):
+            for number, (result, method, colour) in enumerate(
+                zip(results, methods, colours(results), strict=True)
+            ):
                 numbers = result["tasks"][task]["accuracy"]
                 mean, low, high = (
                     np.array([one[key] for one in numbers], float) for key in ("mean", "low", "high")
                 )
-                name = result["name"] if method == figures.method_of("baseline_model") else None
-                label = name or f"{result['name']} ({method})"
-                axis.plot(at, mean, marker="o", markersize=4, color=colour, label=label)
-                axis.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=0)
+                is_dense = method == figures.method_of("baseline_model")
+                label = figures.as_written(result["name"] + ("" if is_dense else f" ({method})"))
+                look: Any = {"marker": figures.SHAPES[number % len(figures.SHAPES)], "markersize": 4}
+                if len(ks) > 1:
+                    axis.plot(at, mean, color=colour, label=label, **look)
+                    axis.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=0)
+                else:  # a band of one k has no width
+                    beside = at + (number - (len(results) - 1) / 2) * 0.8 / len(results)
+                    errors = np.nan_to_num(np.stack([mean - low, high - mean]))
+                    axis.errorbar(
+                        beside, mean, yerr=errors, linestyle="none", color=colour, label=label, **look
+                    )
             first = results[0]["tasks"][task]
             axis.axhline(
                 first["majority"], color="#444444", linewidth=1, linestyle="--", label="majority class"
@@ -50,7 +60,8 @@ def draw(results: Sequence[Mapping[str, Any]], path: Path) -> list[Path]:
             axis.set_xticks(at, ks)
             axis.set_xlabel("latents a class")
             axis.set_ylim(0, 1)
+            axis.set_xlim(at[0] - 0.5, at[-1] + 0.5)
         axes[0, 0].set_ylabel("test accuracy")
         handles, labels = axes[0, 0].get_legend_handles_labels()
-        fig.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4))
-        return figures.save(fig, path)
+        figures.legend_below(fig, handles, labels)
+        return figures.save(fig, path, pdf=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from temporal_saes.experiment.names import slug
+from temporal_saes.experiment.names import OfData, dataset_name, slug
 from temporal_saes.pages import page
 from temporal_saes.pages.page import Html, element, join, missing
 from temporal_saes.report.run_files import RunFiles
@@ -173,6 +173,7 @@ def probing_section(runs: Sequence[RunFiles], baseline: Sequence[dict[str, Any]]
         return [title, *lacking]
     results = [result for other in runs for result in other.probing] + list(baseline)
     dataset = run.probing[0]["options"].get("dataset")
+    others = sorted({str(result["options"].get("dataset")) for result in results} - {str(dataset)})
     results = [result for result in results if result["options"].get("dataset") == dataset]
     path = probing_figure(run.folder, results)
     figure = None
@@ -192,6 +193,7 @@ def probing_section(runs: Sequence[RunFiles], baseline: Sequence[dict[str, Any]]
         ),
         figure,
         *(_probing_table(task, results) for task in tasks),
+        element("p", f"Not shown: probes on {', '.join(others)}.", class_="quiet") if others else None,
         element("p", f"Interval: {run.probing[0].get('interval')}.", class_="quiet"),
         *lacking,
     ]
@@ -204,16 +206,18 @@ def _splits(run: RunFiles) -> list[int]:
 def probing_figure(run_folder: Path, results: Sequence[dict[str, Any]]) -> Path | None:
     """The figure with most of these results: that of a comparison, or the run's own; the newest of equals.
 
-    A comparison's file is named after the subjects in it, joined by underscores.
+    A comparison's file is named after the data set and the subjects in it, joined by underscores.
     """
     names = [slug(result["name"]) for result in results]
+    texts = dataset_name(OfData(**{name: results[0]["options"].get(name) for name in OfData._fields}))
 
     def shown(path: Path) -> int:
         return sum(bool(re.search(rf"(^|_){re.escape(name)}(_|$)", path.stem)) for name in names)
 
     def figures_in(folder: Path) -> list[Path]:
         pooled = re.compile(r"_pool([a-z]+|\d+)$")
-        return [path for path in folder.glob("*.png") if not pooled.search(path.stem)]
+        found = [path for path in folder.glob("*.png") if not pooled.search(path.stem)]
+        return [path for path in found if path.stem.startswith(f"{texts}_")]
 
     comparisons = sorted(
         figures_in(run_folder.parent / "comparisons" / "probing"), key=lambda path: path.stat().st_mtime
@@ -234,11 +238,13 @@ def _probing_table(task: str, results: Sequence[dict[str, Any]]) -> Html:
     having = [result for result in results if task in result["tasks"]]
     ks = list(dict.fromkeys(str(one["k"]) for result in having for one in result["tasks"][task]["accuracy"]))
     rows = []
+    differing = _differing(having)
     for result in having:
         numbers = result["tasks"][task]
         accuracy = {str(one["k"]): one for one in numbers["accuracy"]}
         cells = [_accuracy(accuracy.get(k)) for k in ks]
-        rows.append([_subject(result), *cells, f"{numbers['majority']:.3f}", f"{numbers['chance']:.3f}"])
+        told = [f"{numbers[name]:.3f}" for name in ("majority", "chance")]
+        rows.append([_subject(result, differing), *cells, *told])
     first = having[0]["tasks"][task]
     sizes = (
         f"{first['n_classes']} classes, {first['n_train']:,} training and {first['n_test']:,} test examples"
@@ -247,11 +253,35 @@ def _probing_table(task: str, results: Sequence[dict[str, Any]]) -> Html:
     return page.table(headers, rows, f"{task.capitalize()}: test accuracy with its 95 % interval; {sizes}.")
 
 
-def _subject(result: dict[str, Any]) -> str:
-    chunk = {0: "high-level", 1: "low-level", 2: "all latents"}.get(result["subject"].get("chunk"))
-    if result["subject"].get("trainer_folder") is None:
-        return "dense activations"
-    return f"{result['subject'].get('run_name', result['name'])}, {chunk}"
+def _differing(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """By what else than its columns some rows of the table differ: options, or where activations are from."""
+    asked = [_asked(result) for result in results]
+    names = dict.fromkeys(name for one in asked for name in one)
+    return [name for name in names if len({str(one.get(name)) for one in asked}) > 1]
+
+
+def _asked(result: Mapping[str, Any]) -> dict[str, Any]:
+    options = {name: value for name, value in result["options"].items() if name not in ("k", "tasks")}
+    subject = {name: result["subject"].get(name) for name in ("model", "layer", "site", "context_length")}
+    return {**options, **subject}
+
+
+def _subject(result: Mapping[str, Any], differing: Sequence[str]) -> str:
+    """What a row is of, with all that tells it from rows of the same run.
+
+    Args:
+        differing: as `_differing` says it of the whole table.
+    """
+    subject = result["subject"]
+    if subject.get("trainer_folder") is None:
+        parts = ["dense activations"]
+    else:
+        chunk = {0: "high-level", 1: "low-level", 2: "all latents"}.get(subject.get("chunk"))
+        parts = [str(subject.get("run_name", result["name"])), str(chunk)]
+        parts += [f"threshold {subject['threshold']}"] if subject.get("threshold") else []
+    asked = _asked(result)
+    parts += [f"{name} {asked[name]}" for name in differing if asked.get(name) is not None]
+    return ", ".join(parts)
 
 
 def _accuracy(one: Mapping[str, Any] | None) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dictionary_learning.command import figures
-from temporal_saes.experiment.results import colours, label
+from temporal_saes.experiment.results import colours, figure_label
 from temporal_saes.pages.token_colours import visible
 
 Result = Mapping[str, Any]
@@ -54,7 +54,7 @@ def draw(results: Sequence[Result], path: Path) -> list[Path]:
             left = axis = fig.add_subplot(grid[n_rows, 3 * i : 3 * i + 3], sharey=left)
             _scores(axis, results, name, title, first=i == 0)
         handles, labels = axis.get_legend_handles_labels()
-        fig.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+        figures.legend_below(fig, handles, labels)
         return figures.save(fig, path, pdf=True)
 
 
@@ -103,7 +103,7 @@ def _stack(axis: Any, result: Result, most: int, *, tokens: bool, names: bool) -
         )
     if not shown["latents"]:
         axis.text(0.5, 0.5, "no latent is on", transform=axis.transAxes, ha="center", va="center")
-    axis.set_title(label(result), fontsize=10, pad=16 if names else 4)
+    axis.set_title(figure_label(result), fontsize=10, pad=16 if names else 4)
     axis.set_xlim(-0.5, n - 0.5)
     axis.set_ylim(0, most)
     at = [most - 1 - row + 0.4 for row in range(len(shown["latents"]))]
@@ -170,7 +170,7 @@ def _scores(axis: Any, results: Sequence[Result], name: str, title: str, *, firs
     axis.set_xlabel(title, fontsize=9)
     axis.grid(visible=True, axis="x")
     axis.grid(visible=False, axis="y")
-    axis.set_yticks(range(len(results)), [label(result) for result in results[::-1]], fontsize=8)
+    axis.set_yticks(range(len(results)), [figure_label(result) for result in results[::-1]], fontsize=8)
     axis.tick_params(axis="y", length=0, labelleft=first)
     if first:
         axis.set_title(f"{results[0]['n_texts']} joined texts", fontsize=10)

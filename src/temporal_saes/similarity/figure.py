@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dictionary_learning.command import figures
-from temporal_saes.experiment.results import colours, label
+from temporal_saes.experiment.results import colours, figure_label
 from temporal_saes.labelled.passages import Joined
 from temporal_saes.similarity.options import DETECTORS, SimilarityOptions
 from temporal_saes.similarity.study import Text, first_words
@@ -47,7 +47,7 @@ def draw(
         for column, (result, text) in enumerate(zip(results, shown, strict=True)):
             top, middle, below = axes[:3, column]
             _draw_tree(top, text, options)
-            top.set_title(label(result), fontsize=10)
+            top.set_title(figure_label(result), fontsize=10)
             image = _draw_kernel(middle, text, joined, options, words=column == 0)
             _draw_novelty(below, text, joined, options)
         axes[0, 0].set_ylabel("1 - cosine")
@@ -61,7 +61,7 @@ def draw(
             bottom = fig.add_subplot(grid[3, :])
             _draw_scores(bottom, results, options)
             handles += bottom.get_legend_handles_labels()[0]
-        fig.legend(handles=handles, loc="outside lower center", ncols=min(2 * n, 4))
+        figures.legend_below(fig, handles)
         return figures.save(fig, path, pdf=True)
 
 
@@ -146,7 +146,8 @@ def _word_ticks(text: Text, joined: Joined) -> tuple[list[int], list[str]]:
     n = len(text.positions_u)
     places = [0, *_places(text, text.true)] if text.true else np.linspace(0, n - 8, 6).astype(int).tolist()
     offsets = text.tokens.offsets
-    return places, [first_words(joined.text[offsets[text.positions_u[i]][0] :]) for i in places]
+    words = [first_words(joined.text[offsets[text.positions_u[i]][0] :]) for i in places]
+    return places, list(map(figures.as_written, words))
 
 
 def _draw_scores(axis: Any, results: Sequence[Result], options: SimilarityOptions) -> None:
@@ -159,7 +160,9 @@ def _draw_scores(axis: Any, results: Sequence[Result], options: SimilarityOption
         mean = np.array([one["f1"]["mean"] for one in scores])
         high = [one["f1"]["high"] for one in scores]
         error = None if None in high else np.array(high) - mean
-        axis.bar(at, mean, 0.92 * width, yerr=error, color=colour, label=label(result), ecolor="#333333")
+        axis.bar(
+            at, mean, 0.92 * width, yerr=error, color=colour, label=figure_label(result), ecolor="#333333"
+        )
         for key, style in (("chance_f1", ":"), ("chance_f1_sentence_starts", "--")):
             chance = [one[key] for one in scores]
             if None in chance:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dictionary_learning.command import figures
-from temporal_saes.experiment.results import colours, label
+from temporal_saes.experiment.results import colours, figure_label
 
 Result = Mapping[str, Any]
 UNITS = {"max": "strength (in the latent's maximum)", "raw": "strength (length of what is added)"}
@@ -68,7 +68,7 @@ def draw(results: Sequence[Result], path: Path) -> list[Path]:
             axis.set_title(title)
             axis.set_xlabel(UNITS[results[0]["options"]["unit"]])
             axis.set_ylabel(unit)
-        fig.legend(handles=_legend(results, lines), loc="outside lower center", ncols=4)
+        figures.legend_below(fig, _legend(results, lines))
         return figures.save(fig, path, pdf=True)
 
 
@@ -87,7 +87,7 @@ def _legend(results: Sequence[Result], lines: Sequence[_Line]) -> list[Any]:
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], color=colour, marker="o", markersize=4, label=label(result))
+        Line2D([], [], color=colour, marker="o", markersize=4, label=figure_label(result))
         for result, colour in zip(results, colours(results), strict=True)
     ]
     if any(line.is_control for line in lines):

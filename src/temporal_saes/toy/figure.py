@@ -45,7 +45,7 @@ def draw(result: Mapping[str, Any], path: Path) -> list[Path]:
         axes[1, 0].set_ylabel("high-level group, or predicted")
         _draw_parts(axes[1, 1], methods, mean["controls"])
         handles, labels = axes[0, 0].get_legend_handles_labels()
-        fig.legend(handles, labels, loc="outside lower center", ncols=3)
+        figures.legend_below(fig, handles, labels, most=3)
         return figures.save(fig, path, pdf=True)
 
 
