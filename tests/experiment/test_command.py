@@ -54,6 +54,22 @@ def run(folder: Path, options: ComparedOptions, texts: list[str], made: list[str
     return results_of(cases, options, study, lambda result: f"{result['name']}: {result['length']}", indent=2)
 
 
+def test_a_result_that_lacks_what_is_shown_is_made_again(tmp_path, capsys):
+    compare = options_in(tmp_path, "one", "three")
+    made: list[str] = []
+    run(tmp_path, compare, ["text"], made)
+    (path,) = tmp_path.glob("one/lengths/*.json")
+    whole = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in whole.items() if key != "length"}))
+    made.clear()
+    capsys.readouterr()
+    assert [result["length"] for result in run(tmp_path, compare, ["text"], made)] == [3, 5]
+    assert made == ["one"]
+    said = f"{path} is no result of this version (KeyError: 'length'), so it is made again."
+    assert said in capsys.readouterr().err
+    assert json.loads(path.read_text())["length"] == 3
+
+
 def test_a_result_is_written_with_all_that_it_depends_on(tmp_path, capsys):
     made: list[str] = []
     run(tmp_path, options_in(tmp_path, seed=4), ["text"], made)

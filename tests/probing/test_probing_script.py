@@ -16,7 +16,7 @@ from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
 from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
 from temporal_saes.features import Tokens
 from temporal_saes.labelled.data import LabelledText
-from temporal_saes.probing import last_read, probes
+from temporal_saes.probing import figure, last_read, probes
 from temporal_saes.probing.examples import Positions
 from temporal_saes.probing.options import ProbingOptions
 
@@ -235,6 +235,30 @@ def test_the_chunks_of_a_dictionary_are_taken_from_one_reading(runs, corpus, tmp
 def test_the_figure_of_all_tasks_with_one_repeat_has_no_band(runs, corpus):
     result = run_main(runs, corpus, "--run_name", "plain", "--repeats", "1", "--tasks", "semantics")
     assert accuracy(result, "semantics", 2)["low"] is None
+
+
+def result_of(name: str, ks: list, halves: list) -> dict:
+    accuracy = [
+        {"k": k, "mean": 0.5, "low": half and 0.5 - half, "high": half and 0.5 + half}
+        for k, half in zip(ks, halves, strict=True)
+    ]
+    tasks = {"semantics": {"accuracy": accuracy, "majority": 0.4, "chance": 0.3, "n_classes": 3}}
+    subject = {"dict_class": "BatchTopKSAE"}
+    return {"name": name, "options": {"k": ks}, "subject": subject, "tasks": tasks}
+
+
+@pytest.mark.parametrize("half", [0.125, None])
+def test_intervals_of_a_single_k_are_bars_beside_each_other_that_can_be_seen(half, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figure.figures, "save", lambda fig, path, **more: drawn.append(fig) or [])
+    figure.draw([result_of(name, [5], [half]) for name in ("a:0", "b:0")], tmp_path / "figure")
+    bars = drawn[0].axes[0].containers
+    at = [bar.lines[0].get_xdata()[0] for bar in bars]
+    assert at == [-0.2, 0.2]  # of a place from -.4 to .4, which two share
+    heights = [np.ptp(bar.lines[2][0].get_segments()[0][:, 1]) for bar in bars]
+    assert heights == [2 * (half or 0)] * 2
+    figure.draw([result_of("a:0", [5, "all"], [half, half])], tmp_path / "figure")
+    assert not drawn[1].axes[0].containers  # a band
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -145,7 +145,7 @@ def style() -> Iterator[None]:
         warnings.simplefilter("always")
         yield
     lacking: dict[str, None] = {}
-    for one in told:
+    for one in {(str(one.message), one.category): one for one in told}.values():
         if found := re.match(r"Glyph (\d+) .*missing from", str(one.message)):
             lacking[chr(int(found[1]))] = None
         else:

@@ -85,11 +85,25 @@ def case_of(
     return Case(experiment, subject, question, rename(subject.result_path(options, experiment), question))
 
 
-def answered(case: Case, options: ComparedOptions) -> dict[str, Any] | None:
-    """For `--compare`: the result that is there already and answers the same question; None without one."""
+def answered(
+    case: Case, options: ComparedOptions, table: Callable[[Mapping[str, Any]], str] | None = None
+) -> dict[str, Any] | None:
+    """For `--compare`: the result that is there already and answers the same question; None without one.
+
+    Args:
+        table: what is printed of a result; one that lacks what this needs is of another version.
+    """
     result = finished(case.path, case.question) if options.compare else None
-    if result is not None:
-        say(f"{case.subject.name}: taken from {case.path}.json")
+    if result is None:
+        return None
+    try:
+        if table is not None:
+            table(result)
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        say(f"{case.path}.json is no result of this version ({reason}), so it is made again.")
+        return None
+    say(f"{case.subject.name}: taken from {case.path}.json")
     return result
 
 
@@ -132,7 +146,7 @@ def results_of(
         # those that belong together have to be at work together
         is_shared = bool(options.compare) and n_processes() == 1
         with in_turn(case.path) if is_shared else nullcontext():
-            result = answered(case, options)
+            result = answered(case, options, table)
             if result is None:
                 with reading_l0() as l0:
                     found = study(case.subject)
