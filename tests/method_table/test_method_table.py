@@ -128,6 +128,9 @@ def test_runs_of_one_name_in_two_folders_have_columns_of_their_own(tmp_path):
     found = {name: one.split()[0] for name, one in columns(table(read_results(tmp_path))).items()}
     title = "tsae:0 (T-SAE, high), in"
     assert found == {f"{title} one/tsae": "1.000", f"{title} two/tsae": "2.000"}
+    by_name = table(read_results(tmp_path), ["tsae:0"])
+    assert list(columns(by_name)) == list(found)
+    assert list(columns(table(read_results(tmp_path), ["tsae:0, in two/tsae"]))) == [f"{title} two/tsae"]
 
 
 def test_results_of_weights_that_are_no_more_are_left_out_and_named(tmp_path):
@@ -196,8 +199,21 @@ def test_every_experiment_has_its_numbers(tmp_path):
     one = {"given_number": {"f1": interval(0.7), "chance_f1_sentence_starts": 0.4}}
     write(tmp_path, "sim", "similarity", {"detectors": {"novelty": one}})
     views = {"raw": {"significant": 3}, "equal_length": {"significant": 1}}
+    views["matched"] = {"missing": "no two answers are of one length"}
     alignment = {"n_tested": 1234, "views": views, "n_length_latents": 2}
     write(tmp_path, "align", "alignment_study", alignment, dataset="hh-rlhf")
+    lean = {"lean": interval(0.02), "share_right": 0.6}
+    write(tmp_path, "garden", "garden_paths", lean, dataset="built-in")
+    persistence = {
+        "lags": [1, 8],
+        "persistence": [interval(0.31), None],
+        "persistence_in_any_order": [interval(0.04), None],
+        "stability": {"matched": interval(0.81), "chance_matched": interval(0.11)},
+    }
+    write(tmp_path, "persistence", "persistence", persistence)
+    areas = {"words": interval(0.91), "tokens": None, "words of another": interval(0.51)}
+    content = {"splits": {"high": {"8": areas | {"tokens of another": None}}}}
+    write(tmp_path, "naming", "naming", {**content, "options": {"dataset": "demo", "held": 8}})
     coherent = {"steered": {"domain_gain": interval(0.2)}, "control": {"domain_gain": interval(0.05)}}
     write(tmp_path, "steer", "steering", {"summary": {"while_coherent": coherent}})
     written = table(read_results(tmp_path))
@@ -207,6 +223,14 @@ def test_every_experiment_has_its_numbers(tmp_path):
     assert row(written, "boundaries found")[2:] == ["0.400", "0.700 ± 0.010"]
     assert row(written, "latents tested")[3] == "1,234"
     assert row(written, "latents that differ, equal length")[3] == "1"
+    assert row(written, "lean to the right reading")[2:] == ["0", "0.020 ± 0.010"]
+    assert row(written, "share of sentences that lean to it")[3] == "0.600"
+    assert row(written, "persistence at a distance of 1")[2:] == ["0.040", "0.310 ± 0.010"]
+    assert row(written, "persistence at a distance of 8")[2:] == ["", "–"]
+    assert row(written, "cosine with the matched latent of another seed")[2:] == ["0.110", "0.810 ± 0.010"]
+    assert row(written, "AUC of words, high, held over 8")[2:] == ["0.510", "0.910 ± 0.010"]
+    assert row(written, "AUC of tokens, high, held over 8")[3] == "–"
+    assert row(written, "latents that differ, matched")[3] == "–"
     assert row(written, "most gain of the domain")[2:] == ["0.050", "0.200 ± 0.010"]
 
 

@@ -251,7 +251,8 @@ def _alignment(content: Mapping[str, Any]) -> Iterator[Number]:
     tested = content["n_tested"]
     yield Number("latents tested", tested)
     for view, found in content["views"].items():
-        yield Number(f"latents that differ, {view.replace('_', ' ')}", found["significant"])
+        # a view that the pairs do not allow has none
+        yield Number(f"latents that differ, {view.replace('_', ' ')}", found.get("significant"))
     yield Number("latents that follow length", content["n_length_latents"])
 
 
@@ -266,12 +267,42 @@ def _steering(content: Mapping[str, Any]) -> Iterator[Number]:
     )
 
 
+def _garden_paths(content: Mapping[str, Any]) -> Iterator[Number]:
+    yield _interval("lean to the right reading behind a garden path", content["lean"], 0)
+    yield Number("share of sentences that lean to it", content["share_right"])
+
+
+def _persistence(content: Mapping[str, Any]) -> Iterator[Number]:
+    for lag, ordered, shuffled in zip(
+        content["lags"], content["persistence"], content["persistence_in_any_order"], strict=True
+    ):
+        chance = None if shuffled is None else shuffled["mean"]
+        yield _interval(f"persistence at a distance of {lag} (chance: tokens in any order)", ordered, chance)
+    if content["stability"] is not None:
+        found = content["stability"]
+        chance = found["chance_matched"]["mean"]
+        yield _interval("cosine with the matched latent of another seed", found["matched"], chance)
+
+
+def _naming(content: Mapping[str, Any]) -> Iterator[Number]:
+    held = str(content["options"]["held"])
+    for split, found in content["splits"].items():
+        for kind in ("words", "tokens"):
+            other = found[held][f"{kind} of another"]
+            chance = None if other is None else other["mean"]
+            told = f"AUC of {kind}, {split}, held over {held} (chance: of another latent)"
+            yield _interval(told, found[held][kind], chance)
+
+
 EXPERIMENTS: dict[str, Callable[[Mapping[str, Any]], Iterator[Number]]] = {
     "probing": _probing,
     "tsne": _map,
     "sequence_interpretability": _sequences,
     "similarity": _similarity,
     "temporal_geometry": _geometry,
+    "garden_paths": _garden_paths,
+    "persistence": _persistence,
+    "naming": _naming,
     "alignment_study": _alignment,
     "steering": _steering,
 }

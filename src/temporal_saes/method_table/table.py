@@ -22,10 +22,9 @@ def table(results: Sequence[Result], compare: Sequence[str] | None = None) -> st
         UserError: a column that is asked for has no result.
     """
     titles = {result.column: result.title for result in results}
-    columns = list(compare or sorted(titles, key=lambda column: (column.startswith(BASELINE), column)))
-    for column in columns:
-        if column not in titles:
-            raise UserError(f"no result is of {column!r}: choose from {' '.join(sorted(titles))}.")
+    columns = sorted(titles, key=lambda column: (column.startswith(BASELINE), column))
+    if compare is not None:
+        columns = [column for asked in compare for column in _of_name(asked, columns)]
     results, older = _of_newest_weights([result for result in results if result.column in columns])
     lines = [
         f"| experiment | measure | chance | {' | '.join(_escaped(titles[column]) for column in columns)} |",
@@ -50,6 +49,18 @@ def table(results: Sequence[Result], compare: Sequence[str] | None = None) -> st
         *(f"Left out, as another setting has more columns or is newer: {r.path.name}." for r in left_out),
     ]
     return "\n".join(lines) + "\n\n" + "\n".join(f"- {note}" for note in dict.fromkeys(notes)) + "\n"
+
+
+def _of_name(asked: str, columns: Sequence[str]) -> list[str]:
+    """The column of that name, or all that have its name and a place behind it.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = [column for column in columns if column == asked or column.startswith(f"{asked}, ")]
+    if not found:
+        raise UserError(f"no result is of {asked!r}: choose from {'; '.join(columns)}.")
+    return found
 
 
 def _of_newest_weights(results: Sequence[Result]) -> tuple[list[Result], list[Result]]:
