@@ -110,6 +110,16 @@ def test_an_experiment_is_made_for_each_seed_and_its_numbers_stand_in_one_table(
     once = found["measures"]["garden paths, lean"]["once:0"]
     assert list(once["by_trainer"].values()) == leans[1:]
     assert once["minus_first"]["mean"] == pytest.approx(leans[1] - told["mean"]["mean"])
+    # the numbers of a paper say of which weights and by which versions they are
+    single = [json.loads(one.read_text()) for one in own]
+    assert found["of"]["grouped:0"]["weights_sha256"] == {
+        str(seed): one["weights_sha256"] for seed, one in enumerate(single)
+    }
+    assert len({*found["of"]["grouped:0"]["weights_sha256"].values()}) == 2
+    assert found["of"]["grouped:0"]["subject"]["layer"] == single[0]["subject"]["layer"]
+    assert found["of"]["once:0"]["weights_sha256"] == {"0": single[1]["weights_sha256"]}
+    assert found["of"]["baseline_model"]["weights_sha256"] == {"0": None, "1": None}
+    assert found["provenance"]["versions"] == single[0]["provenance"]["versions"]
     # the figures of the seeds do not overwrite each other
     figures = {one.name for one in path.parent.glob("*.png")}
     assert len(figures) == 3

@@ -13,7 +13,14 @@ from temporal_saes.experiment.intervals import as_json, in_words, mean_interval
 from temporal_saes.experiment.names import beside
 from temporal_saes.experiment.numbers import OF_EXPERIMENT
 from temporal_saes.experiment.options import SeedOptions
-from temporal_saes.experiment.results import colours, comparison_path, figure_label, save_json, told_apart
+from temporal_saes.experiment.results import (
+    MODEL,
+    colours,
+    comparison_path,
+    figure_label,
+    save_json,
+    told_apart,
+)
 from temporal_saes.experiment.subjects import Subject, subjects_of
 
 Options = TypeVar("Options", bound=SeedOptions)
@@ -36,6 +43,8 @@ def over_seeds(experiment: str, options: Options, run: Callable[[Options], Seque
     Raises:
         UserError: as `run`; or a run has not got one of the trainers, which is seen before the first begins.
     """
+    from dictionary_learning.runs.provenance import provenance
+
     if options.trainers is None:
         run(options)
         return
@@ -61,9 +70,22 @@ def over_seeds(experiment: str, options: Options, run: Callable[[Options], Seque
     place = [[one.model, one.lm_dtype, one.layer, one.site, one.context_length] for one in subjects]
     asked = {"options": question["options"] | {"place": place}}
     path = told_apart(comparison_path(subjects, as_read, experiment), "seeds", asked)
-    save_json(path, {"experiment": experiment, **question, **found}, indent=1)
+    told = {"of": _weights(options.trainers, results), "provenance": provenance()}
+    save_json(path, {"experiment": experiment, **question, **found, **told}, indent=1)
     print(table(found))
     print_files([beside(path, ".json"), *draw(found, results[0], path)])
+
+
+def _weights(trainers: Sequence[int], results: Sequence[Sequence[Result]]) -> dict[str, Any]:
+    """What the numbers of each subject are of: its language model and place, and the weights of each seed."""
+    found: dict[str, Any] = {}
+    for trainer, some in zip(trainers, results, strict=True):
+        for result in some:
+            subject = {name: value for name, value in result["subject"].items() if name != "trainer_folder"}
+            first = {"subject": subject, MODEL: result.get(MODEL), "weights_sha256": {}}
+            own = found.setdefault(str(result["name"]), first)
+            own["weights_sha256"][str(trainer)] = result.get("weights_sha256")
+    return found
 
 
 def _is_alone(subject: Subject) -> bool:
