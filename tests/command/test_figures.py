@@ -165,3 +165,16 @@ def test_numbers_of_many_bars_stand_upright():
         for n, rotation in ((6, 0), (7, 90)):
             figures.bar_numbers(axis, axis.bar(range(n), range(n)), n)
             assert {text.get_rotation() for text in axis.texts[-n:]} == {rotation}
+
+
+def test_the_second_run_of_a_method_is_lighter_and_can_still_be_seen_on_white():
+    def luminance(colour: str) -> float:  # of WCAG
+        parts = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return sum(w * part for w, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    for method in ("T-SAE", "Matryoshka", "TFA"):
+        first, second = map(luminance, figures.run_colours([method, method]))
+        assert first < second
+        assert 1.05 / (second + 0.05) > 2, method
+    assert figures.run_colours(["T-SAE"]) == ["#d55e00"]

@@ -14,7 +14,9 @@ from safetensors.torch import save_file
 from toy_runs import make_run
 
 from dictionary_learning import convert
+from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.errors import UserError
+from dictionary_learning.exchange import released_folder
 from dictionary_learning.exchange.beginning import load_beginning
 from dictionary_learning.exchange.hub import from_pretrained, push_to_hub
 from dictionary_learning.utils import load_dictionary
@@ -38,6 +40,29 @@ RESULTS = {
         "versions": {"torch": "2"},
     },
 }
+
+
+def test_neither_card_nor_conf_names_a_folder_of_the_machine_of_the_training(
+    hub: FakeHub, run: Path, tmp_path: Path
+) -> None:
+    config = json.loads((run / "trainer_0" / "config.json").read_text())
+    config["buffer"] |= {"dataset": "/data/private/texts.jsonl", "split": "train"}
+    (run / "trainer_0" / "config.json").write_text(json.dumps(config))
+    push_to_hub(run, NAME)
+    card = hub.repositories[NAME]["main"]["README.md"].decode()
+    assert "- texts: `texts.jsonl` (split train)" in card
+    released = tmp_path / "released" / "layer_2"
+    sae = TemporalSAE(6, 24, 2, kval_topk=3).eval()
+    released_folder.save(sae, released, {"trainer": {"lm_name": "private/lm"}, "buffer": {}})
+    conf = (released / "conf.yaml").read_text()
+    # as they were written before, or elsewhere
+    (released / "conf.yaml").write_text(conf.replace("private/lm", "/data/private/lm"))
+    push_to_hub(released, "me/tfa-tiny")
+    files = hub.repositories["me/tfa-tiny"]["main"]
+    assert yaml.safe_load(files["conf.yaml"])["llm"]["model_hf_name"] == "lm"
+    for name, content in [*files.items(), *hub.repositories[NAME]["main"].items()]:
+        assert b"/data/private" not in content, name
+    assert torch.equal(from_pretrained("me/tfa-tiny", device="cpu")[0].D, sae.D)
 
 
 @pytest.fixture

@@ -121,7 +121,7 @@ def run_colours(methods: Sequence[str]) -> list[str]:
     for i, method in enumerate(methods):
         total = methods.count(method)
         earlier = list(methods[:i]).count(method)
-        lightness = 0.65 * earlier / max(1, total - 1)
+        lightness = earlier * min(0.4, 0.65 / max(1, total - 1))  # two are told apart, and both seen in print
         red, green, blue = (c + (1 - c) * lightness for c in to_rgb(colour(method)))
         shades.append(to_hex((red, green, blue)))
     return shades

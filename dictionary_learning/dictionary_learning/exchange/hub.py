@@ -130,7 +130,8 @@ def _stage(found: Path, dictionary: Dictionary, config: Mapping[str, Any], stage
         beside = [name for name in (saelens.RUNNER, SPARSITY) if (found / name).is_file()]
         kept = [*beside, saelens.CFG, saelens.WEIGHTS]
     elif is_released(found):
-        kept = [released_folder.CONF, released_folder.weights_path(found).name]
+        kept = [released_folder.weights_path(found).name]
+        released_folder.write_conf(staged, released_folder.read_conf(found))
     else:
         kept = []
         run_folder.write(dictionary, config, staged)

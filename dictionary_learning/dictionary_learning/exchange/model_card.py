@@ -140,7 +140,7 @@ def _training(trainer: Mapping[str, Any], buffer: Mapping[str, Any], model: str 
     if buffer.get("dataset"):
         where = {"subset": buffer.get("subset"), "split": buffer.get("split")}
         said = ", ".join(f"{key} {value}" for key, value in where.items() if value)
-        lines.append(f"texts: `{buffer['dataset']}`" + (f" ({said})" if said else ""))
+        lines.append(f"texts: `{names.public_name(buffer['dataset'])}`" + (f" ({said})" if said else ""))
     length = names.context_length({"trainer": trainer, "buffer": buffer})
     if length:
         lines.append(f"contexts of {length:,} tokens")

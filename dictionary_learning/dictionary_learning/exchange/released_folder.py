@@ -111,6 +111,20 @@ def read_conf(folder: Path) -> dict[str, Any]:
     return conf
 
 
+def public_conf(conf: Mapping[str, Any]) -> dict[str, Any]:
+    """The same without folders of the machine of the training."""
+    public = copy.deepcopy(dict(conf))
+    for part, key in (("llm", "model_hf_name"), ("llm", "tokenizer_hf_name"), ("data", "hf_name")):
+        if key in (public.get(part) or {}):
+            public[part][key] = public_name(public[part][key])
+    return public
+
+
+def write_conf(folder: Path, conf: Mapping[str, Any]) -> None:
+    """Write a conf.yaml that can be published."""
+    save_text(folder / CONF, yaml.safe_dump(public_conf(conf), sort_keys=False, allow_unicode=True))
+
+
 def weights_path(folder: Path) -> Path:
     """The file of weights that is taken.
 
@@ -180,10 +194,7 @@ def save(dictionary: TemporalSAE, folder: str | Path, config: Mapping[str, Any] 
     save_with_checksum(
         folder / WEIGHTS[0], lambda file: file.write(to_bytes(state, metadata={"format": "pt"}))
     )
-    conf = yaml.safe_dump(
-        _conf(dictionary, form.architecture, config or {}), sort_keys=False, allow_unicode=True
-    )
-    save_text(folder / CONF, conf)
+    write_conf(folder, _conf(dictionary, form.architecture, config or {}))
 
 
 def _conf(
@@ -192,15 +203,14 @@ def _conf(
     conf: dict[str, Any] = copy.deepcopy(dict(config.get("conf") or {}))
     trainer, buffer = config.get("trainer") or {}, config.get("buffer") or {}
     llm, data, sae = (conf.setdefault(name, {}) for name in ("llm", "data", "sae"))
-    model = public_name(trainer.get("lm_name"))
+    model = trainer.get("lm_name")
     llm |= {"dimin": dictionary.activation_dim}
     if model is not None:
-        tokenizer = public_name(llm.get("tokenizer_hf_name", model))
-        llm |= {"model_hf_name": model, "tokenizer_hf_name": tokenizer}
+        llm |= {"model_hf_name": model, "tokenizer_hf_name": llm.get("tokenizer_hf_name", model)}
     found = {
         "context_length": dictionary.context_length,
         "dtype": buffer.get("lm_dtype"),
-        "hf_name": public_name(buffer.get("dataset")),
+        "hf_name": buffer.get("dataset"),
     }
     data |= {name: value for name, value in found.items() if value is not None}
     factor = float(dictionary.scaling_factor)
