@@ -69,7 +69,8 @@ def _of_newest_weights(results: Sequence[Result]) -> tuple[list[Result], list[Re
     for result in sorted(results, key=lambda result: result.started):
         if result.weights is not None:
             newest[_trainer(result)] = result.weights
-    kept, older = [], []
+    kept: list[Result] = []
+    older: list[Result] = []
     for result in results:
         is_older = result.weights is not None and result.weights != newest[_trainer(result)]
         (older if is_older else kept).append(result)
