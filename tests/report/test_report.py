@@ -591,6 +591,25 @@ def test_damaged_results_are_left_out_with_a_line_each(
     assert all(line.startswith("left out: ") and ".json" in line for line in lines)
 
 
+def test_results_of_another_form_are_left_out_with_a_line_each(
+    own_runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = own_runs / "one"
+    probes = add_probing(run)
+    del probes["tasks"]["semantics"]["majority"]
+    (run / "probing/old.json").write_text(json.dumps(probes))
+    evaluation = json.loads((run / "trainer_0/eval_results.json").read_text())
+    evaluation["measures"]["all"]["l0"] = 20.5
+    (run / "trainer_0/eval_results.json").write_text(json.dumps(evaluation))
+    capsys.readouterr()
+    read = RunFiles.read(own_runs, "one")
+    assert read.evaluation is None
+    assert len(read.probing) == len(list((run / "probing").glob("*.json"))) - 1
+    said = capsys.readouterr().err
+    assert f"left out: {run / 'trainer_0/eval_results.json'} is no evaluation of this version." in said
+    assert f"left out: {run / 'probing/old.json'} is no result of the probing experiment of this" in said
+
+
 def test_the_same_curves_are_the_same_file(runs: Path) -> None:
     run = RunFiles.read(runs, "one")
     assert training_curves([run]) == training_curves([run])

@@ -2,6 +2,7 @@
 
 import hashlib
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,9 +68,9 @@ class RunFiles:
         mirror.fetch(trainer_folder / "ae.pt")
         weights = _sha256(trainer_folder / "ae.pt")
         evaluation = read_object(trainer_folder / "eval_results.json") or {}
-        is_current = evaluation.get("weights_sha256") == weights and isinstance(
-            evaluation.get("measures"), dict
-        )
+        is_current = evaluation.get("weights_sha256") == weights and _holds_measures(evaluation)
+        if evaluation and not _holds_measures(evaluation):
+            say(f"left out: {trainer_folder / 'eval_results.json'} is no evaluation of this version.")
         return cls(
             name=name,
             folder=folder,
@@ -170,12 +171,33 @@ def read_probing(folder: Path) -> list[dict[str, Any]]:
         result = read_object(path)
         if result is None:
             continue
-        parts = [result.get(key) for key in ("subject", "options", "tasks")]
-        if result.get("experiment") == "probing" and all(isinstance(part, dict) for part in parts):
+        if result.get("experiment") == "probing" and _holds_probes(result):
             results += [result] if result["options"].get("pool", "token") == "token" else []
         else:
-            say(f"left out: {path} is no result of the probing experiment.")
+            say(f"left out: {path} is no result of the probing experiment of this version.")
     return results
+
+
+def _holds_probes(result: Mapping[str, Any]) -> bool:
+    """Whether a result of probing has all that is shown of one."""
+    try:
+        for numbers in result["tasks"].values():
+            shown = [numbers[name] for name in ("majority", "chance", "n_classes", "n_train", "n_test")]
+            shown += [one["mean"] for one in numbers["accuracy"] if one["k"] is not None]
+            if not all(map(_is_number, shown)):
+                return False
+        return all(isinstance(result[name], dict) for name in ("subject", "options")) and "name" in result
+    except (LookupError, TypeError, AttributeError):
+        return False
+
+
+def _holds_measures(evaluation: Mapping[str, Any]) -> bool:
+    """Whether an evaluation has measures by split and name."""
+    splits = evaluation.get("measures")
+    return isinstance(splits, dict) and all(
+        isinstance(measures, dict) and all(isinstance(one, dict) for one in measures.values())
+        for measures in splits.values()
+    )
 
 
 def read_baseline_probing(checkpoints_path: str | Path, run: RunFiles) -> list[dict[str, Any]]:
