@@ -8,7 +8,7 @@
 # activations and drops that of pre_acts, of which both losses are made. A step along AuxK alone moves no weight of the
 # encoder; with the same forward pass and PyTorch's gradient it does.
 # What follows: auxk_alpha and multi_topk change rows of the decoder that the encoder does not choose; a share of dead latents
-# with and without them says nothing about the two methods.
+# with and without them says little about the two methods.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
