@@ -290,6 +290,16 @@ def test_the_tagger_is_only_needed_for_syntax(runs, corpus, monkeypatch):
         probing.main(flags(runs, corpus, "--run_name", "plain", "--tasks", "syntax"))
 
 
+def test_a_task_that_the_texts_do_not_allow_is_told_with_those_that_they_do(runs, tmp_path):
+    numbers = tmp_path / "numbers.jsonl"
+    records = ({"text": " ".join(map(str, range(i, i + 40))), "domain": "ab"[i % 2]} for i in range(40))
+    numbers.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    with pytest.raises(UserError, match=r"^syntax: .*; --tasks semantics leaves syntax out\.$"):
+        probing.main(flags(runs, numbers, "--run_name", "plain", "--tasks", "semantics", "syntax"))
+    with pytest.raises(UserError, match=r"^syntax: .*another data set\.$"):
+        probing.main(flags(runs, numbers, "--run_name", "plain", "--tasks", "syntax"))
+
+
 def test_a_mistake_is_one_sentence_exit_code_2_and_leaves_nothing(runs, corpus, capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.run(lambda: probing.main(flags(runs, corpus, "--run_name", "plain", "--chunk", "1")))

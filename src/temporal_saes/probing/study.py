@@ -60,7 +60,9 @@ def study(
                     around_fit=around_fit,
                 )
             except UserError as error:
-                raise UserError(f"{task}: {error}") from None
+                others = " ".join(other for other in options.tasks if other != task)
+                remedy = f"; --tasks {others} leaves {task} out." if others else "."
+                raise UserError(f"{task}: {str(error).removesuffix('.')}{remedy}") from None
             _report(task, result, n_train, n_test)
             tasks[task] = _as_json(task, result)
     return {
