@@ -72,3 +72,18 @@ def test_processes_that_work_together_take_what_the_first_one_found(monkeypatch)
         assert dtype_for(QUICKEST, "cpu") == "float32"
         assert dtype_for("float16", "cpu") == "float16"
     assert told[0]["cpu"] == dtype_for(QUICKEST, "cpu") == "bfloat16"
+
+
+def test_candidates_are_timed_on_one_thread_whose_number_is_as_before_even_after_a_fault():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        seen = []
+        devices.seconds_of({"one": lambda: seen.append(torch.get_num_threads())}, rounds=2)
+        assert seen == [1, 1, 1]
+        assert torch.get_num_threads() == 2
+        with pytest.raises(ZeroDivisionError):
+            devices.seconds_of({"one": lambda: 1 // 0})
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -194,15 +194,17 @@ def test_what_is_saved_comes_back_bit_for_bit(tmp_path: Path, kind: str, tied: b
         released_folder.save(sae, folder)
 
 
-def test_folders_of_this_machine_are_not_published(tmp_path: Path) -> None:
+def test_a_folder_names_the_model_where_it_lies_and_what_is_published_of_it_does_not(tmp_path: Path) -> None:
     sae = TemporalSAE(6, 24, 2, kval_topk=3).eval()
     model, texts = tmp_path / "lm", tmp_path / "texts.jsonl"
     config = {"trainer": {"lm_name": str(model)}, "buffer": {"dataset": str(texts)}}
     released_folder.save(sae, tmp_path / "layer_3", config)
     conf = released_folder.read_conf(tmp_path / "layer_3")
-    assert (conf["llm"]["model_hf_name"], conf["llm"]["tokenizer_hf_name"]) == ("lm", "lm")
-    assert conf["data"]["hf_name"] == "texts.jsonl"
-    assert str(tmp_path) not in (tmp_path / "layer_3" / "conf.yaml").read_text()
+    assert (conf["llm"]["model_hf_name"], conf["data"]["hf_name"]) == (str(model), str(texts))
+    public = released_folder.public_conf(conf)
+    assert (public["llm"]["model_hf_name"], public["llm"]["tokenizer_hf_name"]) == ("lm", "lm")
+    assert public["data"]["hf_name"] == "texts.jsonl"
+    assert str(tmp_path) not in str(public)
 
 
 def test_a_low_rank_is_saved_in_full_with_the_same_codes(tmp_path: Path) -> None:

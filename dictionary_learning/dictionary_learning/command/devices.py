@@ -121,20 +121,28 @@ def times_as_long(dtype: str, kind: str = "cpu") -> float:
 
 
 def seconds_of(candidates: Mapping[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
-    """Seconds of the processor that each candidate takes at its best, in rounds that take turns.
+    """Seconds of the processor that each candidate takes on one thread at its best; they take turns.
 
-    Not those of a clock: on a busy machine the quickest would be the one that nothing interrupted. A
-    candidate that this build of PyTorch, or this processor, does not have is left out.
+    Not those of a clock: on a busy machine the quickest would be the one that nothing interrupted. And not of
+    several threads, which count as work that they wait for each other. A candidate that this build of
+    PyTorch, or this processor, does not have is left out.
     """
+    import torch
+
     seconds: dict[str, float] = {}
-    for round_number in range(rounds + 1):
-        for name, run in candidates.items():
-            began = time.process_time()
-            try:
-                run()
-            except (AttributeError, RuntimeError):
-                continue
-            took = time.process_time() - began
-            if round_number:  # the first one makes room
-                seconds[name] = min(took, seconds.get(name, took))
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for round_number in range(rounds + 1):
+            for name, run in candidates.items():
+                began = time.thread_time()
+                try:
+                    run()
+                except (AttributeError, RuntimeError):
+                    continue
+                took = time.thread_time() - began
+                if round_number:  # the first one makes room
+                    seconds[name] = min(took, seconds.get(name, took))
+    finally:
+        torch.set_num_threads(n_threads)
     return seconds

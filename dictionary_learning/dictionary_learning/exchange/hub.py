@@ -131,7 +131,8 @@ def _stage(found: Path, dictionary: Dictionary, config: Mapping[str, Any], stage
         kept = [*beside, saelens.CFG, saelens.WEIGHTS]
     elif is_released(found):
         kept = [released_folder.weights_path(found).name]
-        released_folder.write_conf(staged, released_folder.read_conf(found))
+        conf = released_folder.public_conf(released_folder.read_conf(found))
+        released_folder.write_conf(staged, conf)
     else:
         kept = []
         run_folder.write(dictionary, config, staged)

@@ -121,8 +121,8 @@ def public_conf(conf: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_conf(folder: Path, conf: Mapping[str, Any]) -> None:
-    """Write a conf.yaml that can be published."""
-    save_text(folder / CONF, yaml.safe_dump(public_conf(conf), sort_keys=False, allow_unicode=True))
+    """Write a conf.yaml."""
+    save_text(folder / CONF, yaml.safe_dump(dict(conf), sort_keys=False, allow_unicode=True))
 
 
 def weights_path(folder: Path) -> Path:

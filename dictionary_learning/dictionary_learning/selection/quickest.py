@@ -30,7 +30,7 @@ def screens_for(W_enc_FD: Tensor, b_enc_F: Tensor, product_dtype: torch.dtype) -
         quickest = "bfloat16" if product_dtype == torch.bfloat16 and multiplies("bfloat16") else "float32"
     else:
         shape = (min(len(W_enc_FD), TIMED_LATENTS), W_enc_FD.shape[1])
-        quickest = _quickest(shape, torch.get_num_threads())
+        quickest = _quickest(shape)
     if quickest == "int8":
         between = [BFloat16Screen()] if multiplies("bfloat16") else []
         return [Int8Screen(), *between, Float32Screen()]
@@ -40,7 +40,7 @@ def screens_for(W_enc_FD: Tensor, b_enc_F: Tensor, product_dtype: torch.dtype) -
 
 
 @functools.lru_cache
-def _quickest(shape: tuple[int, int], threads: int) -> str:
+def _quickest(shape: tuple[int, int]) -> str:
     screens: dict[str, Callable[[], Screen]] = {
         "float32": Float32Screen,
         "oneDNN": lambda: Float32Screen(by_onednn=True),
