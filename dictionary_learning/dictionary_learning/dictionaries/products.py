@@ -1,7 +1,7 @@
 """The dense float32 products on a CPU, by the quicker of two libraries.
 
 PyTorch's own library for float32 products does not know every processor; oneDNN, which PyTorch brings along,
-may take half its time, or more than its own. It is timed once in a process (`library`), at the sizes of the
+may take half its time, or longer than it. It is timed once in a process (`library`), at the sizes of the
 first large product, over the three products that a linear map costs a training step:
 
     Y = X M + b        dX = dY M^T        dM = X^T dY
