@@ -14,9 +14,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import json
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import hypothesis
 import psutil
@@ -165,20 +166,47 @@ def quick_fonts() -> None:
     figures._STYLE["pdf.fonttype"] = 3
 
 
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The files of figures are empty: to draw is most of a tiny run, and few tests look at it."""
-    from dictionary_learning.command import figures
+@pytest.fixture(scope="session", autouse=True)
+def drawing() -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """A context in which figures are drawn; outside of it their files are empty.
 
-    def save(fig: object, path: str | Path, *, pdf: bool = False) -> list[Path]:
+    To draw is most of what a tiny run costs, and few tests look at it. All else of a figure is made.
+    """
+    from dictionary_learning.command import figures
+    from dictionary_learning.command.files import offer
+
+    as_it_is, drawn = figures.save, False
+
+    def save(fig: Any, path: str | Path, *, pdf: bool = False) -> list[Path]:
+        if drawn:
+            return as_it_is(fig, path, pdf=pdf)
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         files = [path.with_name(f"{path.name}.{suffix}") for suffix in (("png", "pdf") if pdf else ("png",))]
         for file in files:
             file.touch()
+            offer(file)
         return files
 
-    monkeypatch.setattr(figures, "save", save)
+    @contextmanager
+    def switched_on() -> Iterator[None]:
+        nonlocal drawn
+        drawn = True
+        try:
+            yield
+        finally:
+            drawn = False
+
+    figures.save = save
+    yield switched_on
+    figures.save = as_it_is
+
+
+@pytest.fixture
+def drawn(drawing: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+    """Figures are drawn, as everywhere but in tests."""
+    with drawing():
+        yield
 
 
 @pytest.fixture(scope="session")

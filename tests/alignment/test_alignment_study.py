@@ -40,18 +40,6 @@ PNG = bytes.fromhex("89504e470d0a1a0a")
 
 
 @pytest.fixture
-def undrawn(monkeypatch):
-    """Figures are slow, and what a test reads is seldom in them."""
-
-    def draw(found: object, result: object, path: Path) -> list[Path]:
-        png = path.with_name(path.name + ".png")
-        png.write_bytes(PNG)
-        return [png]
-
-    monkeypatch.setattr("temporal_saes.alignment.figure.draw_study", draw)
-
-
-@pytest.fixture
 def runs(tmp_path, tiny_lm_folder):
     make_run(tmp_path / "runs" / "grouped", tiny_lm_folder)
     make_run(tmp_path / "runs" / "plain", tiny_lm_folder, kind="plain")
@@ -177,7 +165,7 @@ def test_the_script_runs_from_another_folder(runs, pairs, tmp_path):
     assert summary(result) in done.stdout
 
 
-def test_a_latents_difference_is_that_of_a_slow_reference(undrawn, runs, pairs, tiny_lm_folder):
+def test_a_latents_difference_is_that_of_a_slow_reference(runs, pairs, tiny_lm_folder):
     from dictionary_learning.utils import load_dictionary
 
     result = run_main(runs, pairs, "--run_name", "plain", "--chunk", "2", "--min_active", "2")
@@ -200,7 +188,7 @@ def test_a_latents_difference_is_that_of_a_slow_reference(undrawn, runs, pairs, 
         assert difference == pytest.approx(expected_F[latent], abs=1e-4)
 
 
-def test_dense_activations_are_studied_through_the_same_path(undrawn, runs, pairs, tiny_lm_folder):
+def test_dense_activations_are_studied_through_the_same_path(runs, pairs, tiny_lm_folder):
     model = ["--model", str(tiny_lm_folder), "--layer", str(LAYER)]
     result = run_main(runs, pairs, "--run_name", "baseline_model", *model)
     assert result["n_latents"] == result["n_tested"] == 32
@@ -210,16 +198,15 @@ def test_dense_activations_are_studied_through_the_same_path(undrawn, runs, pair
     assert "Dense activations are never off" in Page(page.read_text(encoding="utf-8")).text
 
 
-def test_a_dictionary_that_reads_sequences_is_studied(undrawn, runs, pairs, tiny_lm_folder):
+def test_a_dictionary_that_reads_sequences_is_studied(runs, pairs, tiny_lm_folder):
     make_run(runs / "attention", tiny_lm_folder, kind="attention")
     for chunk in ("0", "1"):
         result = run_main(runs, pairs, "--run_name", "attention", "--chunk", chunk)
         assert result["n_tested"] > 0
 
 
-def test_compare_draws_one_figure_and_page_and_takes_what_is_finished(
-    undrawn, runs, pairs, monkeypatch, capsys
-):
+@pytest.mark.usefixtures("drawn")
+def test_compare_draws_one_figure_and_page_and_takes_what_is_finished(runs, pairs, monkeypatch, capsys):
     # a result with explanations is good enough for a comparison that has none
     explained = write(runs.parent / "explanations.json", [{"40": "comets"}])
     single = ["--run_name", "grouped", "--chunk", "1", "--explanation_path", str(explained)]
@@ -272,7 +259,7 @@ def other(field: dataclasses.Field) -> Any:
     )
 
 
-def test_skipped_pairs_are_counted_and_said(undrawn, runs, tmp_path, capsys):
+def test_skipped_pairs_are_counted_and_said(runs, tmp_path, capsys):
     records: list[dict[str, Any]] = [*pair_records(14)]
     records += [dict.fromkeys(("chosen", "rejected"), records[0]["chosen"]), {"chosen": 1, "rejected": 2}]
     result = run_main(runs, write(tmp_path / "some.jsonl", records), "--run_name", "plain")
@@ -281,7 +268,7 @@ def test_skipped_pairs_are_counted_and_said(undrawn, runs, tmp_path, capsys):
     assert "1 with two equal answers" in capsys.readouterr().err
 
 
-def test_everything_from_outside_is_escaped_in_the_page(undrawn, runs, tmp_path):
+def test_everything_from_outside_is_escaped_in_the_page(runs, tmp_path):
     records = [
         {side: text + f" {WICKED} telescope." for side, text in record.items()} for record in pair_records(14)
     ]
@@ -294,7 +281,7 @@ def test_everything_from_outside_is_escaped_in_the_page(undrawn, runs, tmp_path)
     assert WICKED in page.text
 
 
-def test_explanations_beside_the_weights_are_found(undrawn, runs, pairs):
+def test_explanations_beside_the_weights_are_found(runs, pairs):
     explained = {str(latent): f"it is {latent}" for latent in range(96)}
     write(runs / "plain" / "trainer_0" / "explanations.json", [explained])
     result = run_main(runs, pairs, "--run_name", "plain", "--chunk", "2")
@@ -302,7 +289,7 @@ def test_explanations_beside_the_weights_are_found(undrawn, runs, pairs):
     assert top["explanation"] == f"it is {top['latent']}"
 
 
-def test_no_examples_and_another_ranking_can_be_asked_for(undrawn, runs, pairs):
+def test_no_examples_and_another_ranking_can_be_asked_for(runs, pairs):
     more = ["--n_examples", "0", "--n_latents", "4", "--rank_by", "difference"]
     result = run_main(runs, pairs, "--run_name", "plain", "--chunk", "2", *more)
     differences = [latent["raw"]["difference"] for latent in result["top"]["chosen"]]
@@ -457,7 +444,7 @@ def test_every_option_is_read():
         assert f"options.{name}" in source, name
 
 
-def test_a_page_of_a_result_without_latents_on_one_side_says_so(undrawn, runs, pairs):
+def test_a_page_of_a_result_without_latents_on_one_side_says_so(runs, pairs):
     result = run_main(runs, pairs, "--run_name", "plain")
     result["top"]["rejected"] = []
     text = Page(study_page(result, {}, PNG)).text

@@ -303,17 +303,6 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture
-def figures_wanted():
-    """Figures cost most of a tiny run: they are drawn for tests that ask for this."""
-
-
-@pytest.fixture(autouse=True)
-def figures_left_out(request, monkeypatch):
-    if "figures_wanted" not in request.fixturenames:
-        monkeypatch.setattr("temporal_saes.autointerp.figure.draw", lambda result, path: [])
-
-
-@pytest.fixture
 def flags(runs, tiny_corpus, tmp_path):
     return [
         "--run_name", "grouped", "--checkpoints_path", str(runs), "--dataset", str(tiny_corpus),
@@ -393,7 +382,8 @@ def test_predicted_and_novel_codes_are_scored_alike(flags):
     assert {one["split"] for one in only["latents"]} == {"novel"}
 
 
-def test_a_server_explains_and_scores_and_what_is_written_is_read_by_all(flags, figures_wanted, capsys):
+@pytest.mark.usefixtures("drawn")
+def test_a_server_explains_and_scores_and_what_is_written_is_read_by_all(flags, capsys):
     with serving(obliging) as server:
         folder = run_main(flags, *served(server))
         assert {headers["Authorization"] for headers in server.headers} == {"Bearer sk-secret-of-the-tests"}
@@ -437,7 +427,7 @@ def test_a_server_explains_and_scores_and_what_is_written_is_read_by_all(flags, 
     assert "sk-secret-of-the-tests" not in said.out + said.err
 
 
-def test_a_key_that_a_server_repeats_is_in_no_file_and_no_line(flags, figures_wanted, capsys):
+def test_a_key_that_a_server_repeats_is_in_no_file_and_no_line(flags, capsys):
     def respond(i, body):
         sent = server.headers[i]["Authorization"]
         if kind_of(body) == "explain":
@@ -455,7 +445,7 @@ def test_a_key_that_a_server_repeats_is_in_no_file_and_no_line(flags, figures_wa
     assert "sk-secret-of-the-tests" not in said.out + said.err
 
 
-def test_harder_windows_are_asked_about_and_recorded(flags, figures_wanted):
+def test_harder_windows_are_asked_about_and_recorded(flags):
     easy = scores_of(run_main(flags))
     with serving(obliging) as server:
         folder = run_main(flags, "--negatives", "neighbours", *served(server))

@@ -34,7 +34,6 @@ def test_every_member_differs_from_the_middle_and_from_all_others(benchmark: Mod
     assert "negatives of other texts, runs of 4" in told
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_settings_are_trained_probed_and_told_and_what_is_finished_is_not_done_again(
     benchmark: ModuleType,
     tiny_lm_folder: Path,

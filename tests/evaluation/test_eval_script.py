@@ -1,13 +1,11 @@
 """eval_temporal.py from the outside: on hand-made run folders, from another directory, and its refusals."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+import warm
 from caches import forbid_language_model
 
 from dictionary_learning import ActivationBuffer, LanguageModel, eval_temporal, trainSAE
@@ -88,13 +86,8 @@ def from_elsewhere(tmp_path_factory, tiny_lm_folder, tiny_corpus):
     """The script's process, run from another directory, and the trainer folder that it evaluated."""
     place, elsewhere = tmp_path_factory.mktemp("place"), tmp_path_factory.mktemp("elsewhere")
     run = make_run(place / "runs" / "one", tiny_lm_folder, tiny_corpus)
-    done = subprocess.run(
-        [sys.executable, SCRIPT, "--run_name", "one", "--checkpoints_path", run.parent, "--device", "cpu"],
-        cwd=elsewhere,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": ""},
-    )
+    words = [SCRIPT, "--run_name", "one", "--checkpoints_path", run.parent, "--device", "cpu"]
+    done = warm.run(words, cwd=elsewhere)
     assert not list(elsewhere.iterdir())
     return done, run / "trainer_0"
 
@@ -123,7 +116,6 @@ def test_evaluation_documents_were_not_trained_on(from_elsewhere, tiny_corpus):
     assert evaluated(from_elsewhere[1])["texts"]["n_documents"] == len(held_out) > 0
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_another_evaluation_gives_the_same_numbers(from_elsewhere, tmp_path):
     folder = from_elsewhere[1]
     main(["--run_name", str(folder), "--device", "cpu", "--output_dir", str(tmp_path)])
@@ -145,6 +137,7 @@ def test_a_run_is_a_name_or_the_path_of_a_folder(runs, monkeypatch, tiny_lm_fold
     assert found("one", checkpoints_path=str(runs)) == first
 
 
+@pytest.mark.usefixtures("drawn")
 def test_runs_are_compared_in_one_table_and_one_figure(runs, capsys):
     words = ["--compare", "one", "two", "--checkpoints_path", str(runs), "--n_contexts", "7"]
     main([*words, "--device", "cpu"])
@@ -160,7 +153,6 @@ def test_runs_are_compared_in_one_table_and_one_figure(runs, capsys):
     assert evaluated(runs / "two" / "trainer_0")["run"] == "two"
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_an_intermediate_checkpoint_gets_files_of_its_own(runs, from_elsewhere):
     words = ["--run_name", "one", "--checkpoints_path", str(runs), "--no_lm_loss", "--device", "cpu"]
     main([*words, "--checkpoint", "checkpoints/ae_10.pt"])
@@ -262,7 +254,6 @@ def test_no_documents_left_are_refused(runs, capsys, tiny_lm_folder, tiny_corpus
     assert "body" in missing
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_dictionary_of_what_a_layer_is_given_is_evaluated_on_the_output_of_the_layer_before(
     tmp_path, tiny_lm_folder, tiny_corpus
 ):
@@ -318,7 +309,6 @@ def test_the_table_shows_a_dash_where_nothing_was_measured():
     assert "loss, clean" not in rows
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_log_file_gets_lines_on_tokens_and_on_the_cross_entropy(runs, capsys, monkeypatch):
     monkeypatch.setattr("dictionary_learning.command.progress.SECONDS_BETWEEN_LINES", 0)
     words = ["--checkpoints_path", str(runs), "--run_name", "one", "--device", "cpu", "--batch_size", "4"]

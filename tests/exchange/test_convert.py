@@ -1,12 +1,11 @@
 """The convert command: what it writes, what it says, and what it refuses."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+import warm
 from every_dictionary import CONFIG, D, F, K, make, normal
 from toy_runs import make_run
 
@@ -153,8 +152,7 @@ def test_it_runs_from_another_folder_and_ends_a_mistake_without_a_traceback(tmp_
     make_run(tmp_path / "tsae", Path("tiny"))
     run(tmp_path / "tsae", "saelens", tmp_path / "out")
     words = ["--from", "tsae", "--to", "saelens", "--output", "out"]
-    command = [sys.executable, "-m", "dictionary_learning.convert", *words]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    done = warm.run(["-m", "dictionary_learning.convert", *words], cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr == "error: out is not empty: choose another --output, or remove what is in it.\n"
 

@@ -51,7 +51,6 @@ def test_a_threshold_is_set_for_other_texts_beside_those_that_are_there(
     assert "the trained one, 0.3, has L0" in told
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_an_evaluation_with_the_new_threshold_has_the_l0_that_it_was_set_for(
     run: Path, tiny_corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

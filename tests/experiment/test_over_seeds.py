@@ -91,6 +91,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, tiny_lm_folder: Path) -> Path
     return folder / "runs"
 
 
+@pytest.mark.usefixtures("drawn")
 def test_an_experiment_is_made_for_each_seed_and_its_numbers_stand_in_one_table(
     runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -129,7 +130,6 @@ def test_an_experiment_is_made_for_each_seed_and_its_numbers_stand_in_one_table(
     assert "trainer_1, 2 of 2" in said.err
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_the_figures_of_all_seeds_are_named_for_what_was_read(
     runs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -97,6 +97,7 @@ def test_the_parts_of_a_dictionary_sum_to_its_reconstruction(runs, tiny_lm_folde
         torch.testing.assert_close(parts[0] + parts[1] + bias, whole, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_chunk_that_says_nothing_has_no_numbers_and_still_a_figure(runs, tiny_corpus):
     file = runs / "plain" / "trainer_0" / "ae.pt"
     weights = torch.load(file, weights_only=True)

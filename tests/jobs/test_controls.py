@@ -57,7 +57,6 @@ def test_the_sharpness_of_recall_is_the_best_of_those_tried(runs: Path, cache: P
     assert again == pytest.approx(missed[best], rel=1e-4)
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_an_evaluation_reads_them_and_the_parts_sum_to_the_whole(runs: Path, tiny_corpus: Path) -> None:
     words = ["--checkpoints_path", str(runs), "--compare", "running_mean", "running_mean_centred"]
     eval_temporal.main([*words, "--part", "all", "--no_lm_loss", "--device", "cpu", "--max_tokens", "500"])

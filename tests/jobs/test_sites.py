@@ -67,7 +67,6 @@ def test_the_site_is_recorded_wherever_the_layer_is(runs: Path, site: str) -> No
     assert resolve(ExperimentOptions(run_name=site, checkpoints_path=str(runs))).place == place
 
 
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("site", ["attn", "mlp"])
 def test_an_evaluation_reads_and_splices_where_the_run_was_trained(
     runs: Path, site: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -93,7 +92,6 @@ def test_an_evaluation_reads_and_splices_where_the_run_was_trained(
     assert other["measures"]["all"]["loss_ablated"]["value"] != found["loss_ablated"]["value"]
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_an_evaluation_takes_no_cache_of_another_site(
     runs: Path, texts: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -282,6 +282,7 @@ def test_the_script_runs_from_another_folder(runs, tiny_corpus, tmp_path):
     assert list(elsewhere.iterdir()) == []
 
 
+@pytest.mark.usefixtures("drawn")
 def test_compare_draws_the_same_tokens_of_every_subject_and_takes_what_is_finished(
     runs, tiny_corpus, capsys, monkeypatch
 ):

@@ -27,8 +27,9 @@ def flags(tiny_corpus: Path, runs: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def result(flags: list[str], runs: Path) -> dict:  # type: ignore[type-arg]
-    main([*flags, "--compare", "grouped:2", "plain:2", "attention:2", "--held", "4"])
+def result(flags: list[str], runs: Path, drawing) -> dict:  # type: ignore[type-arg,no-untyped-def]
+    with drawing():
+        main([*flags, "--compare", "grouped:2", "plain:2", "attention:2", "--held", "4"])
     (path,) = (runs / "grouped" / "naming").glob("*.json")
     return json.loads(path.read_text())
 

@@ -79,7 +79,6 @@ def test_compare_tells_how_much_chunks_differ_and_one_seed_has_no_stability(runs
     assert list((runs / "comparisons" / "persistence").glob("*.png"))
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_result_of_other_seeds_is_not_taken_again(runs, tiny_corpus, capsys):
     words = flags(runs, tiny_corpus, "--compare", "grouped:0", "grouped:1")
     persistence.main(words)

@@ -24,9 +24,8 @@ SMALL = [
 
 
 @pytest.fixture(autouse=True)
-def undrawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEMPORAL_SAES_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("temporal_saes.probing.figure.draw", lambda results, path: [])
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> str:

@@ -131,7 +131,6 @@ def test_the_script_runs_from_another_folder(runs, corpus, tmp_path):
     assert list(elsewhere.iterdir()) == []
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_dense_activations_are_probed_and_know_the_domain(runs, corpus, tiny_lm_folder):
     more = ["--run_name", "baseline_model", "--model", str(tiny_lm_folder), "--layer", str(LAYER)]
     result = run_main(runs, corpus, *more, "--tasks", "semantics", "context", "--context_length", "48")
@@ -144,7 +143,6 @@ def test_dense_activations_are_probed_and_know_the_domain(runs, corpus, tiny_lm_
     assert f"_layer{LAYER}" in path.name
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_task_gives_the_same_numbers_whatever_else_is_asked(runs, corpus):
     run = ["--run_name", "grouped"]
     both = run_main(runs, corpus, *run, "--tasks", "semantics", "context")
@@ -154,7 +152,6 @@ def test_a_task_gives_the_same_numbers_whatever_else_is_asked(runs, corpus):
     assert set(alone["tasks"]) == {"semantics"}
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_an_intermediate_checkpoint_is_probed_under_its_own_name(runs, corpus):
     final = run_main(runs, corpus, "--run_name", "grouped", "--tasks", "semantics")
     more = ["--tasks", "semantics", "--checkpoint", "checkpoints/ae_10.pt"]
@@ -187,7 +184,6 @@ def test_compare_draws_one_figure_and_takes_what_is_finished(runs, corpus, monke
     assert len(fitted) == 6
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_log_file_says_which_subject_task_and_k_is_fitted_and_how_many_are_to_come(
     runs, corpus, monkeypatch, capsys
 ):
@@ -204,7 +200,6 @@ def test_a_log_file_says_which_subject_task_and_k_is_fitted_and_how_many_are_to_
     assert line.endswith(" min left")
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_the_chunks_of_a_dictionary_are_taken_from_one_reading(runs, corpus, tmp_path, monkeypatch):
     read = []
     extract = last_read.extract_features
@@ -232,6 +227,7 @@ def test_the_chunks_of_a_dictionary_are_taken_from_one_reading(runs, corpus, tmp
             assert result[key] == expected[key]
 
 
+@pytest.mark.usefixtures("drawn")
 def test_the_figure_of_all_tasks_with_one_repeat_has_no_band(runs, corpus):
     result = run_main(runs, corpus, "--run_name", "plain", "--repeats", "1", "--tasks", "semantics")
     assert accuracy(result, "semantics", 2)["low"] is None
@@ -261,7 +257,6 @@ def test_intervals_of_a_single_k_are_bars_beside_each_other_that_can_be_seen(hal
     assert not drawn[1].axes[0].containers  # a band
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_results_in_one_folder_do_not_collide(runs, corpus, tmp_path):
     out = tmp_path / "out"
     for run in ("grouped", "plain"):
@@ -271,7 +266,6 @@ def test_results_in_one_folder_do_not_collide(runs, corpus, tmp_path):
     assert not list(runs.glob("*/probing"))
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_fewer_texts_than_asked_are_used_and_said(runs, corpus, capsys):
     more = ["--tasks", "semantics", "--n_train", "300", "--n_test", "100"]
     result = run_main(runs, corpus, "--run_name", "plain", *more)
@@ -279,7 +273,6 @@ def test_fewer_texts_than_asked_are_used_and_said(runs, corpus, capsys):
     assert "135 training and 45 test examples instead of 300 and 100" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_the_tagger_is_only_needed_for_syntax(runs, corpus, monkeypatch):
     def refuse():
         raise AssertionError("tagged without need")
@@ -407,7 +400,6 @@ def test_pooled_tokens_end_with_the_one_that_is_read():
         assert span.tolist() == [place for place in (cut - 4, cut - 2, cut) if place >= 0]
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_another_choice_of_latents_has_a_result_of_its_own(runs, tiny_corpus):
     words = [*flags(runs, tiny_corpus, "--run_name", "grouped"), "--tasks", "semantics"]
     probing.main(words)

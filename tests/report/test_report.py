@@ -2,10 +2,7 @@
 
 import hashlib
 import json
-import os
 import shutil
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import warm
 import yaml
 from scipy import sparse
 
@@ -393,15 +391,8 @@ def test_the_rest_of_the_page_is_written_without_the_language_model(
 def test_a_wrong_run_is_one_sentence_and_exit_code_2_from_another_directory(
     tmp_path: Path, runs: Path
 ) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "temporal_saes.report", "--run_name", "nope"]
-    done = subprocess.run(
-        [*command, "--checkpoints_path", str(runs)],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    words = ["-m", "temporal_saes.report", "--run_name", "nope", "--checkpoints_path", runs]
+    done = warm.run(words, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         f"error: there is no run 'nope' in {runs} (it has bare, one, two): check --run_name and "

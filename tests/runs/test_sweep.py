@@ -78,6 +78,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 # --- what a sweep leaves ---
 
 
+@pytest.mark.usefixtures("drawn")
 def test_members_are_the_runs_that_they_would_be_by_themselves(
     data: list[str],
     sizes: list[str],

@@ -36,6 +36,7 @@ def runs(tiny_lm_folder: Path, tiny_corpus: Path, tmp_path_factory: pytest.TempP
     return folder
 
 
+@pytest.mark.usefixtures("drawn")
 def test_both_parts_are_evaluated(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--run_name", "tfa", "--checkpoints_path", str(runs), "--device", "cpu"]
     eval_temporal.main([*words, "--output_dir", str(tmp_path)])
@@ -57,7 +58,6 @@ def test_both_parts_are_evaluated(runs: Path, tmp_path: Path, capsys: pytest.Cap
     assert (tmp_path / "tfa_eval.png").stat().st_size > 10_000
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_released_folder_is_evaluated_as_the_run_it_was_made_from(
     runs: Path, tmp_path: Path, tiny_corpus: Path
 ) -> None:
@@ -72,7 +72,6 @@ def test_a_released_folder_is_evaluated_as_the_run_it_was_made_from(
     assert json.loads(second.read_text())["setting"]["layer"] == 2
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_every_chunk_is_probed(
     runs: Path, tmp_path: Path, tiny_corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,6 @@ import dataclasses
 import json
 import re
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -528,8 +527,8 @@ def test_a_wrong_input_is_one_sentence_and_leaves_nothing_behind(
 
 
 def test_a_script_exits_with_2_and_one_line(tmp_path: Path) -> None:
-    command = [sys.executable, str(PACKAGE / "train_baseline.py"), "--arch", "top_k", "--temp_alpha", "1"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    words = [PACKAGE / "train_baseline.py", "--arch", "top_k", "--temp_alpha", "1"]
+    done = warm.run(words, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [done.stderr.strip()]
     assert "temp_alpha" in done.stderr

@@ -79,9 +79,11 @@ def test_the_notebook_runs_on_the_demo_model_and_does_not_train_twice(tmp_path, 
 
 
 @pytest.mark.usefixtures("demo")
-def test_the_second_notebook_ends_with_a_verdict_over_seeds(tmp_path, monkeypatch, capsys):
+def test_the_second_notebook_ends_with_a_verdict_over_seeds(tmp_path, tiny_lm_folder, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     parameters = {
+        "MODEL": str(tiny_lm_folder),
+        "LAYER": 1,
         "RUNS": "runs",
         "STEPS": 4,
         "TOKENS": 2600,

@@ -98,7 +98,6 @@ def test_the_page_loads_nothing_and_escapes_everything(runs, tiny_corpus, tmp_pa
     assert result["scores"]["chosen"]["information"]["low"] is None
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_latents_can_be_given_and_passages_cut(runs, tiny_corpus, tmp_path):
     files = passage_files(tmp_path, COMETS, JUDGES)
     more = ["--chunk", "1", "--latents", "40", "95", "--passages", *files, "--passage_tokens", "12"]
@@ -109,7 +108,6 @@ def test_latents_can_be_given_and_passages_cut(runs, tiny_corpus, tmp_path):
     assert result["scores"]["chosen"]["n_latents"]["mean"] == 2
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_results_of_other_options_do_not_overwrite_each_other(runs, tiny_corpus):
     for more in ([], ["--select", "mean"], ["--active", "half"], ["--passage_tokens", "25"], ["--show", "1"]):
         sequences.main(flags(runs, tiny_corpus, "--run_name", "plain", *more))

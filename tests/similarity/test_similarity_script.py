@@ -83,7 +83,6 @@ def test_compare_reads_the_same_texts_through_every_subject(runs, tiny_corpus, c
     assert "F1 minus that of grouped:0" in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_activations_of_the_tiny_model_know_the_boundaries_of_its_domains(runs, tiny_corpus):
     # no word is in two domains, and the model's activations hold the word
     more = ["--compare", "baseline_model", "grouped", "--n_texts", "6", "--half_width", "10"]
@@ -93,7 +92,6 @@ def test_activations_of_the_tiny_model_know_the_boundaries_of_its_domains(runs, 
     assert scores["f1"]["mean"] > scores["chance_f1_sentence_starts"]
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_given_files_are_joined_in_their_order(runs, tiny_corpus, tmp_path):
     files = passage_files(tmp_path, COMETS, JUDGES)
     similarity.main(flags(runs, tiny_corpus, "--run_name", "plain", "--passages", *files))
@@ -120,7 +118,6 @@ def test_one_file_has_a_kernel_and_no_score(runs, tiny_corpus, tmp_path, capsys)
     assert "F1" not in printed
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_results_for_other_files_do_not_overwrite_each_other(runs, tiny_corpus, tmp_path):
     run = ["--run_name", "plain"]
     similarity.main(flags(runs, tiny_corpus, *run))

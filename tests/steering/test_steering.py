@@ -335,7 +335,6 @@ def test_the_script_runs_from_another_folder_and_shows_all_it_wrote(flags, tmp_p
     assert f"Latent {result['latents'][0]['latent']}" in page
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_given_latents_are_pushed_in_their_order_without_a_control(flags):
     result = run_main(flags, "--run_name", "grouped", "--latents", "20", "3", "--no_control", "--chunk", "2")
     assert [one["latent"] for one in result["latents"]] == [20, 3]
@@ -343,7 +342,6 @@ def test_given_latents_are_pushed_in_their_order_without_a_control(flags):
     assert result["summary"]["control"] == []
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_clamped_generated_positions_and_raw_strengths(flags):
     more = ["--mode", "clamp", "--positions", "generated", "--unit", "raw", "--strengths", "0", "50"]
     result = run_main(flags, "--run_name", "plain", "--choose", "random", "--temperature", "0", *more)
@@ -355,7 +353,6 @@ def test_clamped_generated_positions_and_raw_strengths(flags):
     assert len(set(texts.values())) > 3
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_novel_directions_of_a_temporal_sae_are_pushed_in_the_same_way(flags):
     result = run_main(flags, "--run_name", "tfa", "--chunk", "1", "--choose", "active")
     assert result["subject"]["split"] == "novel"
@@ -370,7 +367,6 @@ def test_novel_directions_of_a_temporal_sae_are_pushed_in_the_same_way(flags):
         )
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_latents_of_a_temporal_sae_are_clamped_in_the_context_of_their_text(flags):
     more = [
         "--run_name",
@@ -390,6 +386,7 @@ def test_latents_of_a_temporal_sae_are_clamped_in_the_context_of_their_text(flag
     assert len(set(texts.values())) > 3
 
 
+@pytest.mark.usefixtures("drawn")
 def test_compare_takes_what_is_finished_and_draws_one_figure(flags, tmp_path, monkeypatch, capsys):
     compare = ["--compare", "grouped:0", "plain:2", "--choose", "random"]
     main([*flags, *compare])
@@ -434,7 +431,6 @@ def scores(i: int, body: dict) -> str:
     return "who knows" if i % 7 == 6 else f"Score: {len(body['messages'][0]['content']) % 4}"
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_judge_scores_every_text_and_its_nonsense_is_counted(flags, tmp_path, capsys):
     with serving(scores) as server:
         more = ["--judge_url", server.url, "--judge_model", "judge-7b", "--judge_workers", "2"]
@@ -470,7 +466,6 @@ def test_a_judge_of_nothing_but_nonsense_leaves_the_numbers(flags, tmp_path):
     assert f"m, {n:,} answers, failed: {n:,} unreadable answer" in page.read_text(encoding="utf-8")
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_judge_that_dies_on_the_way_costs_its_scores_and_nothing_else(flags, monkeypatch):
     monkeypatch.setattr("temporal_saes.chat.server.time.sleep", lambda seconds: None)
     with serving(lambda i, body: "Score: 1" if i < 5 else (500, {}, b"")) as server:
@@ -483,7 +478,6 @@ def test_a_judge_that_dies_on_the_way_costs_its_scores_and_nothing_else(flags, m
     assert all(record["nll"] is not None for record in result["records"] if record["n_tokens"] > 1)
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_result_whose_judge_gave_up_is_made_again(flags, monkeypatch):
     monkeypatch.setattr("temporal_saes.chat.server.time.sleep", lambda seconds: None)
     alive = {"yes": False}
@@ -496,7 +490,6 @@ def test_a_result_whose_judge_gave_up_is_made_again(flags, monkeypatch):
     assert json.loads(path.read_text(encoding="utf-8"))["judge"]["failures"] == {}
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_judge_that_falls_silent_on_the_way_is_given_up_and_counted(flags, monkeypatch):
     monkeypatch.setattr("temporal_saes.chat.server.time.sleep", lambda seconds: None)
     never = threading.Event()

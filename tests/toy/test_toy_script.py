@@ -49,6 +49,7 @@ def test_the_script_writes_scores_of_every_method_and_a_figure(tmp_path: Path) -
         assert said in done.stdout
 
 
+@pytest.mark.usefixtures("drawn")
 def test_one_seed_has_no_intervals_and_still_a_figure_and_the_same_scores_again(tmp_path: Path) -> None:
     methods = ["tsae_strength_0", "matryoshka", "batch_top_k"]
     words = [*SMALL, "--seeds", "3", "--methods", *methods, "--output_dir", str(tmp_path)]
