@@ -315,9 +315,9 @@ def demo() -> Demo:
 
 @pytest.fixture(scope="session")
 def marked_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As `tiny_corpus`, with chat markers, which are special tokens, in some documents."""
+    """As the beginning of `tiny_corpus`, with chat markers, which are special tokens, in some documents."""
     path = tmp_path_factory.mktemp("corpus") / "marked.jsonl"
-    records = corpus_records()
+    records = corpus_records(45)
     for record in records[::7]:
         record["text"] = record["text"].replace(". ", ". <|im_start|> ", 3)
     path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")

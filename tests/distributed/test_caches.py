@@ -37,7 +37,7 @@ def whole(cache_flags: list[str], tmp_path_factory: pytest.TempPathFactory) -> d
         folder = tmp_path_factory.mktemp("whole") / dtype
         write(*cache_flags, "--store_dtype", dtype, "--activations", str(folder))
         found[dtype] = sums(folder)
-        assert len(found[dtype]) > 8
+        assert len(found[dtype]) > 5
     return found
 
 
