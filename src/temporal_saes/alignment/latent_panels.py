@@ -10,7 +10,7 @@ from temporal_saes.alignment.wording import SIDES, Result, is_demo, is_dense, p_
 from temporal_saes.pages import page
 from temporal_saes.pages.page import Html, element, join
 from temporal_saes.pages.text_latents import text_pieces
-from temporal_saes.pages.token_colours import token, visible
+from temporal_saes.pages.token_colours import in_row, token, visible
 
 MAX_PIECES = 160  # of an answer; more is too long to take in
 PROMPT_CHARACTERS = 300
@@ -57,7 +57,7 @@ def top_table(result: Result, side: str, n: int) -> Html:
 def _named(latent: Mapping[str, Any]) -> Html:
     aid = latent["explanation"]
     if aid is None and latent["strongest"]:
-        aid = "strongest at " + ", ".join(visible(text.strip() or text) for text in latent["strongest"])
+        aid = join(["strongest at ", in_row(text.strip() or text for text in latent["strongest"])])
     return join([latent["latent"], element("span", aid, class_="aid") if aid else None])
 
 

@@ -39,15 +39,11 @@ function show(heading, ...children) {
   view.replaceChildren(...children.filter((child) => child !== null));
 }
 
-// Words in a row: text alone, as a text is hostile.
-function inRow(words) {
-  return words.map((text) => visible(text)).join(", ");
-}
-
 // Classes or titles, each with how many times as often it is there as elsewhere.
 function preferred(pairs, before = "") {
   if (!pairs.length) return null;
-  return make("span", { class: "quiet" }, before, pairs.map(([name, lift]) => `${visible(name)} ${number(lift, 2)}×`).join(", "));
+  return make("span", { class: "quiet" }, before, ...pairs.flatMap(([name, lift], i) =>
+    [i ? ", " : null, make("bdi", null, visible(name)), ` ${number(lift, 2)}×`]));
 }
 
 // A latent in few words: its explanation, the words it is held over, or the tokens where it is strongest.
@@ -283,7 +279,7 @@ function showLatent(index, vocabulary, record, row) {
       ]),
       make("div", { class: "columns" },
         record.words.length ? make("section", null, make("h3", null, "Words it is held over (log odds in standard errors)"),
-          ranked(record.words, (text) => [visible(text)])) : null,
+          ranked(record.words, (text) => [inRow([text])])) : null,
         alive ? make("section", null, make("h3", null, "Activations"), ...histogram(record.histogram.counts, record.histogram.width)) : null,
         make("section", null, make("h3", null, "Logits raised"), ranked(record.promoted, token)),
         make("section", null, make("h3", null, "Logits lowered"), ranked(record.suppressed, token))),

@@ -157,7 +157,7 @@ function said(latent) {
   const one = known.get(latent);
   if (!one) return [];
   if (one.explanation) return [one.explanation];
-  if (one.words.length) return [one.words.slice(0, 5).map((text) => visible(text)).join(", ")];
+  if (one.words.length) return [inRow(one.words.slice(0, 5))];
   const tokens = one.tokens.length ? one.tokens : (here.get(latent) || []).map(([, text]) => text);
   return tokens.slice(0, 4).flatMap((text) => [word(text), " "]);
 }

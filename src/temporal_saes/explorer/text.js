@@ -97,7 +97,7 @@ function meansOf(first, last, split) {
 
 // --- pieces of the page ---
 
-const typed = make("textarea", { id: "typed", rows: "5", spellcheck: "false", placeholder: "Type or paste a text. Ctrl+Enter reads it." });
+const typed = make("textarea", { dir: "auto", id: "typed", rows: "5", spellcheck: "false", placeholder: "Type or paste a text. Ctrl+Enter reads it." });
 const readButton = make("button", { type: "button", class: "main", id: "read", onclick: () => read() }, "Read");
 const progress = make("p", { class: "quiet", id: "progress", role: "status" });
 const text = make("p", { id: "text", class: "tokens", tabindex: "0", role: "group", "aria-label": "The text; arrow keys go from token to token" });
@@ -110,7 +110,7 @@ const picture = make("div", { class: "picture" });
 const readView = make("div", { class: "read", hidden: true });
 const search = make("input", { type: "text", id: "search", autocomplete: "off", spellcheck: "false" });
 const answers = make("ul", { class: "answers", hidden: true });
-const prompt = make("textarea", { id: "prompt", rows: "2", spellcheck: "false", placeholder: "What the model goes on from." });
+const prompt = make("textarea", { dir: "auto", id: "prompt", rows: "2", spellcheck: "false", placeholder: "What the model goes on from." });
 const sliders = make("div", { class: "sliders", id: "sliders" });
 const writeButton = make("button", { type: "button", class: "main", id: "write", onclick: () => write() }, "Write both");
 const writing = make("p", { class: "quiet", id: "writing", role: "status" });

@@ -108,7 +108,7 @@ function drawLegend() {
     const button = make("button");
     button.type = "button";
     button.setAttribute("aria-pressed", String(alone === code));
-    button.append(sign(style), style.name + " ", make("b", "", String(style.count)));
+    button.append(sign(style), make("bdi", "", style.name), " ", make("b", "", String(style.count)));
     button.addEventListener("click", () => {
       alone = alone === code ? null : code;
       drawLegend();

@@ -39,6 +39,11 @@ function word(text) {
   return make("code", null, ...signs(text.length > 1 ? text.replace(/^ /, "") : text, true));
 }
 
+// Words in a row, each by itself: one that is written from right to left does not turn those beside it.
+function inRow(words) {
+  return make("span", null, ...words.flatMap((text, i) => [i ? ", " : null, make("bdi", null, visible(text))]));
+}
+
 function number(value, digits = 3) {
   if (value === null || value === undefined) return "–";
   if (value !== 0 && Math.abs(value) < 0.001) return value.toExponential(digits - 1);

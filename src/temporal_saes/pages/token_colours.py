@@ -1,7 +1,7 @@
 """A text in HTML, its tokens coloured by how strong a latent is there; for `page.py` and `page.css`."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from temporal_saes.pages.page import Html, element, join
 from temporal_saes.pages.text_latents import Latent, Part, Piece, Shown, Snippet, pieces
@@ -24,6 +24,14 @@ def visible(text: str) -> str:
     )
 
 
+def in_row(words: Iterable[str]) -> Html:
+    """Words with commas between them, each by itself: one written from right to left does not turn the rest."""
+    found: list[object] = []
+    for word in words:
+        found += [", " if found else None, element("bdi", visible(word))]
+    return join(found)
+
+
 def panel(shown: Shown, latent: Latent, held_over: Sequence[str] = ()) -> Html:
     """Everything about one latent: its name, its numbers, the strip, the coloured text, its top tokens.
 
@@ -39,7 +47,7 @@ def panel(shown: Shown, latent: Latent, held_over: Sequence[str] = ()) -> Html:
     return element(
         "section",
         element("h3", title),
-        element("p", f"Held over: {visible(', '.join(held_over))}") if held_over else None,
+        element("p", "Held over: ", in_row(held_over)) if held_over else None,
         element("p", _chosen_for(shown, latent), class_="quiet"),
         strip(shown, latent, title),
         scale,
@@ -95,8 +103,9 @@ def coloured(shown: Shown, latent: Latent) -> Html:
 
 
 def _part_heading(part: Part, name: str) -> Html:
-    about = part.title if part.domain is None else f"{part.title} ({part.domain})"
-    return element("span", f"{name}: {about}", class_="part")
+    about = [element("bdi", part.title)]
+    about += [] if part.domain is None else [join([" (", element("bdi", part.domain), ")"])]
+    return element("span", f"{name}: ", *about, class_="part")
 
 
 def token(piece: Piece, peak: float) -> Html:

@@ -6,8 +6,8 @@ from typing import Any
 from temporal_saes.experiment.intervals import in_words
 from temporal_saes.naming.result import most_telling
 from temporal_saes.pages import page
-from temporal_saes.pages.page import Html, element, missing
-from temporal_saes.pages.token_colours import SPLIT_NAMES, visible
+from temporal_saes.pages.page import Html, element, join, missing
+from temporal_saes.pages.token_colours import SPLIT_NAMES, in_row
 from temporal_saes.report.run_files import RunFiles
 
 NAME = "python src/experiments/naming.py"
@@ -40,8 +40,8 @@ def _table(result: Mapping[str, Any], split: str) -> Html:
     rows = [
         [
             str(one["latent"]),
-            visible(", ".join(word for word, *_ in one["words"])),
-            _preferred(one["classes"][:1]),
+            in_row(word for word, *_ in one["words"]),
+            _preferred(one["classes"]),
             f"{one['stretch']:g}",
             f"{one['information']:.3f}",
         ]
@@ -51,8 +51,9 @@ def _table(result: Mapping[str, Any], split: str) -> Html:
     return page.table(headers, rows, f"The most telling {named} latents.".replace("  ", " "))
 
 
-def _preferred(classes: Sequence[Sequence[Any]]) -> str:
-    return ", ".join(f"{visible(name)} {lift:.1f}×" for name, _, _, lift in classes)
+def _preferred(classes: Sequence[Sequence[Any]]) -> Html | None:
+    """The first of the classes; None where there is none."""
+    return join([in_row([classes[0][0]]), f" {classes[0][3]:.1f}×"]) if classes else None
 
 
 def _scores(result: Mapping[str, Any]) -> Html:

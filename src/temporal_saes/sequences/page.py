@@ -9,7 +9,7 @@ from temporal_saes.experiment.results import label, model_and_place
 from temporal_saes.features import Tokens
 from temporal_saes.pages.page import Html, element, facts, image, page, table
 from temporal_saes.pages.text_latents import text_pieces
-from temporal_saes.pages.token_colours import token, visible
+from temporal_saes.pages.token_colours import in_row, token, visible
 from temporal_saes.sequences.figure import passage_colour
 
 Result = Mapping[str, Any]
@@ -113,8 +113,8 @@ def _named(i: int, passage: Mapping[str, str]) -> Html:
     return element("li", swatch, _passage(passage))
 
 
-def _passage(passage: Mapping[str, str]) -> str:
-    return ", ".join(visible(part) for part in (passage["title"], passage["label"]) if part)
+def _passage(passage: Mapping[str, str]) -> Html:
+    return in_row(part for part in (passage["title"], passage["label"]) if part)
 
 
 def _subject(result: Result) -> Html:
@@ -137,7 +137,7 @@ def _panel(result: Result, latent: Mapping[str, Any]) -> Html:
         "section",
         element("h3", name),
         element("p", visible(latent["explanation"])) if latent["explanation"] else None,
-        element("p", f"Held over: {visible(', '.join(words))}") if words else None,
+        element("p", "Held over: ", in_row(words)) if words else None,
         element("p", about, class_="quiet"),
         _strip(shown, value_T, f"{name}: {about}"),
         element("details", element("summary", "read the text"), _coloured(shown, value_T)),
