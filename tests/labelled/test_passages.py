@@ -13,6 +13,7 @@ from temporal_saes.labelled.passages import (
     passage_tokens,
     passages_of_files,
     sentences,
+    shuffled,
 )
 
 
@@ -43,7 +44,18 @@ def test_passages_stand_in_a_row_and_their_starts_are_known():
     joined = join([passage("One two."), passage("Three."), passage("Four.")])
     assert joined.text == "One two. Three. Four."
     assert joined.starts == [0, 9, 16]
-    assert join([passage("One."), passage("Two.")], separator="\n\n").starts == [0, 6]
+
+
+def test_passages_without_spaces_between_sentences_have_none_between_them(tmp_path):
+    """A space nowhere else would be a boundary that is seen without reading."""
+    (tmp_path / "a.txt").write_text("月が出た。星も出た。", encoding="utf-8")
+    (tmp_path / "b.txt").write_text("鍋を洗う。\n火を消す。", encoding="utf-8")
+    (tmp_path / "c.txt").write_text("雨。風。", encoding="utf-8")
+    joined = join(passages_of_files([tmp_path / name for name in ("a.txt", "b.txt", "c.txt")]))
+    assert joined.text == "月が出た。星も出た。 鍋を洗う。\n火を消す。雨。風。"
+    assert joined.starts == [0, 11, 22]
+    with pytest.raises(UserError, match="--word_order shuffled needs spaces between words, and a has none"):
+        shuffled(joined, [0])
 
 
 def test_a_boundary_is_the_first_token_with_a_letter_of_the_passage():
@@ -74,6 +86,24 @@ def test_sentences_end_at_a_stop_before_a_capital():
     assert found == ["Rain fell.", "It was 3.5 mm, i.e. little!", '"Was it?" she said.', "(No.)", "12 days"]
     assert sentences("no stop") == [(0, 7)]
     assert sentences("One.\n\nTwo. ") == [(0, 4), (6, 10)]
+
+
+@pytest.mark.parametrize(
+    "expected",
+    [
+        ["月が出た。", "「星も？」", "昨日、3.5キロ歩いた！", "終わり。"],
+        ["चाँद निकला।", "तारे भी निकले।", "क्या?", "हाँ।"],
+        ["طلع القمر.", "هل طلعت النجوم؟", "نعم.", "«لا»."],
+        ["Он пришёл.", "«Это я!»", "Зачем… спросил он."],
+        ["Es schneit, z.B. hier.", "Über Nacht?", "Ja."],
+        ["¿Quién?", "¡Él!", "Él no."],
+        ["אני כאן.", "איפה?", "שם."],
+    ],
+)
+def test_sentences_are_found_in_other_scripts(expected):
+    gap = "" if expected[0].endswith("。") else " "
+    text = gap.join(expected)
+    assert [text[slice(*span)] for span in sentences(text)] == expected
 
 
 def test_the_starts_of_sentences_include_the_boundaries():
@@ -158,7 +188,7 @@ def test_a_text_fits_or_does_not(lm):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"n": 100}, r"the data give \d+ joined texts of 3 passages with 19 to 38 tokens each, and 100"),
+        ({"n": 100}, r"the data give \d+ joined texts of 3 passages of whole sentences with 19 to 38 tokens each, and 100"),
         ({"n_passages": 4, "context_length": 200}, "the data have 3: give a smaller --n_passages"),
         ({"n_passages": 1}, "no boundary"),
         ({"n_passages": 3, "context_length": 51}, "shorter than 8 tokens.*--context_length 52"),

@@ -26,12 +26,12 @@ Span = tuple[int, int]
 Spans = tuple[Span, ...]
 """In order, without overlap."""
 
-_CLOSING = r"[\"'”’»›)\]}）］｝」』】〉》]*"
+CLOSING = r"[\"'”’»›)\]}）］｝」』】〉》]*"
 _STOPS = "。！？｡।॥؟۔։።፧፨။។៕"
-_SPACED = rf"[.!?…]+{_CLOSING}(?=\s|$)"
-_UNSPACED = rf"(?:[{_STOPS}]|．(?!\d))[.!?…．{_STOPS}]*{_CLOSING}"
+_SPACED = rf"[.!?…]+{CLOSING}(?=\s|$)"
+UNSPACED = rf"(?:[{_STOPS}]|．(?!\d))[.!?…．{_STOPS}]*{CLOSING}"
 _BREAK = r"[\n\r\v\f\x85\u2028\u2029]"
-_END = re.compile(rf"(?:{_SPACED}|{_UNSPACED}|{_BREAK})\s*")
+_END = re.compile(rf"(?:{_SPACED}|{UNSPACED}|{_BREAK})\s*")
 
 
 def spans_of(pool: str, text: str, turns: Spans | None = None) -> Spans:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from dictionary_learning.errors import UserError
 from dictionary_learning.remote.path import AnyPath, path_of
 from dictionary_learning.texts.encoding import read_text
+from dictionary_learning.texts.spans import CLOSING, UNSPACED
 from temporal_saes.labelled.data import LabelledText
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from dictionary_learning.language_model import LanguageModel
 
-SEPARATOR = " "
+SEPARATOR = " "  # of words; between passages there is what stands between their sentences
 MIN_TOKENS = 8  # of a drawn passage; a shorter one is no more than a phrase
 MIN_SENTENCES = 2  # of a drawn passage
 Offsets = Sequence[tuple[int, int]]  # characters [start, end) of each token
@@ -41,6 +42,8 @@ class Passage(NamedTuple):
     label: str  # the document's class; empty where it has none
     title: str  # what to call it
     source: str  # where it is from
+    gap: str = SEPARATOR
+    """What stands between its sentences, and so in front of it: nothing in scripts without spaces."""
 
 
 class Joined(NamedTuple):
@@ -82,19 +85,32 @@ class Joined(NamedTuple):
         return next((i for i, (_, end) in enumerate(offsets) if end > character), None)
 
 
-def join(passages: Sequence[Passage], separator: str = SEPARATOR) -> Joined:
+def join(passages: Sequence[Passage]) -> Joined:
     """One text of the passages in this order."""
-    lengths = [len(passage.text) + len(separator) for passage in passages]
-    starts = [0, *accumulate(lengths)][: len(passages)]
-    return Joined(separator.join(passage.text for passage in passages), starts, list(passages))
+    text, starts = "", []
+    for passage in passages:
+        text += passage.gap if text else ""
+        starts.append(len(text))
+        text += passage.text
+    return Joined(text, starts, list(passages))
 
 
 def shuffled(joined: Joined, seed: Sequence[int]) -> Joined:
     """The same passages in the same order, the words of each in a random one.
 
     What is still seen of the boundaries is seen in the words, and not in their order.
+
+    Raises:
+        UserError: a passage is of a script without spaces, so that nothing says where its words end.
     """
     import numpy as np
+
+    unspaced = next((passage for passage in joined.passages if not passage.gap), None)
+    if unspaced is not None:
+        raise UserError(
+            f"--word_order shuffled needs spaces between words, and {unspaced.title or unspaced.source} has "
+            "none: leave it out."
+        )
 
     generator = np.random.default_rng(seed)
     passages = []
@@ -105,17 +121,25 @@ def shuffled(joined: Joined, seed: Sequence[int]) -> Joined:
     return join(passages)
 
 
-_SENTENCE_END = re.compile(r"[.!?][\"'”’)\]]*(\s+)(?=[\"'“‘(\[]*[A-Z0-9])")
+_OPENING = r"[\"'“‘«‹(\[¿¡]*"
+_SENTENCE_END = re.compile(
+    rf"[.!?…]{CLOSING}(?P<spaced>\s+)(?={_OPENING}(?P<next>[^\W_]))|{UNSPACED}(?P<unspaced>\s*)(?=\S)"
+)
 
 
 def sentences(text: str) -> list[tuple[int, int]]:
     """Characters [start, end) of the sentences of a text, white space between them left out.
 
-    A sentence ends at a stop with white space and a capital or a figure behind it: an abbreviation
-    in front of a name ends one, too. This is stricter than `texts.spans`, and for English alone: no passage
+    A sentence ends at a stop with white space behind it and then no small letter: a capital, a figure, or a
+    letter of a script that has no capitals. An abbreviation in front of a name ends one, too. At the stops of
+    scripts that no space has to follow it ends whatever comes. This is stricter than `texts.spans`: no passage
     is to begin within a sentence, while there every token has to be of one.
     """
-    gaps = [match.span(1) for match in _SENTENCE_END.finditer(text)]
+    gaps = [
+        match.span("unspaced" if match["next"] is None else "spaced")
+        for match in _SENTENCE_END.finditer(text)
+        if match["next"] is None or not match["next"].islower()
+    ]
     starts = [0, *(end for _, end in gaps)]
     ends = [*(start for start, _ in gaps), len(text.rstrip())]
     return list(zip(starts, ends, strict=True))
@@ -135,8 +159,14 @@ def passages_of_files(paths: Sequence[str | AnyPath]) -> list[Passage]:
         text = read_text(path).strip()
         if not text:
             raise UserError(f"{path} is empty: give a file with the text of a passage.")
-        passages.append(Passage(text, "", path.stem, str(path)))
+        passages.append(Passage(text, "", path.stem, str(path), _gap(text)))
     return passages
+
+
+def _gap(text: str) -> str:
+    """What stands between sentences, by the first two."""
+    spans = sentences(text)
+    return "" if len(spans) > 1 and spans[0][1] == spans[1][0] else SEPARATOR
 
 
 # --- drawn from labelled documents ---
@@ -185,9 +215,9 @@ def draw_joined(
         passages = _draw_passages(queues, lm, n_passages, context_length, shortest, longest, generator)
         if passages is None:
             raise UserError(
-                f"the data give {len(joined)} joined texts of {n_passages} passages with {shortest} to "
-                f"{longest} tokens each, and {n} were asked for: ask for fewer (--n_texts), change "
-                f"--n_passages or --context_length, or give more data."
+                f"the data give {len(joined)} joined texts of {n_passages} passages of whole sentences with "
+                f"{shortest} to {longest} tokens each, and {n} were asked for: ask for fewer (--n_texts), "
+                f"change --n_passages or --context_length, or give more data."
             )
         made = join(passages)
         # passages were counted apart, and a tokenizer may cut the whole another way
@@ -237,7 +267,7 @@ def _draw_passages(
             document = queues[label].popleft()
             text = _cut(document.text, lm, context_length, shortest, longest, generator)
             if text is not None:
-                passages.append(Passage(text, document.label, document.title, document.source))
+                passages.append(Passage(text, document.label, document.title, document.source, _gap(text)))
                 break
         if len(passages) == n_passages:
             return passages
