@@ -69,6 +69,17 @@ def test_what_is_left_out_is_counted_by_reason(tmp_path):
     assert lines == [f"{path}: 6 of 12 records were left out ({reasons})."]
 
 
+def test_what_is_missing_in_a_column_of_numbers_is_no_class(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    labels = pa.array([0.0, 1.5, None, float("nan")] * 3)
+    texts = [f"a text {i}" for i in range(12)]
+    pq.write_table(pa.table({"text": texts, "label": labels}), tmp_path / "x.parquet")
+    lines: list[str] = []
+    found = load_labelled(str(tmp_path / "x.parquet"), log=lines.append)
+    assert {text.label for text in found} == {"0.0", "1.5"}
+    assert lines[-1].endswith("6 of 12 records were left out (6 without a class).")
+
+
 def test_nothing_is_said_where_nothing_is_left_out(tmp_path):
     lines: list[str] = []
     load_labelled(str(write(tmp_path / "x.jsonl", many({"a": 3, "b": 3}))), log=lines.append)

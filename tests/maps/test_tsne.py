@@ -9,17 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import warm
+from run_folders import save_run
 from scipy import sparse
-from toy_runs import EXPERIMENTS, load_script, make_runs
+from toy_runs import EXPERIMENTS, LAYER, load_script, make_runs
 
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
+from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
 from temporal_saes.features import Tokens
 from temporal_saes.labelled.data import LabelledText
 from temporal_saes.maps import feature_map, study
 from temporal_saes.maps.feature_map import agreement, distances, neighbours, score, silhouette
 from temporal_saes.maps.options import MapOptions, check_method
-from temporal_saes.maps.page import how_it_was_made, map_page
+from temporal_saes.maps.page import class_name, how_it_was_made, map_page
 from temporal_saes.maps.points import Positions
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -148,6 +150,40 @@ def test_sparse_and_dense_features_have_the_same_principal_components():
     variances = np.linalg.svd(centred, compute_uv=False) ** 2
     assert thin.variance_share == pytest.approx(variances[:3].sum() / variances.sum())
     assert feature_map.reduce(x[:5], 50).x_NP.shape == (5, 4)
+
+
+def test_one_and_two_features_give_a_map_of_two_dimensions():
+    x = np.random.default_rng(0).normal(size=(9, 2))
+    both = feature_map.reduce(sparse.csr_array(x), 50)
+    distance = np.linalg.norm(both.x_NP[0] - both.x_NP[1])
+    assert distance == pytest.approx(np.linalg.norm(x[0] - x[1]))
+    assert both.variance_share == pytest.approx(1)
+    one = feature_map.reduce(x[:, :1], 50)
+    assert feature_map.project(one.x_NP, "pca").shape == (9, 2)
+    assert np.ptp(one.x_NP[:, 0]) == pytest.approx(np.ptp(x[:, 0]))
+    assert not one.x_NP[:, 1].any()
+
+
+def test_rows_that_point_the_same_way_are_told_from_others():
+    assert feature_map.all_alike(feature_map.unit_rows(sparse.csr_array([[2.0, 0], [3, 0]])))
+    assert not feature_map.all_alike(feature_map.unit_rows(sparse.csr_array([[2.0, 0], [3, 0], [0, 1]])))
+    assert not feature_map.all_alike(np.array([[0.0, 1], [0, -1]]))
+
+
+def test_a_dictionary_of_one_latent_has_no_map(tmp_path, tiny_lm_folder, tiny_corpus):
+    ae = BatchTopKSAE(32, 1, k=1)
+    ae.threshold.fill_(0.0)
+    save_run(tmp_path / "one", ae, tiny_lm_folder, LAYER, k=1)
+    words = ["--checkpoints_path", str(tmp_path), "--run_name", "one", "--dataset", str(tiny_corpus)]
+    words += ["--label_field", "domain", "--n_points", "60", "--tokens_a_text", "5", "--device", "cpu"]
+    with pytest.raises(UserError, match="one:0: the .* have the same one, so all lie at one place of a map"):
+        tsne.main([*words, "--no_cache", "--colourings", "domain", "--method", "pca"])
+    assert not list(tmp_path.glob("one/tsne/*"))
+
+
+def test_long_names_of_classes_keep_their_ends_and_have_one_line():
+    names = [class_name("domain", f"a rather long name\nof class {i}", [], 16) for i in (1, 2)]
+    assert names == ["a rather…class 1", "a rather…class 2"]
 
 
 @pytest.mark.parametrize("method", ["tsne", "pca"])

@@ -9,7 +9,9 @@ import pytest
 import warm
 from toy_runs import EXPERIMENTS, load_script, make_run
 
+from dictionary_learning.command import figures
 from dictionary_learning.errors import UserError
+from temporal_saes.persistence.figure import _draw_stability
 from temporal_saes.persistence.options import PersistenceOptions
 from temporal_saes.persistence.study import stability
 
@@ -117,3 +119,16 @@ def test_the_same_directions_in_another_order_are_found_again():
 def test_what_cannot_work_is_told_in_a_sentence(runs, tiny_corpus, words, told):
     with pytest.raises(UserError, match=told):
         persistence.main(flags(runs, tiny_corpus)[:8] + words)
+
+
+def test_a_run_of_one_seed_has_its_place_in_the_figure_beside_others():
+    found = {key: {"mean": 0.4, "high": 0.5} for key in ("matched", "chance_matched")}
+    results = [
+        {"name": name, "stability": stable, "subject": {"dict_class": "BatchTopKSAE"}}
+        for name, stable in (("alone", None), ("several", found), ("also_alone", None))
+    ]
+    with figures.style():
+        _, axis = figures.subplots()
+        _draw_stability(axis, results)
+    assert axis.get_xlim() == (-0.5, 2.5)
+    assert [text.get_position()[0] for text in axis.texts if "one" in text.get_text()] == [0, 2]

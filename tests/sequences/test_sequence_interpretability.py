@@ -1,3 +1,4 @@
+import itertools
 import json
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from toy_runs import EXPERIMENTS, JUDGES, LAYER, load_script, make_runs, passage
 
 from dictionary_learning.command import figures
 from dictionary_learning.errors import UserError
-from temporal_saes.sequences.figure import _scores
+from temporal_saes.sequences.figure import SCORES, _scores
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -180,3 +181,23 @@ def test_luck_is_within_the_axis_when_every_latent_is_steadier():
     low, high = axis.get_xlim()
     assert low == 0
     assert high > 1
+
+
+def test_scores_of_a_single_run_have_names_that_do_not_overlap_and_say_where_there_is_none():
+    interval = {"mean": 0.12, "low": 0.1, "high": 0.14}
+    scores = {name: interval for name, _ in SCORES} | {"distance": None, "shifted": interval}
+    result = {
+        "n_texts": 5,
+        "name": "one",
+        "subject": {"dict_class": "BatchTopKSAE", "trainer_folder": None},
+        "scores": {"chosen": scores, "all": scores},
+    }
+    with figures.style():
+        fig, axes = figures.subplots(1, 4, figsize=(7.2, 1.5))
+        for axis, (name, title) in zip(axes, SCORES, strict=True):
+            _scores(axis, [result], name, title, first=axis is axes[0])
+        fig.draw_without_rendering()
+    boxes = [axis.xaxis.label.get_window_extent() for axis in axes]
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
+    assert boxes[-1].x1 <= fig.bbox.x1
+    assert [[text.get_text() for text in axis.texts] for axis in axes] == [[], ["none"], [], []]

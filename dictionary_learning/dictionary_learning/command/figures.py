@@ -218,11 +218,11 @@ def legend_below(
             columns -= 1
         else:
             length = max(_SHORTEST, int(0.95 * len(longest) * fig.bbox.width / box.width))
-            names = [_shortened(name, min(length, len(longest) - 1)) for name in names]
+            names = [without_middle(name, min(length, len(longest) - 1)) for name in names]
     fig.set_figheight(fig.get_figheight() + max(0.0, box.height / fig.dpi - _TWO_ROWS))
 
 
-def _shortened(name: str, length: int) -> str:
+def without_middle(name: str, length: int) -> str:
     """The name without its middle, where the least is that tells names apart."""
     if len(name) <= length:
         return name

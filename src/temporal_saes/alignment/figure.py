@@ -44,6 +44,7 @@ def _draw_lengths(axis: Any, found: Differences) -> None:
     axis.set_title("length")
     axis.set_xlabel("tokens, chosen − rejected")
     axis.set_ylabel("pairs")
+    axis.yaxis.get_major_locator().set_params(integer=True)
 
 
 def _draw_effects(axis: Any, found: Differences, result: Mapping[str, Any]) -> None:

@@ -14,7 +14,6 @@ A page that is read from the disk may not fetch files, but it may load scripts: 
 
 import json
 import math
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from dictionary_learning.command.files import save_text
 from dictionary_learning.command.progress import say
 from dictionary_learning.language_model.token_text import token_texts
 from temporal_saes.browser.delphi import DelphiCache
+from temporal_saes.experiment.short_text import shortened
 from temporal_saes.latents.examples import Example
 from temporal_saes.latents.facts import LatentFacts, Ranked
 from temporal_saes.naming.lists import strongest_tokens
@@ -248,9 +248,8 @@ def _context(browser: Browser, number: int, tokens: _Tokens) -> dict[str, Any]:
 
 
 def _sentence(sentence: Sentence, tokens: _Tokens) -> dict[str, Any]:
-    name = textwrap.shorten(sentence.text, 80, placeholder=" …")
     return {
-        "name": name if name != "…" else sentence.text[:80],
+        "name": shortened(sentence.text, 80),
         "t": tokens.places(sentence.tokens_L),
         "out": np.flatnonzero(~sentence.usable_L).tolist(),
         "codes": [[(latent, _short(value)) for latent, value in one] for one in sentence.codes],

@@ -30,6 +30,7 @@ def draw(results: Sequence[Result], path: Path) -> list[Path]:
         axes[0, 0].set_ylabel("dimensions (dotted: the most)")
         _bars(axes[0, 1], results, [("tortuosity", f"pieces of {options['steps']} steps")])
         axes[0, 1].axhline(noise["tortuosity"], **_REFERENCE)
+        axes[0, 1].set_ylim(bottom=0)  # where an interval reaches below
         axes[0, 1].set_title("Tortuosity")
         axes[0, 1].set_ylabel("path / distance (dotted: independent)")
         _bars(

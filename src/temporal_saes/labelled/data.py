@@ -11,6 +11,7 @@ with the smaller one.
 import dataclasses
 import hashlib
 import heapq
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, islice
@@ -139,6 +140,8 @@ def load_labelled(
         if titles is not None:
             label = titles.get(str(record.get("title")))
         document = document_of(_text(record, entry.fields), chat)
+        if isinstance(label, float) and math.isnan(label):
+            label = None  # what is missing in a column of numbers
         has_label = label is not None and bool(str(label).strip())
         if isinstance(document, str):
             left_out[document] += 1

@@ -64,6 +64,12 @@ def silent(x_NF: Matrix) -> np.ndarray:
     return np.asarray(abs(x_NF).sum(axis=1)).ravel() == 0
 
 
+def all_alike(x_NF: Matrix) -> bool:
+    """Whether no two rows differ by more than rounding."""
+    spread: Any = x_NF.max(axis=0) - x_NF.min(axis=0)
+    return float(abs(spread).max()) < 1e-6
+
+
 class Reduced(NamedTuple):
     """Points in their principal components."""
 
@@ -72,14 +78,19 @@ class Reduced(NamedTuple):
 
 
 def reduce(x_NF: Matrix, n_components: int, *, seed: int = 0) -> Reduced:
-    """The first principal components, or as many as there can be."""
+    """The first principal components, or as many as there can be; two columns at least."""
     from sklearn.decomposition import PCA
 
-    n_components = min(n_components, *(size - 1 for size in x_NF.shape))
-    # the sparse features are centred without being made dense
-    pca = PCA(n_components, svd_solver="arpack", random_state=seed)
-    x_NP = pca.fit_transform(x_NF.astype(np.float64))
-    return Reduced(x_NP, float(np.sum(pca.explained_variance_ratio_)))
+    x_NF = x_NF.astype(np.float64)
+    if min(x_NF.shape) > n_components:
+        # the sparse features are centred without being made dense
+        pca = PCA(n_components, svd_solver="arpack", random_state=seed)
+    else:
+        pca = PCA(min(n_components, x_NF.shape[0] - 1, x_NF.shape[1]), svd_solver="full")
+        x_NF = x_NF if isinstance(x_NF, np.ndarray) else x_NF.toarray()
+    x_NP = pca.fit_transform(x_NF)
+    spare = max(0, 2 - x_NP.shape[1])  # a map has two dimensions
+    return Reduced(np.pad(x_NP, ((0, 0), (0, spare))), float(np.sum(pca.explained_variance_ratio_)))
 
 
 def project(

@@ -102,11 +102,11 @@ def shared_classes(results: Sequence[Result], colouring: str) -> list[Class]:
 
 
 def class_name(colouring: str, name: Any, texts: Sequence[Mapping[str, Any]], longest: int = 60) -> str:
-    """A class in words; a sequence is called by its title."""
+    """A class in words, on one line; a sequence is called by its title."""
     words = str(name)
     if colouring == "sequence":
         words = texts[name]["title"] or f"text {name}"
-    return words if len(words) <= longest else words[: longest - 1] + "…"
+    return figures.without_middle(" ".join(words.split()), longest)
 
 
 def _scores(result: Result) -> Html:

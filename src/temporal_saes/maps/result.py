@@ -45,7 +45,9 @@ def table(result: Result) -> str:
     """Scores as text, a row a measure."""
     silent = f", {result['n_silent']:,} more without an active latent" if result["n_silent"] else ""
     lines = [f"{result['name']}: {result['n_points']:,} tokens of {result['n_texts']:,} texts{silent}"]
-    lines.append(f"{'':48}{'all features':>26}{'map':>26}")
-    for name, cells in score_rows(result):
-        lines.append(f"{name:48}" + "".join(f"{cell:>26}" for cell in cells))
+    rows = score_rows(result)
+    width = max(len(name) for name, _ in rows)
+    lines.append(f"{'':{width}}{'all features':>26}{'map':>26}")
+    for name, cells in rows:
+        lines.append(f"{name:{width}}" + "".join(f"{cell:>26}" for cell in cells))
     return "\n".join(lines)

@@ -55,6 +55,7 @@ def _draw_stability(axis: Any, results: Sequence[Mapping[str, Any]]) -> None:
     for x, (result, colour) in enumerate(zip(results, colours(results), strict=True)):
         found = result["stability"]
         if found is None:
+            axis.text(x, 0, "one\nseed", ha="center", va="bottom", fontsize=8, color="#444444")
             continue
         matched = found["matched"]
         error = None if matched["high"] is None else matched["high"] - matched["mean"]
@@ -68,4 +69,5 @@ def _draw_stability(axis: Any, results: Sequence[Mapping[str, Any]]) -> None:
         rotation=20,
         ha="right",
     )
+    axis.set_xlim(-0.5, len(results) - 0.5)  # with those that have no bar
     axis.margins(y=0.12)

@@ -10,6 +10,7 @@ import numpy as np
 
 from dictionary_learning.command import figures
 from temporal_saes.experiment.results import colours, figure_label
+from temporal_saes.experiment.short_text import fitting, shortened
 from temporal_saes.pages.token_colours import visible
 
 Result = Mapping[str, Any]
@@ -20,7 +21,7 @@ SCORES = (
     ("flicker", "changes a token"),
     ("relative_flicker", "changes, share of luck's"),
 )
-LABEL_LENGTH = 44
+LABEL_WIDTH = 22  # columns of a line
 
 
 def passage_colour(passage: int) -> str:
@@ -120,16 +121,21 @@ def _stack(axis: Any, result: Result, most: int, *, tokens: bool, names: bool) -
 def _passage_name(passage: Mapping[str, str], share: float, most: int) -> str:
     name = passage["title"] or passage["label"]
     about = f"{name} ({passage['label']})" if passage["label"] and passage["title"] else name
-    return textwrap.shorten(visible(about), max(10, int(90 * share)), placeholder=" …")
+    return shortened(visible(about), max(10, int(90 * share)))
 
 
-def latent_label(latent: Mapping[str, Any], length: int = LABEL_LENGTH) -> str:
-    """The latent's number, and the beginning of its explanation, or of the words it is held over."""
+def latent_label(latent: Mapping[str, Any]) -> str:
+    """The latent's number, and the beginning of its explanation, or of the words it is held over.
+
+    Two lines at most, as the rows of a panel are no higher.
+    """
     text = latent["explanation"] or ", ".join(latent.get("held_over", ()))
     if not text:
         return str(latent["latent"])
-    said = textwrap.shorten(visible(text), length, placeholder=" …")
-    return f"{textwrap.fill(said, length // 2)} · {latent['latent']}"
+    line = " ".join(visible(text).split())
+    at = fitting(line, LABEL_WIDTH)
+    rest = shortened(line[at:], LABEL_WIDTH)
+    return "\n".join(filter(None, (line[:at].rstrip(), rest))) + f" · {latent['latent']}"
 
 
 def _scores(axis: Any, results: Sequence[Result], name: str, title: str, *, first: bool) -> None:
@@ -167,7 +173,12 @@ def _scores(axis: Any, results: Sequence[Result], name: str, title: str, *, firs
         axis.axvline(1, color="#888888", linewidth=0.8, linestyle="--")
     axis.set_xlim(left=0)
     axis.set_ylim(-0.6, len(results) - 0.4)
-    axis.set_xlabel(title, fontsize=9)
+    # four of them stand side by side below a single panel, too
+    axis.set_xlabel(textwrap.fill(title, 16), fontsize=9)
+    axis.locator_params(axis="x", nbins=4)
+    if all(result["scores"][which][name] is None for result in results for which in ("chosen", "all")):
+        axis.text(0.5, 0.5, "none", transform=axis.transAxes, ha="center", va="center", fontsize=8)
+        axis.set_xticks([])
     axis.grid(visible=True, axis="x")
     axis.grid(visible=False, axis="y")
     axis.set_yticks(range(len(results)), [figure_label(result) for result in results[::-1]], fontsize=8)

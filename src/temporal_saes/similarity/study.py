@@ -16,6 +16,7 @@ from dictionary_learning.command.progress import LoopProgress
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from temporal_saes.experiment.intervals import INTERVAL, as_json, mean_interval
+from temporal_saes.experiment.short_text import shortened
 from temporal_saes.experiment.subjects import Subject
 from temporal_saes.experiment.text_codes import text_codes
 from temporal_saes.features import Tokens
@@ -161,6 +162,5 @@ def _scores(
 
 
 def first_words(text: str, length: int = 18) -> str:
-    """The first words of a text, cut at a word's end."""
-    line = " ".join(text[: 2 * length].split())
-    return line if len(line) <= length else line[:length].rsplit(" ", 1)[0] + " …"
+    """The first words of a text, cut at a word's end if one is near."""
+    return shortened(text[: 4 * length], length + 2)
