@@ -37,6 +37,9 @@ def test_each_feature_of_a_short_text_by_hand():
         ("A list:\n- one\n- two\n\n---\n", 3),
         ("Wait... what", 2),
         ("...", 0),
+        ("月が出た。「星も？」雨！", 3),
+        ("चाँद निकला। तारे?", 2),
+        ("طلع القمر. نعم؟", 2),
         ("", 0),
     ],
 )
@@ -44,13 +47,20 @@ def test_a_sentence_has_a_word_and_ends_with_a_mark_or_the_line(text, n):
     assert sentences(text) == n
 
 
-@pytest.mark.parametrize(("text", "n"), [('What?? "Who?" a?b', 2), ("Why?!", 1), ("No.", 0)])
+@pytest.mark.parametrize(("text", "n"), [('What?? "Who?" a?b', 2), ("Why?!", 1), ("No.", 0), ("星も？雨！「風？」", 2), ("نعم؟ لا.", 1)])
 def test_a_question_ends_with_its_mark(text, n):
     assert questions(text) == n
 
 
 def test_an_apostrophe_or_a_hyphen_joins_a_word():
     assert word_length("don't well-known") == (5 + 10) / 2
+
+
+def test_marks_on_letters_are_of_their_words_and_no_punctuation():
+    hindi = "यह है।"  # two words of two and of two signs (a letter, and one with its vowel), and a stop
+    assert word_length(hindi) == 2
+    assert punctuation_share(hindi) == pytest.approx(1 / 5)
+    assert word_length("cafe\N{COMBINING ACUTE ACCENT}s") == 6
 
 
 @given(st.text())

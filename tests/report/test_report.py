@@ -748,6 +748,17 @@ def test_an_opening_skips_the_greeting_and_ends_with_a_sentence(tiny_lm_folder: 
     assert part[1:] == ("T", None, None)
 
 
+@pytest.mark.parametrize(
+    ("sentence", "space"), [("彗星は月の近くにある。", ""), ("彗星は、月の、", ""), ("धूमकेतु पास है।", " ")]
+)
+def test_an_opening_of_another_script_is_no_shorter(tiny_lm_folder: Path, sentence: str, space: str) -> None:
+    lm = LanguageModel.load(str(tiny_lm_folder), device="cpu")
+    text = "彗星 " + space.join([sentence] * 20)  # a space near the beginning is no place to end
+    part = opening(lm, {"text": text}, "text", 300)
+    assert 15 < len(part.text) < len(text)
+    assert part.text.endswith(sentence if sentence[-1] in "。।" else tuple("、彗星は月の"))
+
+
 def test_only_documents_that_the_run_kept_out_are_read(tiny_corpus: Path) -> None:
     buffer = {"dataset": str(tiny_corpus), "eval_share": 0.3}
     records = held_out_records(buffer, "text")

@@ -1,12 +1,16 @@
 """Where sentences end in several scripts, and which span a token is of."""
 
+import json
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizer_kinds import FOREIGN, KINDS, tiny_lm
 
 from dictionary_learning.language_model.tokens import encode
-from dictionary_learning.texts.spans import is_inside, number_of, spans_of
+from dictionary_learning.texts.spans import CLOSING, STOPS, is_inside, number_of, spans_of
+from temporal_saes import explorer
 
 ENGLISH = 'It is late. "Is it?" she asked… Pi is 3.14, not 3!\nYes'
 JAPANESE = "今日は雨です。傘はある？「ない。」と言った！東京は３．１４度"
@@ -96,3 +100,10 @@ def test_tokens_of_every_kind_of_tokenizer_are_of_sentences_in_order(kind: str, 
     assert None not in numbers
     assert numbers == sorted(numbers)
     assert set(numbers) == set(range(len(spans)))
+
+
+def test_the_explorer_knows_the_same_stops_and_closing_marks():
+    script = (Path(explorer.__file__).parent / "text.js").read_text(encoding="utf-8")
+    assert f'const STOPS = "{STOPS}"' in script
+    closing = CLOSING.removesuffix("*").replace("\\\"", "\"")  # as a string of JavaScript has it
+    assert json.dumps(closing, ensure_ascii=False) in script

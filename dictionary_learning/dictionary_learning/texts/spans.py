@@ -27,9 +27,9 @@ Spans = tuple[Span, ...]
 """In order, without overlap."""
 
 CLOSING = r"[\"'”’»›)\]}）］｝」』】〉》]*"
-_STOPS = "。！？｡।॥؟۔։።፧፨။។៕"
+STOPS = "。！？｡।॥؟۔։።፧፨။។៕"
 _SPACED = rf"[.!?…]+{CLOSING}(?=\s|$)"
-UNSPACED = rf"(?:[{_STOPS}]|．(?!\d))[.!?…．{_STOPS}]*{CLOSING}"
+UNSPACED = rf"(?:[{STOPS}]|．(?!\d))[.!?…．{STOPS}]*{CLOSING}"
 _BREAK = r"[\n\r\v\f\x85\u2028\u2029]"
 _END = re.compile(rf"(?:{_SPACED}|{UNSPACED}|{_BREAK})\s*")
 

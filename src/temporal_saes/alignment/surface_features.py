@@ -4,13 +4,17 @@ None of them asks what is said; a rule for refusals, for one, would take away wh
 """
 
 import re
+import unicodedata
 from collections.abc import Callable
 from typing import NamedTuple
 
+from dictionary_learning.texts.spans import CLOSING, UNSPACED
+
 _WORD = re.compile(r"\w+(?:['’\-]\w+)*")
-# A full stop inside a number or an address ends nothing: white space or the end must follow.
-_SENTENCE_END = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s|$)")
-_QUESTION = re.compile(r"\?+[!?]*[\"'”’)\]]*(?=\s|$)")
+# A full stop inside a number or an address ends nothing: white space or the end must follow. The stops of
+# some scripts need no space behind them.
+_SENTENCE_END = re.compile(rf"[.!?…]+{CLOSING}(?=\s|$)|{UNSPACED}")
+_QUESTION = re.compile(rf"\?+[!?]*{CLOSING}(?=\s|$)|[？؟፧][!?！？؟]*{CLOSING}")
 
 
 class SurfaceFeature(NamedTuple):
@@ -22,8 +26,10 @@ class SurfaceFeature(NamedTuple):
 
 
 def words(text: str) -> list[str]:
-    """Runs of letters and digits; an apostrophe or a hyphen between two joins them."""
-    return _WORD.findall(text)
+    """Runs of letters, their marks, and digits; an apostrophe or a hyphen between two joins them."""
+    # Python's \w leaves out marks, and so the vowels of Hindi
+    shape = "".join("a" if unicodedata.category(letter)[0] == "M" else letter for letter in text)
+    return [text[slice(*found.span())] for found in _WORD.finditer(shape)]
 
 
 def sentences(text: str) -> int:
@@ -48,8 +54,8 @@ def digit_share(text: str) -> float:
 
 
 def punctuation_share(text: str) -> float:
-    """Share of what is neither letter nor digit among the characters that are not white space."""
-    return _share(text, lambda character: not character.isalnum())
+    """Share of what is neither letter, mark nor digit among the characters that are not white space."""
+    return _share(text, lambda letter: not letter.isalnum() and unicodedata.category(letter)[0] != "M")
 
 
 def capital_share(text: str) -> float:
@@ -64,7 +70,7 @@ def lines(text: str) -> int:
 
 
 SURFACE_FEATURES = (
-    SurfaceFeature("sentences", "stretches with a word that end in . ! ? … or with the line", sentences),
+    SurfaceFeature("sentences", "stretches with a word that end in a stop or with the line", sentences),
     SurfaceFeature("questions", "stretches that end in a question mark", questions),
     SurfaceFeature("lines", "lines that are not blank", lines),
     SurfaceFeature("word length", "mean characters of a word", word_length),

@@ -45,13 +45,17 @@ function findPassages() {
   }, []);
 }
 
+// The stops of scripts that no space has to follow; those of texts/spans.py.
+const STOPS = "。！？｡।॥؟۔։።፧፨။។៕", CLOSING = "[\"'”’»›)\\]}）］｝」』】〉》]";
+const UNSPACED_STOP = new RegExp(`[${STOPS}]`), SENTENCE_END = new RegExp(`[.!?…${STOPS}]${CLOSING}*$`), CLOSES = new RegExp(`^${CLOSING}+$`);
+
 function findSentences() {
   let begin = 0;
   units.forEach((unit, i) => {
     const next = units[i + 1];
-    const ends = /\n\s*$/.test(unit.text) || /[.!?。！？…]["'”’)\]]*$/.test(unit.text) && (!next || /^\s/.test(next.text) || /[。！？]/.test(unit.text));
-    const closes = next && /^["'”’)\]]+$/.test(next.text);
-    if (ends && !closes || !next || (/^["'”’)\]]+$/.test(unit.text) && i > begin && /[.!?]$/.test(units[i - 1].text))) {
+    const ends = /\n\s*$/.test(unit.text) || SENTENCE_END.test(unit.text) && (!next || /^\s/.test(next.text) || UNSPACED_STOP.test(unit.text));
+    const closes = next && CLOSES.test(next.text);
+    if (ends && !closes || !next || (CLOSES.test(unit.text) && i > begin && SENTENCE_END.test(units[i - 1].text))) {
       passages.push([begin, i]);
       begin = i + 1;
     }

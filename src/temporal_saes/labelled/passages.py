@@ -132,8 +132,8 @@ def sentences(text: str) -> list[tuple[int, int]]:
 
     A sentence ends at a stop with white space behind it and then no small letter: a capital, a figure, or a
     letter of a script that has no capitals. An abbreviation in front of a name ends one, too. At the stops of
-    scripts that no space has to follow it ends whatever comes. This is stricter than `texts.spans`: no passage
-    is to begin within a sentence, while there every token has to be of one.
+    scripts that no space has to follow it ends whatever comes. This is stricter than `texts.spans`: no
+    passage is to begin within a sentence, while there every token has to be of one.
     """
     gaps = [
         match.span("unspaced" if match["next"] is None else "spaced")

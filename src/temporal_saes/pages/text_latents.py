@@ -20,12 +20,13 @@ import numpy as np
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.texts.records import Record
+from dictionary_learning.texts.spans import CLOSING, UNSPACED
 from temporal_saes.features import Features, Tokens
 
 MIN_PARAGRAPH = 200  # characters; a shorter one is a heading or a greeting
 MAX_TOKENS = 160  # of the text that is shown: more is too long to take in
 N_TOP_TOKENS, SNIPPET_CHARACTERS = 8, 45
-SENTENCE_END = re.compile(r"[.!?][\"'”’)\]]*(?=\s)")
+SENTENCE_END = re.compile(rf"[.!?…]{CLOSING}(?=\s)|{UNSPACED}")
 
 
 class Part(NamedTuple):
@@ -124,7 +125,10 @@ def _beginning(lm: LanguageModel, some: Sequence[str], n_tokens: int) -> str:
     if end == len(text):
         return text
     ends = [match.end() for match in SENTENCE_END.finditer(text, end // 2, end + 1)]
-    return text[: ends[-1]] if ends else text[:end].rsplit(maxsplit=1)[0]
+    if ends:
+        return text[: ends[-1]]
+    words = text[:end].rsplit(maxsplit=1)[0]
+    return words if len(words) > end // 2 else text[:end]  # of a script without spaces
 
 
 # --- the latents ---
