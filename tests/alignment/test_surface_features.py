@@ -47,7 +47,10 @@ def test_a_sentence_has_a_word_and_ends_with_a_mark_or_the_line(text, n):
     assert sentences(text) == n
 
 
-@pytest.mark.parametrize(("text", "n"), [('What?? "Who?" a?b', 2), ("Why?!", 1), ("No.", 0), ("星も？雨！「風？」", 2), ("نعم؟ لا.", 1)])
+@pytest.mark.parametrize(
+    ("text", "n"),
+    [('What?? "Who?" a?b', 2), ("Why?!", 1), ("No.", 0), ("星も？雨！「風？」", 2), ("نعم؟ لا.", 1)],
+)
 def test_a_question_ends_with_its_mark(text, n):
     assert questions(text) == n
 

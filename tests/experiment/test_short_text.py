@@ -29,7 +29,9 @@ def test_a_long_one_is_cut_where_it_fits(text, width, expected):
 def test_labels_of_figures_stay_narrow_without_spaces():
     assert first_words("すべての玉ねぎは生地である。" * 3) == "すべての玉ねぎは生 …"
     assert first_words("The moon rose over the hill") == "The moon rose over …"
-    many = latent_label({"latent": 7, "explanation": "", "held_over": ["すべての", "玉ねぎは", "生地である"] * 3})
+    many = latent_label(
+        {"latent": 7, "explanation": "", "held_over": ["すべての", "玉ねぎは", "生地である"] * 3}
+    )
     lines = many.split("\n")
     assert len(lines) == 2
     assert max(map(columns, lines)) <= 22 + len(" · 7")

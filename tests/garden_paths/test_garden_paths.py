@@ -1,6 +1,7 @@
 """Garden paths: the lean by hand, the sentences, and the script on runs of the tiny model."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,29 @@ def test_the_tail_ends_where_tokens_begin_to_differ_or_the_words_do():
     offsets = [[(0, 1), (1, 3), (3, 5), (5, 7)]] * 2
     assert tail_length(texts, "c d", [[1, 2, 3, 4], [1, 2, 3, 4]], offsets) == 2
     assert tail_length(texts, "c d", [[1, 2, 3, 4], [1, 2, 9, 4]], offsets) == 1
+    # an EOS behind the text, which has no characters, takes no token of the tail away
+    for eos in ((0, 0), (7, 7)):
+        longer = [[*some, eos] for some in offsets]
+        assert tail_length(texts, "c d", [[1, 2, 3, 4, 0], [1, 2, 3, 4, 0]], longer) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "tail", "fits"),
+    [
+        ("犬が追いかけた猫は逃げた。", "逃げた。", True),
+        ("إن القمر قريب", "قريب", True),
+        ("a dear", "ear", False),
+        ("चाँद,है", "है", True),
+        ("ran", "ran", False),
+        ("he ran", "", False),
+    ],
+)
+def test_a_tail_begins_with_a_word_in_any_script(tmp_path, text, tail, fits):
+    path = tmp_path / "triples.jsonl"
+    record = {"kind": "x", "sentence": text, "right": text, "wrong": text, "tail": tail}
+    path.write_text(json.dumps(record) + "\n")
+    with nullcontext() if fits else pytest.raises(UserError, match="does not end in its tail"):
+        assert read_triples(str(path))[0].tail == tail
 
 
 def test_the_thirty_triples_end_alike_and_tell_three_kinds_of_ambiguity():

@@ -69,6 +69,15 @@ def test_what_is_left_out_is_counted_by_reason(tmp_path):
     assert lines == [f"{path}: 6 of 12 records were left out ({reasons})."]
 
 
+@pytest.mark.parametrize("needs_label", [True, False])
+def test_the_first_record_may_lack_its_class(tmp_path, needs_label):
+    path = write(tmp_path / "x.jsonl", [{"text": "first"}, *many({"a": 2, "b": 2})])
+    lines: list[str] = []
+    found = load_labelled(str(path), needs_label=needs_label, log=lines.append)
+    assert {text.label for text in found} == {"a", "b"} | (set() if needs_label else {""})
+    assert lines == ([f"{path}: 1 of 5 records were left out (1 without a class)."] if needs_label else [])
+
+
 def test_what_is_missing_in_a_column_of_numbers_is_no_class(tmp_path):
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     labels = pa.array([0.0, 1.5, None, float("nan")] * 3)

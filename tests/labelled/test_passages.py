@@ -188,7 +188,10 @@ def test_a_text_fits_or_does_not(lm):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"n": 100}, r"the data give \d+ joined texts of 3 passages of whole sentences with 19 to 38 tokens each, and 100"),
+        (
+            {"n": 100},
+            r"the data give \d+ joined texts of 3 passages of whole sentences with 19 to 38 tokens each",
+        ),
         ({"n_passages": 4, "context_length": 200}, "the data have 3: give a smaller --n_passages"),
         ({"n_passages": 1}, "no boundary"),
         ({"n_passages": 3, "context_length": 51}, "shorter than 8 tokens.*--context_length 52"),

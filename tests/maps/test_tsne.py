@@ -176,7 +176,7 @@ def test_a_dictionary_of_one_latent_has_no_map(tmp_path, tiny_lm_folder, tiny_co
     save_run(tmp_path / "one", ae, tiny_lm_folder, LAYER, k=1)
     words = ["--checkpoints_path", str(tmp_path), "--run_name", "one", "--dataset", str(tiny_corpus)]
     words += ["--label_field", "domain", "--n_points", "60", "--tokens_a_text", "5", "--device", "cpu"]
-    with pytest.raises(UserError, match="one:0: the .* have the same one, so all lie at one place of a map"):
+    with pytest.raises(UserError, match=r"one:0: the .* have the same one, so all lie at one place of a map"):
         tsne.main([*words, "--no_cache", "--colourings", "domain", "--method", "pca"])
     assert not list(tmp_path.glob("one/tsne/*"))
 

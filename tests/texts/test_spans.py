@@ -105,5 +105,5 @@ def test_tokens_of_every_kind_of_tokenizer_are_of_sentences_in_order(kind: str, 
 def test_the_explorer_knows_the_same_stops_and_closing_marks():
     script = (Path(explorer.__file__).parent / "text.js").read_text(encoding="utf-8")
     assert f'const STOPS = "{STOPS}"' in script
-    closing = CLOSING.removesuffix("*").replace("\\\"", "\"")  # as a string of JavaScript has it
+    closing = CLOSING.removesuffix("*").replace('\\"', '"')  # as a string of JavaScript has it
     assert json.dumps(closing, ensure_ascii=False) in script

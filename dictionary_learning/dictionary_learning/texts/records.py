@@ -27,6 +27,7 @@ Record = dict[str, Any]
 # A text file longer than this becomes several documents, so that it can be split into train and eval.
 TEXT_FILE_CHARACTERS = 10_000
 TEXT = ".txt"
+HEAD = 100  # records in which a field may be found; the first may lack it
 
 
 def read_records(path: str | AnyPath) -> Iterator[Record]:
@@ -61,6 +62,11 @@ def is_local(dataset: str) -> bool:
         return True
     path = Path(dataset)
     return path.is_file() or (format_of(path) is not None and not path.is_dir())
+
+
+def fields_of(records: Iterable[Record]) -> list[str]:
+    """The fields that any of the records has, in the order in which they come."""
+    return list(dict.fromkeys(str(field) for record in records for field in record))
 
 
 def is_unicode(text: str) -> bool:

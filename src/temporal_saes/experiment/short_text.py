@@ -6,7 +6,11 @@ import unicodedata
 def columns(text: str) -> int:
     """How wide a text is, in Latin letters: Chinese characters and emoji are two, marks on letters none."""
     return sum(
-        0 if unicodedata.category(letter) in ("Mn", "Me") else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+        0
+        if unicodedata.category(letter) in ("Mn", "Me")
+        else 2
+        if unicodedata.east_asian_width(letter) in "WF"
+        else 1
         for letter in text
     )
 

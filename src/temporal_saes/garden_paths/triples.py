@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from dictionary_learning.errors import UserError
 from dictionary_learning.texts.records import read_records
+from temporal_saes.experiment.short_text import columns
 
 BUILT_IN = Path(__file__).with_name("triples.jsonl")
 FIELDS = ("kind", "sentence", "right", "wrong", "tail")
@@ -55,7 +56,7 @@ def _triple(record: Mapping[str, Any], number: int, path: str | None) -> Triple:
         )
     made = Triple(*(record[field] for field in FIELDS))
     for name, text in zip(SENTENCES, made.texts, strict=True):
-        if not text.endswith(" " + made.tail):
+        if not _ends_in(text, made.tail):
             raise UserError(
                 f"{name} of record {number} of --triples {path} does not end in its tail {made.tail!r}: all "
                 f"three sentences have to."
@@ -63,19 +64,26 @@ def _triple(record: Mapping[str, Any], number: int, path: str | None) -> Triple:
     return made
 
 
+def _ends_in(text: str, tail: str) -> bool:
+    """Whether a text ends in the tail, which begins no word's middle, where spaces tell words apart."""
+    before = text[: -len(tail)] if tail else ""
+    return text.endswith(tail) and before != "" and (not before[-1].isalnum() or columns(before[-1]) == 2)
+
+
 def tail_length(texts: Sequence[str], tail: str, ids: Sequence[Sequence[int]], offsets: Any) -> int:
     """The number of last tokens that are of the tail and the same in all texts.
 
-    A token that reaches over the tail's start, such as one with the space in front of it, counts.
+    A token that reaches over the tail's start, such as one with the space in front of it, counts, and so does
+    what the tokenizer puts behind the text.
 
     Args:
         ids: the tokens of each text.
         offsets: their characters, [start, end) of each token.
     """
-    lengths = [
-        sum(end > len(text) - len(tail) for _, end in of_text)
-        for text, of_text in zip(texts, offsets, strict=True)
-    ]
+    lengths = []
+    for text, of_text in zip(texts, offsets, strict=True):
+        before = [i for i, (_, end) in enumerate(of_text) if 0 < end <= len(text) - len(tail)]
+        lengths.append(len(of_text) - 1 - max(before, default=-1))
     shared = 0
     while shared < min(lengths) and len({one[-1 - shared] for one in ids}) == 1:
         shared += 1

@@ -34,7 +34,7 @@ from dictionary_learning.texts.documents import (
 )
 from dictionary_learning.texts.folder import CARD, local_records
 from dictionary_learning.texts.hub_stream import hub_records
-from dictionary_learning.texts.records import Record, as_unicode, is_local, read_records
+from dictionary_learning.texts.records import HEAD, Record, as_unicode, fields_of, is_local, read_records
 from dictionary_learning.texts.sae_probes import PREFIX, is_sae_probes, sae_probes_file
 from dictionary_learning.texts.spans import Spans
 
@@ -118,18 +118,18 @@ def load_labelled(
     entry, name = _find(dataset, data_path, text_field, label_field, needs_label)
     records = _open(entry, dataset, data_path, split)
     records = islice(records, max_records or entry.max_records)
-    head = list(islice(records, 1))
+    head = list(islice(records, HEAD))
+    there = fields_of(head)
     # a text of a data set that is known by name is one with a class
     may_lack_label = not needs_label and dataset not in LABELLED
-    if may_lack_label and label_field is None and head and entry.fields["class"] not in head[0]:
+    if may_lack_label and label_field is None and head and entry.fields["class"] not in there:
         entry = dataclasses.replace(entry, fields={"text": entry.fields["text"]})
     text_field, label_field = entry.fields["text"], entry.fields.get("class")
     titles = _read_categories(categories) if label_field is None and not may_lack_label else None
     for field, flag in ((text_field, "--text_field"), (label_field, "--label_field")):
-        if head and field is not None and field not in head[0]:
+        if head and field is not None and field not in there:
             raise UserError(
-                f"{name} has no field {field!r}: choose one of its fields with {flag} "
-                f"({', '.join(map(str, head[0]))})."
+                f"{name} has no field {field!r}: choose one of its fields with {flag} ({', '.join(there)})."
             )
     sample = _Sample(max_texts, seed)
     left_out: Counter[str] = Counter()

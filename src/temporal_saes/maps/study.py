@@ -55,8 +55,8 @@ def study(
     x_NF = feature_map.unit_rows(features.x[heard])
     if feature_map.all_alike(x_NF):
         raise UserError(
-            f"{subject.name}: the {len(heard):,} tokens at which a latent of chunk {subject.chunk} is active have "
-            "the same one, so all lie at one place of a map: choose another --chunk."
+            f"{subject.name}: the {len(heard):,} tokens at which a latent of chunk {subject.chunk} is active "
+            "have the same one, so all lie at one place of a map: choose another --chunk."
         )
     say(f"{subject.name}: {METHOD_NAMES[options.method]} of {len(heard):,} points")
     reduced = feature_map.reduce(x_NF, PCA_DIMENSIONS, seed=options.seed)

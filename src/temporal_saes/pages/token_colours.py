@@ -25,7 +25,7 @@ def visible(text: str) -> str:
 
 
 def in_row(words: Iterable[str]) -> Html:
-    """Words with commas between them, each by itself: one written from right to left does not turn the rest."""
+    """Words in a row, each by itself: one that is written from right to left does not turn the rest."""
     found: list[object] = []
     for word in words:
         found += [", " if found else None, element("bdi", visible(word))]
