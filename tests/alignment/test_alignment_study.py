@@ -17,12 +17,13 @@ from conftest import VOCABULARY
 from scipy import sparse
 from toy_runs import EXPERIMENTS, LAYER, make_run
 
-from dictionary_learning.command import cli
+from dictionary_learning.command import cli, figures
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from temporal_saes import alignment
 from temporal_saes.alignment.command import main
-from temporal_saes.alignment.differences import Settings, differences_of, smallest_effect
+from temporal_saes.alignment.differences import VIEWS, Settings, differences_of, smallest_effect
+from temporal_saes.alignment.figure import _compare_counts
 from temporal_saes.alignment.names import named
 from temporal_saes.alignment.options import RANKINGS, AlignmentOptions
 from temporal_saes.alignment.page import study_page
@@ -449,3 +450,15 @@ def test_a_page_of_a_result_without_latents_on_one_side_says_so(runs, pairs):
     result["top"]["rejected"] = []
     text = Page(study_page(result, {}, PNG)).text
     assert "No tested latent is higher in rejected answers." in text
+
+
+def test_views_that_were_not_tested_have_their_places_beside_others():
+    tested = {"significant": 2, "n_pairs": 30}
+    views = {view: tested if view == VIEWS[0] else {"missing": "too few pairs"} for view in VIEWS}
+    subject = {"dict_class": "BatchTopKSAE", "trainer_folder": None}
+    result = {"name": "a", "subject": subject, "views": views, "n_tested": 9, "options": {"fdr": 0.05}}
+    with figures.style():
+        _, axis = figures.subplots()
+        _compare_counts(axis, [result, result])
+    assert axis.get_xlim() == (-0.5, len(VIEWS) - 0.5)
+    assert [text.get_position()[0] for text in axis.texts if "tested" in text.get_text()] == [1, 2, 3]

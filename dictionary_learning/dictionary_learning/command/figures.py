@@ -230,6 +230,12 @@ def without_middle(name: str, length: int) -> str:
     return f"{name[:front]}…{name[len(name) - (length - front - 1) :]}"
 
 
+def name_bars(axis: Any, names: Sequence[str], **style: Any) -> None:
+    """Names below what stands at 0, 1, 2 and so on, and room for each, also where there is nothing."""
+    axis.set_xticks(range(len(names)), names, **style)
+    axis.set_xlim(-0.5, len(names) - 0.5)
+
+
 def bar_numbers(axis: Any, bars: Any, n: int) -> None:
     """The value above each bar; upright where there are more than six of them side by side.
 

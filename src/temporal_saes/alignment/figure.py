@@ -147,7 +147,10 @@ def _compare_counts(axis: Any, results: Sequence[Mapping[str, Any]]) -> None:
                 told = {"ha": "center", "textcoords": "offset points", "fontsize": 7}
                 axis.annotate(f"{int(count):,}", (x, y), (0, 2), **told)
     axis.set_ylim(0, highest)  # one latent of a thousand is not to fill the panel
-    axis.set_xticks(at, [VIEW_NAMES[view].replace(" ", "\n", 1) for view in VIEWS])
+    for x, view in enumerate(VIEWS):
+        if all("significant" not in result["views"][view] for result in results):
+            axis.text(x, 0, "not\ntested", ha="center", va="bottom", fontsize=8)
+    figures.name_bars(axis, [VIEW_NAMES[view].replace(" ", "\n", 1) for view in VIEWS])
     axis.set_ylabel("% of tested latents")
     axis.set_title(f"latents that differ (q ≤ {results[0]['options']['fdr']:g})")
 

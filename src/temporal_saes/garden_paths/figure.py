@@ -35,7 +35,7 @@ def draw(results: Sequence[Mapping[str, Any]], path: Path) -> list[Path]:
                     x, found["mean"], 0.92 * width, yerr=error, color=colour, ecolor="#333333", label=name
                 )
         axis.axhline(0, color="#444444", linewidth=0.8)
-        axis.set_xticks(range(len(kinds)), kinds)
+        figures.name_bars(axis, kinds)
         axis.set_xlabel("what is ambiguous")
         axis.set_ylabel("cosine with the right reading\nless that with the wrong one")
         axis.set_title("Codes behind a garden path")

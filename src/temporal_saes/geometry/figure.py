@@ -58,7 +58,7 @@ def _bars(axis: Any, results: Sequence[Result], groups: Sequence[tuple[str, str]
             x = at + (i - (len(results) - 1) / 2) * width
             bar = axis.bar(x, measure["mean"], 0.92 * width, yerr=error, color=colour, ecolor="#333333")
             figures.bar_numbers(axis, bar, len(groups) * len(results))
-    axis.set_xticks(range(len(groups)), [name for _, name in groups])
+    figures.name_bars(axis, [name for _, name in groups])
     axis.axhline(0, color="#444444", linewidth=0.8)
     axis.margins(y=0.12)
 

@@ -63,11 +63,6 @@ def _draw_stability(axis: Any, results: Sequence[Mapping[str, Any]]) -> None:
         figures.bar_numbers(axis, bar, len(results))
         chance = found["chance_matched"]["mean"]
         axis.plot([x - 0.35, x + 0.35], [chance, chance], color="#444444", linewidth=1, linestyle=":")
-    axis.set_xticks(
-        range(len(results)),
-        [figures.as_written(result["name"]) for result in results],
-        rotation=20,
-        ha="right",
-    )
-    axis.set_xlim(-0.5, len(results) - 0.5)  # with those that have no bar
+    names = [figures.as_written(result["name"]) for result in results]
+    figures.name_bars(axis, names, rotation=20, ha="right")
     axis.margins(y=0.12)
