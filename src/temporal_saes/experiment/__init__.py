@@ -13,4 +13,5 @@ numbers     what one result file says: its numbers by their names
 over_seeds  an experiment on several seeds of each run, with the spread of its numbers
 names       names of files
 intervals   means with 95 % intervals
+short_text  the beginning of a text where there is little room
 """
