@@ -52,7 +52,8 @@ def train_domain_probe(pooled_ND: np.ndarray, labels: list[str], seed: int = 0) 
     if counts.min() < MIN_TEXTS:
         raise UserError(
             f"the class {str(classes[counts.argmin()])!r} has {counts.min()} texts, too few to learn it: "
-            f"give more data, or a --max_texts of at least {MIN_TEXTS * len(classes)}."
+            f"give more of it (a --max_texts of at least {MIN_TEXTS * len(classes)}, if the data have them), "
+            "or data without it."
         )
     n_test = max(1, round(HELD_OUT_SHARE * len(y)))
     train, test = split(y, len(y) - n_test, n_test, seed)
