@@ -11,7 +11,7 @@ Shapes: B texts, L positions that go through the model now, D model width, T pos
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -31,6 +31,8 @@ class Past:
     """The texts that one cache holds: the same object in every pass over that cache."""
 
     def __init__(self) -> None:
+        self.n_seen = 0
+        """Positions that are behind the last pass."""
         self.on_rows: list[Callable[[Rows], None]] = []
         """Called when the cache exchanges, repeats or leaves out texts, as a beam search does."""
 
@@ -47,6 +49,39 @@ class Pass(NamedTuple):
     past: Past
 
 
+class _Pasts:
+    """The texts that each cache holds, for as long as there is the cache."""
+
+    def __init__(self) -> None:
+        self._by_cache: WeakKeyDictionary[Any, Past] = WeakKeyDictionary()
+        self._by_list: tuple[Any, Past] = (None, Past())  # RWKV's; only the last, as lists are not weak
+
+    def get(self, cache: Any) -> Past | None:
+        if isinstance(cache, list):
+            return self._by_list[1] if self._by_list[0] is cache else None
+        return self._by_cache.get(cache)
+
+    def put(self, cache: Any, past: Past) -> Past:
+        if isinstance(cache, list):
+            self._by_list = cache, past
+        else:
+            self._by_cache[cache] = past
+        return past
+
+    def n_before(self, cache: Any) -> int:
+        """How many positions are in a cache; of one that does not count them, those that were seen."""
+        length = getattr(cache, "get_seq_length", None)
+        if length is not None:
+            with suppress(ValueError):  # what all-recurrent ones, as Mamba's, raise
+                return int(length())
+            if not cache.has_previous_state():
+                return 0
+        elif not isinstance(cache, list):
+            return 0
+        past = self.get(cache)
+        return 1 if past is None else past.n_seen  # not seen: it may be more
+
+
 @contextmanager
 def watching(
     model: nn.Module, module: nn.Module, look: Callable[[Tensor, Pass], Tensor | None]
@@ -56,18 +91,20 @@ def watching(
     What it returns is put in place of the output; None leaves that as it is.
     """
     signature = inspect.signature(model.forward)
-    pasts: WeakKeyDictionary[Any, Past] = WeakKeyDictionary()
+    pasts = _Pasts()
     now: list[Pass] = []  # empty outside a pass: a module may be called by itself
 
     def past_of(cache: Any, start: int) -> Past:
         if cache is None:
             return Past()
-        if start == 0 or cache not in pasts:  # a cache can be emptied for other texts
-            pasts[cache] = Past()
-        return pasts[cache]
+        past = pasts.get(cache)
+        if start == 0 or past is None:  # a cache can be emptied for other texts
+            return pasts.put(cache, Past())
+        return past
 
     def exchanged(cache: Any, rows: Rows) -> None:
-        for told in pasts[cache].on_rows if cache in pasts else ():
+        past = pasts.get(cache)
+        for told in past.on_rows if past is not None else ():
             told(rows)
 
     def begin(model: nn.Module, args: Any, inputs: dict[str, Any]) -> None:
@@ -78,22 +115,24 @@ def watching(
         except TypeError:
             return  # the model says it better
         given = {**given, **given.get("kwargs", {})}
-        cache = given.get("past_key_values")
-        length = getattr(cache, "get_seq_length", None)
-        start = 0 if length is None else int(length())
+        cache = next((given[name] for name in _CACHES if given.get(name) is not None), None)
+        start = pasts.n_before(cache)
         tokens = given.get("input_ids")
         tokens_BL = tokens if torch.is_tensor(tokens) and tokens.ndim == 2 else None
-        now[:] = [Pass(tokens_BL, None, start, past_of(cache, start))]
+        past = past_of(cache, start)
+        n = _length(tokens, given.get("inputs_embeds"))
+        past.n_seen = start + n
+        now[:] = [Pass(tokens_BL, None, start, past)]
         if given.get("attention_mask") is not None:
-            n = _length(tokens, given.get("inputs_embeds"))
             now[0] = now[0]._replace(mask_BL=_padding(given["attention_mask"], start, n))
 
     def end(model: nn.Module, args: Any, inputs: Any, output: Any) -> None:
         if _unwatched.get():
             return
-        made = getattr(output, "past_key_values", None)
-        if now and hasattr(made, "get_seq_length") and made not in pasts:
-            pasts[made] = now[0].past
+        for made in (getattr(output, name, None) for name in _CACHES):
+            is_cache = hasattr(made, "get_seq_length") or isinstance(made, list)
+            if now and is_cache and pasts.get(made) is None:
+                pasts.put(made, now[0].past)
         now.clear()
 
     def see(module: nn.Module, args: Any, output: Any) -> Any:
@@ -140,6 +179,7 @@ def editing(model: nn.Module, module: nn.Module, edit: Edit) -> Iterator[None]:
         yield
 
 
+_CACHES = ("past_key_values", "cache_params", "state")  # the last two are of recurrent models
 # What becomes of a cache's rows, by the method that does it.
 _EXCHANGES: dict[str, Callable[[Any], Rows]] = {
     "reorder_cache": lambda rows_B: lambda of_B: of_B[rows_B.to(of_B.device)],
@@ -186,20 +226,28 @@ def _length(*inputs: Any) -> int:
     return next((x.shape[1] for x in inputs if torch.is_tensor(x) and x.ndim > 1), 0)
 
 
-def _padding(mask: Any, start: int, length: int) -> Tensor:
-    """True [B, L] where a position is real, of a mask as a model takes it.
+def _last_size(tensor: Tensor) -> int:
+    return tensor.shape[-1]
+
+
+def _padding(mask: Any, start: int, length: int) -> Tensor | None:
+    """True [B, L] where a position is real, of a mask as a model takes it; None where it hides nothing.
 
     A mask of who attends to whom says so, too: padding does not attend to itself.
 
     Raises:
         UserError: a mask that does not tell.
     """
-    if isinstance(mask, Mapping):  # one a kind of layers
-        mask = next((one for one in mask.values() if torch.is_tensor(one)), None)
+    if isinstance(mask, Mapping):  # one a kind of layers, in any order
+        if all(one is None for one in mask.values()):
+            return None
+        # that of layers with a window tells of its positions alone
+        mask = max((one for one in mask.values() if torch.is_tensor(one)), key=_last_size, default=None)
     if torch.is_tensor(mask) and mask.ndim == 2:
         return mask[:, mask.shape[1] - length :].bool()
-    if torch.is_tensor(mask) and mask.ndim == 4 and mask.shape[3] >= start + length:
-        own_BL = mask[:, 0, :, start : start + length].diagonal(dim1=1, dim2=2)
+    if torch.is_tensor(mask) and mask.ndim == 4 and mask.shape[3] >= length:
+        first = min(start, mask.shape[3] - length)  # where a window has moved on, the newest are its last
+        own_BL = mask[:, 0, :, first : first + length].diagonal(dim1=1, dim2=2)
         return own_BL == 0 if mask.is_floating_point() else own_BL.bool()
     raise UserError(
         "this attention mask does not tell which positions are padding: give the model one of the shape "
