@@ -457,6 +457,59 @@ def test_a_model_in_bfloat16_is_read_by_a_dictionary_in_float32(tokenizer, dicti
     torch.testing.assert_close(run.codes_BTF, lm.encode(PROMPTS, dictionary, LAYER).codes_BLF)
 
 
+def test_under_autocast_the_codes_are_those_of_the_dictionary_without(
+    llama: LanguageModel, dictionary: Dictionary
+) -> None:
+    tokens_BL, _, _ = llama.tokenize(PROMPTS[:1], 64)
+    recorded: list[Tensor] = []
+    module = llama.model.model.layers[LAYER]
+    hook = module.register_forward_hook(lambda module, args, x_BLD: recorded.append(x_BLD))
+    try:
+        with (
+            torch.no_grad(),
+            torch.autocast("cpu", torch.bfloat16),
+            attached(llama.model, dictionary, LAYER) as run,
+        ):
+            llama.model(tokens_BL)
+            encoded = llama.encode(PROMPTS[:1], dictionary, LAYER, max_norm_ratio=None)
+    finally:
+        hook.remove()
+    expected_BTF = dictionary.encode(recorded[0].float())
+    assert expected_BTF.count_nonzero() > 0
+    torch.testing.assert_close(run.codes_BTF, expected_BTF, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(encoded.codes_BLF, expected_BTF, atol=1e-6, rtol=1e-5)
+
+
+def test_passes_that_return_tuples_are_put_together_too(llama: LanguageModel, dictionary: Dictionary) -> None:
+    tokens_BL, _, _ = llama.tokenize(PROMPTS[:1], 64)
+    with torch.no_grad(), attached(llama.model, dictionary, LAYER) as whole:
+        llama.model(tokens_BL)
+    with torch.no_grad(), attached(llama.model, dictionary, LAYER) as run:
+        _, cache = llama.model(tokens_BL[:, :4], return_dict=False, use_cache=True)
+        llama.model(tokens_BL[:, 4:], past_key_values=cache, return_dict=False)
+    torch.testing.assert_close(run.codes_BTF, whole.codes_BTF, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("latents", [[3, 40], (3, 40), range(3, 41, 37), torch.tensor([3, 40])])
+def test_some_latents_are_kept_in_whatever_they_are_listed(llama: LanguageModel, latents: Any) -> None:
+    tokens_BL, _, _ = llama.tokenize(PROMPTS[:1], 64)
+    with (
+        attached(llama.model, sae(), LAYER) as all_of_them,
+        attached(llama.model, sae(), LAYER, latents=latents) as run,
+    ):
+        llama.model(tokens_BL)
+    assert torch.equal(run.codes_BTF, all_of_them.codes_BTF[..., [3, 40]])
+
+
+@pytest.mark.parametrize("latents", [[64], [-1], 64, ["3"], [3.5]])
+def test_a_latent_that_cannot_be_kept_is_told_before_anything_runs(llama: LanguageModel, latents: Any) -> None:
+    with (
+        pytest.raises(UserError, match="there is no latent"),
+        attached(llama.model, sae(), LAYER, latents=latents),
+    ):
+        pass
+
+
 def test_gradients_go_through_what_is_steered(llama: LanguageModel) -> None:
     direction_D = torch.randn(WIDTH)
     tokens_BL, _, _ = llama.tokenize(PROMPTS[:1], 64)
@@ -523,6 +576,8 @@ def test_the_page_of_the_documents_runs(tmp_path, tiny_lm_folder, monkeypatch) -
     [
         ({64: 1.0}, {}, "no latent 64: the dictionary has 0 to 63"),
         ({-1: 1.0}, {}, "no latent -1"),
+        ({"3": 1.0}, {}, "'3' is no latent: give its number, or a direction"),
+        ({3.0: 1.0}, {}, "3.0 is no latent"),
         ({3: math.nan}, {}, "strength nan"),
         ({3: 1.0}, {"mode": "set"}, "mode 'set' does not exist: choose add or clamp"),
         ({torch.zeros(5): 1.0}, {}, r"shape \[5\] cannot be added: give \[32\]"),
@@ -546,6 +601,8 @@ def test_a_mistake_is_told_before_anything_runs(llama: LanguageModel, strengths,
         (nn.Linear(2, 2), "this Linear is no module of the Llama"),
         (9, "has no layer 9: its layers are 0 to 2"),
         (Place(None, site="embed"), "has no"),
+        (None, "None is no place in a model"),
+        (1.5, "1.5 is no place in a model"),
     ],
 )
 def test_a_module_that_is_not_there_is_told(llama: LanguageModel, where, sentence: str) -> None:

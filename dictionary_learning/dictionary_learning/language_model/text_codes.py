@@ -116,7 +116,8 @@ def encode_tokens(dictionary: Encoder, x_uD: Tensor) -> Tensor:
     """Codes [u, F] of the usable tokens of one text, which is encoded whole and by itself."""
     weight = next(dictionary.parameters())
     x_uD = x_uD.to(weight.device, weight.dtype)
-    return dictionary.encode(x_uD[None])[0] if dictionary.reads_sequences else dictionary.encode(x_uD)
+    with torch.autocast(weight.device.type, enabled=False):  # the model may run in it
+        return dictionary.encode(x_uD[None])[0] if dictionary.reads_sequences else dictionary.encode(x_uD)
 
 
 def norm_limit(norm_T: np.ndarray, max_norm_ratio: float | None) -> float:

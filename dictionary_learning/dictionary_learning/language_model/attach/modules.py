@@ -36,7 +36,12 @@ def module_at(model: Any, where: Where) -> nn.Module:
             f"{type(model).__name__} is no transformers model, so that {where} says nothing: give the path "
             "of a module."
         )
-    place = Place(int(where)) if isinstance(where, int | Integral) else where.output
+    if not isinstance(where, int | Integral | Place):
+        raise UserError(
+            f"{where!r} is no place in a model: give the number of a decoder layer, the path of a module, or "
+            "the module."
+        )
+    place = where.output if isinstance(where, Place) else Place(int(where))
     _, layers = find_decoder_layers(model)
     if place is None or place.layer is None or not 0 <= place.layer < len(layers):
         raise UserError(

@@ -129,8 +129,9 @@ def watching(
     def end(model: nn.Module, args: Any, inputs: Any, output: Any) -> None:
         if _unwatched.get():
             return
-        for made in (getattr(output, name, None) for name in _CACHES):
-            is_cache = hasattr(made, "get_seq_length") or isinstance(made, list)
+        made_here = output if isinstance(output, tuple) else [getattr(output, name, None) for name in _CACHES]
+        for made in made_here:
+            is_cache = hasattr(made, "get_seq_length") or isinstance(made, list)  # RWKV's
             if now and is_cache and pasts.get(made) is None:
                 pasts.put(made, now[0].past)
         now.clear()
@@ -142,7 +143,9 @@ def watching(
         one = now[0] if now else Pass(None, None, 0, Past())
         shape_BL = x.shape[:-1] if one.tokens_BL is None else one.tokens_BL.shape
         x_BLD = unflattened(x, shape_BL)
-        made_BLD = look(x_BLD if x_BLD.ndim == 3 else x_BLD[None], one)
+        # a dictionary computes in the dtype of its weights, whatever the model does
+        with torch.autocast(x.device.type, enabled=False):
+            made_BLD = look(x_BLD if x_BLD.ndim == 3 else x_BLD[None], one)
         if made_BLD is None:
             return output
         # a copy: what runs on may write into it

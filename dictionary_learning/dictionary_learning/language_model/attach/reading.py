@@ -8,9 +8,10 @@
 Shapes: B texts, L positions of a pass, T positions of texts from their beginning, D model width, F latents.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -86,7 +87,10 @@ class Attached:
     def _last(self) -> list[Seen]:
         """The passes over the texts that were seen last, from the one that began them."""
         if not self.passes:
-            raise UserError("nothing has gone through the model yet: call it inside the block.")
+            raise UserError(
+                "nothing has gone through the module yet: call the model inside the block, and attach to a "
+                "module that it calls."
+            )
         some = [seen for seen, past in zip(self.passes, self._pasts, strict=True) if past is self._pasts[-1]]
         begin = max((i for i, seen in enumerate(some) if seen.start == 0), default=0)
         return some[begin:]
@@ -133,16 +137,17 @@ def attached(
             tokens that went through the model before.
     """
     positions = Positions(dictionary, special_ids, norm_limit)
+    kept = _kept(latents, dictionary.dict_size)
     run = Attached()
 
     @torch.no_grad()
     def keep(x_BLD: Tensor, one: Pass) -> None:
         usable_BL = positions.usable(x_BLD, one)
         pieces = [
-            (index_c.cpu(), f_cF[:, latents].float().cpu())
+            (index_c.cpu(), f_cF[:, kept].float().cpu())
             for index_c, f_cF in positions.codes(x_BLD, usable_BL, usable_BL, one)
         ]
-        n_kept = torch.arange(dictionary.dict_size)[latents].numel()
+        n_kept = torch.arange(dictionary.dict_size)[kept].numel()
         codes_nF = torch.zeros(usable_BL.numel(), n_kept)
         for index_c, f_cF in pieces:
             codes_nF[index_c] = f_cF
@@ -152,3 +157,19 @@ def attached(
 
     with watching(model, module_at(model, place), keep):
         yield run
+
+
+def _kept(latents: Sequence[int] | slice, dict_size: int) -> Tensor | slice:
+    """What picks them out of all.
+
+    Raises:
+        UserError: one is no latent.
+    """
+    if isinstance(latents, slice):
+        return latents
+    given = latents.tolist() if torch.is_tensor(latents) else latents
+    numbers = list(given) if isinstance(given, Iterable) else [given]
+    for number in numbers:
+        if not isinstance(number, Integral) or not 0 <= number < dict_size:
+            raise UserError(f"there is no latent {number!r}: the dictionary has 0 to {dict_size - 1}.")
+    return torch.tensor([int(number) for number in numbers], dtype=torch.long)

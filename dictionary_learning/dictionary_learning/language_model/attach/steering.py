@@ -19,6 +19,7 @@ K latents and directions that are steered.
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import torch
@@ -172,6 +173,8 @@ def _check(key: int | Tensor, strength: float, dictionary: Attachable) -> None:
                 f"a direction of the shape {list(key.shape)} cannot be added: give "
                 f"[{dictionary.activation_dim}]."
             )
+    elif not isinstance(key, Integral) or isinstance(key, bool):
+        raise UserError(f"{key!r} is no latent: give its number, or a direction.")
     elif not 0 <= key < dictionary.dict_size:
         raise UserError(f"there is no latent {key}: the dictionary has 0 to {dictionary.dict_size - 1}.")
 
