@@ -18,6 +18,7 @@ from dictionary_learning.runs.loop import TrainingResult, train
 from dictionary_learning.runs.plan import Plan
 from dictionary_learning.runs.source import Batch
 from dictionary_learning.runs.tracker import Tracker
+from dictionary_learning.trainers.trainer import whole_number
 
 
 def trainSAE(
@@ -55,6 +56,7 @@ def trainSAE(
         data: gives batches [B, ...] of activations, or of whole contexts (of which a trainer of single
             tokens gets the usable tokens); with `state_dict`/`load_state_dict` it can be
             rewound, otherwise a resumed run reads the batches it has seen once more and drops them.
+            Empty batches are passed over.
         trainer_configs: each has the class under "trainer" and that class's keyword arguments;
             "dead_feature_threshold" (tokens) is set on the trainer that was made.
         steps: batches to train on.
@@ -86,6 +88,9 @@ def trainSAE(
         raise UserError("transcoder=True is not possible: no trainer here learns one layer from another.")
     if resume and save_dir is None:
         raise UserError("resume=True needs save_dir: there is no folder to go on from.")
+    steps = whole_number("steps", steps)
+    if steps < 0:
+        raise UserError(f"steps is {steps}, and must be 0 or more.")
     if data_config is None:
         data_config = getattr(data, "config", None)
     plan = Plan(

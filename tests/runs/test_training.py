@@ -502,6 +502,30 @@ def test_batches_that_are_no_tensors_are_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("normalize", [True, False])
+def test_a_generator_may_fill_the_same_tensor_again_and_give_empty_ones(normalize: bool) -> None:
+    """As one that reads a memory map does, or one that filters tokens."""
+
+    def in_place() -> Iterator[Tensor]:
+        x_BD = torch.empty(B, D)
+        for i in range(STEPS + 9):
+            yield x_BD.copy_(batch_of(i))
+            yield torch.empty(0, D)
+
+    expected = train([batch_of(i) for i in range(STEPS + 9)], None, normalize_activations=normalize)
+    found = train(in_place(), None, normalize_activations=normalize)
+    assert (found.steps_done, found.norm_factor) == (STEPS, expected.norm_factor)
+    a, b = (result.trainers[0].ae.state_dict() for result in (expected, found))
+    assert all(torch.equal(a[name], b[name]) for name in a)  # the threshold, too
+
+
+@pytest.mark.parametrize(("steps", "sentence"), [(2.5, "must be a whole number"), (-1, "must be 0 or more")])
+def test_steps_that_cannot_be_taken_are_told(steps: Any, sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"steps is {steps}, and {sentence}"):
+        trainSAE(Batches(), [batch_top_k()], steps, save_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_config_by_itself_is_told_to_go_into_a_list(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"put it into a list"):
         trainSAE(Batches(), batch_top_k(), STEPS, save_dir=tmp_path / "run")  # type: ignore[arg-type]

@@ -62,6 +62,20 @@ class Dictionary(nn.Module, ABC):
         x_hat = self.decode(f)
         return (x_hat, f) if output_features else x_hat
 
+    def taken(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Activations [..., D] in the dtype of the weights: a model's own may be a shorter one.
+
+        Raises:
+            UserError: they are of another width.
+        """
+        if x.shape[-1:] != (self.activation_dim,):
+            width = x.shape[-1] if x.ndim else "none"
+            raise UserError(
+                f"{type(self).__name__} takes activations of width {self.activation_dim}, and these have "
+                f"width {width}: choose the model and layer that it was trained on."
+            )
+        return x.to(weight.dtype)
+
     def splits(self) -> dict[str, slice]:
         """Named parts of the latents, such as `{"high": ..., "low": ...}`; empty without parts."""
         return {}
@@ -85,6 +99,7 @@ class Dictionary(nn.Module, ABC):
         path: str | Path,
         device: str | torch.device | None = None,
         *,
+        dtype: torch.dtype | None = None,
         revision: str | None = None,
         trainable: bool = False,
         **config: Any,
@@ -95,28 +110,53 @@ class Dictionary(nn.Module, ABC):
             path: an `ae.pt`, any folder that `load_dictionary` takes, or such a folder on the Hugging Face
                 hub, as `user/repository` or `user/repository/folder`.
             device: the CPU when None.
+            dtype: of the weights; float32, or as in the file, when None.
             revision: branch, tag or commit on the hub.
             trainable: let its parameters take gradients.
             config: what an `ae.pt` alone does not say, such as `k`; a folder says it itself.
 
         Raises:
-            UserError: nothing is there, it is damaged, or it is another architecture.
+            UserError: nothing is there, it is damaged, it is another architecture, or an option says
+                nothing to it.
         """
         if Path(path).is_file() or Path(path).suffix in WEIGHTS_SUFFIXES:
             checkpoint = read_checkpoint(path)
-            dictionary = cls.from_state_dict(checkpoint.weights, config)
+            options = _Read(config)
+            dictionary = cls.from_state_dict(checkpoint.weights, options)
+            if unread := config.keys() - options.read:
+                raise UserError(
+                    f"{cls.__name__}.from_pretrained has no use for {', '.join(sorted(unread))} where it reads "
+                    f"{path}: leave it out."
+                )
             if checkpoint.norm_factor is not None:
                 dictionary.scale_biases(checkpoint.norm_factor)
-            return dictionary.to(device or "cpu").requires_grad_(trainable)
+            return dictionary.to(device or "cpu", dtype).eval().requires_grad_(trainable)
         dictionary, _ = loader.load(
             path, device or "cpu", revision=revision, trainable=trainable, overrides=config
         )
+        dictionary = dictionary.to(dtype=dtype)
         if not isinstance(dictionary, cls):
             raise UserError(
                 f"{path} holds a {type(dictionary).__name__}, not a {cls.__name__}: load it with "
                 f"{type(dictionary).__name__}.from_pretrained, or with load_dictionary."
             )
         return dictionary
+
+
+class _Read(dict[str, Any]):
+    """Options that know which of them somebody asked for."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        super().__init__(options)
+        self.read: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self.read.add(name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.read.add(name)
+        return super().get(name, default)
 
 
 def chunk_slice(dictionary: Dictionary, chunk: int) -> slice:

@@ -5,6 +5,7 @@ Shapes: D model width, F latents. A new dictionary has unit-norm decoder rows in
 have the names and shapes of the dictionary_learning library.
 """
 
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
@@ -85,7 +86,7 @@ class AutoEncoder(_LinearPair):
         self.bias = nn.Parameter(torch.zeros(activation_dim))
 
     def encode(self, x: Tensor) -> Tensor:
-        return torch.relu(self.encoder(x - self.bias))
+        return torch.relu(self.encoder(self.taken(x, self.bias) - self.bias))
 
     def decode(self, f: Tensor) -> Tensor:
         return self.decoder(f) + self.bias
@@ -94,6 +95,21 @@ class AutoEncoder(_LinearPair):
     def scale_biases(self, scale: float) -> None:
         for bias in (self.encoder.bias, self.bias):
             bias.mul_(scale)
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls, path: str | Path, *args: Any, normalize_decoder: bool = False, **options: Any
+    ) -> Self:
+        """As for every `Dictionary`.
+
+        Args:
+            normalize_decoder: give decoder rows norm 1, which the dictionary_learning library does here by
+                default: its codes are those times the norms that the rows had.
+        """
+        dictionary = super().from_pretrained(path, *args, **options)
+        if normalize_decoder:
+            dictionary.normalize_decoder()
+        return dictionary
 
     @torch.no_grad()
     def normalize_decoder(self) -> None:
@@ -126,7 +142,7 @@ class AutoEncoderNew(_LinearPair):
         super().__init__(activation_dim, dict_size, seed, encoder_bias=True, decoder_bias=True, norm=0.1)
 
     def encode(self, x: Tensor) -> Tensor:
-        return torch.relu(self.encoder(x))
+        return torch.relu(self.encoder(self.taken(x, self.encoder.weight)))
 
     def decode(self, f: Tensor) -> Tensor:
         return self.decoder(f)
@@ -162,7 +178,7 @@ class GatedAutoEncoder(_LinearPair):
 
     def paths(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Gate pre-activations and magnitudes [..., F] of activations [..., D]."""
-        pi = self.encoder(x - self.decoder_bias)
+        pi = self.encoder(self.taken(x, self.decoder_bias) - self.decoder_bias)
         return pi + self.gate_bias, torch.relu(self.r_mag.exp() * pi + self.mag_bias)
 
     def encode(self, x: Tensor) -> Tensor:
@@ -205,12 +221,15 @@ class JumpReluAutoEncoder(_Classic):
         dictionary.apply_b_dec_to_input = bool(config.get("apply_b_dec_to_input", False))
         return dictionary
 
+    def _centred(self, x: Tensor) -> Tensor:
+        x = self.taken(x, self.W_enc)
+        return x - self.b_dec if self.apply_b_dec_to_input else x
+
     def encode_entries(self, x_BD: Tensor) -> SparseCode:
-        x_BD = x_BD - self.b_dec if self.apply_b_dec_to_input else x_BD
-        return entries_above(x_BD, self.W_enc, self.b_enc, self.threshold.clamp(min=0))
+        return entries_above(self._centred(x_BD), self.W_enc, self.b_enc, self.threshold.clamp(min=0))
 
     def encode(self, x: Tensor) -> Tensor:
-        pre = (x - self.b_dec if self.apply_b_dec_to_input else x) @ self.W_enc + self.b_enc
+        pre = self._centred(x) @ self.W_enc + self.b_enc
         return torch.where(pre > self.threshold, pre, 0).relu()
 
     def decode(self, f: Tensor) -> Tensor:

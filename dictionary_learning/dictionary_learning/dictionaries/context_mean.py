@@ -80,7 +80,7 @@ class ContextMean(Dictionary):
                 f"{type(self).__name__} reads whole texts, [texts, tokens, {self.activation_dim}], and got "
                 f"activations of shape {list(x.shape)}: give all tokens of a text together."
             )
-        centred_BLD = x - self.b
+        centred_BLD = self.taken(x, self.b) - self.b
         predicted_BLD = self._predicted(centred_BLD)
         return torch.cat([predicted_BLD, centred_BLD - predicted_BLD], dim=-1)
 

@@ -253,12 +253,8 @@ class TemporalSAE(Dictionary):
                 f"{type(self).__name__} reads whole texts, [texts, tokens, {self.activation_dim}], and got "
                 f"activations of shape {list(x.shape)}: give all tokens of a text together."
             )
-        if x.shape[2] != self.activation_dim:
-            raise UserError(
-                f"{type(self).__name__} takes activations of width {self.activation_dim}, and these have "
-                f"width {x.shape[2]}: choose the model and layer that it was trained on."
-            )
         self._check_length(x.shape[1])
+        x = self.taken(x, self.D)
         return (x * self.scaling_factor.to(x.dtype) if self.takes_raw else x) - self.b
 
     def uncentred(self, recons: Tensor) -> Tensor:

@@ -49,6 +49,9 @@ class Source:
     def _pull(self) -> Batch | None:
         batch = next(self._iterator, None)
         self._n_read += batch is not None
+        while isinstance(batch, Tensor) and batch.shape[:1] == (0,) and not hasattr(self.data, "division"):
+            batch = next(self._iterator, None)  # a filter may have left nothing of one
+            self._n_read += batch is not None
         if batch is not None and not isinstance(batch, Tensor | TextPairs | Contexts | Sequences):
             raise UserError(
                 f"the data gave a {type(batch).__name__} where a batch is a tensor of activations, [B, D] or "
@@ -84,6 +87,8 @@ class Source:
         follows = self._here()
         batch = self._pull()
         if batch is not None:
+            if isinstance(batch, Tensor) and not self.can_rewind:
+                batch = batch.detach().clone()  # a generator may fill the same tensor with the next one
             self._held.append((batch, follows))
         return batch is not None
 

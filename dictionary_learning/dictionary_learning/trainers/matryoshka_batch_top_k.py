@@ -96,7 +96,13 @@ class MatryoshkaBatchTopKSAE(ThresholdDictionary):
         sizes = state_sizes(
             cls.__name__, state, shapes | {"k": "", "threshold": "", "group_sizes": "G"}, config
         )
-        ae = cls(sizes["D"], sizes["F"], int(state["k"]), state["group_sizes"].tolist())
+        group_sizes = state["group_sizes"].tolist()
+        if (said := config.get("group_sizes")) and list(said) != group_sizes:
+            raise UserError(
+                f"group_sizes are {list(said)} in the config, and {group_sizes} in the weights: they do not "
+                "belong together."
+            )
+        ae = cls(sizes["D"], sizes["F"], int(state["k"]), group_sizes)
         ae.load_state_dict(state)
         return ae
 

@@ -18,6 +18,7 @@ from dictionary_learning import distributed
 from dictionary_learning.dictionaries.base import UNSET_THRESHOLD, Dictionary
 from dictionary_learning.dictionaries.sparse import SparseCode, batch_topk, on_cpu
 from dictionary_learning.dictionaries.tiles import entries_above
+from dictionary_learning.errors import UserError
 from dictionary_learning.selection.quickest import TIMED_FROM
 from dictionary_learning.selection.search import Search
 from dictionary_learning.trainers.trainer import unit_norm_rows_
@@ -104,7 +105,7 @@ class ThresholdDictionary(Dictionary):
         if not self.infers_with_threshold:
             return super().encode_entries(x_BD)
         W_enc_DF, b_enc_F, _, b_dec_D = self.weights()
-        centred_BD = x_BD - b_dec_D
+        centred_BD = self.taken(x_BD, W_enc_DF) - b_dec_D
         is_searched = self._is_searched(centred_BD, W_enc_DF, self.n_kept) and float(self.threshold) > 0
         search = self._search() if is_searched else None
         if search is None:
@@ -117,7 +118,7 @@ class ThresholdDictionary(Dictionary):
     def largest(self, x_BD: Tensor, k: int) -> Tensor:
         """Values of the k B largest entries of this process's tokens, and maybe of some more."""
         W_enc_DF, _, _, b_dec_D = self.weights()
-        centred_BD = x_BD - b_dec_D
+        centred_BD = self.taken(x_BD, W_enc_DF) - b_dec_D
         search = self._search() if self._is_searched(centred_BD, W_enc_DF, k) else None
         if search is None:
             post_relu = self.before_selection(x_BD).flatten()
@@ -159,7 +160,7 @@ class ThresholdDictionary(Dictionary):
     def before_selection(self, x: Tensor) -> Tensor:
         """relu((x - b_dec) W_enc + b_enc) [..., F] of activations [..., D]."""
         W_enc_DF, b_enc_F, _, b_dec_D = self.weights()
-        return torch.relu((x - b_dec_D) @ W_enc_DF + b_enc_F)
+        return torch.relu((self.taken(x, W_enc_DF) - b_dec_D) @ W_enc_DF + b_enc_F)
 
     def decode(self, f: Tensor) -> Tensor:
         """Reconstructed activations [..., D] of latents [..., F]."""
@@ -254,7 +255,16 @@ def initial_decoder(dict_size: int, activation_dim: int, seed: int) -> Tensor:
 
 
 def with_defaults(state: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Tensor]:
-    """The state of a file whose `k` or `threshold` is missing (older files), completed."""
+    """The state of a file whose `k` or `threshold` is missing (older files), completed.
+
+    Raises:
+        UserError: the config has another `k`.
+    """
+    said = config.get("k")
+    if said and "k" in state and int(state["k"]) != said:
+        raise UserError(
+            f"k is {said} in the config, and {int(state['k'])} in the weights: they do not belong together."
+        )
     completed = {
         "k": torch.tensor(int(config.get("k") or 0), dtype=torch.int32),
         "threshold": torch.tensor(UNSET_THRESHOLD),
