@@ -4,6 +4,7 @@ Shapes: B tokens, L positions, D model width, F latents.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
@@ -186,7 +187,8 @@ def state_sizes(
 
     Args:
         name: the dictionary class, for the message.
-        shapes: one letter an axis for every key, such as `{"W_enc": "DF", "b_dec": "D", "k": ""}`.
+        shapes: one letter an axis for every key, such as `{"W_enc": "DF", "b_dec": "D", "k": ""}`; a 1 is an
+            axis of size 1.
         config: `activation_dim` and `dict_size` in it must agree with D and F.
 
     Raises:
@@ -195,12 +197,11 @@ def state_sizes(
     for problem, keys in (("lacks", shapes.keys() - state.keys()), ("has", state.keys() - shapes.keys())):
         if keys:
             raise UserError(
-                f"these weights are not of a {name}, which has the keys {', '.join(shapes)}: the file "
-                f"{problem} {', '.join(sorted(keys))}; load it with the class that its config.json names."
+                f"these weights are not of a {name}, which has the keys {_few(shapes)}: the file {problem} "
+                f"{_few(sorted(keys))}; load it with the class that its config.json names."
             )
-    sizes = {
-        axis: config[key] for axis, key in (("D", "activation_dim"), ("F", "dict_size")) if config.get(key)
-    }
+    given = (("D", "activation_dim"), ("F", "dict_size"))
+    sizes = {"1": 1} | {axis: config[key] for axis, key in given if config.get(key)}
     for key, axes in shapes.items():
         if state[key].ndim == len(axes):
             sizes = {**dict(zip(axes, state[key].shape, strict=True)), **sizes}
@@ -212,3 +213,9 @@ def state_sizes(
                 f"ask for {expected}: the weights and the config.json beside them do not belong together."
             )
     return sizes
+
+
+def _few(names: Iterable[str], at_most: int = 8) -> str:
+    """Names for a sentence."""
+    names = list(names)
+    return ", ".join(names[:at_most]) + (", ..." if len(names) > at_most else "")

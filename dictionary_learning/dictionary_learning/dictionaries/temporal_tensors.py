@@ -57,6 +57,11 @@ def rebuild(state: dict[str, Tensor], config: dict[str, Any]) -> Rebuilt:
     else:
         state.pop("expected_min_act", None)
     sizes = state_sizes(NAME, state, shapes, {"activation_dim": config.get("activation_dim")})
+    if not float(state["scaling_factor"]) > 0:
+        raise UserError(
+            f"scaling_factor of this TemporalSAE is {float(state['scaling_factor']):g}, and must be above 0: "
+            "take another checkpoint of the run."
+        )
     for key, found in (("width", sizes["W"]), ("dict_size", 2 * sizes["W"])):
         if config.get(key) not in (None, found):
             raise UserError(

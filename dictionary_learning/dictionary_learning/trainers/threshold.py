@@ -261,7 +261,7 @@ def with_defaults(state: dict[str, Tensor], config: dict[str, Any]) -> dict[str,
         UserError: the config has another `k`.
     """
     said = config.get("k")
-    if said and "k" in state and int(state["k"]) != said:
+    if said and "k" in state and state["k"].ndim == 0 and int(state["k"]) != said:
         raise UserError(
             f"k is {said} in the config, and {int(state['k'])} in the weights: they do not belong together."
         )

@@ -156,8 +156,8 @@ def _dictionary(
         fold_bias(state, fidelity)
     threshold = state.pop("topk_threshold", torch.tensor(UNSET_THRESHOLD))
     k = cfg.get("k")
-    if not isinstance(k, int | float) or k < 1:
-        raise UserError(f"k is {k}, and must be 1 or more.")
+    if not isinstance(k, int | float) or isinstance(k, bool) or not 1 <= k <= cfg["d_sae"]:
+        raise UserError(f"k is {k}, and must be between 1 and the {cfg['d_sae']} latents.")
     if int(k) != k:
         fidelity.lose(f"k is {k}, and here it is a whole number (it matters in training alone)")
     widths = cfg.get("matryoshka_widths") if architecture == "matryoshka_batchtopk" else None
@@ -190,9 +190,9 @@ def _thresholded(
     widths: list[int] | None,
     sizes: dict[str, int],
 ) -> Dictionary:
-    state = state | {"threshold": threshold, "k": torch.tensor(k, dtype=torch.int32)}
     if not 0 < k <= sizes["dict_size"]:
         raise UserError(f"k is {k}, and must be between 1 and the {sizes['dict_size']} latents.")
+    state = state | {"threshold": threshold, "k": torch.tensor(k, dtype=torch.int32)}
     if widths is None:
         return cls.from_state_dict(_as_linear(state), sizes)
     if not isinstance(widths, list) or not all(isinstance(width, int) for width in widths):
@@ -218,7 +218,7 @@ def _as_linear(
         **(names_of or {}),
     }
     return {
-        renamed.get(name, name): tensor.T if name in ("W_enc", "W_dec") else tensor
+        renamed.get(name, name): tensor.T if name in ("W_enc", "W_dec") and tensor.ndim == 2 else tensor
         for name, tensor in state.items()
     }
 
@@ -257,7 +257,13 @@ def _read_temporal(
         state["b"] = torch.zeros_like(state["b"])  # with tied weights SAELens then uses no bias at all
     factor = 1.0
     if cfg.get("normalize_activations") == "constant_scalar_rescale":
-        factor = float(cfg.get("activation_normalization_factor", 1.0))
+        said = cfg.get("activation_normalization_factor", 1.0)
+        if said is None:
+            raise UserError(
+                "activation_normalization_factor is null, where activations are rescaled by it: put the factor "
+                "of the training there."
+            )
+        factor = float(said)
     k = cfg.get("kval_topk")
     kind = cfg.get("sae_diff_type", "topk")
     config = {
