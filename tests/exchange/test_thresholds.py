@@ -1,6 +1,8 @@
 """Inference thresholds beside a dictionary's weights: set, chosen at loading, and refused."""
 
 import json
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -144,3 +146,27 @@ def test_l0_is_told_beside_k_and_warned_of_where_they_are_far_apart(run: Path) -
     assert "set on other texts" in beside_k(dictionary, 6.0)
     dictionary.token_top_k = True
     assert "set on other texts" not in beside_k(dictionary, 6.0)
+
+
+def test_two_calibrations_that_end_together_keep_both_thresholds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both_have_read = threading.Barrier(2)
+    read = thresholds.read
+
+    def read_together(folder: Path) -> dict[str, Entry]:
+        found = read(folder)
+        with suppress(threading.BrokenBarrierError):  # the other one has to wait, as it should
+            both_have_read.wait(timeout=0.2)
+        return found
+
+    monkeypatch.setattr(thresholds, "read", read_together)
+    facts = {"threshold": 0.75, "l0": 5.0, "k": 5, "tokens": 100, "dataset": "x", "made": "today"}
+    one = Entry(**facts, weights_sha256="")  # type: ignore[arg-type]
+    savers = [threading.Thread(target=thresholds.save, args=(tmp_path, name, one)) for name in ("a", "b")]
+    for saver in savers:
+        saver.start()
+    for saver in savers:
+        saver.join()
+    assert sorted(read(tmp_path)) == ["a", "b"]
+    assert [path.name for path in tmp_path.iterdir()] == [thresholds.FILE]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dictionary_learning.command.files import read_json, save_text
+from dictionary_learning.command.lock import in_turn
 from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.errors import UserError
 from dictionary_learning.trainers.threshold import ThresholdDictionary
@@ -87,9 +88,10 @@ def save(folder: Path, name: str, entry: Entry) -> Path:
     """
     check_name(name)
     path = folder / FILE
-    entries = read(folder) | {name: entry}
-    content = {key: dataclasses.asdict(value) for key, value in sorted(entries.items())}
-    save_text(path, json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    with in_turn(path):  # another calibration of the same dictionary may end now
+        entries = read(folder) | {name: entry}
+        content = {key: dataclasses.asdict(value) for key, value in sorted(entries.items())}
+        save_text(path, json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
     return path
 
 
