@@ -14,9 +14,11 @@ from torch import Tensor
 
 from dictionary_learning.activations.batches import Batches
 from dictionary_learning.activations.live_store import ActivationStore, bytes_per_token
+from dictionary_learning.command.devices import find_device
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.texts.documents import DocumentStream
+from dictionary_learning.trainers.trainer import whole_number
 
 
 class ActivationBuffer:
@@ -75,9 +77,14 @@ class ActivationBuffer:
             seed: of the order.
 
         Raises:
-            UserError: an option is out of range, or `submodule` is neither a decoder layer of `model` nor
+            UserError: an option is out of range, `data` is one text, or `submodule` is neither a decoder layer of `model` nor
                 what one adds to the residual stream.
         """
+        if isinstance(data, str | bytes):
+            raise UserError(f"one text is given where several are wanted: put {data[:40]!r} into a list.")
+        ctx_len, out_batch_size = whole_number("ctx_len", ctx_len), whole_number("out_batch_size", out_batch_size)
+        refresh_batch_size = whole_number("refresh_batch_size", refresh_batch_size)
+        device = find_device(device)
         lm = model if isinstance(model, LanguageModel) else LanguageModel.wrap(model)
         given = lm.check_place(submodule) if isinstance(submodule, int) else lm.place_of(submodule)
         place = replace(given, io=io)
@@ -153,4 +160,18 @@ class ActivationBuffer:
 
     def _open_stream(self, start: int) -> DocumentStream:
         assert start == 0, "an iterator of texts cannot be read a second time"
-        return DocumentStream(({"text": text} for text in self._texts), name="data")
+        return DocumentStream(({"text": _checked(text)} for text in self._texts), name="data")
+
+
+def _checked(text: Any) -> Any:
+    """A text, or None where there is none.
+
+    Raises:
+        UserError: it is something else, such as a record of a data set.
+    """
+    if text is None or isinstance(text, str):
+        return text
+    raise UserError(
+        f"data gave something of type {type(text).__name__}, and texts are strings: of records give "
+        '(record["text"] for record in data).'
+    )

@@ -156,3 +156,27 @@ def test_wrong_options_are_told(
 ) -> None:
     with pytest.raises(UserError, match=sentence):
         make_buffer(["a text"], lm, submodule, **options)
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        ("The Senate met.", "one text is given where several are wanted: put 'The Senate met.' into a list"),
+        ([{"text": "The Senate met."}], r"of type dict, .* give \(record\[\"text\"\] for record in data\)"),
+        ([b"The Senate met."], "of type bytes, and texts are strings"),
+    ],
+)
+def test_data_that_are_no_texts_are_told(lm: LanguageModel, data: Any, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        next(ActivationBuffer(data, lm, 2, log=lambda line: None))
+
+
+def test_sizes_may_be_whole_floats_and_a_missing_device_is_told(
+    lm: LanguageModel, texts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert next(make_buffer(texts, lm, 2, ctx_len=16.0, out_batch_size=4.0)).shape == (4, lm.d_model)
+    with pytest.raises(UserError, match=r"ctx_len is 16\.5, and must be a whole number"):
+        make_buffer(texts, lm, 2, ctx_len=16.5)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(UserError, match="cuda does not exist on this machine"):
+        make_buffer(texts, lm, 2, device="cuda")
