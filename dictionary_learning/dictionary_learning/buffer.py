@@ -82,7 +82,10 @@ class ActivationBuffer:
         """
         if isinstance(data, str | bytes):
             raise UserError(f"one text is given where several are wanted: put {data[:40]!r} into a list.")
-        ctx_len, out_batch_size = whole_number("ctx_len", ctx_len), whole_number("out_batch_size", out_batch_size)
+        ctx_len, out_batch_size = (
+            whole_number("ctx_len", ctx_len),
+            whole_number("out_batch_size", out_batch_size),
+        )
         refresh_batch_size = whole_number("refresh_batch_size", refresh_batch_size)
         device = find_device(device)
         lm = model if isinstance(model, LanguageModel) else LanguageModel.wrap(model)

@@ -117,7 +117,7 @@ def test_wrong_choices_are_refused_in_one_sentence(run: Path, tmp_path: Path, ti
         load_dictionary(run, "cpu", threshold="news")
 
 
-@pytest.mark.parametrize("name", ["topk", "a/b", "", "../x", "-x"])
+@pytest.mark.parametrize("name", ["topk", "trained", "a/b", "", "../x", "-x"])
 def test_a_name_that_no_file_can_have_is_refused(run: Path, tiny_corpus: Path, name: str) -> None:
     with pytest.raises(UserError, match="--name"):
         calibrate.main(words(run, tiny_corpus, f"--name={name}"))

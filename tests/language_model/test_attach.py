@@ -502,7 +502,9 @@ def test_some_latents_are_kept_in_whatever_they_are_listed(llama: LanguageModel,
 
 
 @pytest.mark.parametrize("latents", [[64], [-1], 64, ["3"], [3.5]])
-def test_a_latent_that_cannot_be_kept_is_told_before_anything_runs(llama: LanguageModel, latents: Any) -> None:
+def test_a_latent_that_cannot_be_kept_is_told_before_anything_runs(
+    llama: LanguageModel, latents: Any
+) -> None:
     with (
         pytest.raises(UserError, match="there is no latent"),
         attached(llama.model, sae(), LAYER, latents=latents),

@@ -23,6 +23,7 @@ from dictionary_learning.trainers.threshold import ThresholdDictionary
 
 FILE = "thresholds.json"
 TOPK = "topk"
+TRAINED = "trained"  # what results call the one that training set
 TOLERANCE = 0.15  # of k, by which L0 may be off before there is a warning
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -44,6 +45,10 @@ def check_name(name: str) -> None:
     """Raise a UserError unless a threshold can have this name, which is also part of names of files."""
     if name == TOPK:
         raise UserError(f"--name {TOPK} is what the top-k of each token is called: choose another name.")
+    if name == TRAINED:
+        raise UserError(
+            f"--name {TRAINED} is what results call the threshold of the training: choose another name."
+        )
     if not _NAME.fullmatch(name):
         raise UserError(
             f"--name {name!r} cannot be a threshold's: use up to 64 letters, digits, dots, dashes and "
@@ -138,7 +143,7 @@ def facts(dictionary: Dictionary, name: str | None) -> dict[str, Any] | None:
     if not isinstance(dictionary, ThresholdDictionary) or not dictionary.has_inference_threshold:
         return None
     value = float(dictionary.threshold) if dictionary.infers_with_threshold else None
-    return {"name": name or "trained", "value": value, "k": int(dictionary.k)}
+    return {"name": name or TRAINED, "value": value, "k": int(dictionary.k)}
 
 
 def beside_k(dictionary: Dictionary, l0: float) -> str:
