@@ -77,8 +77,8 @@ class ActivationBuffer:
             seed: of the order.
 
         Raises:
-            UserError: an option is out of range, `data` is one text, or `submodule` is neither a decoder layer of `model` nor
-                what one adds to the residual stream.
+            UserError: an option is out of range, `data` is one text, or `submodule` is neither a decoder
+                layer of `model` nor what one adds to the residual stream.
         """
         if isinstance(data, str | bytes):
             raise UserError(f"one text is given where several are wanted: put {data[:40]!r} into a list.")

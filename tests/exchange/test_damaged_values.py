@@ -89,6 +89,6 @@ def test_weights_in_a_row_are_told_without_a_word_of_torch(tmp_path: Path, recwa
     (tmp_path / "checksums.json").unlink()
     state = load_file(tmp_path / saelens.WEIGHTS)
     save_file(state | {"W_dec": state["W_dec"].flatten()}, tmp_path / saelens.WEIGHTS)
-    with pytest.raises(UserError, match="does not fit .*cfg.json"):
+    with pytest.raises(UserError, match=r"does not fit .*cfg\.json"):
         load_dictionary(tmp_path, "cpu")
     assert not recwarn.list

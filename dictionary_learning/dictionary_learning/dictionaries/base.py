@@ -126,8 +126,8 @@ class Dictionary(nn.Module, ABC):
             dictionary = cls.from_state_dict(checkpoint.weights, options)
             if unread := config.keys() - options.read:
                 raise UserError(
-                    f"{cls.__name__}.from_pretrained has no use for {', '.join(sorted(unread))} where it reads "
-                    f"{path}: leave it out."
+                    f"{cls.__name__}.from_pretrained has no use for {', '.join(sorted(unread))} where it "
+                    f"reads {path}: leave it out."
                 )
             if checkpoint.norm_factor is not None:
                 dictionary.scale_biases(checkpoint.norm_factor)

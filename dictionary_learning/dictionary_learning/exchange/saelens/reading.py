@@ -260,8 +260,8 @@ def _read_temporal(
         said = cfg.get("activation_normalization_factor", 1.0)
         if said is None:
             raise UserError(
-                "activation_normalization_factor is null, where activations are rescaled by it: put the factor "
-                "of the training there."
+                "activation_normalization_factor is null, where activations are rescaled by it: put the "
+                "factor of the training there."
             )
         factor = float(said)
     k = cfg.get("kval_topk")
