@@ -45,6 +45,7 @@ def parser() -> Parser:
     flags.add_argument("--latents", type=int, default=4608, help="of each dictionary")
     flags.add_argument("--tokens", type=int, default=20_000, help="text tokens to evaluate on")
     flags.add_argument("--loss_tokens", type=int, default=4_000, help="of them, for the cross-entropy")
+    flags.add_argument("--lm_dtype", default="bfloat16", help="float32 where the processor has no bfloat16")
     flags.add_argument("--from_text", action="store_true", help="run the model over the texts: no cache")
     flags.add_argument("--threads", type=int, default=1)
     flags.add_argument("--rounds", type=int, default=3, help="rounds of each build")
@@ -105,7 +106,7 @@ def prepare(build: Build, work: Path, flags: Namespace) -> tuple[Path, Path, lis
     preset = ["--config", flags.config]
     build.run(
         *("cache_activations.py", *preset, "--activations", cache, "--parts", "train", "eval"),
-        *("--max_tokens", TRAIN_TOKENS, "--eval_tokens", flags.tokens),
+        *("--max_tokens", TRAIN_TOKENS, "--eval_tokens", flags.tokens, "--lm_dtype", flags.lm_dtype),
     )
     names = []
     for arch in flags.archs:
@@ -185,6 +186,7 @@ def main(argv: list[str] | None = None) -> None:
     options = {name: value for name, value in vars(flags).items() if name not in ("out", "work")}
     key = f"{len(case['dictionaries'])} x {flags.latents}, {case['tokens']} tokens, "
     key += f"{case['predictions']} predictions, {case['activations']}"
+    key += "" if flags.lm_dtype == "bfloat16" else f", {flags.lm_dtype}"
     written = json.loads(flags.out.read_text(encoding="utf-8")) if flags.out.is_file() else {}
     written[key] = {"options": options, "machine": machine_facts() | {"threads": flags.threads}, **case}
     flags.out.parent.mkdir(exist_ok=True)

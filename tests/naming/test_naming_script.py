@@ -93,7 +93,8 @@ def test_the_page_of_sequences_says_what_latents_are_held_over(result, runs, fla
     for one in shown:
         assert one["held_over"] == by_latent[one["latent"]]
         if one["held_over"]:
-            assert f"Held over: {', '.join(one['held_over'])}" in page.read_text()
+            words = [f"<bdi>{word}</bdi>" for word in one["held_over"]]
+            assert f"Held over: {', '.join(words)}" in page.read_text()
 
 
 def test_mistakes_are_told_in_a_sentence(
