@@ -1,6 +1,8 @@
 import dataclasses
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import torch
 from model_families import tiny_model
 from safetensors.torch import load_file, save_file
 
+from dictionary_learning.command.lock import if_free
 from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel, fingerprint
@@ -159,6 +162,61 @@ def test_more_texts_run_only_those_that_are_new(lm, calls, monkeypatch):
     large = extract(TEXTS[:4], lm, LAYER, None)
     assert sum(calls) == 2
     np.testing.assert_array_equal(large.x[: len(small.x)], small.x)
+
+
+def test_what_another_process_is_at_work_on_waits_until_nothing_else_is_left(lm, calls, monkeypatch, cache):
+    monkeypatch.setattr(recorded_activations, "SHARD_TEXTS", 2)
+    expected = extract(TEXTS[:4], lm, LAYER, None)
+    made = {path: path.read_bytes() for path in cache.glob("*.safetensors")}
+    assert len(made) == 2
+    first = next(path for path in made if len(load_file(path)["x_TD"]) == n_tokens(lm, TEXTS[:2]))
+    for path in made:
+        path.unlink()
+    calls.clear()
+    waited = []
+
+    @contextmanager
+    def other_ends(path):
+        """The other process ends its file while this one waits."""
+        waited.append(path)
+        assert sum(calls) == 2  # the second group
+        path.write_bytes(made[path])
+        other.close()
+        yield
+
+    other = ExitStack()
+    assert other.enter_context(if_free(first))
+    monkeypatch.setattr(recorded_activations, "in_turn", other_ends)
+    found = extract(TEXTS[:4], lm, LAYER, None)
+    assert waited == [first]
+    assert sum(calls) == 2
+    np.testing.assert_array_equal(found.x, expected.x)
+    assert {path.name for path in cache.iterdir()} == {path.name for path in made}
+
+
+def n_tokens(lm: LanguageModel, texts: list[str]) -> int:
+    return sum(len(lm.tokenizer(text, truncation=True, max_length=LENGTH)["input_ids"]) for text in texts)
+
+
+def test_two_that_read_the_same_texts_at_once_share_them(tiny_lm_folder, calls, monkeypatch):
+    monkeypatch.setattr(recorded_activations, "SHARD_TEXTS", 2)
+    texts = [f"{text} {number}" for number in range(4) for text in TEXTS[:3]]
+    models = [LanguageModel.load(str(tiny_lm_folder), device="cpu") for _ in range(2)]
+    expected = extract(texts, models[0], LAYER, None, cache=False).x
+    calls.clear()
+    with ThreadPoolExecutor(2) as threads:
+        for found in threads.map(lambda lm: extract(texts, lm, LAYER, None).x, models):
+            np.testing.assert_array_equal(found, expected)
+    assert sum(calls) == len(texts)
+
+
+def test_a_folder_without_locks_is_no_obstacle(lm, monkeypatch):
+    def refused(path):
+        raise OSError("no locks available")
+
+    expected = extract(TEXTS, lm, LAYER, None, cache=False).x
+    monkeypatch.setattr(recorded_activations, "if_free", refused)
+    np.testing.assert_array_equal(extract(TEXTS, lm, LAYER, None).x, expected)
 
 
 def test_without_a_cache_nothing_is_kept(lm, cache):

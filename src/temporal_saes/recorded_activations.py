@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 from dictionary_learning.command.files import cache_folder, check_writable, save_atomically
+from dictionary_learning.command.lock import if_free, in_turn
 from dictionary_learning.command.progress import LoopProgress, say
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel, Place
@@ -56,15 +58,45 @@ class RecordedActivations:
         self._announce([groups[number] for number in own])
         n_texts = sum(len(groups[number]) for number in own)
         with LoopProgress(n_texts, str(self.place), "texts") as progress:
-            for number in own:
-                group = groups[number]
-                with progress.piece(n=len(group)):
-                    x_TD = self._cached(group)
-                    if x_TD is None:
-                        x_TD = self._record(group)
-                        if bool(torch.isfinite(x_TD).all()):
-                            self._keep(group, x_TD)
+            for at, number in enumerate(own):
+                with progress.piece(n=len(groups[number])):
+                    x_TD = self._taken([groups[i] for i in own[at:]])
                 yield slice(number * SHARD_TEXTS, (number + 1) * SHARD_TEXTS), x_TD
+
+    def _taken(self, groups: Sequence[Sequence[np.ndarray]]) -> Tensor:
+        """Activations of the first group: from the disk, or else from the language model.
+
+        While another process records it, this one records a later group, which spares the other that one.
+        """
+        first, *later = groups
+        while True:
+            x_TD = self._cached(first)
+            if x_TD is None:
+                x_TD = self._recorded_if_free(first)
+            if x_TD is not None:
+                return x_TD
+            missing = (group for group in later if not os.path.isfile(self._path(group)))
+            if all(self._recorded_if_free(group) is None for group in missing):
+                with in_turn(self._path(first)):
+                    pass
+
+    def _recorded_if_free(self, group: Sequence[np.ndarray]) -> Tensor | None:
+        """What the language model gives, kept on the disk; None where another process is at work on it."""
+        if self.folder is None or not self.keeps:
+            return self._record(group)
+        with ExitStack() as stack:
+            try:
+                is_free = stack.enter_context(if_free(self._path(group)))
+            except OSError:  # a folder without locks
+                is_free = True
+            if not is_free:
+                return None
+            x_TD = self._cached(group)  # another process may have ended just now
+            if x_TD is None:
+                x_TD = self._record(group)
+                if bool(torch.isfinite(x_TD).all()):
+                    self._keep(group, x_TD)
+            return x_TD
 
     def _announce(self, groups: list[Sequence[np.ndarray]]) -> None:
         missing = [group for group in groups if not (self.folder and os.path.isfile(self._path(group)))]

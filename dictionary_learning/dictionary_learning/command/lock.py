@@ -81,6 +81,28 @@ def in_turn(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def if_free(path: Path) -> Iterator[bool]:
+    """Whether a file is this process's to make now: False where another one is at work on it.
+
+    Args:
+        path: of the file.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path.with_name(f".{path.name[:100]}{LOCK}"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+@contextmanager
 def _made(folder: Path) -> Iterator[None]:
     """A folder that is made where it is missing, and removed again if it stays empty."""
     new = [path for path in (folder, *folder.parents) if not path.exists()]
