@@ -782,3 +782,10 @@ def test_an_element_escapes_all_but_markup() -> None:
         element("p", inner, None, 3, class_='a"b', hidden=None) == '<p class="a&quot;b"><b>x &lt; y</b>3</p>'
     )
     assert element("br") == "<br>"
+
+
+def test_columns_of_words_are_told_from_those_of_numbers(whole: str) -> None:
+    made = page.table(["latent", "words", "bits"], [[14, "set, system", 0.5]], "Named.", worded=(1,))
+    assert '<th scope="col" class="words">words</th>' in made
+    assert '<td class="words">set, system</td><td>0.5</td>' in made
+    assert '<th scope="col" class="words">words</th>' in whole

@@ -11,7 +11,7 @@ import base64
 import hashlib
 import html
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +53,26 @@ def element(name: str, /, *children: object, **attributes: object) -> Html:
     return Html(f"<{name}{written}>{join(children)}</{name}>")
 
 
-def table(headers: Sequence[object], rows: Iterable[Sequence[object]], caption: object) -> Html:
-    """A table whose first column names the rows; a narrow window scrolls it, not the page."""
-    head = element("tr", *(element("th", cell, scope="col") for cell in headers))
-    body = [
-        element("tr", element("th", row[0], scope="row"), *(element("td", cell) for cell in row[1:]))
-        for row in rows
-    ]
+def table(
+    headers: Sequence[object],
+    rows: Iterable[Sequence[object]],
+    caption: object,
+    *,
+    worded: Collection[int] = (),
+) -> Html:
+    """A table whose first column names the rows; a narrow window scrolls it, not the page.
+
+    Args:
+        worded: columns of words, which begin at the left and may take several lines; all others are numbers.
+    """
+    kind = {i: "words" for i in worded}.get
+    head = element(
+        "tr", *(element("th", cell, scope="col", class_=kind(i)) for i, cell in enumerate(headers))
+    )
+    body = []
+    for first, *rest in rows:
+        cells = (element("td", cell, class_=kind(i)) for i, cell in enumerate(rest, 1))
+        body.append(element("tr", element("th", first, scope="row"), *cells))
     inside = [element("caption", element("span", caption)), element("thead", head), element("tbody", *body)]
     # reachable by keyboard, or nobody without a mouse could scroll it
     return element("div", element("table", *inside), class_="scroll", tabindex="0")

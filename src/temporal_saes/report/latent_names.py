@@ -48,7 +48,8 @@ def _table(result: Mapping[str, Any], split: str) -> Html:
         for one in most_telling(result, split, N_SHOWN)
     ]
     headers = ["latent", "words", "class", "stretch", "bits"]
-    return page.table(headers, rows, f"The most telling {named} latents.".replace("  ", " "))
+    caption = f"The most telling {named} latents.".replace("  ", " ")
+    return page.table(headers, rows, caption, worded=(1, 2))
 
 
 def _preferred(classes: Sequence[Sequence[Any]]) -> Html | None:

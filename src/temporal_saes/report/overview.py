@@ -70,8 +70,8 @@ def _not_temporal(run: RunFiles) -> Html | None:
 
 
 def _options_table(pairs: Sequence[tuple[str, str]]) -> Html:
-    made = page.table(["option", "value"], pairs, "Options of the run, and what its trainer recorded.")
-    return Html(made.replace("<table>", '<table class="options">', 1))
+    caption = "Options of the run, and what its trainer recorded."
+    return page.table(["option", "value"], pairs, caption, worded=(1,))
 
 
 def _demo_name(kind: str, name: object) -> str:
