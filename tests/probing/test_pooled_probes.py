@@ -17,15 +17,12 @@ from temporal_saes.probing.command import main
 from temporal_saes.probing.examples import Positions
 from temporal_saes.probing.options import ProbingOptions
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 SMALL = [
     *("--k", "2", "--repeats", "1", "--n_train", "60", "--n_test", "30"),
     *("--device", "cpu", "--context_length", "48"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TEMPORAL_SAES_CACHE", str(tmp_path / "cache"))
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> str:

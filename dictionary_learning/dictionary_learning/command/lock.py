@@ -10,11 +10,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dictionary_learning.command.files import LEFTOVER
 from dictionary_learning.command.progress import say
 from dictionary_learning.command.rehearsal import is_on as is_rehearsal
 from dictionary_learning.errors import UserError
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 LOCK = ".lock"
 HOLDER = ".lock.json"  # who has it; beside the lock, which a second process opens, too
@@ -64,20 +68,17 @@ def in_turn(path: Path) -> Iterator[None]:
         yield
         return
 
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
 
     with _made(path.parent):
-        lock = FileLock(path.with_name(f".{path.name[:100]}{LOCK}"))
+        lock = _lock_of(path)
         try:
             lock.acquire(timeout=0)
         except Timeout:
             say(f"another process is at work on {path}: waiting for it")
             lock.acquire()
-        try:
+        with _removed(lock):
             yield
-        finally:
-            Path(lock.lock_file).unlink(missing_ok=True)
-            lock.release()
 
 
 @contextmanager
@@ -87,16 +88,30 @@ def if_free(path: Path) -> Iterator[bool]:
     Args:
         path: of the file.
     """
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
 
-    lock = FileLock(path.with_name(f".{path.name[:100]}{LOCK}"))
+    lock = _lock_of(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         yield False
         return
-    try:
+    with _removed(lock):
         yield True
+
+
+def _lock_of(path: Path) -> "FileLock":
+    """The lock of a file, beside it."""
+    from filelock import FileLock
+
+    return FileLock(path.with_name(f".{path.name[:100]}{LOCK}"))
+
+
+@contextmanager
+def _removed(lock: "FileLock") -> Iterator[None]:
+    """A lock that is held, released and without its file at the end."""
+    try:
+        yield
     finally:
         Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
