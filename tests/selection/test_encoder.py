@@ -138,6 +138,33 @@ def test_nothing_that_is_large_is_excluded_whatever_the_norms_and_biases(
     assert ((above.row_N * 64 + above.col_N).diff() > 0).all(), "in order, none twice"
 
 
+@pytest.mark.parametrize("kind", ["batch", "rows", "floor"])
+def test_rows_that_a_screen_cannot_tell_are_left_to_one_product_for_all_tiles(kind, monkeypatch):
+    monkeypatch.setattr(search, "ENTRIES", 0)  # five tiles
+    looked_at, multiply = [], Float32Screen.multiply
+
+    def counted(screen, x_TD):
+        looked_at.append(len(x_TD))
+        multiply(screen, x_TD)
+
+    monkeypatch.setattr(Float32Screen, "multiply", counted)
+    W_FD, b_F = weights(640, 48)
+    x_BD = torch.randn(1280, 48, generator=torch.Generator().manual_seed(1))
+    heavy = torch.tensor([1, 2, 3, 4, 6, 7, 8])  # of every tile but the first
+    x_BD[heavy, 0] = 1e4
+    W_FD[:, 0] *= 1e-3  # much of their norm, and little of their pre-activations
+    found = search_with("bfloat16")
+    found.set_weights(W_FD, b_F)
+    if kind == "batch":
+        entries = found.largest(x_BD, [range(len(x_BD))], 8, 8 * len(x_BD))[0]
+    elif kind == "rows":
+        entries = found.largest_of_rows(x_BD, 8)
+    else:
+        entries = found.above(x_BD, 10.0)
+    assert looked_at == [len(heavy)]
+    assert set(heavy.tolist()) <= set(entries.row_N.tolist())
+
+
 def test_a_first_tile_of_small_rows_leads_to_a_lower_floor(monkeypatch):
     # the first tile is every second row: the floor that it suggests lets nothing of the others through
     monkeypatch.setattr(search, "ENTRIES", 0)

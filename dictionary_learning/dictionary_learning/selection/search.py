@@ -10,7 +10,7 @@ Shapes: B rows, D model width, F latents, N entries, T rows of a tile.
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -121,6 +121,10 @@ def rows_of(x_BD: Tensor, tile: range) -> Tensor:
     return x_BD[tile.start : tile.stop : tile.step]
 
 
+Look = Callable[[Tensor, Sequence[Screen]], tuple[Places, Tensor]]
+"""With some screens at rows [T]: where candidates are among them, and which [C] are left to the last one."""
+
+
 class Estimate(NamedTuple):
     """A floor, and what of the tile that it was found in exceeds a lower one, `over`."""
 
@@ -206,17 +210,17 @@ class Search:
         ]
         floor_G = distributed.smallest(torch.tensor([first.floor for first in first_G]))
         floor_G = torch.where((floor_G > 0) & (floor_G < math.inf), floor_G, 0.0)
-        found, places = [], [Places.none()]
+        n_rows = max(1, len(groups[0]))
+        found, tiles = [], []
         for (tile, *rest), first, floor in zip(tiles_G, first_G, floor_G.tolist(), strict=True):
             if first.entries is None or floor < first.over:
-                places.append(self._over(rows_of(x_BD, tile), floor).of_tile(tile))
+                tiles.append(tile)
             else:
                 here = first.entries.at(first.entries.pre_N > floor)
                 found.append(here._replace(row_N=here.row_N * tile.step + tile.start))
-            places += [self._over(rows_of(x_BD, tile), floor).of_tile(tile) for tile in rest]
-        others = self._values(x_BD, Places.joined(places))
-        group_N = others.row_N // max(1, len(groups[0]))
-        over = others.at(others.pre_N > floor_G.index_select(0, group_N))
+            tiles += rest
+        others = self._values(x_BD, self._over(x_BD, floor_G.repeat_interleave(n_rows), tiles))
+        over = others.at(others.pre_N > floor_G.index_select(0, others.row_N // n_rows))
         self._judge(len(others.pre_N), len(over.pre_N), len(x_BD))
         return Entries.joined([*found, over]), floor_G
 
@@ -229,17 +233,21 @@ class Search:
 
     def above(self, x_BD: Tensor, floor: float) -> Entries:
         """All entries that exceed a floor above 0, in order."""
-        tiles = self._tiles(range(len(x_BD)))
-        places = Places.joined([self._over(rows_of(x_BD, tile), floor).of_tile(tile) for tile in tiles])
-        entries = self._values(x_BD, places)
+        floor_B = torch.full((len(x_BD),), floor)
+        entries = self._values(x_BD, self._over(x_BD, floor_B, self._tiles(range(len(x_BD)))))
         over = entries.at(entries.pre_N > floor)
         self._judge(len(entries.pre_N), len(over.pre_N), len(x_BD))
         return over.in_order(len(x_BD), len(self._W_FD))
 
     def largest_of_rows(self, x_BD: Tensor, k: int) -> Entries:
         """The `k` largest entries of each row, in order, whatever their sign."""
-        tiles = self._tiles(range(len(x_BD)))
-        places = Places.joined([self._over_kth(rows_of(x_BD, tile), k).of_tile(tile) for tile in tiles])
+
+        def look(row_T: Tensor, screens: Sequence[Screen]) -> tuple[Places, Tensor]:
+            x_TD = x_BD[row_T]
+            floor_T = self._kth_of_some(x_TD, k, screens[0])
+            return self._over_floors(x_TD, floor_T, screens, is_multiplied=True)
+
+        places = self._of_all_tiles(self._tiles(range(len(x_BD))), look)
         entries = self._values(x_BD, places).in_order(len(x_BD), len(self._W_FD))
         kept = [
             (pre_CR.topk(k, dim=1, sorted=False).indices + start_C1).flatten()
@@ -274,7 +282,8 @@ class Search:
             tried = float(sample.kthvalue(len(sample) - math.ceil(n_first / stride) + 1).values)
             if tried <= 0:
                 break
-            here = self._values(x_TD, self._over(x_TD, tried, is_multiplied=True))
+            tried_T = torch.full((len(x_TD),), tried)
+            here = self._values(x_TD, self._over(x_TD, tried_T, [range(len(x_TD))], is_multiplied=True))
             here = here.at(here.pre_N > tried)
             # rows differ in how many latents they need, so a tile has more or fewer of them by chance
             chance = 0.0 if is_all else DEVIATIONS * _spread(here.row_N, len(x_TD)) / math.sqrt(len(x_TD))
@@ -285,48 +294,68 @@ class Search:
             n_first *= 2
         return Estimate(None, 0.0, 0.0)
 
-    def _over(self, x_TD: Tensor, floor: float, is_multiplied: bool = False) -> Places:
-        """Where entries may exceed the floor: all that do, and a few more."""
-        return self._over_floors(x_TD, torch.full((len(x_TD),), floor), is_multiplied)
+    def _over(
+        self, x_BD: Tensor, floor_B: Tensor, tiles: Iterable[range], is_multiplied: bool = False
+    ) -> Places:
+        """Where entries of some tiles may exceed their rows' floors: all that do, and a few more.
 
-    def _over_kth(self, x_TD: Tensor, k: int) -> Places:
-        """Where the k largest entries of each row are, and a few more."""
-        floor_T = self._kth_of_some(x_TD, k, self._screens)
-        is_multiplied = len(self._screens) == 1 or bool((floor_T > 0).any())
-        return self._over_floors(x_TD, floor_T, is_multiplied)
+        Args:
+            is_multiplied: whether the first screen has made the only tile already.
+        """
 
-    def _kth_of_some(self, x_TD: Tensor, k: int, screens: Sequence[Screen]) -> Tensor:
-        """A value [T] that at least k entries of each row reach: the k-th of the entries of large bounds."""
-        screen, *others = screens
+        def look(row_T: Tensor, screens: Sequence[Screen]) -> tuple[Places, Tensor]:
+            is_made = is_multiplied and screens is self._screens
+            return self._over_floors(x_BD[row_T], floor_B[row_T], screens, is_made)
+
+        return self._of_all_tiles(tiles, look)
+
+    def _of_all_tiles(self, tiles: Iterable[range], look: Look) -> Places:
+        """What is found tile by tile, and then in the rows of all of them that were left to the last screen.
+
+        Its product reads all weights, which for the few rows of one tile takes longer than to multiply them.
+        """
+        found, left = [Places.none()], [torch.empty(0, dtype=torch.int64)]
+        for tile in tiles:
+            row_T = torch.arange(tile.start, tile.stop, tile.step)
+            here, left_C = look(row_T, self._screens)
+            found.append(here.of(row_T))
+            left.append(row_T[left_C])
+        left_C = torch.cat(left)
+        if len(left_C):
+            for part in self._tiles(range(len(left_C))):
+                row_T = left_C[part.start : part.stop : part.step]
+                found.append(look(row_T, self._screens[-1:])[0].of(row_T))
+        return Places.joined(found)
+
+    def _kth_of_some(self, x_TD: Tensor, k: int, screen: Screen) -> Tensor:
+        """A value [T] that at least k entries of each row reach: the k-th of the entries of large bounds.
+
+        -inf in a row of which the screen cannot tell them.
+        """
         self._multiply(screen, x_TD)
-        bound_T = screen.kth_bound(k)
-        some = self._values(x_TD, Places.of_arrays(screen.over(bound_T))).in_order(len(x_TD), len(self._W_FD))
+        places = Places.of_arrays(screen.over(screen.kth_bound(k)))
+        some = self._values(x_TD, places).in_order(len(x_TD), len(self._W_FD))
         tops = [pre_CR.topk(k, dim=1, sorted=False).values for pre_CR, _ in some.by_row(len(x_TD), k)]
-        floor_T = torch.cat(tops).amin(1)
-        coarse_C = screen.coarse(bound_T).nonzero().squeeze(1)
-        if len(coarse_C):
-            floor_T[coarse_C] = self._kth_of_some(x_TD[coarse_C], k, others[-1:])
-        return floor_T
+        return torch.cat(tops).amin(1)
 
     def _over_floors(
-        self, x_TD: Tensor, floor_T: Tensor, is_multiplied: bool, screens: Sequence[Screen] = ()
-    ) -> Places:
-        screen, *others = screens or self._screens
+        self, x_TD: Tensor, floor_T: Tensor, screens: Sequence[Screen], is_multiplied: bool = False
+    ) -> tuple[Places, Tensor]:
+        """Where entries may exceed the floors, and the few rows [C] that are left to the last screen."""
+        screen, *others = screens
         if others and not (floor_T > 0).any():
-            return self._over_floors(x_TD, floor_T, False, others[-1:])
+            return self._over_floors(x_TD, floor_T, others[-1:])
         if not is_multiplied:
             self._multiply(screen, x_TD)
-        found = [Places.of_arrays(screen.over(floor_T))]
+        found = Places.of_arrays(screen.over(floor_T))
         coarse_C = screen.coarse(floor_T).nonzero().squeeze(1)
-        if len(coarse_C):
-            # for a few rows another screen would not repay its preparations
-            others = others if len(coarse_C) > FEW * len(x_TD) else others[-1:]
-            here = self._over_floors(x_TD[coarse_C], floor_T[coarse_C], False, others)
-            found.append(here.of(coarse_C))
         if screen is self._screens[0]:
             self._n_rows += len(x_TD)
             self._n_coarse += len(coarse_C)
-        return Places.joined(found)
+        if len(coarse_C) <= FEW * len(x_TD):  # for a few rows another screen would not repay its preparations
+            return found, coarse_C
+        here, left_C = self._over_floors(x_TD[coarse_C], floor_T[coarse_C], others)
+        return Places.joined([found, here.of(coarse_C)]), coarse_C[left_C]
 
     def _values(self, x_BD: Tensor, places: Places) -> Entries:
         """The pre-activations there. A latent's weights are read once for all rows: rows are nearer."""
