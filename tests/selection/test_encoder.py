@@ -15,7 +15,7 @@ from dictionary_learning.selection.search import Search
 
 SCREENS = ["bfloat16", "float32"] + (["oneDNN"] if torch.backends.mkldnn.is_available() else [])
 if whole_numbers():
-    SCREENS += ["int8", "int8 alone", "int8 in seven bits"]
+    SCREENS += ["int8", "int8 alone", "int8 in seven bits", "int8 estimate"]
 
 
 def search_with(name: str) -> Search:
@@ -25,6 +25,7 @@ def search_with(name: str) -> Search:
         "int8": [Int8Screen(), BFloat16Screen(), Float32Screen()],
         "int8 alone": [Int8Screen(), Float32Screen()],
         "int8 in seven bits": [Int8Screen(FORMATS[-1]), Float32Screen()],
+        "int8 estimate": [Int8Screen(is_certain=False), Float32Screen()],
     }
     return Search(screens=chains.get(name, [Float32Screen(by_onednn=name == "oneDNN")]))
 

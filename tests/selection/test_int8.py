@@ -17,22 +17,40 @@ def tensors(n_rows: int, width: int, n_latents: int, seed: int = 0) -> list[torc
     return [torch.randn(n, width, generator=generator) for n in (n_rows, n_latents)]
 
 
-@here
-@formats
-@pytest.mark.parametrize("heavy", [1.0, 300.0])
-def test_the_tile_is_an_upper_bound_that_lies_near(heavy, format):
-    x_TD, W_FD = tensors(90, 500, 128)
-    x_TD[:, :2] *= heavy  # two columns with most of the norm, as residual streams have
-    screen = Int8Screen(format)
-    screen.set_weights(W_FD, torch.zeros(128))
+def room_over(x_TD: torch.Tensor, W_FD: torch.Tensor, screen: Int8Screen) -> torch.Tensor:
+    """By how much a screen's bounds are above the values; less than 0 where one is wrong."""
+    screen.set_weights(W_FD, torch.zeros(len(W_FD)))
     screen.multiply(x_TD)
     bound_FT = screen._tile_FT.double() * screen._scale_F[:, None]
-    exact_FT = W_FD.double() @ x_TD.double().T
-    room_FT = bound_FT - exact_FT
+    room_FT = bound_FT - W_FD.double() @ x_TD.double().T
     assert (room_FT >= -(2.0**-8) * bound_FT.abs()).all()
+    return room_FT
+
+
+@here
+@formats
+@pytest.mark.parametrize(("is_certain", "narrower"), [(True, 1.0), (False, 0.45)])
+@pytest.mark.parametrize("heavy", [1.0, 300.0])
+def test_the_tile_is_an_upper_bound_that_lies_near(heavy, is_certain, narrower, format):
+    x_TD, W_FD = tensors(90, 500, 128)
+    x_TD[:, :2] *= heavy  # two columns with most of the norm, as residual streams have
+    room_FT = room_over(x_TD, W_FD, Int8Screen(format, is_certain))
     # without the powers of two that even columns out, the heavy ones would leave the others without bits
     typical_T = x_TD.norm(dim=1) * W_FD.norm(dim=1).mean()
-    assert (room_FT / typical_T).mean() < 0.02 * (1 + 127 / format.largest) / 2
+    assert (room_FT / typical_T).mean() < 0.02 * (1 + 127 / format.largest) / 2 * narrower
+
+
+@here
+@formats
+@pytest.mark.parametrize("of_rows", [True, False])
+def test_an_estimate_is_certain_where_most_numbers_are_rounded_to_nothing(of_rows, format):
+    """What a heavy number leaves of the others is no matter of chance: a latent may look for just that."""
+    x_TD, W_FD = tensors(64, 500, 128)
+    some, others = (x_TD, W_FD) if of_rows else (W_FD, x_TD)
+    some[3] = others[5]
+    some[3, 7], others[5, 7] = 2e4, 0.0
+    room_FT = room_over(x_TD, W_FD, Int8Screen(format, is_certain=False))
+    assert (room_FT[5, 3] if of_rows else room_FT[3, 5]) >= 0
 
 
 @here
@@ -152,6 +170,8 @@ def test_the_quickest_product_comes_first_and_an_exact_one_last(int8_takes, dtyp
     screens = quickest.screens_for(torch.empty(2048, 512), torch.empty(2048), dtype)
     quickest._quickest.cache_clear()
     assert [screen.name for screen in screens] == chain
+    # whole numbers and numbers of sixteen bits; float32 knows its error
+    assert {getattr(s, "is_certain", None) for s in screens[:-1]} == {dtype == torch.float32}
     few = quickest.screens_for(torch.empty(64, 8), torch.empty(64), torch.float32)
     assert [screen.name for screen in few] == ["float32"]
 

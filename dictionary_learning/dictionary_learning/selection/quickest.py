@@ -24,18 +24,20 @@ def screens_for(W_enc_FD: Tensor, b_enc_F: Tensor, product_dtype: torch.dtype) -
     Each is for what the one before it cannot tell. The timing is made once in a process.
 
     Args:
-        product_dtype: bfloat16 allows a product without bounds, where no other is quicker.
+        product_dtype: bfloat16 allows whole numbers a bound that holds but once in a billion times, and where
+            bfloat16 is quicker a product without bounds.
     """
+    is_certain = product_dtype != torch.bfloat16
     if W_enc_FD.numel() < TIMED_FROM:
         quickest = "bfloat16" if product_dtype == torch.bfloat16 and multiplies("bfloat16") else "float32"
     else:
         shape = (min(len(W_enc_FD), TIMED_LATENTS), W_enc_FD.shape[1])
         quickest = _quickest(shape)
     if quickest == "int8":
-        between = [BFloat16Screen()] if multiplies("bfloat16") else []
-        return [Int8Screen(), *between, Float32Screen()]
+        between = [BFloat16Screen(is_certain)] if multiplies("bfloat16") else []
+        return [Int8Screen(is_certain=is_certain), *between, Float32Screen()]
     if quickest == "bfloat16":
-        return [BFloat16Screen(is_certain=product_dtype != torch.bfloat16), Float32Screen()]
+        return [BFloat16Screen(is_certain), Float32Screen()]
     return [Float32Screen(by_onednn=quickest == "oneDNN")]
 
 
