@@ -6,10 +6,10 @@
 Each peer is installed from PyPI into an environment of its own, with this environment's torch: all run the
 same build. Every trainer is a process with one thread and takes its step when it is its turn, so that other
 work on the machine hits all alike; what counts is the least processor time of a step. Ours begins as its
-commands do, with freed memory kept; an earlier build as its own did. The activations are the
-made-up ones of `two_builds.py`. T-SAE and TemporalSAE have no package: the form of the released code is
-written again in the tests (`reference_tsae.py`, `reference_tfa.py`), from the same first weights. Where the
-processor has no products of bfloat16, steps in it are left out.
+commands do, with freed memory kept; an earlier build as its own did. The activations are the made-up ones of
+`two_builds.py`, or of a cache: `--activations runs/demo/activations`. T-SAE and TemporalSAE have no package:
+the form of the released code is written again in the tests (`reference_tsae.py`, `reference_tfa.py`),
+from the same first weights. Where the processor has no products of bfloat16, steps in it are left out.
 
 Writes benchmarks/results/peers.json and peers.md, which `scripts/tables.py` puts into docs/training-step.md.
 """
@@ -28,7 +28,19 @@ from typing import Any, NamedTuple
 
 import torch
 from machine import Others, machine_facts
-from two_builds import PAIRS, SIZES, TEXTS, TEXTS_SHAPE, TEXTS_SIZES, B, D, K, toy_pairs, toy_texts
+from two_builds import (
+    PAIRS,
+    SIZES,
+    TEXTS,
+    TEXTS_SHAPE,
+    TEXTS_SIZES,
+    B,
+    D,
+    K,
+    recorded_pairs,
+    toy_pairs,
+    toy_texts,
+)
 
 from dictionary_learning.command import cli
 from dictionary_learning.command.devices import multiplies
@@ -239,6 +251,9 @@ def parser() -> Parser:
     parser.add_argument(
         "--earlier", type=Path, help="checkout of another revision of this project, to compare with as well"
     )
+    parser.add_argument(
+        "--activations", type=Path, help="cache to read pairs and tokens from, of the width of the steps, 576"
+    )
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="(default: all)")
     parser.add_argument("--steps", type=int, default=8, help="steps each, at least 2 (default: 8)")
     parser.add_argument(
@@ -293,13 +308,17 @@ def run(options: argparse.Namespace, temporary: Path) -> None:
         "tokens": temporary / "tokens.pt",
         "texts": temporary / "texts.pt",
     }
-    pairs = toy_pairs(4, sizes.rows, sizes.d_model)
+    if options.activations:
+        pairs = recorded_pairs(options.activations, 4, sizes.rows)
+    else:
+        pairs = toy_pairs(4, sizes.rows, sizes.d_model)
     torch.save(pairs, batches["pairs"])
     torch.save(pairs[:, :, 0].contiguous(), batches["tokens"])
     torch.save(toy_texts(4, sizes.texts, sizes.d_model), batches["texts"])
     result: dict[str, Any] = {
         "measured": "least processor seconds of a step, one thread, all trainers in turn",
         "machine": {**machine_facts(), "threads": 1},
+        "activations": "recorded" if options.activations else "made up",
         "sizes": sizes._asdict(),
         "titles": titles,
         "version": importlib.metadata.version("temporal-saes"),

@@ -3,12 +3,14 @@
     git worktree add ../before 2e8e410
     OMP_NUM_THREADS=1 python benchmarks/two_builds.py --other ../before
 
-Both start from the same weights and see the same batches, step by step in turn. What counts is the processor
-time of this thread, of which each side has its least; other work on the machine changes it little.
+Both start from the same weights and see the same batches, step by step in turn: made-up ones, or pairs of a
+cache that `--activations` names, such as the demo's (TemporalSAE: made-up ones either way). What counts is
+the processor time of this thread, of which each side has its least; other work changes it little.
 Writes benchmarks/results/two_builds.json, or what `--output` names.
 """
 
 import argparse
+import itertools
 import json
 import sys
 import time
@@ -53,6 +55,14 @@ def toy_pairs(n_batches: int, rows: int = B, d_model: int = D) -> torch.Tensor:
     x = (codes[:, :, :1] + codes[:, :, 1:]) @ directions
     x += 0.005 * torch.randn(x.shape, generator=generator)
     return x / x.square().sum(-1).mean().sqrt()
+
+
+def recorded_pairs(cache: Path, n_batches: int, rows: int = B) -> torch.Tensor:
+    """Pairs [n, B, 2, D] of an activation cache, of mean square norm 1."""
+    from dictionary_learning.activations.cache import ActivationCache
+
+    x = torch.stack(list(itertools.islice(ActivationCache.open(str(cache)).store().pairs(rows), n_batches)))
+    return x.float() / x.float().square().sum(-1).mean().sqrt()
 
 
 def toy_texts(n_batches: int, shape: tuple[int, int] = TEXTS_SHAPE, d_model: int = D) -> torch.Tensor:
@@ -112,14 +122,17 @@ def main() -> None:
         default=DTYPES,
         help="of the encoder's product; earlier builds are slow in what the processor lacks (default: both)",
     )
+    parser.add_argument("--activations", type=Path, help="cache of width 576 to read pairs from")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "two_builds.json")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    sides = [trainers_of(args.other.resolve()), trainers_of(ROOT)]
     n_batches = min(args.steps, 8)
+    pairs = recorded_pairs(args.activations, n_batches) if args.activations else toy_pairs(n_batches)
+    sides = [trainers_of(args.other.resolve()), trainers_of(ROOT)]
     result: dict[str, Any] = {"machine": machine_facts(), "D": D, "B": B, "k": K, "comparisons": []}
+    result["activations"] = "recorded" if args.activations else "made up"
     for kind in args.trainers:
-        x = toy_texts(n_batches) if kind == TEXTS else toy_pairs(n_batches)
+        x = toy_texts(n_batches) if kind == TEXTS else pairs
         for dict_size in TEXTS_SIZES if kind == TEXTS else SIZES:
             for dtype in args.dtypes:
                 row = compare(sides, kind, dict_size, dtype, args.steps, x)

@@ -126,6 +126,21 @@ def test_a_batch_without_an_entry_over_the_floor_says_nothing_against_it():
     assert search.product == "int8"
 
 
+@here
+def test_one_odd_batch_among_others_does_not_cost_a_run_its_quickest_product():
+    x_BD, W_FD = tensors(600, 32, 256)
+    odd_BD = x_BD.clone()
+    odd_BD[:, :2], W_FD[:, 1] = 130.0, -W_FD[:, 0]  # too many candidates
+    coarse_BD = odd_BD * torch.tensor([1.5] * 2 + [1.0] * 30)  # and too large errors
+    search = Search(screens=[Int8Screen(), BFloat16Screen(), Float32Screen()])
+    products = []
+    for batch_BD in (x_BD, x_BD, odd_BD, x_BD, coarse_BD, odd_BD, coarse_BD):
+        search.set_weights(W_FD, torch.zeros(256))
+        search.above(batch_BD, 25.0)
+        products.append(search.product)
+    assert products == ["int8"] * 6 + ["bfloat16"], "until most of them are odd"
+
+
 def test_a_processor_whose_sums_are_too_short_is_given_seven_bits(monkeypatch):
     exact = int8._product
 

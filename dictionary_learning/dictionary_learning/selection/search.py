@@ -27,7 +27,9 @@ ROWS = 256  # at least, because every tile reads all weights
 STRIDE = 97  # of a sample of a tile, a prime, so that it visits every latent
 SAMPLE_FROM = 1 << 18  # entries; with fewer all are looked at
 FIRST_MARGIN = 1.5  # how many more entries the first floor of all is to let through: its sample is small
-TOO_MANY = 5  # candidates for each entry over the floor: their values take longer than a better screen
+# To multiply so many latents more quickly repays one candidate too many: both take time by width.
+LATENTS_A_VALUE = 64
+JUDGED = 16  # batches
 FEW = 1 / 8  # of the rows of a tile
 DEVIATIONS = 4.0  # of the mean L0 of a tile's rows: by so many a floor is rarely too high
 
@@ -149,6 +151,7 @@ class Search:
         self._screens = list(screens or ())
         self._with_weights: list[Screen] = []
         self._n_rows = self._n_coarse = 0  # looked at by the first screen; what it could not tell of them
+        self._n_judged, self._vague = 0, 0.0  # batches, and how vague they were: above 1 it does not repay
 
     @property
     def product(self) -> str | None:
@@ -225,10 +228,17 @@ class Search:
         return Entries.joined([*found, over]), floor_G
 
     def _judge(self, candidates: int, over: int, n_rows: int) -> None:
-        """Go on without the first screen where it does not tell enough of data such as these."""
-        is_vague = self._n_coarse > self._n_rows / 2 or candidates > TOO_MANY * max(over, n_rows)
-        if len(self._screens) > 1 and is_vague:
+        """Go on without the first screen where it does not tell enough of data such as these.
+
+        One batch among many may be odd: the last `JUDGED` count, and of a run that begins its first alone.
+        """
+        repaid = max(1.0, n_rows * len(self._W_FD) / LATENTS_A_VALUE)
+        vague = max((candidates - over) / repaid, 2 * self._n_coarse / max(1, self._n_rows))
+        self._n_judged += 1
+        self._vague += (min(vague, 2.0) - self._vague) / min(self._n_judged, JUDGED)
+        if len(self._screens) > 1 and self._vague > 1:
             del self._screens[0]
+            self._n_judged = 0
         self._n_coarse = self._n_rows = 0
 
     def above(self, x_BD: Tensor, floor: float) -> Entries:
