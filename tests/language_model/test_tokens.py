@@ -1,14 +1,18 @@
 """Tokens of a text: one BOS, whatever the text begins with."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from conftest import corpus_records, make_tokenizer
 from model_families import tiny_model
+from tokenizer_kinds import tokenizer_of
 
 from dictionary_learning.activations.contexts import read_contexts
 from dictionary_learning.language_model import LanguageModel
+from dictionary_learning.language_model.source import read_tokenizer
 from dictionary_learning.language_model.tokens import bos_id, token_ids, token_offsets
 from dictionary_learning.texts.documents import DocumentStream
 
@@ -90,3 +94,51 @@ def test_a_tokenizer_that_adds_no_bos_keeps_a_repeated_first_token() -> None:
     assert token_ids(tokenizer, ["!!"]) == [[tokenizer("!")["input_ids"][0]] * 2]
     lm = LanguageModel.wrap(tiny_model("llama"), tokenizer, name="llama")
     assert torch.equal(*lm.tokenize(["!!"], 8).tokens_BL.T)
+
+
+def numbers_in_threes() -> Any:
+    """A tokenizer that cuts numbers into threes before it looks for tokens, as Llama 3's."""
+    from tokenizers import Regex, pre_tokenizers
+
+    tokenizer = make_tokenizer(["in 1914 and 2024 "] * 9)
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(r"\p{N}{1,3}|\p{L}+"), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    ("model_type", "tokenizer_class"),
+    [("qwen2", None), ("llama", "GPT2Tokenizer"), ("llama", "Qwen2TokenizerFast")],
+)
+def test_a_tokenizer_cuts_texts_as_its_file_says_whatever_its_class(
+    tmp_path: Path, model_type: str, tokenizer_class: str | None
+) -> None:
+    saved = numbers_in_threes()
+    saved.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    if tokenizer_class is not None:
+        settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+        settings["tokenizer_class"] = tokenizer_class
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.warns(UserWarning, match="cuts texts otherwise than its tokenizer.json"):
+        read = read_tokenizer(str(tmp_path))
+    text = "in 1914 and 2024"
+    assert read(text)["input_ids"] == saved(text)["input_ids"]
+    assert read.convert_ids_to_tokens(read("2024")["input_ids"]) == ["202", "4"]
+
+
+@pytest.mark.parametrize("kind", ["byte_level", "dummy_prefix"])
+def test_a_tokenizer_of_its_class_is_left_as_it_is(
+    tmp_path: Path, kind: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    saved = tokenizer_of(kind)
+    saved.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    read = read_tokenizer(str(tmp_path))
+    assert type(read) is type(saved)
+    assert read(TEXT)["input_ids"] == saved(TEXT)["input_ids"]
+    assert not [one for one in recwarn if "cuts texts" in str(one.message)]

@@ -9,12 +9,7 @@ import torch
 from torch import Tensor
 
 from dictionary_learning.language_model.model import LanguageModel
-from dictionary_learning.language_model.tokens import token_ids
-
-# Where tokenizers differ although their vocabularies do not: numbers, white space, case, other scripts.
-_PROBE = (
-    "It's 2024:  Ünïcode, naïve\tTABS\r\nand camelCase_words — 3.14159 👍🏽 北京 Straße ﬁn don't\n\n end "
-)
+from dictionary_learning.language_model.tokens import PROBE, token_ids
 
 
 def fingerprints(lm: LanguageModel, layer: int) -> dict[str, str]:
@@ -82,6 +77,6 @@ def tokenizer_fingerprint(lm: LanguageModel) -> str:
         sorted(lm.tokenizer.get_vocab().items()),
         sorted(lm.special_ids),
         lm.bos_id,
-        token_ids(lm.tokenizer, [_PROBE]),
+        token_ids(lm.tokenizer, [PROBE]),
     ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()

@@ -43,6 +43,7 @@ from dictionary_learning.language_model.source import (
     check_layer,
     hub_revision,
     read_model,
+    tokenizer_from,
     told_in_a_sentence,
 )
 from dictionary_learning.language_model.text_codes import Encoder, TextCodes, encode_texts
@@ -129,10 +130,8 @@ class LanguageModel(Attaching):
             tokenizer = tokenizer or getattr(model, "tokenizer", None)
         name = name or getattr(module.config, "_name_or_path", "") or type(module).__name__
         if tokenizer is None:
-            from transformers import AutoTokenizer
-
             with told_in_a_sentence(name, "its tokenizer (pass one as tokenizer=)"):
-                tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+                tokenizer = tokenizer_from(name, trust_remote_code=False)
         lm = cls(module, copy.deepcopy(tokenizer), name)
         lm._nnsight = None if module is model else model
         return lm

@@ -3,6 +3,7 @@
 import errno
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from dictionary_learning.command.devices import SPREAD
 from dictionary_learning.command.memory import uncollected
 from dictionary_learning.command.rehearsal import about_to
 from dictionary_learning.errors import UserError
+from dictionary_learning.language_model.tokens import PROBE
 from dictionary_learning.texts.demo_assets import language_model_folder
 from dictionary_learning.texts.demo_models import DEMO_MODELS
 
@@ -46,7 +48,7 @@ def _read(
     dtype: torch.dtype,
     layer: int | None,
 ) -> tuple[Any, Any]:
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     from transformers.utils.logging import disable_progress_bar
 
@@ -63,7 +65,7 @@ def _read(
     if layer is not None and n_layers is not None:
         check_layer(name, layer, n_layers)
     with told_in_a_sentence(name, "its tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        tokenizer = tokenizer_from(source, **options)
     about_to(f"read the weights of {name}")
     with told_in_a_sentence(name, "its weights"):
         # straight to the device, so that the host needs no copy
@@ -96,11 +98,46 @@ def read_tokenizer(name: str) -> Any:
         UserError: there is no such model, or its tokenizer cannot be read.
     """
     source, options = locate(name)
-
-    from transformers import AutoTokenizer
-
     with told_in_a_sentence(name, "its tokenizer"):
-        return AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
+        return tokenizer_from(source, trust_remote_code=False, **options)
+
+
+def tokenizer_from(source: str, **options: Any) -> Any:
+    """The tokenizer of a folder or of the hub, which cuts texts as its tokenizer.json says.
+
+    transformers makes tokenizers of many classes anew from their vocabulary alone, and has them cut texts as
+    the class does (findings/transformers_tokenizer_is_not_the_file.sh): the model then sees tokens that it
+    was not trained on. A BOS, and a blank that is put in front of a text, are up to tokenizer_config.json.
+    """
+    from tokenizers import Tokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    path = _tokenizer_file(source)
+    is_as_its_file = not tokenizer.is_fast or type(tokenizer) is PreTrainedTokenizerFast
+    if path is None or is_as_its_file or tokenizer.init_kwargs.get("do_lower_case") is not None:
+        return tokenizer
+    file = Tokenizer.from_file(str(path))
+    file.no_truncation()
+    file.no_padding()
+    probe = " " + PROBE  # what puts a blank in front of a text puts none here
+    as_file_says = file.encode(probe, add_special_tokens=False).ids
+    if tokenizer(probe, add_special_tokens=False)["input_ids"] == as_file_says:
+        return tokenizer
+    warnings.warn(
+        f"transformers reads the tokenizer of {source} as a {type(tokenizer).__name__}, which cuts texts "
+        f"otherwise than its {path.name}: it is read as that file says."
+    )
+    return PreTrainedTokenizerFast.from_pretrained(source, **options)
+
+
+def _tokenizer_file(source: str) -> Path | None:
+    """The tokenizer.json of a folder, or of a hub model whose tokenizer was just read."""
+    from huggingface_hub import try_to_load_from_cache
+
+    name = "tokenizer.json"
+    found = Path(source) / name if Path(source).is_dir() else try_to_load_from_cache(source, name)
+    return Path(found) if isinstance(found, str | Path) and Path(found).is_file() else None
 
 
 def check_layer(name: str, layer: int, n_layers: int) -> int:

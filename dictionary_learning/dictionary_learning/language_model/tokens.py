@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+# Where tokenizers differ although their vocabularies do not: numbers, white space, case, other scripts.
+PROBE = "It's 2024:  Ünïcode, naïve\tTABS\r\nand camelCase_words — 3.14159 👍🏽 北京 Straße ﬁn don't\n\n end "
 # Added tokens that mark turns of a chat although their tokenizer does not call them special.
 CHAT_MARKER = re.compile(r"<\|.+\|>|<(start|end)_of_turn>|\[/?INST\]|</?(think|tool_call|tool_response)>")
 
