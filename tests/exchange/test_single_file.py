@@ -154,10 +154,11 @@ def test_a_file_of_qwen_scope_has_its_codes(tmp_path: Path) -> None:
     torch.save(torch.load(path, weights_only=True), folder / "layer13.sae.pt")
     with pytest.raises(UserError, match=r"several files \(layer12.sae.pt, layer13.sae.pt\): choose one"):
         load_dictionary(folder, "cpu")
-    elsewhere = save(tmp_path / "layer3.sae.pt", W_enc=W_enc_FD, W_dec=W_dec_DF, b_enc=b_enc, b_dec=b_dec)
-    with pytest.raises(UserError, match="says how many latents a token keeps"):
-        load_dictionary(elsewhere, "cpu")
-    again, _ = load_dictionary(elsewhere, "cpu", overrides={"k": 5})
+    for elsewhere in ("layer3.sae.pt", "relu_L0_5/layer3.sae.pt"):
+        path = save(tmp_path / elsewhere, W_enc=W_enc_FD, W_dec=W_dec_DF, b_enc=b_enc, b_dec=b_dec)
+        with pytest.raises(UserError, match=r"nothing says that .* is a TopK SAE of Qwen-Scope"):
+            load_dictionary(path, "cpu")
+    again, _ = load_dictionary(path, "cpu", overrides={"k": 5})
     assert torch.equal(again.encode(x), dictionary.encode(x))
 
 

@@ -38,7 +38,7 @@ SUFFIX = ".pt"
 QWEN = {"W_enc", "b_enc", "W_dec", "b_dec"}
 T_SAE = QWEN | {"k", "threshold", "group_sizes"}
 QWEN_NAME = re.compile(r"SAE-Res-(?P<model>[\w.-]+?)-W\d+K-L0_(?P<k>\d+)")
-_K, _LAYER = re.compile(r"L0_(\d+)"), re.compile(r"layer(\d+)")
+_LAYER = re.compile(r"layer(\d+)")
 TFA_HEADS = 4  # of all TemporalSAEs of temp_xc, whose files do not say it
 _LONGEST = 16  # numbers in a row; more are a training curve
 OVERRIDES = ("k", "scaling_factor", "n_heads", "layer", "lm_name")
@@ -196,13 +196,14 @@ def _tfa(path: Path, state: dict[str, Tensor], meta: Mapping[str, Any], given: M
 
 
 def _qwen(path: Path, state: dict[str, Tensor], given: Mapping[str, Any], fidelity: Fidelity) -> _Parts:
-    named = QWEN_NAME.search(str(path))
-    said = _K.search(str(path))
-    k = given.get("k", int(said[1]) if said else None)
+    # No tensor tells a TopK SAE from one with a ReLU alone: its repository's name has to, or the user.
+    named = next(reversed(list(QWEN_NAME.finditer(str(path)))), None)
+    k = given.get("k", int(named["k"]) if named else None)
     if k is None:
         raise UserError(
-            f"no name in {path} says how many latents a token keeps, as L0_50 does: keep the file in a "
-            "folder with the name of its repository, or give overrides={'k': 50} to load_dictionary."
+            f"nothing says that {path} is a TopK SAE of Qwen-Scope, or how many latents a token keeps: leave "
+            "the file in a folder with the name of its repository, such as "
+            "SAE-Res-Qwen3-8B-Base-W64K-L0_50, or give overrides={'k': 50} to load_dictionary."
         )
     layer = _LAYER.search(path.name)
     state = {**state, "W_enc": state["W_enc"].T, "W_dec": state["W_dec"].T}
