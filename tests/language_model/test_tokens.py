@@ -9,6 +9,7 @@ import torch
 from conftest import corpus_records, make_tokenizer
 from model_families import tiny_model
 from tokenizer_kinds import tokenizer_of
+from transformers import AutoTokenizer
 
 from dictionary_learning.activations.contexts import read_contexts
 from dictionary_learning.language_model import LanguageModel
@@ -129,6 +130,9 @@ def test_a_tokenizer_cuts_texts_as_its_file_says_whatever_its_class(
     text = "in 1914 and 2024"
     assert read(text)["input_ids"] == saved(text)["input_ids"]
     assert read.convert_ids_to_tokens(read("2024")["input_ids"]) == ["202", "4"]
+    given = AutoTokenizer.from_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match=r"cuts texts otherwise .* PreTrainedTokenizerFast.from_pretrained"):
+        LanguageModel.wrap(tiny_model("llama"), given, name="llama")
 
 
 @pytest.mark.parametrize("kind", ["byte_level", "dummy_prefix"])

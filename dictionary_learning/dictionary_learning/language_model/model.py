@@ -22,6 +22,7 @@ Shapes: B texts, L positions, D model width, V vocabulary.
 
 import copy
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from numbers import Integral
@@ -41,6 +42,7 @@ from dictionary_learning.language_model.hooks import Edit
 from dictionary_learning.language_model.places import Place
 from dictionary_learning.language_model.source import (
     check_layer,
+    cuts_otherwise_than_its_file,
     hub_revision,
     read_model,
     tokenizer_from,
@@ -132,6 +134,8 @@ class LanguageModel(Attaching):
         if tokenizer is None:
             with told_in_a_sentence(name, "its tokenizer (pass one as tokenizer=)"):
                 tokenizer = tokenizer_from(name, trust_remote_code=False)
+        elif otherwise := cuts_otherwise_than_its_file(tokenizer, tokenizer.name_or_path):
+            warnings.warn(f"{otherwise}: PreTrainedTokenizerFast.from_pretrained reads it as that file says.")
         lm = cls(module, copy.deepcopy(tokenizer), name)
         lm._nnsight = None if module is model else model
         return lm

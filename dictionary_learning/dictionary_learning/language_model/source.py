@@ -105,30 +105,49 @@ def read_tokenizer(name: str) -> Any:
 def tokenizer_from(source: str, **options: Any) -> Any:
     """The tokenizer of a folder or of the hub, which cuts texts as its tokenizer.json says.
 
-    transformers makes tokenizers of many classes anew from their vocabulary alone, and has them cut texts as
-    the class does (findings/transformers_tokenizer_is_not_the_file.sh): the model then sees tokens that it
-    was not trained on. A BOS, and a blank that is put in front of a text, are up to tokenizer_config.json.
+    A BOS, and a blank that is put in front of a text, are up to tokenizer_config.json.
     """
-    from tokenizers import Tokenizer
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     tokenizer = AutoTokenizer.from_pretrained(source, **options)
-    path = _tokenizer_file(source)
-    is_as_its_file = not tokenizer.is_fast or type(tokenizer) is PreTrainedTokenizerFast
-    if path is None or is_as_its_file or tokenizer.init_kwargs.get("do_lower_case") is not None:
+    if (otherwise := cuts_otherwise_than_its_file(tokenizer, source)) is None:
         return tokenizer
+    warnings.warn(f"{otherwise}: it is read as that file says.")
+    return PreTrainedTokenizerFast.from_pretrained(source, **options)
+
+
+def cuts_otherwise_than_its_file(tokenizer: Any, source: str) -> str | None:
+    """The beginning of a sentence about a tokenizer that does not cut texts as its tokenizer.json says.
+
+    transformers makes tokenizers of many classes anew from their vocabulary alone, and has them cut texts as
+    the class does (findings/transformers_tokenizer_is_not_the_file.sh): the model then sees tokens that it
+    was not trained on.
+
+    Args:
+        source: the folder, or the name on the hub, that it was read from.
+
+    Returns:
+        None if it does, or if there is no such file here.
+    """
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    if not tokenizer.is_fast or type(tokenizer) is PreTrainedTokenizerFast:
+        return None
+    path = _tokenizer_file(source)
+    if path is None or tokenizer.init_kwargs.get("do_lower_case") is not None:
+        return None
     file = Tokenizer.from_file(str(path))
     file.no_truncation()
     file.no_padding()
     probe = " " + PROBE  # what puts a blank in front of a text puts none here
     as_file_says = file.encode(probe, add_special_tokens=False).ids
     if tokenizer(probe, add_special_tokens=False)["input_ids"] == as_file_says:
-        return tokenizer
-    warnings.warn(
+        return None
+    return (
         f"transformers reads the tokenizer of {source} as a {type(tokenizer).__name__}, which cuts texts "
-        f"otherwise than its {path.name}: it is read as that file says."
+        f"otherwise than its {path.name}"
     )
-    return PreTrainedTokenizerFast.from_pretrained(source, **options)
 
 
 def _tokenizer_file(source: str) -> Path | None:
@@ -136,8 +155,11 @@ def _tokenizer_file(source: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     name = "tokenizer.json"
-    found = Path(source) / name if Path(source).is_dir() else try_to_load_from_cache(source, name)
-    return Path(found) if isinstance(found, str | Path) and Path(found).is_file() else None
+    if source and Path(source).is_dir():
+        found = Path(source) / name
+        return found if found.is_file() else None
+    cached = try_to_load_from_cache(source, name) if HUB_ID.fullmatch(source) else None
+    return Path(cached) if isinstance(cached, str) else None
 
 
 def check_layer(name: str, layer: int, n_layers: int) -> int:
