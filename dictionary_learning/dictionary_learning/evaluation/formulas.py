@@ -13,7 +13,7 @@ FORMULAS = {
     "nmse": "Σ‖x - x̂‖² / Σ‖x‖², over all tokens",
     "fve_global": "1 - Σ‖x - x̂‖² / Σ‖x - mean x‖², over all tokens: against the mean, which earns nothing",
     "fve_context_mean": "mean over contexts of 1 - Var(x - x̂) / Var(x), each over the context's tokens and "
-    "summed over dimensions (as in the papers)",
+    "summed over dimensions (as in the papers): an error that a context's tokens share does not count",
     "cosine": "mean over tokens of cos(x, x̂); a direction that all tokens share raises it",
     "cosine_centred": "Σ (x - m)·(x̂ - m) / √(Σ‖x - m‖² Σ‖x̂ - m‖²), over all tokens together, with m = mean x",
     "l2": "mean over tokens of ‖x - x̂‖₂",
