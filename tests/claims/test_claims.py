@@ -165,7 +165,7 @@ def test_numbers_of_single_texts_are_read_and_make_an_interval_of_their_own(tmp_
 def test_a_result_of_all_seeds_gives_a_number_to_each(tmp_path: Path) -> None:
     subject = {"run_name": "tsae-20480", "trainer_folder": "trainer_0", "chunk": 0, "threshold": "claims"}
     of_seeds = [{"persistence": [0.4, None], "in_any_order": [0.1, 0.1]} for _ in range(2)]
-    stability = {"matched": {"of_seeds": [0.5, 0.6]}}
+    stability = {"matched": {"jackknife": [0.5, 0.6]}}
     content = {"experiment": "persistence", "subject": subject, "lags": [1, 16], "of_seeds": of_seeds}
     write(tmp_path / "a.json", content | {"stability": stability})
     found = readings.read(tmp_path)

@@ -1,6 +1,7 @@
+import numpy as np
 import pytest
 
-from temporal_saes.experiment.intervals import as_json, in_words, mean_interval
+from temporal_saes.experiment.intervals import as_json, in_words, mean_interval, shares_of_pairs
 
 
 def test_an_interval_in_words_is_the_mean_with_half_of_it():
@@ -16,3 +17,22 @@ def test_a_single_value_has_no_interval_and_none_at_all_is_a_dash():
     assert in_words(as_json(mean_interval([-0.25]))) == "-0.250"
     assert in_words(as_json(mean_interval([]))) == "–"
     assert in_words({"mean": None, "low": None, "high": None}) == "–"
+
+
+def test_a_mean_over_pairs_of_three_has_the_interval_of_the_jackknife() -> None:
+    # pairs .4, .5 and .6: their mean is .5, without one of the three it is .6, .5 or .4, so 3 * .5 - 2 * .6 = .3
+    value_SS = np.array([[9, 0.4, 0.5], [0.4, 9, 0.6], [0.5, 0.6, 9]])
+    shares = shares_of_pairs(value_SS)
+    assert shares == pytest.approx([0.3, 0.5, 0.7])
+    interval = mean_interval(shares)
+    # t(.975, 2) sqrt(2/3 (.1² + 0 + .1²)) = 4.3027 * .11547
+    assert interval is not None and interval.high == pytest.approx(0.5 + 4.3027 * 0.11547, abs=1e-4)
+
+
+def test_where_each_adds_its_own_to_a_pair_that_is_what_the_mean_over_pairs_has_of_it() -> None:
+    own_S, as_second_S = np.array([0.1, 0.2, 0.6, 0.3]), np.array([1.0, 3.0, 2.0, 0.5])
+    assert shares_of_pairs(own_S[:, None] + as_second_S) == pytest.approx(own_S + as_second_S)
+
+
+def test_the_mean_over_one_pair_has_no_interval() -> None:
+    assert shares_of_pairs(np.array([[0, 0.4], [0.6, 0]])) == [0.5]

@@ -57,6 +57,9 @@ def test_the_script_reads_all_seeds_of_a_run(runs, tiny_corpus, tmp_path):
     stable = result["stability"]
     assert stable["matched"]["mean"] == pytest.approx(stable["chance_matched"]["mean"], abs=0.1)
     assert stable["best"]["mean"] >= stable["matched"]["mean"]
+    # two seeds are one pair, of which nothing tells how it would be with others
+    assert [stable[name]["high"] for name in stable] == [None] * 4
+    assert "one pair, and so no intervals" in done.stdout
     assert "2 seeds" in done.stdout
 
 

@@ -2,9 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
 
 INTERVAL = "t-interval, 95 %, over independent texts"
+OF_PAIRS = "jackknife"
+"""The field of a result for the `shares_of_pairs` of a mean over pairs."""
 
 
 class Interval(NamedTuple):
@@ -33,6 +38,30 @@ def around(mean: float, error: float, n: int) -> Interval:
 
     half = float(t.ppf(0.975, n - 1)) * error
     return Interval(mean, mean - half, mean + half)
+
+
+def shares_of_pairs(value_SS: "np.ndarray") -> list[float]:
+    """What each of S things has of the mean over their pairs: the values whose `mean_interval` is that mean's.
+
+    A thing is in S - 1 pairs, so neither pairs nor the means of things over their partners are independent:
+    an interval over the latter is a quarter as wide as it has to be for three things, and half as wide for
+    many. These are the jackknife's values, S mean - (S - 1) (the mean over the pairs without the thing), and
+    their mean is the mean over pairs. Two things have one pair, which is the one value then.
+
+    Args:
+        value_SS: of each ordered pair; the diagonal is not read.
+    """
+    import numpy as np
+
+    n = len(value_SS)
+    assert n >= 2, "one thing has no pair"
+    between_SS = np.where(np.eye(n, dtype=bool), 0, value_SS)
+    total = between_SS.sum()
+    mean = float(total / (n * (n - 1)))
+    if n == 2:
+        return [mean]
+    without_S = (total - between_SS.sum(0) - between_SS.sum(1)) / ((n - 1) * (n - 2))
+    return (n * mean - (n - 1) * without_S).tolist()
 
 
 def as_json(interval: Interval | None) -> dict[str, float | None] | None:

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from temporal_saes.experiment.intervals import OF_PAIRS
+
 Result = Mapping[str, Any]
 
 _EVALUATION = {
@@ -99,7 +101,7 @@ def _persistence(content: Result) -> Iterator[Number]:
                 yield Number(f"persistence at {lag}", ordered, seed=seed)
                 yield Number(f"persistence at {lag}, above any order", ordered - shuffled, seed=seed)
     stability = content["stability"] or {}
-    for seed, value in enumerate((stability.get("matched") or {}).get("of_seeds", ())):
+    for seed, value in enumerate((stability.get("matched") or {}).get(OF_PAIRS, ())):
         yield Number("stability over seeds", value, seed=seed)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from temporal_saes.experiment.intervals import as_json, in_words, mean_interval
+from temporal_saes.experiment.intervals import OF_PAIRS, as_json, in_words, mean_interval
 
 
 def table(result: Mapping[str, Any]) -> str:
@@ -18,8 +18,9 @@ def table(result: Mapping[str, Any]) -> str:
     found = result["stability"]
     if found is not None:
         same = result["options"]["same"]
+        alone = " (one pair, and so no intervals)" if len(found["matched"][OF_PAIRS]) == 1 else ""
         lines.append(
-            f"over seeds: matched cosine {in_words(found['matched'])} (random directions "
+            f"over seeds{alone}: matched cosine {in_words(found['matched'])} (random directions "
             f"{in_words(found['chance_matched'])}), {in_words(found['same_share'])} of the latents at "
             f"{same:g} or more; best cosine {in_words(found['best'])}"
         )
@@ -40,7 +41,7 @@ def minus_first(result: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str
     stable = {}
     if result["stability"] is not None and first["stability"] is not None:
         stable = {
-            name: _paired(result["stability"][name]["of_seeds"], first["stability"][name]["of_seeds"])
+            name: _paired(result["stability"][name][OF_PAIRS], first["stability"][name][OF_PAIRS])
             for name in ("matched", "same_share", "best")
         }
     return {"persistence": persistence, "stability": stable}

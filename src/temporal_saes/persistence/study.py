@@ -14,7 +14,7 @@ from dictionary_learning.command.progress import LoopProgress
 from dictionary_learning.dictionaries.base import Dictionary, chunk_slice
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
-from temporal_saes.experiment.intervals import as_json, mean_interval
+from temporal_saes.experiment.intervals import OF_PAIRS, as_json, mean_interval, shares_of_pairs
 from temporal_saes.experiment.subjects import Subject
 from temporal_saes.experiment.text_codes import text_codes
 from temporal_saes.persistence.measures import Persistence, best_cosines, matched_cosines
@@ -128,29 +128,22 @@ def stability(
     """
     if len(directions) < 2:
         return None
-    pairs = list(itertools.permutations(range(len(directions)), 2))
-    found: dict[str, list[float]] = {name: [] for name in ("matched", "best", "same_share", "chance_matched")}
+    n = len(directions)
+    pairs = list(itertools.permutations(range(n), 2))
+    found = {name: np.zeros((n, n)) for name in ("matched", "best", "same_share", "chance_matched")}
     generator = np.random.default_rng([options.seed, 1])
     with LoopProgress(len(pairs), "stability", "pairs of seeds") as progress:
-        for own, other in progress.over(pairs):
-            own_FD, other_GD, is_counted_F = directions[own], directions[other], is_counted[own]
+        for pair in progress.over(pairs):
+            own_FD, other_GD = (directions[seed] for seed in pair)
+            is_counted_F = is_counted[pair[0]]
             matched_F = matched_cosines(own_FD, other_GD)[is_counted_F]
-            found["matched"].append(float(np.nanmean(matched_F)))
-            found["same_share"].append(float((matched_F >= options.same).mean()))
-            found["best"].append(float(best_cosines(own_FD, other_GD)[is_counted_F].mean()))
+            found["matched"][pair] = np.nanmean(matched_F)
+            found["same_share"][pair] = (matched_F >= options.same).mean()
+            found["best"][pair] = best_cosines(own_FD, other_GD)[is_counted_F].mean()
             random_GD = generator.normal(size=other_GD.shape)
-            found["chance_matched"].append(
-                float(np.nanmean(matched_cosines(own_FD, random_GD)[is_counted_F]))
-            )
-    # the pairs are not independent: a seed's mean over its partners is one value
-    of_seed = {
-        name: [
-            float(np.mean([value for value, pair in zip(values, pairs, strict=True) if pair[0] == seed]))
-            for seed in range(len(directions))
-        ]
-        for name, values in found.items()
-    }
+            found["chance_matched"][pair] = np.nanmean(matched_cosines(own_FD, random_GD)[is_counted_F])
+    of_seeds = {name: shares_of_pairs(value_SS) for name, value_SS in found.items()}
     return {
-        name: {**(as_json(mean_interval(values)) or {}), "of_seeds": values}
-        for name, values in of_seed.items()
+        name: {**(as_json(mean_interval(values)) or {}), OF_PAIRS: values}
+        for name, values in of_seeds.items()
     }
