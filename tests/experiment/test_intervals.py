@@ -20,13 +20,14 @@ def test_a_single_value_has_no_interval_and_none_at_all_is_a_dash():
 
 
 def test_a_mean_over_pairs_of_three_has_the_interval_of_the_jackknife() -> None:
-    # pairs .4, .5 and .6: their mean is .5, without one of the three it is .6, .5 or .4, so 3 * .5 - 2 * .6 = .3
+    # pairs .4, .5 and .6: the mean is .5, without one of the three .6, .5 or .4, so 3 * .5 - 2 * .6 = .3
     value_SS = np.array([[9, 0.4, 0.5], [0.4, 9, 0.6], [0.5, 0.6, 9]])
     shares = shares_of_pairs(value_SS)
     assert shares == pytest.approx([0.3, 0.5, 0.7])
     interval = mean_interval(shares)
     # t(.975, 2) sqrt(2/3 (.1² + 0 + .1²)) = 4.3027 * .11547
-    assert interval is not None and interval.high == pytest.approx(0.5 + 4.3027 * 0.11547, abs=1e-4)
+    assert interval is not None
+    assert interval.high == pytest.approx(0.5 + 4.3027 * 0.11547, abs=1e-4)
 
 
 def test_where_each_adds_its_own_to_a_pair_that_is_what_the_mean_over_pairs_has_of_it() -> None:

@@ -46,7 +46,7 @@ def test_both_parts_are_evaluated(runs: Path, tmp_path: Path, capsys: pytest.Cap
     assert measures.keys() == {"all", "predicted", "novel"}
     assert measures["novel"]["l0"]["value"] <= 4
     assert measures["all"]["nmse"]["value"] < measures["predicted"]["nmse"]["value"]
-    assert measures["all"]["loss_recovered"]["value"] is not None
+    assert measures["all"]["loss_reconstructed"]["value"] is not None
     shares = [measures[part]["norm_share"]["value"] for part in ("predicted", "novel")]
     assert sum(shares) == pytest.approx(1)
     assert -1 <= measures["all"]["cosine_of_parts"]["value"] <= 1

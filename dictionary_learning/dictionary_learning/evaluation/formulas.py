@@ -29,7 +29,7 @@ FORMULAS = {
     "loss_clean": "mean over predictions of a next token of its cross-entropy, in nats",
     "loss_reconstructed": "the same with x̂ in place of x",
     "loss_ablated": "the same with zero in place of x",
-    "loss_recovered": "(ablated - reconstructed) / (ablated - clean)",
+    "loss_recovered": "(ablated - reconstructed) / (ablated - clean), where ablated is above clean",
     **{f"smoothness_{metric}": f"mean over contexts; see smoothness.py: {metric}" for metric in METRICS},
 }
 

@@ -59,7 +59,7 @@ class Reconstruction:
     def measures(self) -> dict[str, Measure]:
         n, sums = self.tokens, self.sums
         mean_D = sums.vector("x") / n
-        variation = sums["square"] - n * mean_D.square().sum().item()
+        variation = _difference(sums["square"], n * mean_D.square().sum().item())
         with_cosine, with_ratio, contexts = map(
             int, (sums["cosine_tokens"], sums["l2_ratio_tokens"], sums["contexts"])
         )
@@ -89,12 +89,9 @@ class Reconstruction:
         n, mean_square = self.tokens, mean_D.square().sum().item()
         mean_dot_hat = (mean_D * self.sums.vector("x_hat")).sum().item()
         dot = self.sums["dot"] - mean_dot_hat  # the mean of x takes nothing from Σ x less itself
-        square, hat_square = self.sums["square"], self.sums["x_hat_square"]
-        hat_variation = hat_square - 2 * mean_dot_hat + n * mean_square
-        # what is left of sums that cancel is rounding, and has no direction
-        if variation <= 1e-12 * square or hat_variation <= 1e-12 * (hat_square + n * mean_square):
-            return None
-        return dot / math.sqrt(variation * hat_variation)
+        hat_square = self.sums["x_hat_square"]
+        hat_variation = _difference(hat_square + n * mean_square, 2 * mean_dot_hat)
+        return share(dot, math.sqrt(variation * hat_variation))
 
 
 class Parts:
@@ -146,6 +143,12 @@ class Parts:
         with_cosine = int(self.sums["cosine_tokens"])
         cosine = share(self.sums["cosine"], with_cosine)
         return {"cosine_of_parts": measure(cosine, tokens=with_cosine, left_out=n - with_cosine)}
+
+
+def _difference(sum_of_squares: float, other: float) -> float:
+    """What is left of a sum of squares; 0 where it cancels, as what is left then is rounding."""
+    left = sum_of_squares - other
+    return left if left > 1e-12 * sum_of_squares else 0.0
 
 
 def _quotients(above: Tensor, below: Tensor, where: Tensor) -> Tensor:

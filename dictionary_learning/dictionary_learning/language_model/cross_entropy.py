@@ -129,7 +129,8 @@ class CrossEntropy:
         """Nats a prediction: `loss_clean`, `loss_reconstructed`, `loss_ablated`; and `loss_recovered`.
 
         `loss_recovered` is (ablated - reconstructed) / (ablated - clean): 1 when the reconstruction
-        costs nothing, 0 when it is no better than zeros. None where it has no meaning.
+        costs nothing, 0 when it is no better than zeros. None where zeros cost the language model nothing,
+        so that there is nothing to recover.
         """
         n, reconstructed = self.predictions, self._reconstructed[name]
         if not n:
@@ -139,7 +140,7 @@ class CrossEntropy:
             "loss_clean": self._clean / n,
             "loss_reconstructed": reconstructed / n,
             "loss_ablated": self._ablated / n,
-            "loss_recovered": (self._ablated - reconstructed) / span if span else None,
+            "loss_recovered": (self._ablated - reconstructed) / span if span > 0 else None,
         }
 
 

@@ -41,7 +41,7 @@ def around(mean: float, error: float, n: int) -> Interval:
 
 
 def shares_of_pairs(value_SS: "np.ndarray") -> list[float]:
-    """What each of S things has of the mean over their pairs: the values whose `mean_interval` is that mean's.
+    """What each of S things has of the mean over their pairs: values whose `mean_interval` is that mean's.
 
     A thing is in S - 1 pairs, so neither pairs nor the means of things over their partners are independent:
     an interval over the latter is a quarter as wide as it has to be for three things, and half as wide for
