@@ -10,6 +10,7 @@ import warm
 from toy_runs import EXPERIMENTS, load_script, make_run
 
 from dictionary_learning.errors import UserError
+from temporal_saes.experiment.numbers import right_reading
 from temporal_saes.features import Tokens
 from temporal_saes.garden_paths.study import Code, lean
 from temporal_saes.garden_paths.triples import Triple, read_triples, tail_length
@@ -56,6 +57,11 @@ def test_a_token_that_is_not_usable_in_one_of_the_sentences_is_left_out_of_all()
     wrong = code([[0, 0], [0, 0], [0, 1]], (True, True, True, False))
     path = code([[0, 0], [0, 0], [2, 0], [3, 4]])
     assert lean(TRIPLE, [path, right, wrong], np.zeros(2)) == pytest.approx(1)
+    # codes that are silent in all three sentences lean to neither reading, around their mean or not
+    silent = code([[0, 0]] * 4)
+    assert lean(TRIPLE, [silent] * 3, np.zeros(2)) is None
+    assert lean(TRIPLE, [silent] * 3, np.array([0.2, 0.1])) == 0
+    assert [right_reading(value) for value in (0.1, 0.0, -0.1)] == [1, 0.5, 0]
     never = code([[0, 0], [0, 0]], (True, True, False, False))
     assert lean(TRIPLE, [path, right, never], np.zeros(2)) is None
 

@@ -35,6 +35,11 @@ class Number(NamedTuple):
     seed: int | None = None  # where a result has all seeds of a run; else it is the subject's
 
 
+def right_reading(lean: float) -> float:
+    """1 where codes lean to the right reading, 0 where to the wrong one, ½ where to neither."""
+    return ((lean > 0) + (lean >= 0)) / 2
+
+
 def of_evaluation(measures: Result) -> Iterator[Number]:
     """Of one split of a dictionary."""
     for name, measure in _EVALUATION.items():
@@ -74,7 +79,7 @@ def _sequences(content: Result) -> Iterator[Number]:
 
 def _garden_paths(content: Result) -> Iterator[Number]:
     leans = content["lean_of_triples"]
-    is_right = [None if lean is None else float(lean > 0) for lean in leans]
+    is_right = [None if lean is None else right_reading(lean) for lean in leans]
     yield Number("garden paths, lean", float(content["lean"]["mean"]), leans)
     yield Number("garden paths, share right", float(content["share_right"]), is_right)
 

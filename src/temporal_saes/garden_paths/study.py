@@ -16,6 +16,7 @@ from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 from temporal_saes.experiment.intervals import INTERVAL, as_json, mean_interval
+from temporal_saes.experiment.numbers import right_reading
 from temporal_saes.experiment.subjects import Subject
 from temporal_saes.experiment.text_codes import text_codes
 from temporal_saes.features import Tokens
@@ -61,7 +62,7 @@ def study(
         "n_texts": len(known),
         "n_triples": len(triples),
         "lean": as_json(mean_interval(values)),
-        "share_right": float(np.mean([value > 0 for value in values])),
+        "share_right": float(np.mean([right_reading(value) for value in values])),
         "lean_of_kinds": {
             kind: as_json(mean_interval([value for triple, value in known if triple.kind == kind]))
             for kind in kinds
@@ -93,10 +94,13 @@ def lean(triple: Triple, codes: Sequence[Code], mean_F: np.ndarray) -> float | N
         code.f_uF[[len(code.f_uF) - end[i] for end in ends]].astype(np.float64) - mean_F
         for i, code in enumerate(codes)
     )
-    return float(np.mean(_cosines(path_tF, right_tF) - _cosines(path_tF, wrong_tF)))
+    to_right_t, to_wrong_t = _cosines(path_tF, right_tF), _cosines(path_tF, wrong_tF)
+    if np.isnan([to_right_t, to_wrong_t]).all():
+        return None
+    return float(np.mean(np.nan_to_num(to_right_t) - np.nan_to_num(to_wrong_t)))
 
 
 def _cosines(a_tF: np.ndarray, b_tF: np.ndarray) -> np.ndarray:
-    """Row by row; 0 where one of the two has no length."""
+    """Row by row; NaN where one of the two has no length."""
     sizes = np.linalg.norm(a_tF, axis=1) * np.linalg.norm(b_tF, axis=1)
-    return (a_tF * b_tF).sum(axis=1) / np.where(sizes > 0, sizes, 1)
+    return np.divide((a_tF * b_tF).sum(axis=1), sizes, out=np.full(len(sizes), np.nan), where=sizes > 0)
