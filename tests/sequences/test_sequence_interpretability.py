@@ -99,6 +99,18 @@ def test_the_page_loads_nothing_and_escapes_everything(runs, tiny_corpus, tmp_pa
     assert result["scores"]["chosen"]["information"]["low"] is None
 
 
+def test_the_same_text_cut_elsewhere_is_another_question(runs, tiny_corpus, tmp_path):
+    first, second, third = "The judge overrules it.", "A witness forbids the appeal.", COMETS
+    found = []
+    for cut in ([f"{first} {second}", third], [first, f"{second} {third}"]):
+        files = passage_files(tmp_path, *cut)
+        words = flags(runs, tiny_corpus, "--compare", "plain", "baseline_model", "--passages", *files)
+        sequences.main(words)
+        found.append(results(runs, "plain")[-1])
+    assert found[0]["shown"]["text"] == found[1]["shown"]["text"]
+    assert found[0]["shown"]["passage"] != found[1]["shown"]["passage"]
+
+
 def test_latents_can_be_given_and_passages_cut(runs, tiny_corpus, tmp_path):
     files = passage_files(tmp_path, COMETS, JUDGES)
     more = ["--chunk", "1", "--latents", "40", "95", "--passages", *files, "--passage_tokens", "12"]

@@ -64,6 +64,14 @@ def identities(texts: Sequence[LabelledText]) -> list[str]:
     return [f"{text.id:016x}{text.label}{more}" for text, more in zip(texts, said, strict=True)]
 
 
+def joined_identities(joined: Sequence[Joined], given: Joined | None) -> list[str]:
+    """What stands for joined texts: of given passages also where they begin, as the same text can be cut elsewhere.
+
+    Where drawn ones begin, their text decides.
+    """
+    return [*(one.text for one in joined), *([] if given is None else [str(given.starts)])]
+
+
 def given_passages(options: JoinedTextOptions) -> Joined | None:
     """The files of `--passages` as one text, whole; None where passages are to be drawn.
 

@@ -58,7 +58,7 @@ from temporal_saes.experiment.subjects import (
     check_one_model,
     subjects_of,
 )
-from temporal_saes.experiment.texts import given_passages
+from temporal_saes.experiment.texts import given_passages, joined_identities
 from temporal_saes.latents.explanations import find_explanations
 from temporal_saes.sequences.options import SequenceOptions
 from temporal_saes.sequences.result import difference_table, minus_first, table
@@ -108,7 +108,7 @@ def run(options: SequenceOptions) -> list[dict[str, Any]]:
     documents = [] if given else read_documents(options, context_length)
     models = LanguageModels.of(options)
     texts = open_texts(options, given, documents, models.get(subjects[0]), context_length)
-    read = [text.text for text in texts]
+    read = joined_identities(texts, given)
     cases = [
         case_of(EXPERIMENT, subject, options, [*read, json.dumps(said), *_told(held_over[subject])], _rename)
         for subject, said in explanations.items()

@@ -44,7 +44,7 @@ from temporal_saes.experiment.command import (
 from temporal_saes.experiment.over_seeds import over_seeds
 from temporal_saes.experiment.results import differences, named_for, save_json
 from temporal_saes.experiment.subjects import LanguageModels, check_one_model, subjects_of
-from temporal_saes.experiment.texts import given_passages, joined_texts, labelled_texts
+from temporal_saes.experiment.texts import given_passages, joined_identities, joined_texts, labelled_texts
 from temporal_saes.labelled.data import LabelledText
 from temporal_saes.labelled.passages import passage_tokens, shuffled
 from temporal_saes.similarity.options import SimilarityOptions
@@ -87,7 +87,7 @@ def run(options: SimilarityOptions) -> list[dict[str, Any]]:
     joined = joined_texts(options, given, documents, models.get(subjects[0]), context_length)
     if options.word_order == "shuffled":
         joined = [shuffled(one, [options.seed, i]) for i, one in enumerate(joined)]
-    read = [one.text for one in joined]
+    read = joined_identities(joined, given)
     cases = [case_of(EXPERIMENT, subject, options, read, _rename) for subject in subjects]
     results, shown = [], []
     for case in cases:
