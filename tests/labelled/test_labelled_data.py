@@ -65,7 +65,9 @@ def test_what_is_left_out_is_counted_by_reason(tmp_path):
     lines: list[str] = []
     path = write(tmp_path / "x.jsonl", records)
     assert len(load_labelled(str(path), log=lines.append)) == 6
-    reasons = "1 without a class, 1 empty, 3 there already, 1 without a text"
+    reasons = (
+        "1 without a class, 1 empty, 2 there already, 1 there already with another class, 1 without a text"
+    )
     assert lines == [f"{path}: 6 of 12 records were left out ({reasons})."]
 
 
@@ -85,7 +87,7 @@ def test_what_is_missing_in_a_column_of_numbers_is_no_class(tmp_path):
     pq.write_table(pa.table({"text": texts, "label": labels}), tmp_path / "x.parquet")
     lines: list[str] = []
     found = load_labelled(str(tmp_path / "x.parquet"), log=lines.append)
-    assert {text.label for text in found} == {"0.0", "1.5"}
+    assert {text.label for text in found} == {"0", "1.5"}
     assert lines[-1].endswith("6 of 12 records were left out (6 without a class).")
 
 
@@ -310,6 +312,34 @@ def test_blanks_around_the_name_of_a_class_make_no_other_class(tmp_path):
     )
     texts = load_labelled(str(path))
     assert sorted(text.label for text in texts) == ["art", "art", "law", "law", "law"]
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        *((1, "1"), (1.0, "1"), ("1", "1"), (0.5, "0.5"), (0, "0"), (True, "True"), (float("inf"), "inf")),
+        *((None, ""), (float("nan"), ""), ("  ", ""), (["law", "art"], ""), ([], ""), ({"a": 1}, "")),
+    ],
+)
+def test_a_class_has_one_name_whatever_type_it_has_and_several_are_none(label, name):
+    assert data.class_name(label) == name
+
+
+def test_a_text_with_two_classes_and_one_with_a_list_of_them_are_counted(tmp_path):
+    records = [
+        {"text": "one", "label": "law"},
+        {"text": "one", "label": "art"},
+        {"text": "one", "label": "law"},
+    ]
+    records += [{"text": "two", "label": "art"}, {"text": "three", "label": ["art", "law"]}]
+    said: list[str] = []
+    texts = load_labelled(str(write(tmp_path / "a.jsonl", records)), log=said.append)
+    assert sorted((text.text, text.label) for text in texts) == [("one", "law"), ("two", "art")]
+    (line,) = said
+    reasons = (
+        "1 there already with another class, 1 there already, 1 with a list or an object in place of a class"
+    )
+    assert line.endswith(f"3 of 5 records were left out ({reasons}).")
 
 
 def test_half_a_character_in_a_class_or_a_title_can_be_written(tmp_path):

@@ -14,6 +14,7 @@ from dictionary_learning.errors import UserError
 from dictionary_learning.texts import encoding
 from dictionary_learning.texts.documents import DocumentStream
 from dictionary_learning.texts.encoding import read_text
+from dictionary_learning.texts.records import read_records
 from temporal_saes.labelled.data import load_labelled
 from temporal_saes.labelled.passages import passages_of_files
 from temporal_saes.report.command import ReportOptions, given_text
@@ -67,6 +68,21 @@ def as_json(folder: Path, encode: Callable[[str], bytes]) -> list[str]:
     path = folder / "both.json"
     path.write_bytes(encode(json.dumps([{"text": text} for text in TEXTS], ensure_ascii=False)))
     return documents(path)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        'text,n\n"one; two",1\n',
+        'text;n\n"one; two";1\n',
+        "text\tn\r\none; two\t1\r\n",
+        "\ntext, n\none; two,1\n",
+        "text,n,text\none; two,1,another\n",
+    ],
+)
+def test_a_csv_has_commas_semicolons_or_tabs_and_the_first_of_two_columns_with_one_name(tmp_path, written):
+    (tmp_path / "a.csv").write_text(written, newline="")
+    assert list(read_records(tmp_path / "a.csv")) == [{"text": "one; two", "n": "1"}]
 
 
 def as_csv(folder: Path, encode: Callable[[str], bytes]) -> list[str]:

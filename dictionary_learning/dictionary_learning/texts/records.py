@@ -13,6 +13,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -176,8 +177,12 @@ def _read_json(path: AnyPath) -> Iterator[Record | None]:
 
 
 def _read_csv(path: AnyPath) -> Iterator[Record | None]:
+    """With commas; with semicolons, as some spreadsheets write, or tabs where the first line has no comma."""
     csv.field_size_limit(2**31 - 1)
-    rows = csv.reader(text_lines(path, newline=""))
+    lines = iter(text_lines(path, newline=""))
+    first = next((line for line in lines if line.strip()), "")
+    delimiter = next((one for one in ",;\t" if one in first), ",")
+    rows = csv.reader(chain([first], lines), delimiter=delimiter)
     header: list[str] | None = None
     while True:
         try:
@@ -190,9 +195,10 @@ def _read_csv(path: AnyPath) -> Iterator[Record | None]:
         if not row:
             continue
         if header is None:
-            header = row
+            header = [name.strip() for name in row]
         elif len(row) == len(header):
-            yield dict(zip(header, row, strict=True))
+            # of two columns with one name, the first has it
+            yield dict(zip(reversed(header), reversed(row), strict=True))
         else:
             yield None
 

@@ -65,7 +65,7 @@ def identities(texts: Sequence[LabelledText]) -> list[str]:
 
 
 def joined_identities(joined: Sequence[Joined], given: Joined | None) -> list[str]:
-    """What stands for joined texts: of given passages also where they begin, as the same text can be cut elsewhere.
+    """What stands for joined texts: of given passages also where they begin, as one text has many cuts.
 
     Where drawn ones begin, their text decides.
     """

@@ -40,6 +40,8 @@ from dictionary_learning.texts.spans import Spans
 
 DEMO_TOPICS = "demo"  # for --categories: the topics of the demo's extracts
 DUPLICATE, NO_LABEL, NOT_LISTED = "there already", "without a class", "not in the list of categories"
+OTHER_LABEL = "there already with another class"
+SEVERAL = "with a list or an object in place of a class"
 CATEGORIES = Path(__file__).with_name("wikipedia_categories.yaml")
 
 
@@ -140,24 +142,24 @@ def load_labelled(
         if titles is not None:
             label = titles.get(str(record.get("title")))
         document = document_of(_text(record, entry.fields), chat)
-        if isinstance(label, float) and math.isnan(label):
-            label = None  # what is missing in a column of numbers
-        has_label = label is not None and bool(str(label).strip())
+        class_ = class_name(label)
         if isinstance(document, str):
             left_out[document] += 1
             continue
-        if not has_label and not may_lack_label:
-            left_out[NO_LABEL if titles is None else NOT_LISTED] += 1
+        if not class_ and not may_lack_label:
+            reason = NO_LABEL if titles is None else NOT_LISTED
+            left_out[SEVERAL if isinstance(label, list | dict) else reason] += 1
             continue
         text, id_, turns = document
         title, source = record.get("title") or "", record.get("source") or record.get("url") or name
-        # blanks around the name of a class do not make another class of it
-        class_ = as_unicode(str(label).strip()) if has_label else ""
-        is_new = sample.add(
-            LabelledText(text, class_, as_unicode(str(title)), as_unicode(str(source)), id_, turns)
-        )
-        if not is_new:
-            left_out[DUPLICATE] += 1
+        there_as = sample.class_of(id_)
+        is_new = there_as is None
+        if is_new:
+            sample.add(
+                LabelledText(text, class_, as_unicode(str(title)), as_unicode(str(source)), id_, turns)
+            )
+        else:
+            left_out[DUPLICATE if there_as == class_ else OTHER_LABEL] += 1
         n_odd += is_new and is_odd(text)
     _check(name, n_read, sample, text_field, label_field, needs_label, left_out)
     if left_out:
@@ -165,6 +167,21 @@ def load_labelled(
     if n_odd:
         log(told_odd(name, n_odd) + ".")
     return sample.texts()
+
+
+def class_name(label: object) -> str:
+    """What a class is called, whatever type it has in its file; empty for none, and for several.
+
+    Blanks around a name do not make another class of it, nor does a figure that pandas has written as 1.0
+    because the column lacks others.
+    """
+    if label is None or isinstance(label, list | dict):
+        return ""
+    if isinstance(label, float):
+        if math.isnan(label):
+            return ""
+        label = int(label) if label.is_integer() else label
+    return as_unicode(str(label).strip())
 
 
 def _find(
@@ -291,7 +308,7 @@ class _Sample:
     def __init__(self, max_texts: int | None, seed: int) -> None:
         self._max_texts = max_texts
         self._seed = seed
-        self._seen: set[int] = set()
+        self._class_of: dict[int, str] = {}
         # per class a heap of (-hash, text): the highest hash is on top
         self._kept: dict[str, list[tuple[int, LabelledText]]] = defaultdict(list)
 
@@ -299,16 +316,17 @@ class _Sample:
     def labels(self) -> list[str]:
         return sorted(self._kept)
 
-    def add(self, text: LabelledText) -> bool:
-        """Whether the text had not been seen before."""
-        if text.id in self._seen:
-            return False
-        self._seen.add(text.id)
+    def class_of(self, id_: int) -> str | None:
+        """Of a text that was added, whether it is kept or not."""
+        return self._class_of.get(id_)
+
+    def add(self, text: LabelledText) -> None:
+        """Add a text that was not added before."""
+        self._class_of[text.id] = text.label
         heapq.heappush(self._kept[text.label], (-self._priority(text), text))
         share = self._share()
         while share is not None and len(self._kept[text.label]) > share:
             heapq.heappop(self._kept[text.label])
-        return True
 
     def texts(self) -> list[LabelledText]:
         share = self._share()
