@@ -6,6 +6,10 @@ dummy_prefix   Llama-2's: a blank `▁` in front of every text, bytes where a ch
 prepend        the same written as a normaliser, as in older files
 appends_eos    the same with an EOS behind every text
 bare_pieces    the same without BOS
+
+And one that does not keep the text, so that it is none of `KINDS`:
+
+word_pieces    BERT's, as many Chinese models have it: small letters, no spaces, [CLS] and [SEP] around a text
 """
 
 import json
@@ -46,6 +50,23 @@ def _pieces() -> tuple[dict[str, int], list[tuple[str, str]]]:
     return model["vocab"], [tuple(pair) for pair in model["merges"]]
 
 
+def _word_pieces() -> Any:
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    trainer = trainers.WordPieceTrainer(vocab_size=512, special_tokens=specials, show_progress=False)
+    tokenizer.train_from_iterator([*_texts(), *FOREIGN], trainer)
+    frame = [("[CLS]", 2), ("[SEP]", 3)]
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=frame)
+    names = {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
+
+
 def tokenizer_of(kind: str) -> Any:
     from tokenizers import normalizers, processors
     from transformers import LlamaTokenizer
@@ -59,6 +80,8 @@ def tokenizer_of(kind: str) -> Any:
                 single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)]
             )
         return made
+    if kind == "word_pieces":
+        return _word_pieces()
     vocabulary, merges = _pieces()
     made = LlamaTokenizer(
         vocab=vocabulary,

@@ -1,10 +1,12 @@
 """What single tokens say, also where they are no text."""
 
+import numpy as np
 import pytest
 from conftest import corpus_records, make_tokenizer
 from tokenizer_kinds import FOREIGN, KINDS, tokenizer_of
 
-from dictionary_learning.language_model.token_text import stretches, token_texts
+from dictionary_learning.language_model.token_text import Sentences, stretches, token_texts
+from temporal_saes.naming.words import Words
 
 
 def test_texts_of_tokens_join_to_the_text_and_bytes_are_written_out() -> None:
@@ -24,6 +26,20 @@ def test_bytes_and_blanks_of_every_kind_of_tokenizer_are_told() -> None:
     ids = tokenizer("The  judge 北", add_special_tokens=False)["input_ids"]
     assert token_texts(tokenizer, ids) == [" The", " ", " judge", " ", "⟨E5⟩", "⟨8C⟩", "⟨97⟩"]
     assert token_texts(tokenizer, tokenizer.convert_tokens_to_ids(["<0x41>", "<s>"])) == ["A", "<s>"]
+
+
+def test_word_pieces_get_back_the_spaces_that_they_do_not_keep() -> None:
+    tokenizer = tokenizer_of("word_pieces")
+    ids = tokenizer("The comets circle. A judge overrules 北京. It is 9.", add_special_tokens=False)[
+        "input_ids"
+    ]
+    assert len(ids) > 14  # words of several pieces are among them
+    assert "".join(token_texts(tokenizer, ids)) == " the comets circle. a judge overrules北京. it is 9."
+    assert Sentences(tokenizer)(ids)[-1] == 2
+    words = Words(tokenizer)
+    found = words.of(np.array(ids), np.ones(len(ids), bool))
+    told = [words.texts[i] for i in found.word_O]
+    assert told == ["the", "comets", "circle", "a", "judge", "overrules", "北", "京", "it", "is", "9"]
 
 
 def test_the_sign_for_lost_bytes_is_told_by_its_own_bytes() -> None:

@@ -5,16 +5,20 @@
 
 Tokenizers take whatever they decode for a whole text: one that writes a blank in front of every text (`▁`,
 Llama-2) drops the first one, and one that falls back to bytes gives up a row of them for one unfinished
-character at its end. So a continuation is decoded behind its prompt, and bytes are put together here.
+character at its end. So a continuation is decoded behind its prompt, and bytes are put together here. One
+whose tokens are words without their spaces (WordPiece, as of many Chinese models) gets them back in front of
+letters and figures.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
 _SPACE = "▁"  # how SentencePiece writes a space
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")  # how it writes a byte
+_OF_WORDS = ("WordPiece", "WordLevel")  # models whose tokens hold no spaces
 REPLACEMENT = "\ufffd"  # what stands for bytes that are no character
 
 
@@ -28,6 +32,8 @@ def _bytes(tokenizer: Any, number: int) -> bytes | None:
     piece = tokenizer.convert_ids_to_tokens(number)
     if piece is None:
         return None
+    if type(model := _model_of(tokenizer)).__name__ in _OF_WORDS:
+        return _in_a_text(piece, getattr(model, "continuing_subword_prefix", "")).encode("utf-8")
     text = tokenizer.decode([number], skip_special_tokens=False, clean_up_tokenization_spaces=False)
     if text != piece and (byte := _BYTE.fullmatch(piece)):
         return bytes([int(byte[1], 16)])
@@ -39,6 +45,22 @@ def _bytes(tokenizer: Any, number: int) -> bytes | None:
     n_spaces = len(piece) - len(piece.lstrip(_SPACE))
     whole = text if text.startswith(" " * n_spaces) else " " * n_spaces + text.lstrip(" ")
     return whole.encode("utf-8", "surrogatepass")
+
+
+def _model_of(tokenizer: Any) -> Any:
+    return getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+
+
+def _in_a_text(piece: str, prefix: str) -> str:
+    """With the space that a tokenizer of words reads, drops, and does not know of any more.
+
+    Args:
+        prefix: of a piece that goes on with a word, such as `##`; empty where there are none.
+    """
+    if prefix and piece.startswith(prefix):
+        return piece.removeprefix(prefix)
+    begins_word = piece[:1].isalnum() and not unicodedata.name(piece[0], "").startswith("CJK")
+    return f" {piece}" if begins_word else piece
 
 
 @cache
