@@ -2,16 +2,20 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import warm
 from toy_runs import EXPERIMENTS, load_script
 
+from dictionary_learning.command import figures
 from dictionary_learning.command.options import build
 from dictionary_learning.errors import UserError
 from temporal_saes.experiment.results import save_json
 from temporal_saes.toy.command import parser
+from temporal_saes.toy.figure import _draw_parts
 from temporal_saes.toy.options import ToyOptions
+from temporal_saes.toy.result import minus_first
 from temporal_saes.toy.study import study
 
 SCRIPT = EXPERIMENTS / "toy_features.py"
@@ -47,6 +51,30 @@ def test_the_script_writes_scores_of_every_method_and_a_figure(tmp_path: Path) -
     assert result["minus_first"]["top_k"]["mcc"]["mean"] == pytest.approx(sum(of_seeds) / 2)
     for said in ("T-SAE", "TFA", "random directions", "running mean", "persistence AUC"):
         assert said in done.stdout
+
+
+def test_what_a_world_has_no_truth_for_is_left_out() -> None:
+    def scores(value: float, told: float | None) -> dict[str, Any]:
+        row = {"all": value, "slow": value, "fast": None}
+        return {"recovery": {"mcc": row, "f1": row}, "told_by_persistence": told}
+
+    results = [
+        {"methods": {"top_k": scores(0.1, 0.2), "batch_top_k": scores(0.4, told)}} for told in (0.7, None)
+    ]
+    found = minus_first(results)["batch_top_k"]
+    assert found["mcc"]["mean"] == pytest.approx(0.3)
+    assert found["told by persistence"]["mean"] == pytest.approx(0.5)  # of the one world that has it
+    assert found["f1 of fast truths"] is None
+
+
+def test_a_part_without_a_score_and_one_below_chance_have_their_place_in_the_figure() -> None:
+    alone = {"slow": {"mean": 0.3, "low": None, "high": None}, "fast": None}
+    controls = {name: {"predicted": alone, "novel": alone} for name in ("running_mean", "recall")}
+    with figures.style():
+        _, axis = figures.subplots()
+        _draw_parts(axis, {"top_k": {"parts": {"all": {"slow": None, "fast": None}}}}, controls)
+    assert axis.get_xlim()[0] < 0.3
+    assert len(axis.get_yticks()) == 5
 
 
 @pytest.mark.usefixtures("drawn")

@@ -74,16 +74,20 @@ def _draw_parts(axis: Any, methods: Mapping[str, Any], controls: Mapping[str, An
         rows += [(f"{NAMES[name]}: {part}", scores["parts"][part]) for part in names]
     for name in ("running_mean", "recall"):
         rows += [(f"{NAMES[name]}: {part}", controls[name][part]) for part in ("predicted", "novel")]
+    means = []
     for y, (_, found) in enumerate(rows):
-        axis.plot([found[sort]["mean"] for sort in _SORTS], [y, y], color="#BBBBBB", linewidth=1.5, zorder=1)
-        for sort, colour in _SORTS.items():
+        known = {sort: found[sort] for sort in _SORTS if found[sort] is not None}
+        ends = [value["mean"] for value in known.values()]
+        axis.plot(ends, [y] * len(ends), color="#BBBBBB", linewidth=1.5, zorder=1)
+        means += ends
+        for sort, value in known.items():
             axis.errorbar(
-                found[sort]["mean"],
+                value["mean"],
                 y,
-                xerr=_errors([found[sort]]),
+                xerr=_errors([value]),
                 marker="o",
                 markersize=6,
-                color=colour,
+                color=_SORTS[sort],
                 ecolor="#333333",
                 elinewidth=1,
                 capsize=2,
@@ -91,7 +95,7 @@ def _draw_parts(axis: Any, methods: Mapping[str, Any], controls: Mapping[str, An
     axis.axvline(0.5, **_CHANCE)
     axis.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=8)
     axis.invert_yaxis()
-    axis.set_xlim(0.45, 1.02)
+    axis.set_xlim(min([0.45, *(mean - 0.02 for mean in means)]), 1.02)
     axis.grid(axis="y", visible=False)
     axis.grid(axis="x")
     axis.set_title("What can be read off a part")

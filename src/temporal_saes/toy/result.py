@@ -48,23 +48,24 @@ def minus_first(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {"first": first}
     for other in others:
         found[other] = {
-            name: as_json(
-                mean_interval(
-                    [
-                        _at(result["methods"][other], path) - _at(result["methods"][first], path)
-                        for result in results
-                    ]
-                )
-            )
+            name: as_json(mean_interval(_differences(results, other, first, path)))
             for name, path in chosen.items()
         }
     return found
 
 
-def _at(scores: Any, path: Sequence[str]) -> float:
+def _differences(
+    results: Sequence[Mapping[str, Any]], other: str, first: str, path: Sequence[str]
+) -> list[float]:
+    """Of one score, in the worlds in which both methods have it."""
+    pairs = [[_at(result["methods"][method], path) for method in (other, first)] for result in results]
+    return [own - theirs for own, theirs in pairs if own is not None and theirs is not None]
+
+
+def _at(scores: Any, path: Sequence[str]) -> float | None:
     for key in path:
         scores = scores[key]
-    return float(scores)
+    return None if scores is None else float(scores)
 
 
 def table(result: Mapping[str, Any]) -> str:
