@@ -115,7 +115,7 @@ experiment() {
   of_seed "$seed" "$name"
   of_copy "$dataset"
   step "$name on $dataset: ${subjects[0]} and others (seed $seed)" \
-    "$folder/$dataset*_${subjects[0]/:/-}_*.png" "$(weights "${names[@]}")" \
+    "$folder/*$dataset*_${subjects[0]/:/-}_*.png" "$(weights "${names[@]}")" \
     "src/experiments/$name.py" --checkpoints_path "$runs" --dataset "$dataset" "${local_copy[@]}" \
     --compare "${subjects[@]}" "${where[@]}" "$@"
 }

@@ -160,6 +160,18 @@ def test_the_figure_is_beside_the_one_result_or_with_the_comparisons(tmp_path):
     assert shared_path(cases, compared, rename) == tmp_path / "comparisons/lengths/demo_one_three_pca"
 
 
+def test_experiments_with_one_folder_for_their_results_do_not_overwrite_each_other(tmp_path):
+    subject = a_subject(tmp_path, "one")
+    for compare in ((), ("one", "three")):
+        options = dataclasses.replace(options_in(tmp_path, *compare), output_dir=str(tmp_path / "out"))
+        paths = set()
+        for experiment in ("lengths", "widths"):
+            cases = [case_of(experiment, subject, options, [])] * 2
+            paths |= {cases[0].path, shared_path(cases, options)}
+        assert len(paths) == (4 if compare else 2)
+        assert {path.parent for path in paths} == {tmp_path / "out"}
+
+
 def test_a_place_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     check_places([a_subject(tmp_path)], options_in(tmp_path), "lengths")

@@ -140,7 +140,7 @@ def test_the_figures_of_all_seeds_are_named_for_what_was_read(
         script.main([*where, "--run_name", "grouped", "--trainers", "0", "1", *more])
     names = [path.name for path in (tmp_path / "out").glob("*_seeds-*.json")]
     assert len(names) == 2
-    assert all(name.startswith("built-in_grouped-0_seeds-") for name in names)
+    assert all(name.startswith("garden_paths_built-in_grouped-0_seeds-") for name in names)
 
 
 def test_a_seed_that_is_not_there_is_told_before_the_first_one_begins(runs: Path) -> None:

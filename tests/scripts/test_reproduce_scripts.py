@@ -61,7 +61,8 @@ case $script in
   */eval_*) mkdir -p "${output_dir:-$runs}" && touch "${output_dir:-$runs}/compare_$names$trainer.json" ;;
   src/*)
     folder=${output_dir:-$runs/comparisons/$(basename "$script" .py)}
-    mkdir -p "$folder" && touch "$folder/${dataset}_$names.png"
+    told=${output_dir:+$(basename "$script" .py)_}
+    mkdir -p "$folder" && touch "$folder/$told${dataset}_$names.png"
     ;;
 esac
 """

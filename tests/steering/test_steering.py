@@ -307,7 +307,7 @@ def test_the_script_runs_from_another_folder_and_shows_all_it_wrote(flags, tmp_p
     names = sorted(path.suffix for path in (tmp_path / "out").iterdir())
     assert names == [".html", ".json", ".pdf", ".png"]
     (path,) = (tmp_path / "out").glob("*.json")
-    assert re.fullmatch(r"grouped_tiny-.*_chunk0_add-[0-9a-f]{6}\.json", path.name)
+    assert re.fullmatch(r"grouped_steering_tiny-.*_chunk0_add-[0-9a-f]{6}\.json", path.name)
     result = json.loads(path.read_text(encoding="utf-8"))
     assert result["options"]["strengths"] == [1.0, 4.0]
     assert result["subject"]["layer"] == LAYER

@@ -181,12 +181,14 @@ def colours(results: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def comparison_path(subjects: Sequence[Subject], options: ExperimentOptions, experiment: str) -> Path:
-    """`<runs>/comparisons/<experiment>/<data set>_<subjects>`, or in `--output_dir`; without a suffix."""
+    """`<runs>/comparisons/<experiment>/<data set>_<subjects>`, or `<output_dir>/<experiment>_...`."""
     names = short_enough("_".join(slug(subject.name) for subject in subjects))
-    folder = options.output_dir or folder_at(options.checkpoints_path) / "comparisons" / experiment
     told = f"_trainer{options.trainer}" if options.trainer else ""
     told += f"_seed{options.seed}" if options.seed else ""
-    return Path(folder) / f"{dataset_name(options)}_{names}{told}"
+    name = f"{dataset_name(options)}_{names}{told}"
+    if options.output_dir is not None:
+        return Path(options.output_dir) / f"{experiment}_{name}"
+    return folder_at(options.checkpoints_path) / "comparisons" / experiment / name
 
 
 def named_for(given: Joined, options: Options) -> Options:

@@ -123,10 +123,10 @@ class Subject:
         return "_".join([*parts, f"seed{options.seed}"] if options.seed else parts)
 
     def result_path(self, options: ExperimentOptions, experiment: str) -> Path:
-        """`<run>/<experiment>/<result name>`, or `<output_dir>/<run>_<result name>`; without a suffix."""
+        """`<run>/<experiment>/<result name>`, or `<output_dir>/<run>_<experiment>_...`; without a suffix."""
         name = self.result_name(options)
         if options.output_dir is not None:
-            return Path(options.output_dir) / f"{slug(self.run_name)}_{name}"
+            return Path(options.output_dir) / f"{slug(self.run_name)}_{experiment}_{name}"
         return self.folder / experiment / name
 
 
