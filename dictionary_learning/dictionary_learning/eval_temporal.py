@@ -4,7 +4,8 @@
 
 Reconstruction, sparsity, smoothness over time, and the language model's loss, per split of the
 latents; written to the run's `trainer_0/eval_results.json` and `eval.png`. Model, layer, texts and
-tokenisation are the run's own unless a flag says otherwise. Several runs, side by side:
+tokenisation are the run's own unless a flag says otherwise, which is then in the names of the files. Several
+runs, side by side:
 
     python dictionary_learning/dictionary_learning/eval_temporal.py --compare demo demo-matryoshka
 

@@ -55,6 +55,18 @@ def write(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content))
 
 
+@pytest.mark.parametrize(
+    "asked", [{"dataset": "other.jsonl"}, {"layer": 3}, {"part": "all"}, {"checkpoint": "ae_10.pt"}]
+)
+def test_an_evaluation_of_something_else_is_not_the_runs(tmp_path: Path, asked: dict[str, Any]) -> None:
+    own, other = evaluation("tsae-20480", 0, nmse=0.1), evaluation("tsae-20480", 0, nmse=0.9)
+    own["options"] |= {"part": "eval", "dataset": None, "max_tokens": 9}
+    other["options"] |= asked
+    write(tmp_path / "a.json", own)
+    write(tmp_path / "b.json", other)
+    assert readings.read(tmp_path)["tsae", 20480, 0, "NMSE"] == {0: 0.1}
+
+
 def test_differences_are_paired_by_seed_and_have_a_t_interval() -> None:
     found = paired({0: 1.0, 1: 2.0, 2: 3.0}, {0: 0.5, 1: 1.0, 2: 1.5, 3: 9.0})
     assert found.seeds == [0, 1, 2]

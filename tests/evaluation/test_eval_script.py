@@ -165,13 +165,23 @@ def test_an_intermediate_checkpoint_gets_files_of_its_own(runs, from_elsewhere):
     assert "frac_recovered" not in early
 
 
-def test_other_texts_and_another_folder_are_in_the_name_of_the_results():
+def test_what_is_asked_for_is_in_the_name_of_the_results_so_that_none_is_overwritten(tmp_path):
     def name(**options):
         return result_path("a/b", Path("t"), EvalOptions(run_name="a/b", **options)).as_posix()
 
     assert name() == "t/eval_results.json"
-    assert name(dataset="x/other.txt") == "t/eval_results_other.txt.json"
-    assert name(output_dir="o", dataset="demo") == "o/a-b_eval_results_demo.json"
+    assert name(max_tokens=9, lm_loss=False, batch_size=2, device="cpu") == "t/eval_results.json"
+    assert name(dataset="demo", output_dir="o") == "o/a-b_eval_results_demo.json"
+    assert name(trainer=1, output_dir="o") == "o/a-b_trainer1_eval_results.json"
+    assert name(part="all", layer=0, context_length=64) == (
+        "t/eval_results_layer-0_part-all_context_length-64.json"
+    )
+    for folder in ("one", "other"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "val.jsonl").write_text("{}")
+    one, other = (name(dataset=str(tmp_path / folder / "val.jsonl")) for folder in ("one", "other"))
+    assert one.startswith("t/eval_results_val-")
+    assert one != other
 
 
 def test_flags_stand_over_the_run_and_another_data_set_forgets_the_fields_of_the_runs_own():
@@ -272,7 +282,8 @@ def test_a_dictionary_of_what_a_layer_is_given_is_evaluated_on_the_output_of_the
     trainSAE(buffer(64), [config], 60, save_dir=tmp_path / "run", device="cpu")
     words = ["--run_name", str(tmp_path / "run"), "--dataset", str(tiny_corpus), "--part", "all"]
     main([*words, "--device", "cpu", "--no_lm_loss"])
-    found = evaluated(tmp_path / "run" / "trainer_0", "eval_results_tiny.jsonl.json")
+    (path,) = (tmp_path / "run" / "trainer_0").glob("eval_results_part-all_tiny-*.json")
+    found = json.loads(path.read_text())
     assert found["setting"]["layer"] == 1
     dictionary, _ = load_dictionary(tmp_path / "run", "cpu")
     x_BD = torch.cat(list(buffer(1)))
@@ -282,7 +293,8 @@ def test_a_dictionary_of_what_a_layer_is_given_is_evaluated_on_the_output_of_the
     assert len(x_BD) == found["tokens"]
     assert found["measures"]["all"]["fve_global"]["value"] == pytest.approx(fve, abs=1e-4)
     main([*words, "--layer", "2", "--device", "cpu", "--no_lm_loss"])  # a layer that is asked for stands
-    there = evaluated(tmp_path / "run" / "trainer_0", "eval_results_tiny.jsonl.json")
+    (path,) = (tmp_path / "run" / "trainer_0").glob("eval_results_layer-2_part-all_tiny-*.json")
+    there = json.loads(path.read_text())
     assert there["setting"]["layer"] == 2
     assert there["measures"]["all"]["fve_global"]["value"] < fve - 0.01
 

@@ -15,6 +15,7 @@ from dictionary_learning.eval_temporal import EvalOptions, evaluate_runs
 from dictionary_learning.exchange import thresholds
 from dictionary_learning.exchange.loading import weights_sha256
 from dictionary_learning.exchange.thresholds import Entry, beside_k
+from dictionary_learning.texts.names import place_name
 from dictionary_learning.trainers.top_k import AutoEncoderTopK
 from dictionary_learning.utils import load_dictionary
 
@@ -82,10 +83,8 @@ def test_an_evaluation_with_the_new_threshold_has_the_l0_that_it_was_set_for(
     assert top_k["threshold"] == {"name": "topk", "value": None, "k": 8}
     assert "loss_original" not in trained
     names = {path.stem for path in (run / "trainer_0").glob("eval_results*.json")}
-    ending = tiny_corpus.name
-    assert names == {
-        Path(f"eval_results_{name}{ending}.json").stem for name in ("", "threshold-news_", "threshold-topk_")
-    }
+    asked = f"part-all_{place_name(str(tiny_corpus))}"
+    assert names == {f"eval_results_{name}{asked}" for name in ("", "threshold-news_", "threshold-topk_")}
     assert "the threshold was set on other texts; `temporal-saes calibrate" in capsys.readouterr().err
 
 

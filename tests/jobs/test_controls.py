@@ -62,7 +62,7 @@ def test_an_evaluation_reads_them_and_the_parts_sum_to_the_whole(runs: Path, tin
     eval_temporal.main([*words, "--part", "all", "--no_lm_loss", "--device", "cpu", "--max_tokens", "500"])
     measures = {}
     for name in ("running_mean", "running_mean_centred"):
-        result = json.loads((runs / name / "trainer_0" / "eval_results.json").read_text())
+        result = json.loads((runs / name / "trainer_0" / "eval_results_part-all.json").read_text())
         measures[name] = result["measures"]
         assert measures[name]["all"]["nmse"]["value"] == pytest.approx(0, abs=1e-9)
     # counted as predicted, the mean makes up for more of the norm than what it leaves to predict

@@ -11,9 +11,14 @@ from dictionary_learning.command.progress import say
 from dictionary_learning.evaluation import report
 from dictionary_learning.evaluation.options import EvalOptions
 from dictionary_learning.remote.mirror import folder_at
-from dictionary_learning.remote.path import path_of
+from dictionary_learning.texts.names import place_name, slug
 
 Result = dict[str, Any]
+_OF_SETTING = (
+    *("threshold", "pool", "layer", "site", "subset", "split", "text_field", "part"),
+    *("context_length", "document_tokens", "max_norm_ratio"),
+)
+_USUAL = {"part": "eval"}
 
 
 def write(name: str, result: Result, folder: Path, options: EvalOptions) -> None:
@@ -27,10 +32,8 @@ def write(name: str, result: Result, folder: Path, options: EvalOptions) -> None
 def write_comparison(results: Mapping[str, Result], options: EvalOptions) -> None:
     """Write the results of several runs in one file and one figure."""
     folder = Path(options.output_dir) if options.output_dir else folder_at(options.checkpoints_path)
-    asked = [] if options.trainer == 0 else [f"trainer{options.trainer}"]
-    asked += [] if options.threshold is None else [f"threshold-{_slug(options.threshold)}"]
-    asked += [] if options.pool is None else [f"pool-{options.pool}"]
-    target = folder / "_".join(["compare", short_enough("_".join(map(_slug, results))), *asked])
+    names = short_enough("_".join(map(slug, results)))
+    target = folder / "_".join(["compare", names, *_trainer(options), *_asked(options)])
     save_text(
         target.with_name(f"{target.name}.json"), json.dumps(results, indent=1, ensure_ascii=False) + "\n"
     )
@@ -40,18 +43,35 @@ def write_comparison(results: Mapping[str, Result], options: EvalOptions) -> Non
 
 def result_path(name: str, folder: Path, options: EvalOptions) -> Path:
     """eval_results.json, with what was asked for in its name where it is not the run's own."""
-    parts = ["eval_results"]
-    if options.checkpoint is not None:
-        parts.append(_slug(Path(options.checkpoint).stem))
-    if options.threshold is not None:
-        parts.append(f"threshold-{_slug(options.threshold)}")
-    if options.pool is not None:
-        parts.append(f"pool-{options.pool}")
-    if options.dataset is not None:
-        parts.append(_slug(path_of(options.dataset).name))
+    parts = ["eval_results", *_asked(options)]
     if options.output_dir is None:
         return folder / f"{'_'.join(parts)}.json"
-    return Path(options.output_dir) / f"{'_'.join([_slug(name), *parts])}.json"
+    return Path(options.output_dir) / f"{'_'.join([slug(name), *_trainer(options), *parts])}.json"
+
+
+def _trainer(options: EvalOptions) -> list[str]:
+    return [f"trainer{options.trainer}"] if options.trainer else []
+
+
+def _asked(options: EvalOptions) -> list[str]:
+    """Of what is measured all that a flag says and not the run; not how much, nor on what machine."""
+    told = {name: value for name in _OF_SETTING if (value := _flag(vars(options), name)) is not None}
+    parts = [f"{name}-{slug(str(value))}" for name, value in told.items()]
+    parts += [place_name(place) for place in (options.model, options.dataset) if place is not None]
+    if options.checkpoint is not None:
+        parts.insert(0, slug(Path(options.checkpoint).stem))
+    return [short_enough("_".join(parts))] if parts else []
+
+
+def is_of_the_runs_setting(options: Mapping[str, Any]) -> bool:
+    """Whether the options of a result ask for nothing but, perhaps, a threshold of another name."""
+    others = {*_OF_SETTING, "model", "dataset", "checkpoint"} - {"threshold"}
+    return all(_flag(options, name) is None for name in others)
+
+
+def _flag(options: Mapping[str, Any], name: str) -> Any:
+    value = options.get(name)
+    return None if value == _USUAL.get(name) else value
 
 
 def _figure_path(path: Path) -> Path:
@@ -60,7 +80,3 @@ def _figure_path(path: Path) -> Path:
 
 def _method(result: Result) -> str:
     return figures.method_of(result["dict_class"])
-
-
-def _slug(text: str) -> str:
-    return "".join(c if c.isalnum() or c in "._-" else "-" for c in text).strip("-.")

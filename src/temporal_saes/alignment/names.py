@@ -5,8 +5,8 @@ import json
 from dataclasses import fields
 from pathlib import Path
 
+from dictionary_learning.texts.names import slug
 from temporal_saes.alignment.options import PAPER_PAIRS, AlignmentOptions
-from temporal_saes.experiment.names import slug
 from temporal_saes.experiment.options import ExperimentOptions
 
 NAMED = ("subset", "split", "max_pairs", "max_records")  # by their values

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from dictionary_learning.command.files import check_writable, read_json, save_text
 from dictionary_learning.command.lock import is_ours_alone, locked, remove_leftovers
 from dictionary_learning.errors import UserError
+from dictionary_learning.texts.names import slug
 from temporal_saes.autointerp.options import AutointerpOptions
-from temporal_saes.experiment.names import slug
 from temporal_saes.experiment.results import told_apart
 from temporal_saes.experiment.subjects import Subject
 from temporal_saes.latents.explanations import FILE_NAME, save_explanations

@@ -7,6 +7,7 @@ from typing import Any
 from dictionary_learning.command.files import read_json
 from dictionary_learning.command.progress import say
 from dictionary_learning.errors import UserError
+from dictionary_learning.evaluation.results import is_of_the_runs_setting
 from temporal_saes.claims.methods import BASELINE, CONTROLS, method_and_budget
 from temporal_saes.experiment.numbers import OF_EXPERIMENT, Number, of_evaluation
 
@@ -80,9 +81,10 @@ def _numbers(content: Mapping[str, Any]) -> Iterator[tuple[Place, int, Number]]:
 
 def _of_evaluation(content: Mapping[str, Any]) -> Iterator[tuple[Place, int, Number]]:
     named = method_and_budget(str(content.get("run")))
-    if named is None or not _is_ours(content["options"].get("threshold")):
+    options = content["options"]
+    if named is None or not _is_ours(options.get("threshold")) or not is_of_the_runs_setting(options):
         return
-    seed = int(content["options"]["trainer"])
+    seed = int(options["trainer"])
     splits = [name for name in content["measures"] if name != "all"]
     for split, measures in content["measures"].items():
         chunk = _WHOLE if split == "all" else splits.index(split)

@@ -19,8 +19,9 @@ from dictionary_learning.command.secrets import scrub_values
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model.places import RESIDUAL, Place
 from dictionary_learning.remote.mirror import folder_at, place_of
+from dictionary_learning.texts.names import slug
 from temporal_saes.experiment.intervals import INTERVAL
-from temporal_saes.experiment.names import beside, dataset_name, slug
+from temporal_saes.experiment.names import beside, dataset_name
 from temporal_saes.experiment.options import ExperimentOptions
 from temporal_saes.experiment.subjects import Subject
 from temporal_saes.labelled.passages import Joined

@@ -18,7 +18,8 @@ from dictionary_learning.errors import UserError
 from dictionary_learning.language_model.places import RESIDUAL, Place
 from dictionary_learning.remote.file_system import told
 from dictionary_learning.remote.mirror import folder_at, pull
-from temporal_saes.experiment.names import dataset_name, place_name, slug
+from dictionary_learning.texts.names import place_name, slug
+from temporal_saes.experiment.names import dataset_name
 from temporal_saes.experiment.options import BASELINE, ComparedOptions, ExperimentOptions
 from temporal_saes.reading import Reading
 

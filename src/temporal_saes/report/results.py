@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from temporal_saes.experiment.names import OfData, dataset_name, slug
+from dictionary_learning.texts.names import slug
+from temporal_saes.experiment.names import OfData, dataset_name
 from temporal_saes.pages import page
 from temporal_saes.pages.page import Html, element, join, missing
 from temporal_saes.report.run_files import RunFiles
