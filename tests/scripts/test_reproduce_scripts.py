@@ -14,7 +14,7 @@ import pytest
 
 from dictionary_learning.errors import UserError
 from dictionary_learning.jobs.options import TrainOptions
-from temporal_saes.experiment.names import slug
+from dictionary_learning.texts.names import slug
 from temporal_saes.experiment.options import ExperimentOptions
 from temporal_saes.experiment.results import comparison_path
 from temporal_saes.experiment.subjects import Subject
