@@ -5,6 +5,7 @@ import json
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,13 @@ from temporal_saes.pages.token_colours import visible
 from temporal_saes.report.command import COMMAND, main
 from temporal_saes.report.held_out import held_out_records, some_paragraphs
 from temporal_saes.report.latent_names import names_section
-from temporal_saes.report.results import evaluation_section, number, probing_figure, probing_section
+from temporal_saes.report.results import (
+    _no_evaluation,
+    evaluation_section,
+    number,
+    probing_figure,
+    probing_section,
+)
 from temporal_saes.report.run_files import RunFiles
 from temporal_saes.report.training_curves import training_curves
 
@@ -334,6 +341,12 @@ def test_every_token_of_the_text_is_shown_with_its_value(whole: str, runs: Path)
     assert coloured
     # the strongest token of each of the four panels
     assert sum(span["style"] == "--a:0.80" for span in coloured) >= 4
+
+
+@pytest.mark.parametrize(("buffer", "on_others"), [({"dataset": "demo"}, False), ({}, True)])
+def test_a_run_of_unknown_texts_is_told_to_be_evaluated_on_others(buffer: dict, on_others: bool) -> None:
+    run: Any = SimpleNamespace(name="mine", flags="--run_name mine", buffer=buffer)
+    assert ("--run_name mine --dataset texts.jsonl --part all" in str(_no_evaluation(run))) == on_others
 
 
 def test_the_page_names_the_commands_for_what_is_missing(runs: Path, tmp_path: Path) -> None:

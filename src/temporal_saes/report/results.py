@@ -70,16 +70,22 @@ MORE_MEASURES = (
 # --- evaluation ---
 
 
+def _no_evaluation(run: RunFiles) -> Html:
+    if run.buffer.get("dataset") is None:
+        return missing(
+            f"{run.name} does not say which texts it was trained on, so none are known that it did not see. "
+            "This evaluates it on texts of yours; the results lie beside the weights and are not shown here:",
+            f"{EVALUATE} {run.flags} --dataset texts.jsonl --part all",
+        )
+    return missing(
+        f"{run.name} has no evaluation of its present weights. This makes it:", f"{EVALUATE} {run.flags}"
+    )
+
+
 def evaluation_section(runs: Sequence[RunFiles]) -> list[Html | None]:
     """Measures on documents that training did not see: a row a measure, a column a run."""
     found = [run for run in runs if run.evaluation is not None]
-    lacking = [
-        missing(
-            f"{run.name} has no evaluation of its present weights. This makes it:", f"{EVALUATE} {run.flags}"
-        )
-        for run in runs
-        if run.evaluation is None
-    ]
+    lacking = [_no_evaluation(run) for run in runs if run.evaluation is None]
     title = element("h2", "Evaluation")
     if not found:
         return [title, *lacking]
