@@ -21,7 +21,7 @@ from dictionary_learning.activations import block as block_module
 from dictionary_learning.activations import contexts as contexts_module
 from dictionary_learning.activations.live_store import ActivationStore, bytes_per_token
 from dictionary_learning.command import memory as memory_module
-from dictionary_learning.command.memory import available_memory, format_bytes, parse_bytes
+from dictionary_learning.command.memory import format_bytes, parse_bytes
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel, Place
 from dictionary_learning.texts.documents import DocumentStream, document_id
@@ -773,19 +773,6 @@ def test_more_memory_than_there_is_is_refused_before_the_model_runs(monkeypatch:
     assert not lm.batches
     # A block that fits is read, though the whole corpus does not fit.
     next(make_store(TEXTS, lm, rows=30).tokens(1))
-
-
-def test_a_container_s_limit_counts_as_available_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = available_memory()
-    assert whole > 10**6
-    limit = tmp_path / "memory.max"
-    monkeypatch.setattr(memory_module, "_LIMITS", (str(limit), str(tmp_path / "none")))
-    limit.write_text("1000000\n")
-    assert available_memory() == 10**6
-    limit.write_text("max\n")
-    assert available_memory() > 10**6
 
 
 @pytest.mark.parametrize(

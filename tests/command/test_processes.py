@@ -51,3 +51,19 @@ def test_a_store_that_says_nothing_leaves_a_sentence_of_our_own(store: Any) -> N
     ended = processes._failure_of_another(store, RuntimeError("Connection closed by peer"))
     assert isinstance(ended, UserError)
     assert "another process was killed or gave no answer (Connection closed by peer)" in str(ended)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "a.safetensors"), "a.safetensors cannot be used"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."), "there is not enough memory (CUDA"),
+        (KeyboardInterrupt(), "stopped."),
+        (ZeroDivisionError("division by zero\nand more"), "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_what_a_process_leaves_to_the_first_is_what_it_would_have_said_itself(
+    error: BaseException, said: str
+) -> None:
+    assert processes._sentence(error).startswith(said)
+    assert "\n" not in processes._sentence(error)

@@ -19,6 +19,7 @@ from dictionary_learning.errors import UserError
 from dictionary_learning.jobs.sweep import is_faster_apart
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.runs.folder import RunFolder
+from dictionary_learning.runs.loop import _Loop
 from dictionary_learning.utils import load_dictionary
 
 
@@ -260,6 +261,23 @@ def test_a_member_that_fails_does_not_stop_the_others(
     faults = {row["member"]: row["fault"] for row in results(tmp_path)}
     assert faults["lr0.001"] is None
     assert "try a smaller --lr" in faults["lr1e+38"]
+
+
+def test_a_member_that_memory_does_not_hold_does_not_stop_the_others(
+    cache: list[str], sizes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    advance = _Loop._advance
+
+    def of_k_5(loop: _Loop, trainer: Any, *arguments: Any) -> float | None:
+        if trainer.k == 5:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has")
+        return advance(loop, trainer, *arguments)
+
+    monkeypatch.setattr(_Loop, "_advance", of_k_5)
+    flags = [*cache, *sizes, *place(tmp_path), "--sweep", written(tmp_path, "k: [5, 4]\n")]
+    with pytest.raises(UserError, match=r"1 of 2 members failed.*k5: there is not enough memory \(CUDA"):
+        train_baseline.main(flags)
+    assert {row["member"] for row in results(tmp_path) if row["fault"] is None} == {"k4"}
 
 
 # --- wrong inputs ---

@@ -154,11 +154,12 @@ class _Writer:
             report = report._replace(n_tokens=n_tokens, n_batches=n_batches, seconds=time.monotonic() - began)
             if self.backstage is not None:
                 report = self._look_backstage(self.backstage, report)
-        except (UserError, OSError) as error:
-            self.failure = error
-            if not sentence(error):
+        except Exception as error:
+            told = sentence(error)
+            if not told:
                 raise
-            report = report._replace(n_tokens=n_tokens, failure=sentence(error))
+            self.failure = error
+            report = report._replace(n_tokens=n_tokens, failure=told)
         n_done = self.n_filled if self.backstage is None else self.n_finished
         return report._replace(
             n_filled=self.n_filled, is_busy=n_done < len(self.own), signal=self.interruption.signal or 0

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from dictionary_learning.activations.contexts import PackedTokens
-from dictionary_learning.command.files import FULL_DISK
+from dictionary_learning.command.files import FULL_DISK, naming
 from dictionary_learning.errors import UserError
 
 _DTYPES = {
@@ -177,8 +177,8 @@ class ShardInProgress:
 
     def flush(self) -> None:
         """Have everything that was written on the disk."""
-        self._memory.flush()
-        with open(self.part, "rb") as file:
+        with naming(self.part), open(self.part, "rb") as file:
+            self._memory.flush()
             os.fsync(file.fileno())
 
     def finish(self) -> str:
@@ -275,7 +275,7 @@ def _allocate(path: Path, size: int) -> None:
         OSError: there is no such place.
     """
     try:
-        with open(path, "wb") as file:
+        with naming(path), open(path, "wb") as file:
             try:
                 os.posix_fallocate(file.fileno(), 0, size)
             except (AttributeError, OSError) as error:

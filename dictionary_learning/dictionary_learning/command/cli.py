@@ -20,8 +20,8 @@ from dictionary_learning.errors import UserError
 def run(main: Callable[[], object]) -> None:
     """Run `main`; read `.env` first, and turn a user's mistake into one sentence and exit code 2.
 
-    Exit codes: 0 done, 2 a user's mistake, a full disk or a file that the system refuses, 130 interrupted,
-    141 nobody reads any more what is printed, as behind `| head`.
+    Exit codes: 0 done, 2 a user's mistake, a full disk, too little memory or a file that the system refuses,
+    130 interrupted, 141 nobody reads any more what is printed, as behind `| head`.
     """
     warnings.showwarning = lambda message, *_: print(f"warning: {scrub_text(str(message))}", file=sys.stderr)
     keep_freed_memory()
@@ -39,12 +39,12 @@ def run(main: Callable[[], object]) -> None:
                 raise  # another connection, whose end is told in full
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left in the buffer
             sys.exit(128 + signal.SIGPIPE)
-        except (UserError, OSError) as error:
+        except (UserError, OSError, MemoryError, RuntimeError) as error:
             if stops:  # in an import, which a library has told as another error
                 _interrupted()
             said = sentence(error)
             if not said:
-                raise  # no file is at fault: what happened is told in full
+                raise  # neither a file nor memory is at fault: what happened is told in full
             _stop(said)
         except KeyboardInterrupt:
             _interrupted()

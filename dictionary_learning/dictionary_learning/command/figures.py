@@ -10,7 +10,6 @@ open figure behind, and change no setting of the caller.
 """
 
 import io
-import os
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dictionary_learning.command.files import offer
+from dictionary_learning.command.files import save_bytes
 from dictionary_learning.command.progress import say
 
 if TYPE_CHECKING:
@@ -256,7 +255,6 @@ def save(fig: "Figure", path: str | Path, *, pdf: bool = False) -> list[Path]:
         the files written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     written = []
     for suffix in ("png", "pdf") if pdf else ("png",):
         drawn = io.BytesIO()
@@ -264,13 +262,7 @@ def save(fig: "Figure", path: str | Path, *, pdf: bool = False) -> list[Path]:
             # without the date, the same figure is the same file
             fig.savefig(drawn, format=suffix, metadata={"CreationDate": None} if suffix == "pdf" else None)
         target = path.with_name(f"{path.name}.{suffix}")
-        temporary = path.with_name(f".{path.name}.{suffix}.{os.getpid()}")
-        try:
-            temporary.write_bytes(drawn.getvalue())
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
-        offer(target)
+        save_bytes(target, drawn.getvalue())
         written.append(target)
     return written
 

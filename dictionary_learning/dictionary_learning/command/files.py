@@ -13,10 +13,12 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from dictionary_learning.command.memory import is_out_of_memory
 from dictionary_learning.command.rehearsal import about_to
 from dictionary_learning.errors import UserError
 
@@ -30,16 +32,33 @@ LEFTOVER = re.compile(r"\..+\.(\d+-[0-9a-f]{8}\.)?part")  # what a writer that w
 _LONGEST_PART = 120  # bytes; a suffix, a process number and other parts come beside it
 
 
-def sentence(error: Exception) -> str:
-    """What a user is told of an error; "" if it is neither theirs nor of a file that the system refuses."""
+def sentence(error: BaseException) -> str:
+    """What a user is told of an error; "" if it is not theirs, nor of a refused file or of memory."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError) and error.errno in FULL_DISK:
         return f"the disk is full ({error.filename or 'while saving'}): free some space and run again."
     if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
         name = _name(error.filename)
-        return f"{name} cannot be used ({error.strerror}): check the path and its permissions."
+        return f"{name} cannot be used ({error.strerror}): check the path, its permissions and its disk."
+    if is_out_of_memory(error):
+        told = " ".join(str(error).split())[:160] or type(error).__name__
+        return (
+            f"there is not enough memory ({told}): ask for less, as with a smaller --batch_size, "
+            "--lm_batch_size, --memory or --dict_size; what was saved is safe."
+        )
     return ""
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Within it an error of the system names a file; where writing one has failed it says none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
 
 
 def _name(filename: object) -> str:
@@ -62,7 +81,7 @@ def save_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> No
     temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
+        with naming(path), open(temporary, "wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
@@ -72,6 +91,9 @@ def save_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> No
         if isinstance(error.__context__, KeyboardInterrupt):
             raise error.__context__ from None  # torch's zip writer replaces it
         if not _means_full_disk(error, path.parent):
+            refused = error.__context__
+            if isinstance(error, RuntimeError) and isinstance(refused, OSError):
+                raise OSError(refused.errno, refused.strerror, str(path)) from error
             raise
         raise UserError(
             f"the disk is full, so {path} could not be saved; every file saved before is untouched: "
@@ -89,9 +111,14 @@ def save_tensors(path: str | Path, content: Any) -> None:
     save_atomically(path, lambda file: torch.save(content, file))
 
 
+def save_bytes(path: str | Path, content: bytes) -> None:
+    """Write a small file, atomically."""
+    save_atomically(path, lambda file: file.write(content))
+
+
 def save_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text, atomically."""
-    save_atomically(path, lambda file: file.write(text.encode("utf-8")))
+    save_bytes(path, text.encode("utf-8"))
 
 
 def read_json(path: str | Path, expected: str = "JSON") -> Any:

@@ -19,6 +19,8 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from dictionary_learning.command.devices import agreed
+from dictionary_learning.command.files import sentence
+from dictionary_learning.command.memory import shared_among
 from dictionary_learning.errors import UserError
 
 DEFAULT_TIMEOUT = 1800
@@ -160,7 +162,7 @@ def together(timeout: int = DEFAULT_TIMEOUT) -> Iterator[None]:
             _begin(timeout)
             if dist.get_rank() > 0:
                 sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-            with agreed(distributed.value_of_first):
+            with agreed(distributed.value_of_first), shared_among(machine().size):
                 yield
             dist.barrier()
     finally:
@@ -314,7 +316,9 @@ def _quietly(do: Any, *arguments: Any) -> Any:
 
 
 def _sentence(error: BaseException) -> str:
-    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {_first_line(error)}"
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped."
+    return sentence(error) or f"{type(error).__name__}: {_first_line(error)}"
 
 
 def _first_line(error: BaseException) -> str:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from dictionary_learning.activations.options import DataOptions, without_settled
 from dictionary_learning.command import program
-from dictionary_learning.command.files import check_writable
+from dictionary_learning.command.files import check_writable, sentence
 from dictionary_learning.command.lock import is_ours_alone, locked
 from dictionary_learning.command.options import is_plain_name, shown
 from dictionary_learning.command.processes import (
@@ -328,9 +328,12 @@ def _train_members(
         try:
             with apart():
                 train_command.train_run(flags, architectures, load)
-        except UserError as error:
-            failed[member.name] = str(error)
-            say(f"member {member.name} failed: {error}")
+        except Exception as error:
+            told = sentence(error)
+            if not told:
+                raise
+            failed[member.name] = told
+            say(f"member {member.name} failed: {told}")
     return _failed_anywhere(failed)
 
 

@@ -24,6 +24,7 @@ from dictionary_learning.command.fields import OBJECT, Kind, above, check_fields
 from dictionary_learning.command.files import (
     FULL_DISK,
     check_writable,
+    naming,
     offer,
     read_yaml,
     save_tensors,
@@ -146,7 +147,7 @@ class RunFolder:
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """Add one line to metrics.jsonl; a value that is not finite becomes null."""
         try:
-            with open(self.metrics_path, "a", encoding="utf-8") as file:
+            with naming(self.metrics_path), open(self.metrics_path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(_finite(plain(record))) + "\n")
         except OSError as error:
             if error.errno not in FULL_DISK:

@@ -13,7 +13,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from dictionary_learning.command.files import offer
+from dictionary_learning.command.files import naming, offer
 from dictionary_learning.errors import UserError
 from temporal_saes.chat.model import REFUSAL, Chat, Completion, Conversation, Done
 from temporal_saes.chat.token_budget import Usage
@@ -66,7 +66,7 @@ class RecordedChat(Chat):
         missing = [i for i in range(len(conversations)) if i not in completions]
         if missing:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "a", encoding="utf-8") as file:
+            with naming(self.path), open(self.path, "a", encoding="utf-8") as file:
 
                 def keep(place: int, completion: Completion) -> None:
                     i = missing[place]
