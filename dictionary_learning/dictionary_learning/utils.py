@@ -46,14 +46,18 @@ def get_submodule(model: Any, layer: int) -> nn.Module:
         UserError: the model has no such layer.
     """
     from dictionary_learning.language_model import LanguageModel
-    from dictionary_learning.language_model.decoder_layers import find_decoder_layers
+    from dictionary_learning.language_model.decoder_layers import (
+        find_decoder_layers,
+        is_of_nnsight,
+        unwrapped,
+    )
     from dictionary_learning.language_model.source import check_layer
 
     if isinstance(model, LanguageModel):
         return model.layers[model.check_layer(layer)]
-    path, layers = find_decoder_layers(getattr(model, "_module", model))
+    path, layers = find_decoder_layers(unwrapped(model))
     check_layer(type(model).__name__, layer, len(layers))
-    submodule = model
+    submodule = model if is_of_nnsight(model) else unwrapped(model)
     for name in path.split("."):
         submodule = getattr(submodule, name)
     return submodule[layer]

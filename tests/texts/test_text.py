@@ -474,3 +474,16 @@ def test_the_module_does_not_import_heavy_libraries() -> None:
         "assert not {'datasets', 'pyarrow', 'transformers', 'huggingface_hub'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("first", "n", "said"),
+    [
+        (3, 4, r"has 3 records, and none of them is for process 3 of 4, .*: start fewer processes"),
+        (2, 3, r"none of the 1 records of documents that are for process 2 of 3 has a text in the field"),
+    ],
+)
+def test_a_process_for_which_there_is_no_text_says_so(first: int, n: int, said: str) -> None:
+    records = iter([{"text": "The court sat."}, {"text": "A comet rose."}, {"text": ""}])
+    with pytest.raises(UserError, match=said):
+        list(DocumentStream(records, every=(first, n)))

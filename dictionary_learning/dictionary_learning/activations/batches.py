@@ -19,6 +19,7 @@ from torch import Tensor
 from dictionary_learning import distributed
 from dictionary_learning.activations.block import BEGINNING, Block, BlockStart, Contexts, TextPairs
 from dictionary_learning.activations.options import PAIR_MODES
+from dictionary_learning.command.devices import own_defaults
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model.token_text import Sentences, check_tells_sentences
 from dictionary_learning.language_model.tokens import text_ends
@@ -359,6 +360,7 @@ class Batches(Iterator[Batch]):
     def __iter__(self) -> Self:
         return self
 
+    @own_defaults()
     def __next__(self) -> Batch:
         while self._epochs is None or self.epoch < self._epochs:
             block = self._store.block(self._start)
@@ -418,9 +420,7 @@ class Batches(Iterator[Batch]):
 
     def _go_on(self, block: Block) -> None:
         """To the next block, or to the next epoch."""
-        self._batch = 0
-        self._items = None
-        self._document = None
+        self._batch, self._items, self._document = 0, None, None
         if block.next is not None:
             self._block += 1
             self._start = block.next

@@ -22,6 +22,7 @@ from dictionary_learning.activations.batches import (
     TokenView,
 )
 from dictionary_learning.activations.block import BEGINNING, Block, BlockStart, Contexts, Statistics
+from dictionary_learning.command.devices import own_defaults
 from dictionary_learning.errors import UserError
 
 
@@ -171,7 +172,8 @@ class Store(ABC):
         start: BlockStart | None = BEGINNING
         while start is not None and n_contexts != at_most:
             # Blocks are asked for anew each time: another reader may have brought another one in between.
-            contexts_K, n_usable_C = self.block(start).contexts_K, self.block(start).n_usable_C
+            with own_defaults():
+                contexts_K, n_usable_C = self.block(start).contexts_K, self.block(start).n_usable_C
             if at_most is not None:
                 contexts_K = contexts_K[: at_most - n_contexts]
             n_contexts += len(contexts_K)
@@ -179,8 +181,9 @@ class Store(ABC):
                 if not len(numbers):
                     continue
                 if number % every[1] == every[0]:
-                    block = self.block(start)
-                    found = means.contexts(block, numbers) if means else block.contexts(numbers, unmasked)
+                    with own_defaults():
+                        block = self.block(start)
+                        found = means.contexts(block, numbers) if means else block.contexts(numbers, unmasked)
                     yield Numbered(number, n_before, found)
                 number += 1
                 n_before += int(n_usable_C[numbers].sum())
@@ -195,6 +198,7 @@ class Store(ABC):
 
     # --- blocks ---
 
+    @own_defaults()
     def block(self, start: BlockStart) -> Block:
         """The block that starts there: the one at hand, or read into its place.
 

@@ -3,7 +3,7 @@
 import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from dictionary_learning.command.progress import say
@@ -46,6 +46,33 @@ def find_device(device: "str | torch.device | None" = None, flag: str = "--devic
     if (found.index or 0) >= n_present.get(found.type, 0):
         raise UserError(f"{flag} {found} does not exist on this machine: leave the flag out or use cpu.")
     return found
+
+
+@contextmanager
+def own_defaults() -> Iterator[None]:
+    """Within it a tensor of which nothing is said is float32 and on the CPU, and an ordinary one.
+
+    That is what is meant everywhere here, and not what a caller has set: `torch.set_default_device("cuda")`,
+    `torch.set_default_dtype(torch.bfloat16)`, `torch.inference_mode()`. Also a decorator.
+    """
+    import torch
+
+    dtype = torch.get_default_dtype()
+    with ExitStack() as stack:
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        if dtype != torch.float32:
+            torch.set_default_dtype(torch.float32)
+            stack.callback(torch.set_default_dtype, dtype)
+        if torch.is_inference_mode_enabled():
+            stack.enter_context(torch.inference_mode(False))
+        yield
+
+
+def with_own_defaults(cls: type, *methods: str) -> None:
+    """Let the methods that a class itself defines run with `own_defaults`."""
+    for name in vars(cls).keys() & set(methods):
+        setattr(cls, name, own_defaults()(vars(cls)[name]))
 
 
 def dtype_for(name: str, device: "str | torch.device | None" = None, flag: str = "--device") -> str:

@@ -11,6 +11,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from dictionary_learning.command.devices import with_own_defaults
 from dictionary_learning.dictionaries import loader
 from dictionary_learning.dictionaries.sparse import SparseCode
 from dictionary_learning.dictionaries.tiles import entries_of
@@ -40,6 +41,7 @@ class Dictionary(nn.Module, ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        with_own_defaults(cls, "__init__")
         if "encode" in cls.__dict__ and "encode_entries" not in cls.__dict__:
             # what a parent knows of the entries of its own codes does not hold for these
             cls.encode_entries = Dictionary.encode_entries  # type: ignore[method-assign]

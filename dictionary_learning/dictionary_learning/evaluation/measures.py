@@ -20,6 +20,7 @@ from torch import Tensor
 from dictionary_learning import distributed
 from dictionary_learning.activations.block import Contexts, UnmaskedContexts
 from dictionary_learning.activations.store import Numbered
+from dictionary_learning.command.devices import own_defaults
 from dictionary_learning.dictionaries.base import Dictionary, check_width
 from dictionary_learning.dictionaries.sparse import SparseCode
 from dictionary_learning.errors import UserError
@@ -49,6 +50,7 @@ def _numbered(contexts: Iterable[Contexts]) -> Iterator[Numbered]:
         n_before += int(batch.mask_NL.sum())
 
 
+@own_defaults()
 @torch.no_grad()
 def evaluate_together(
     dictionaries: Mapping[str, Dictionary],

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from dictionary_learning.command.checksums import sha256_of
-from dictionary_learning.command.devices import find_device
+from dictionary_learning.command.devices import find_device, own_defaults
 from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.dictionaries.config_file import read_run_config
 from dictionary_learning.dictionaries.weights_file import read_checkpoint
@@ -60,6 +60,7 @@ TRAINERS = {
 }
 
 
+@own_defaults()
 def load_dictionary(
     path: str | Path,
     device: str | torch.device | None = None,

@@ -10,6 +10,7 @@ tells which of them add up; where none do, as with Granite, there is no such mod
 Shapes: B texts, L positions, D model width.
 """
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from itertools import product
@@ -17,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model.hooks import hidden_states, record, unflattened
@@ -32,6 +34,19 @@ _NORMS = {
 }
 _PROBE_TOKENS = 8
 _TOLERANCE = 1e-3  # of the lengths of what is added, beside the rounding of the sums
+
+
+def is_of_nnsight(model: Any) -> bool:
+    """Whether it is nnsight's view of a module."""
+    nnsight = sys.modules.get("nnsight")  # whoever holds one of its objects has imported it
+    return nnsight is not None and isinstance(model, nnsight.Envoy)
+
+
+def unwrapped(model: Any) -> Any:
+    """The torch module behind nnsight's view of one, or behind data parallelism; others as they are."""
+    if isinstance(model, DataParallel | DistributedDataParallel):
+        return unwrapped(model.module)
+    return model._module if is_of_nnsight(model) else model
 
 
 def find_decoder_layers(model: Any) -> tuple[str, nn.ModuleList]:

@@ -31,12 +31,24 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from dictionary_learning.command.devices import QUICKEST, SPREAD, dtype_for, find_device, tell_if_slow
+from dictionary_learning.command.devices import (
+    QUICKEST,
+    SPREAD,
+    dtype_for,
+    find_device,
+    tell_if_slow,
+    with_own_defaults,
+)
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import hooks
 from dictionary_learning.language_model.attach.methods import Attaching
 from dictionary_learning.language_model.attach.passes import editing
-from dictionary_learning.language_model.decoder_layers import find_added, find_decoder_layers
+from dictionary_learning.language_model.decoder_layers import (
+    find_added,
+    find_decoder_layers,
+    is_of_nnsight,
+    unwrapped,
+)
 from dictionary_learning.language_model.generation import Continuation, Watch, continue_prompts
 from dictionary_learning.language_model.hooks import Edit
 from dictionary_learning.language_model.places import Place
@@ -124,12 +136,11 @@ class LanguageModel(Attaching):
         Raises:
             UserError: there is no tokenizer to be had for it.
         """
-        module = _unwrapped(model)
-        if module is not model:
+        if is_of_nnsight(model):
             if getattr(model, "dispatched", True) is False:
                 model.dispatch()  # nnsight reads the weights no sooner than they are used
-            module = _unwrapped(model)
             tokenizer = tokenizer or getattr(model, "tokenizer", None)
+        module = unwrapped(model)
         name = name or getattr(module.config, "_name_or_path", "") or type(module).__name__
         if tokenizer is None:
             with told_in_a_sentence(name, "its tokenizer (pass one as tokenizer=)"):
@@ -137,7 +148,7 @@ class LanguageModel(Attaching):
         elif otherwise := cuts_otherwise_than_its_file(tokenizer, tokenizer.name_or_path):
             warnings.warn(f"{otherwise}: PreTrainedTokenizerFast.from_pretrained reads it as that file says.")
         lm = cls(module, copy.deepcopy(tokenizer), name)
-        lm._nnsight = None if module is model else model
+        lm._nnsight = model if is_of_nnsight(model) else None
         return lm
 
     @property
@@ -200,7 +211,7 @@ class LanguageModel(Attaching):
         Raises:
             UserError: it is neither in this model.
         """
-        module = _unwrapped(submodule)
+        module = unwrapped(submodule)
         for number, layer in enumerate(self.layers):
             if layer is module:
                 return Place(number)
@@ -402,7 +413,7 @@ class LanguageModel(Attaching):
         if isinstance(layer, int | Integral):  # NumPy's numbers, too
             layer = Place(int(layer))
         if not isinstance(layer, Place):
-            module = _unwrapped(layer)
+            module = unwrapped(layer)
             if not isinstance(module, nn.Module):
                 raise UserError(
                     f"{layer!r} is no layer of {self.name}: give the number of one, 0 to "
@@ -433,10 +444,7 @@ class LanguageModel(Attaching):
         return nullcontext() if layer is None or edit is None else self.intervene(layer, edit)
 
 
-def _unwrapped(model: Any) -> Any:
-    """The torch module behind an nnsight model or submodule; anything else as it is."""
-    nnsight = sys.modules.get("nnsight")  # whoever holds one of its objects has imported it
-    return model._module if nnsight is not None and isinstance(model, nnsight.Envoy) else model
+with_own_defaults(LanguageModel, "tokenize", "record_several", "encode", "logits", "continuations")
 
 
 def _after_first_call(edit: Edit) -> Edit:

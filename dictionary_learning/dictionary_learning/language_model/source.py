@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from dictionary_learning.command.devices import SPREAD
+from dictionary_learning.command.devices import SPREAD, own_defaults
 from dictionary_learning.command.memory import uncollected
 from dictionary_learning.command.rehearsal import about_to
 from dictionary_learning.errors import UserError
@@ -23,6 +23,7 @@ REMEDY = "give a hub id, a folder saved by transformers, or --model demo"
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
 
 
+@own_defaults()
 def read_model(
     name: str, device: torch.device | None, dtype: torch.dtype, layer: int | None = None
 ) -> tuple[Any, Any]:

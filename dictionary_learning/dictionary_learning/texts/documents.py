@@ -212,6 +212,13 @@ class DocumentStream:
         """At the end of the records: say what was skipped, and refuse a whole pass that gave nothing."""
         n_read = self.position - self._start - self._n_of_others
         if self._start == 0 and self._n_given == 0:
+            of_process = f" that are for process {self._first} of {self._step}" if self._step > 1 else ""
+            if n_read == 0 < self._n_of_others:
+                raise UserError(
+                    f"{self.name} has {self._n_of_others:,} records, and none of them is for process"
+                    f" {self._first} of {self._step}, each of which reads texts of its own: start fewer"
+                    " processes, give more text, or train on a cache of activations (temporal-saes cache)."
+                )
             if n_read == self.left_out.total():
                 if self._chat is not None and n_read:
                     raise UserError(
@@ -220,13 +227,13 @@ class DocumentStream:
                         "model whose chat template takes them."
                     )
                 raise UserError(
-                    f"none of the {n_read:,} records of {self.name} has a text in the field"
+                    f"none of the {n_read:,} records of {self.name}{of_process} has a text in the field"
                     f" {self._text_field!r}: choose another with --text_field, or another data set."
                 )
             raise UserError(
-                f"none of the {n_read - self.left_out.total():,} documents of {self.name} falls into the part"
-                f" {self._part!r} at --eval_share {self._eval_share}: choose another share, or give more"
-                " documents."
+                f"none of the {n_read - self.left_out.total():,} documents of {self.name}{of_process} falls"
+                f" into the part {self._part!r} at --eval_share {self._eval_share}: choose another share, or"
+                " give more documents."
             )
         if self.left_out:
             warnings.warn(told_left_out(self.name, n_read, self.left_out))

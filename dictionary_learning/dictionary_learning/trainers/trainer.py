@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from dictionary_learning import distributed
-from dictionary_learning.command.devices import find_device
+from dictionary_learning.command.devices import find_device, with_own_defaults
 from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.dictionaries.sparse import on_cpu
 from dictionary_learning.errors import UserError
@@ -37,6 +37,9 @@ class Trainer(ABC):
     optimizer: torch.optim.Optimizer
     is_begun: bool = False
     """Whether its weights are those of another dictionary, so that the first batch sets none of them."""
+
+    def __init_subclass__(cls) -> None:
+        with_own_defaults(cls, "__init__", "_step", "metrics", "calibrate", "load_state_dict")
 
     def __init__(
         self,
@@ -72,6 +75,7 @@ class Trainer(ABC):
         self._metrics: dict[str, Tensor | float] = {}
         self._watch = Watch(self.device)
 
+    @torch.enable_grad()
     def update(self, step: int, x: Any) -> float:
         """One optimiser step on the batch `x`; returns the loss before it.
 
@@ -82,6 +86,7 @@ class Trainer(ABC):
         self._watch.begin(step, reads=True)
         return float(self._step(step, x))
 
+    @torch.enable_grad()
     def advance(self, step: int, x: Any) -> None:
         """One optimiser step without its loss, so that the host does not wait for a device.
 
@@ -165,8 +170,7 @@ class Trainer(ABC):
 
         The fused optimiser divides by `grad_scale` on its way, which saves a pass over all gradients.
         """
-        parameters = list(self.ae.parameters())
-        norms = torch._foreach_norm([p.grad for p in parameters if p.grad is not None])
+        norms = torch._foreach_norm([p.grad for p in self.ae.parameters() if p.grad is not None])
         norm = torch.linalg.vector_norm(torch.stack(norms))
         try:
             self._watch.see("gradient", norm)
@@ -253,8 +257,7 @@ class Watch:
         if not self._reads:
             self._seen[name] = torch.as_tensor(number).detach()
             return
-        value = float(number)
-        if not math.isfinite(value):
+        if not math.isfinite(value := float(number)):
             raise UserError(self.SENTENCES[name].format(step=self._step, value=value))
 
     @property
