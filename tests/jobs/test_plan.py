@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from dictionary_learning import distributed, train_attention, train_baseline, train_temporal
+from dictionary_learning.activations.cache import ActivationCache
 from dictionary_learning.activations.shard import shard_bytes
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.errors import UserError
@@ -125,6 +126,22 @@ def test_a_plan_is_printed_and_nothing_is_written(
     assert "beside the gradients" in told
     assert [name for name in ("harvest", "cache", "one step", "evaluation") if f"\n{name} " not in told] == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_on_a_cache_is_of_what_the_cache_holds(
+    written_cache: Path, tiny_lm_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--dict_size", "64", "--k", "4", "--batch_size", "512", "--steps", "100", "--warmup_steps", "5"]
+    train_temporal.main([*words, "--activations", str(written_cache), "--plan"])
+    told = capsys.readouterr().out
+    n_tokens = sum(entry.n_tokens or 0 for entry in ActivationCache.open(written_cache).parts["train"].shards)
+    assert f"64 latents of width 32, k 4, on layer 2 of {tiny_lm_folder}; 100 steps" in told
+    assert f"(1 x 512), {n_tokens:.3g} tokens" in told
+    assert "the activations are there" in told
+    with pytest.raises(UserError, match="model"):  # asked for by name, it is another one
+        train_temporal.main([*words, "--model", "a/b", "--activations", str(written_cache), "--plan"])
+    train_temporal.main([*GEMMA, "--activations", str(tmp_path / "later")])  # one that is to be written
+    assert "of it for the language model" in capsys.readouterr().out
 
 
 def test_every_training_command_plans(capsys: pytest.CaptureFixture[str]) -> None:

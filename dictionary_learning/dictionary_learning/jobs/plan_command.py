@@ -4,7 +4,7 @@ import argparse
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dictionary_learning.command.devices import QUICKEST
 from dictionary_learning.command.memory import format_bytes
@@ -16,7 +16,11 @@ from dictionary_learning.jobs.machines import H100, Machine, this_cpu
 from dictionary_learning.jobs.options import TrainOptions
 from dictionary_learning.jobs.request import new_options
 from dictionary_learning.language_model.sizes import ModelSizes, given_sizes, read_sizes
+from dictionary_learning.remote.path import path_of
 from dictionary_learning.trainers.architectures import ARCHITECTURES
+
+if TYPE_CHECKING:
+    from dictionary_learning.activations.cache import ActivationCache
 
 FLAGS = ("plan", "processes", "model_sizes")
 
@@ -74,18 +78,30 @@ def told(typed: Mapping[str, Any], architectures: Sequence[str]) -> str:
     for name in ("resume", "sweep"):
         if flags.get(name):
             raise UserError(f"--plan is for one new run: leave out --{name}.")
-    cached = flags.pop("activations", None)
-    if config is None and "model" not in flags:
+    cache = _cache_of(flags)
+    is_to_be_cached = cache is None and flags.pop("activations", None) is not None
+    if config is None and cache is None and "model" not in flags:
         config = ARCHITECTURES[flags.get("arch", architectures[0])].preset
     is_for_here = typed["plan"] != "h100"
     options, _ = new_options(flags, config, architectures, is_for_here)
+    if cache is not None:
+        n_tokens = sum(entry.n_tokens or 0 for entry in cache.parts["train"].shards)
+        options = replace(options, max_tokens=min(n_tokens, options.max_tokens or n_tokens))
     if not is_for_here:  # such a card is quicker in bfloat16
         options = replace(options, lm_dtype=_on_h100(options.lm_dtype), autocast=_on_h100(options.autocast))
     sizes = sizes_of(options, _model_sizes(typed, options), _processes(typed))
     if options.overlap or (options.overlap is None and not is_for_here):
         sizes = replace(sizes, memory=2 * sizes.memory)  # the next block is read ahead
     machine = this_cpu(sizes.d_model, sizes.n_latents, sizes.lm_dtype) if is_for_here else H100
-    return table(sizes, machine, options.model, is_cached=cached is not None)
+    return table(sizes, machine, options.model, is_to_be_cached, cache is not None)
+
+
+def _cache_of(flags: Mapping[str, Any]) -> "ActivationCache | None":
+    """The cache of `--activations`; None where it is still to be written, and a plan has to do without."""
+    from dictionary_learning.activations.cache import ActivationCache
+
+    path = path_of(flags["activations"]) if flags.get("activations") else None
+    return None if path is None or not path.exists() else ActivationCache.open(path)
 
 
 def _on_h100(dtype: str) -> str:
@@ -163,8 +179,14 @@ def sizes_of(options: TrainOptions, model: ModelSizes, processes: int) -> Sizes:
     )
 
 
-def table(sizes: Sizes, machine: Machine, model: str, is_cached: bool = False) -> str:
-    """The costs of a run, one part a line."""
+def table(
+    sizes: Sizes, machine: Machine, model: str, is_to_be_cached: bool = False, is_cached: bool = False
+) -> str:
+    """The costs of a run, one part a line.
+
+    Args:
+        is_to_be_cached, is_cached: the activations come from a cache, which is still to be written, or there.
+    """
     costs = plan(sizes, machine)
     places = "atoms" if sizes.arch == "attention" else "latents"
     lines = [
@@ -182,7 +204,10 @@ def table(sizes: Sizes, machine: Machine, model: str, is_cached: bool = False) -
         n_bytes = sum(beside_gradients(sizes).values())
         lines.append(f"beside the gradients each process sends {format_bytes(n_bytes)} a step.")
     steps = list(costs.values())[3]
-    first = costs["cache" if is_cached else "harvest"]
+    if is_cached:
+        lines.append(f"together {duration(steps.seconds)}: the activations are there, in the cache.")
+        return "\n".join(lines)
+    first = costs["cache" if is_to_be_cached else "harvest"]
     share = first.seconds / (first.seconds + steps.seconds)
     lines.append(
         f"together {duration(first.seconds + steps.seconds)}, {share:.0%} of it for the language model."
