@@ -1,15 +1,29 @@
 """One writer a folder, and what killed writers leave."""
 
+import errno
+import fcntl
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from caches import refused
 
 from dictionary_learning.command.files import LEFTOVER, save_text
-from dictionary_learning.command.lock import HOLDER, LOCK, is_ours_alone, locked, remove_leftovers
+from dictionary_learning.command.lock import (
+    HOLDER,
+    LOCK,
+    exclusive,
+    in_turn,
+    is_ours_alone,
+    locked,
+    remove_leftovers,
+)
 from dictionary_learning.errors import UserError
 
 HOLD = """
@@ -48,6 +62,31 @@ def test_a_folder_that_was_made_for_the_lock_and_stays_empty_goes_again(tmp_path
     with locked(tmp_path / "a" / "b"):
         (tmp_path / "a" / "b" / "kept").touch()
     assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["kept"]
+
+
+@pytest.mark.parametrize(
+    "use",
+    [locked, lambda folder: exclusive(folder / LOCK), lambda folder: in_turn(folder / "codes.npz")],
+    ids=["folder", "file", "turn"],
+)
+def test_a_file_system_without_locks_is_one_sentence_and_keeps_nothing(
+    use: Callable[[Path], AbstractContextManager[Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def without(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    def command() -> None:
+        with use(tmp_path / "run"):
+            raise AssertionError
+
+    (tmp_path / "run").mkdir()
+    monkeypatch.setattr(fcntl, "flock", without)
+    assert f"{tmp_path / 'run'}/." in (said := refused(capsys, command))
+    assert "cannot be used (No locks available)" in said
+    assert not (tmp_path / "run" / LOCK).exists()
 
 
 @pytest.mark.parametrize(

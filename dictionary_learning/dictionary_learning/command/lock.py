@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dictionary_learning.command.files import LEFTOVER
+from dictionary_learning.command.files import LEFTOVER, naming
 from dictionary_learning.command.progress import say
 from dictionary_learning.command.rehearsal import is_on as is_rehearsal
 from dictionary_learning.errors import UserError
@@ -42,10 +42,10 @@ def locked(folder: Path, what: str = "writing") -> Iterator[None]:
 
     import socket
 
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
 
     try:
-        with _made(folder), FileLock(folder / LOCK, timeout=0):
+        with _made(folder), exclusive(folder / LOCK, timeout=0):
             holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time(), "what": what}
             (folder / HOLDER).write_text(json.dumps(holder), encoding="utf-8")
             try:
@@ -55,6 +55,34 @@ def locked(folder: Path, what: str = "writing") -> Iterator[None]:
                 (folder / LOCK).unlink(missing_ok=True)
     except Timeout:
         raise UserError(f"{_holder(folder)} {folder}: wait for it, or stop it.") from None
+
+
+@contextmanager
+def exclusive(path: Path, timeout: float = -1) -> Iterator[None]:
+    """A lock file for this process alone.
+
+    Args:
+        timeout: seconds that it waits for another one; for ever if negative.
+
+    Raises:
+        Timeout: of filelock: another one has it.
+        OSError: its file system has no locks, as NFS without a lock daemon; names the file.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path, timeout=timeout)
+    try:
+        with naming(path):
+            lock.acquire()
+    except Timeout:  # an OSError, too
+        raise
+    except OSError:
+        path.unlink(missing_ok=True)  # nobody can hold it
+        raise
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager
@@ -73,7 +101,8 @@ def in_turn(path: Path) -> Iterator[None]:
     with _made(path.parent):
         lock = _lock_of(path)
         try:
-            lock.acquire(timeout=0)
+            with naming(lock.lock_file):
+                lock.acquire(timeout=0)
         except Timeout:
             say(f"another process is at work on {path}: waiting for it")
             lock.acquire()
@@ -92,7 +121,8 @@ def if_free(path: Path) -> Iterator[bool]:
 
     lock = _lock_of(path)
     try:
-        lock.acquire(timeout=0)
+        with naming(lock.lock_file):
+            lock.acquire(timeout=0)
     except Timeout:
         yield False
         return

@@ -21,6 +21,7 @@ from typing import TypeVar
 
 from dictionary_learning.command.checksums import sha256_of
 from dictionary_learning.command.files import sync_folder
+from dictionary_learning.command.lock import exclusive
 from dictionary_learning.command.memory import format_bytes
 from dictionary_learning.command.rehearsal import about_to
 from dictionary_learning.errors import UserError
@@ -66,14 +67,12 @@ class LocalCache:
         Raises:
             UserError: as `use`.
         """
-        from filelock import FileLock
-
         path = self.folder / sha256
         if self._touch(path, n_bytes):
             return path
         about_to(f"fetch {source}")
         self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / f"{sha256}{_LOCK}"):
+        with exclusive(self.folder / f"{sha256}{_LOCK}"):
             if not self._touch(path, n_bytes):
                 self._fetch(source, path, n_bytes)
         return path
@@ -87,12 +86,10 @@ class LocalCache:
 
     def adopt(self, file: Path, sha256: str) -> None:
         """Take in a file of this machine, so that nobody fetches it; where there is no room, remove it."""
-        from filelock import FileLock
-
         n_bytes = file.stat().st_size
         self.folder.mkdir(parents=True, exist_ok=True)
         room = self.folder / f"{sha256}.{os.getpid()}-{secrets.token_hex(4)}.room"
-        with FileLock(self.folder / f"{sha256}{_LOCK}"):
+        with exclusive(self.folder / f"{sha256}{_LOCK}"):
             try:
                 self._make_room(n_bytes, room)
                 shutil.move(file, self.folder / sha256)  # to another disk, perhaps
@@ -145,14 +142,12 @@ class LocalCache:
         Raises:
             UserError: there is no room.
         """
-        from filelock import FileLock
-
         if n_bytes > self.max_bytes:
             raise UserError(
                 f"a file of {format_bytes(n_bytes)} does not fit into the {format_bytes(self.max_bytes)} of "
                 "--local_cache: give more."
             )
-        with FileLock(self.folder / _LOCK):
+        with exclusive(self.folder / _LOCK):
             found = self._files()
             total = sum(stat.st_size for stat in found.values())
             for path in sorted(found, key=lambda path: found[path].st_atime_ns):
@@ -186,10 +181,10 @@ class LocalCache:
 
     def _is_dead(self, part: Path) -> bool:
         """Whether nobody fetches the file that this is of."""
-        from filelock import FileLock, Timeout
+        from filelock import Timeout
 
         try:
-            with FileLock(part.with_name(f"{part.name.partition('.')[0]}{_LOCK}"), timeout=0):
+            with exclusive(part.with_name(f"{part.name.partition('.')[0]}{_LOCK}"), timeout=0):
                 return True
         except Timeout:
             return False

@@ -29,7 +29,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
 from dictionary_learning.command.files import cache_folder, keep_copy
-from dictionary_learning.command.lock import HOLDER, LOCK, locked
+from dictionary_learning.command.lock import HOLDER, LOCK, exclusive, locked
 from dictionary_learning.command.progress import say
 from dictionary_learning.command.rehearsal import is_on as is_rehearsal
 from dictionary_learning.errors import UserError
@@ -230,11 +230,9 @@ class Mirror:
     @contextmanager
     def _fetching(self, folder: Path) -> Iterator[None]:
         """One process at a time changes what is known of a folder."""
-        from filelock import FileLock
-
         known = self._known(folder).with_suffix("")
         known.mkdir(parents=True, exist_ok=True)
-        with FileLock(known / LOCK):
+        with exclusive(known / LOCK):
             yield
 
 
@@ -387,7 +385,7 @@ def _is_shared(name: str) -> bool:
 
 def _is_written(folder: Path) -> bool:
     """Whether another process of this machine writes to a folder, or to one that it is in."""
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
 
     for one in (folder, *folder.parents):
         if one == _root():
@@ -398,7 +396,7 @@ def _is_written(folder: Path) -> bool:
             holder = json.loads((one / HOLDER).read_text())
             if holder["pid"] == os.getpid():
                 continue  # ourselves
-            with FileLock(one / LOCK, timeout=0):
+            with exclusive(one / LOCK, timeout=0):
                 continue  # a process that was killed
         except Timeout:
             return True

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dictionary_learning.command import extras
-from dictionary_learning.command.files import read_json
+from dictionary_learning.command.files import naming, read_json
 from dictionary_learning.errors import UserError
 
 MANIFEST = "ASSET.json"
@@ -103,11 +103,12 @@ def _only_process(cache: Path, asset: Asset, log: Callable[[str], None]) -> Abst
     from filelock import FileLock, Timeout
 
     lock = FileLock(cache / f"{_LOCK}{asset.name}")
-    try:
-        return lock.acquire(timeout=0)
-    except Timeout:
-        log(f"{asset.name}: another process is fetching it; waiting for that")
-        return lock.acquire()
+    with naming(lock.lock_file):
+        try:
+            return lock.acquire(timeout=0)
+        except Timeout:
+            log(f"{asset.name}: another process is fetching it; waiting for that")
+            return lock.acquire()
 
 
 def _remove_leftovers(cache: Path, asset: Asset) -> None:
