@@ -99,7 +99,10 @@ class ActivationCache:
         files = files_at(path, parse_bytes(local_cache))
         index = files.read_index(INDEX)
         if index is None and not files.is_folder():
-            raise UserError(f"there is no folder {path}: write a cache with {WRITE} {path}.")
+            raise UserError(
+                f"there is no folder {path}: write a cache with {WRITE} {path}, or say with --activations"
+                " where it is now."
+            )
         if index is None and (layers := caches_of_layers(path)):
             names = ", ".join(layer.name for layer in layers)
             raise UserError(
