@@ -1,6 +1,7 @@
 """Activations that were harvested elsewhere become a cache that training and experiments read."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -144,7 +145,7 @@ def test_another_layer_width_or_model_is_refused_and_nothing_is_left(
     )
     broken = x.copy()
     broken[10, 5] = np.nan
-    assert "row 10 of" in refused(saved("nan", activations=broken))
+    assert "not finite at row 10, position 5" in refused(saved("nan", activations=broken))
     pickled = tmp_path / "pickled"
     pickled.mkdir()
     np.save(pickled / "activations.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
@@ -176,3 +177,20 @@ def test_without_the_model_the_mask_says_what_is_text(harvest: Path, tmp_path: P
     mask_NL = np.load(harvest / "mask.npy")
     n = sum(entry.n_positions for part in cache.parts.values() for entry in part.shards)
     assert n == int(mask_NL.sum())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_activation_that_is_not_finite_is_told_with_its_place_also_where_the_model_reads_it_again(
+    value: float, harvest: Path, flags: list[str], tmp_path: Path
+) -> None:
+    shutil.copytree(harvest, tmp_path / "bad")
+    x_NLD = np.load(harvest / "activations.npy")
+    x_NLD[0, 7, 3] = value
+    np.save(tmp_path / "bad" / "activations.npy", x_NLD)
+    with pytest.raises(UserError, match=r"not finite at row 0, position 7: harvest them in float32 or"):
+        imported(tmp_path / "bad", tmp_path / "cache", flags)
+    assert not (tmp_path / "cache").exists()
+    mask_NL = np.load(harvest / "mask.npy")
+    mask_NL[0, 7:] = False
+    np.save(tmp_path / "bad" / "mask.npy", mask_NL)
+    imported(tmp_path / "bad", tmp_path / "cache", flags)

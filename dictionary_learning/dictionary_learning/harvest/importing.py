@@ -174,9 +174,12 @@ def _write_shard(
         spans, packed.start_C[:-1].tolist(), packed.start_C[1:].tolist(), strict=True
     ):
         x_cD = harvest.x_of(span).float()
-        if not bool(torch.isfinite(x_cD[packed.text_T[first:stop]]).all()):
+        wrong_c = packed.text_T[first:stop] & ~torch.isfinite(x_cD).all(1)
+        for at in wrong_c.nonzero().flatten()[:1].tolist():
+            row = "" if harvest.is_flat else f"row {span.row}, "
             raise UserError(
-                f"the activations of row {span.row or span.first} of {harvest.path} are not finite."
+                f"the activations of {harvest.path} are not finite at {row}position {span.first + at}:"
+                " harvest them in float32 or bfloat16, or give a mask that is 0 there."
             )
         shard.x_TD[first:stop] = torch.nan_to_num(x_cD).to(dtype)
         # a norm of 0 says that nothing is there yet
@@ -276,8 +279,9 @@ def _compare(harvest: Harvest, options: CacheOptions, lm: Any) -> None:
             )
         own_cD = lm.record(tokens_c[None].long(), mask_c[None], place)[0].float().cpu()
         x_cD = harvest.x_of(span).float()
-        distances.append(((own_cD - x_cD).norm(dim=1) / own_cD.norm(dim=1).clamp_min(1e-6))[mask_c])
-    off = float(torch.cat(distances).median()) if distances else 0.0
+        distance_c = (own_cD - x_cD).norm(dim=1) / own_cD.norm(dim=1).clamp_min(1e-6)
+        distances.append(distance_c[mask_c & torch.isfinite(x_cD).all(1)])  # the others are told of later
+    off = float(torch.cat(distances).median()) if sum(map(len, distances)) else 0.0
     if not off <= _TOLERANCE:
         raise UserError(
             f"{options.model} has other activations at {place} than {harvest.path}: they are {off:.0%} apart "
