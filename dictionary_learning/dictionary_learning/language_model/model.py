@@ -22,7 +22,6 @@ Shapes: B texts, L positions, D model width, V vocabulary.
 
 import copy
 import sys
-import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from numbers import Integral
@@ -54,11 +53,9 @@ from dictionary_learning.language_model.hooks import Edit
 from dictionary_learning.language_model.places import Place
 from dictionary_learning.language_model.source import (
     check_layer,
-    cuts_otherwise_than_its_file,
+    given_or_read,
     hub_revision,
     read_model,
-    tokenizer_from,
-    told_in_a_sentence,
 )
 from dictionary_learning.language_model.text_codes import Encoder, TextCodes, encode_texts
 from dictionary_learning.language_model.tokens import Encoding, bos_id, encode, pad, special_ids
@@ -142,12 +139,7 @@ class LanguageModel(Attaching):
             tokenizer = tokenizer or getattr(model, "tokenizer", None)
         module = unwrapped(model)
         name = name or getattr(module.config, "_name_or_path", "") or type(module).__name__
-        if tokenizer is None:
-            with told_in_a_sentence(name, "its tokenizer (pass one as tokenizer=)"):
-                tokenizer = tokenizer_from(name, trust_remote_code=False)
-        elif otherwise := cuts_otherwise_than_its_file(tokenizer, tokenizer.name_or_path):
-            warnings.warn(f"{otherwise}: PreTrainedTokenizerFast.from_pretrained reads it as that file says.")
-        lm = cls(module, copy.deepcopy(tokenizer), name)
+        lm = cls(module, copy.deepcopy(given_or_read(tokenizer, name)), name)
         lm._nnsight = model if is_of_nnsight(model) else None
         return lm
 

@@ -117,6 +117,20 @@ def tokenizer_from(source: str, **options: Any) -> Any:
     return PreTrainedTokenizerFast.from_pretrained(source, **options)
 
 
+def given_or_read(tokenizer: Any, name: str) -> Any:
+    """A tokenizer that is handed over, with a warning if it is not as its file; for None that of a model.
+
+    Raises:
+        UserError: there is none to be read.
+    """
+    if tokenizer is None:
+        with told_in_a_sentence(name, "its tokenizer (pass one as tokenizer=)"):
+            return tokenizer_from(name, trust_remote_code=False)
+    if otherwise := cuts_otherwise_than_its_file(tokenizer, tokenizer.name_or_path):
+        warnings.warn(f"{otherwise}: PreTrainedTokenizerFast.from_pretrained reads it as that file says.")
+    return tokenizer
+
+
 def cuts_otherwise_than_its_file(tokenizer: Any, source: str) -> str | None:
     """The beginning of a sentence about a tokenizer that does not cut texts as its tokenizer.json says.
 
