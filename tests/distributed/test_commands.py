@@ -39,10 +39,13 @@ RUN = [
 # What is left of threads when a process ends, but for the one of the bars.
 THREADS = """
 import atexit
+from contextlib import suppress
 from pathlib import Path
 def note():
-    tasks = Path("/proc/self/task").iterdir()
-    names = {(task / "comm").read_text().strip() for task in tasks}
+    names = set()
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(OSError):  # it has ended meanwhile
+            names.add((task / "comm").read_text().strip())
     Path(f"threads{rank}").write_text(" ".join(sorted(names)))
 atexit.register(note)
 """
