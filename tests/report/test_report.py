@@ -545,6 +545,18 @@ def test_curves_show_each_number_that_was_logged_and_say_the_last_ones(runs: Pat
     assert RunFiles.read(runs, "one").curve("dead_share") == ([10, 30, 40], [0.125] * 3)
 
 
+def test_auxk_s_curve_is_of_batches_with_dead_latents(own_runs: Path) -> None:
+    log = own_runs / "one/metrics.jsonl"
+    auxk = {50: 0.0, 60: 0.98, 70: 0.0}
+    lines = [json.dumps({"step": step, "trainer_0": {"auxk": value}}) for step, value in auxk.items()]
+    log.write_text(log.read_text() + "\n".join(lines) + "\n")
+    curve = next(c for c in training_curves([RunFiles.read(own_runs, "one")]) if c.name == "auxk")
+    assert "one 0.98 at step 60." in curve.description
+    log.write_text("\n".join(lines[:1]) + "\n")  # none were dead at all
+    curve = next(c for c in training_curves([RunFiles.read(own_runs, "one")]) if c.name == "auxk")
+    assert "one 0 at step 50." in curve.description
+
+
 @pytest.mark.parametrize(
     ("line", "points"),
     [

@@ -21,7 +21,7 @@ LOSSES = {
     "loss": "total loss",
     "reconstruction": "reconstruction loss",
     "temporal": "temporal loss",
-    "auxk": "AuxK loss (revives dead latents)",
+    "auxk": "AuxK loss, of batches with dead latents",
     "auxiliary": "auxiliary loss of the gate",
     "l1": "L1 term",
     "sparsity": "sparsity term",
@@ -73,6 +73,17 @@ class _Line(NamedTuple):
     style: str
     label: str
 
+    def points(self) -> tuple[list[int], list[float]]:
+        """Steps and values; of AuxK without the zeros of batches that had no dead latent, where others had.
+
+        A curve that jumps to 0 and back looks like a training that failed.
+        """
+        steps, numbers = self.run.curve(self.name)
+        there = [i for i, number in enumerate(numbers) if number != 0]
+        if self.name != "auxk" or not there:
+            return steps, numbers
+        return [steps[i] for i in there], [numbers[i] for i in there]
+
 
 def _draw(runs: Sequence[RunFiles], lines: Sequence[_Line], name: str, title: str) -> Curve:
     import matplotlib
@@ -85,7 +96,7 @@ def _draw(runs: Sequence[RunFiles], lines: Sequence[_Line], name: str, title: st
         fig, axis = figures.subplots(figsize=(3.6, 2.4))
         values: list[float] = []
         for line in lines:
-            steps, numbers = line.run.curve(line.name)
+            steps, numbers = line.points()
             if numbers:
                 axis.plot(steps, numbers, line.style, color=colour_of[line.run.name])
                 said.append(f"{line.label} {numbers[-1]:.3g} at step {steps[-1]:,}")
