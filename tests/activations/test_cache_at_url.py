@@ -3,7 +3,9 @@
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
+from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from stores import ShakyStore, names, on_machine, put, put_folder, stored
 
 from dictionary_learning import cache_activations, eval_temporal, train_temporal
 from dictionary_learning.activations import shard_files
+from dictionary_learning.activations.backstage import Backstage
 from dictionary_learning.activations.cache import ActivationCache
 from dictionary_learning.dictionaries.weights_file import load_weights
 from dictionary_learning.errors import UserError
@@ -195,6 +198,32 @@ def test_the_index_says_of_no_shard_that_it_is_there_before_it_is(
     monkeypatch.setattr(RemotePath, "upload", watched)
     write(*cache_flags, "--activations", "memory://bucket/new")
     assert told == list(range(max(told) + 1))
+
+
+def test_a_shard_that_was_sent_is_recorded_where_the_next_one_fails_before_anybody_looks(
+    cache_flags: list[str], stores: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload, look = RemotePath.upload, Backstage.newly_finished
+
+    def lost(self: RemotePath, source: Path, *arguments: Any, **options: Any) -> None:
+        if source.name == "train-00000.safetensors":
+            time.sleep(0.5)  # the next one is full by then
+        if source.name == "train-00001.safetensors":
+            raise UserError(f"{self} cannot be reached.")
+        upload(self, source, *arguments, **options)
+
+    def late(self: Backstage) -> Any:
+        if len(self._finished) < 2:
+            return iter(())
+        wait(self._finished.values())
+        return look(self)
+
+    monkeypatch.setattr(RemotePath, "upload", lost)
+    monkeypatch.setattr(Backstage, "newly_finished", late)
+    with pytest.raises(UserError, match="cannot be reached"):
+        write(*cache_flags, "--activations", "memory://bucket/new")
+    with pytest.raises(UserError, match=r"memory://bucket/new is half-written \(1 of"):
+        cached_store("memory://bucket/new")
 
 
 @pytest.mark.parametrize("same_machine", [True, False])

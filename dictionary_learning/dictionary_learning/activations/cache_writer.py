@@ -119,6 +119,7 @@ class _Writer:
         self.filling: Iterator[int] | None = None
         self.pace = 1  # batches between two reports
         self.failure: Exception | None = None
+        self.unsaid: list[tuple[int, Sequence[Any]]] = []  # pieces that are finished, and not yet in an index
 
     def go(self) -> None:
         """Write until all is there.
@@ -193,12 +194,14 @@ class _Writer:
         for piece in backstage.newly_begun():
             self.n_begun += 1
             n_found += piece.n_found
-        finished = [(self.first + number, written) for number, written in backstage.newly_finished()]
-        self.n_finished += len(finished)
-        return report._replace(n_begun=self.n_begun, n_found=n_found, finished=finished)
+        for number, written in backstage.newly_finished():  # where one has failed, those before it count
+            self.n_finished += 1
+            self.unsaid.append((self.first + number, written))
+        return report._replace(n_begun=self.n_begun, n_found=n_found)
 
     def _tell(self, report: _Report) -> list[_Report]:
         """Tell all processes, hear their reports, and do what follows from them."""
+        report, self.unsaid = report._replace(finished=self.unsaid), []
         reports = [_Report(*values) for values in distributed.values_of_all(report)]
         if n_found := sum(report.n_found for report in reports):
             self.progress.find(n_found)

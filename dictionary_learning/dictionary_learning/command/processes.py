@@ -26,6 +26,7 @@ from dictionary_learning.errors import UserError
 DEFAULT_TIMEOUT = 1800
 # How long a failed process waits until the first one has told its sentence, and that one for a sentence.
 _SECONDS_TO_TELL = 5.0
+_SECONDS_TO_BE_HEARD = 1.0  # from then on, for what it still has to do before it speaks
 _FAILURE, _TELLING = "temporal_saes/failure", "temporal_saes/telling"
 _TAKEN, _READY = "temporal_saes/taken", "temporal_saes/ready"
 
@@ -254,7 +255,7 @@ def _told_by_first() -> Iterator[None]:
             raise SystemExit(2) from None
         _quietly(store.set, _FAILURE, f"process {dist.get_rank()}: {_sentence(error)}")
         dist.destroy_process_group()  # whoever waits for this process learns now that it is gone
-        if _appears(store, _TELLING) or not _may_tell(store):
+        if _first_has_told(store) or not _may_tell(store):
             raise SystemExit(2) from None
         raise
 
@@ -276,6 +277,7 @@ def _failure_of_another(store: Any, error: BaseException) -> BaseException:
     import torch.distributed as dist
 
     if dist.get_rank() > 0:
+        _first_has_told(store)
         return SystemExit(2)
     told = _quietly(store.get, _FAILURE) if _appears(store, _FAILURE) else None
     if not _may_tell(store):
@@ -292,6 +294,14 @@ def _failure_of_another(store: Any, error: BaseException) -> BaseException:
 def _may_tell(store: Any) -> bool:
     """Whether no other process tells what has happened; whoever asks first does, and does not ask again."""
     return _quietly(store.add, _TELLING, 1) in (1, None)
+
+
+def _first_has_told(store: Any) -> bool:
+    """Wait until the first process has told a failure: torchrun ends it as soon as this one ends."""
+    if not _appears(store, _TELLING):
+        return False
+    time.sleep(_SECONDS_TO_BE_HEARD)
+    return True
 
 
 def _appears(store: Any, key: str) -> bool:
