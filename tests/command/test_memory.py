@@ -72,9 +72,9 @@ def test_a_limit_of_the_process_counts_and_what_exceeds_it_is_one_sentence() -> 
     with addresses(500 * MB):
         assert 400 * MB < available_memory() <= 500 * MB
         with pytest.raises(RuntimeError) as error:
-            torch.empty(600 * MB, dtype=torch.uint8)
+            torch.empty(6000 * MB, dtype=torch.uint8)  # more than memory that other tests have freed
     assert "there is not enough memory" in sentence(error.value)
-    assert "600000000 bytes" in sentence(error.value)
+    assert "6000000000 bytes" in sentence(error.value)
     assert "not enough memory (MemoryError)" in sentence(MemoryError())
     assert not sentence(RuntimeError("shapes do not match"))
 
