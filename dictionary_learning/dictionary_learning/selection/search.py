@@ -101,10 +101,6 @@ class Places(NamedTuple):
         """The same with the numbers `rows_T` of the rows that were looked at."""
         return Places(rows_T.index_select(0, self.row_N), self.col_N)
 
-    def of_tile(self, rows: range) -> "Places":
-        """The same with the numbers of a tile's rows among all."""
-        return Places(self.row_N * rows.step + rows.start, self.col_N)
-
     @staticmethod
     def of_arrays(arrays: tuple[np.ndarray, np.ndarray]) -> "Places":
         return Places(*(torch.from_numpy(of_N) for of_N in arrays))
@@ -333,7 +329,7 @@ class Search:
         left_C = torch.cat(left)
         if len(left_C):
             for part in self._tiles(range(len(left_C))):
-                row_T = left_C[part.start : part.stop : part.step]
+                row_T = rows_of(left_C, part)
                 found.append(look(row_T, self._screens[-1:])[0].of(row_T))
         return Places.joined(found)
 
