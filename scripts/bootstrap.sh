@@ -13,11 +13,9 @@ root=$(pwd -P)
 python=.venv/bin/python
 unfinished=.venv/.unfinished # there while the environment is being made
 
+source scripts/python.sh
+
 say() { echo "set-up: $*"; }
-fail() {
-  echo "error: $*" >&2
-  exit 2
-}
 
 # What .venv depends on: versions, options of the installation, and where it stands.
 stamp() { "$python" -c '
@@ -37,19 +35,6 @@ only_one() {
   }
 }
 
-find_python() {
-  local candidate
-  for candidate in ${PYTHON:+"$PYTHON"} python3.11 python3.12 python3; do
-    if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
-      >/dev/null 2>&1; then
-      echo "$candidate"
-      return
-    fi
-  done
-  fail "no Python 3.11 or 3.12 with its venv module was found: install python3.11 and python3.11-venv, or set" \
-    "PYTHON to one."
-}
-
 # A .venv is used again unless it is half-made, broken, or its scripts point to another place.
 usable() {
   [ ! -e $unfinished ] && "$python" -m pip --version >/dev/null 2>&1 || return 1
@@ -59,8 +44,7 @@ usable() {
 }
 
 make_venv() {
-  local base
-  base=$(find_python)
+  find_python
   [ ! -e .venv ] || say "the old .venv is half-made, broken or from another place; making a new one"
   rm -rf .venv
   mkdir .venv

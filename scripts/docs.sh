@@ -13,7 +13,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/environments.sh
 
-mapfile -t packages < <("$python" -c '
+mapfile -t packages < <("$base" -c '
 import tomllib
 with open("pyproject.toml", "rb") as file:
     print(*tomllib.load(file)["project"]["optional-dependencies"]["docs"], sep="\n")')

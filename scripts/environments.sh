@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Environments beside .venv, each made once for its packages. Sourced by test_exchange.sh and test_versions.sh.
-python=${PYTHON:-python3.11}
+source scripts/python.sh
+find_python
 
 # make_environment FOLDER FILES PACKAGES...: a virtual environment with the packages, as pip takes them, and this
 # project; made again when the packages or one of FILES (a list in one word) change. Sets new_environment.
@@ -13,7 +14,7 @@ make_environment() {
   if [ -f "$folder/.stamp" ] && [ "$stamp" = "$(cat "$folder/.stamp")" ]; then return; fi
   echo "set-up: making $folder (some minutes)"
   rm -rf "$folder"
-  "$python" -m venv "$folder"
+  "$base" -m venv "$folder"
   "$folder/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
   "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps -e .
   new_environment=$stamp
@@ -25,4 +26,4 @@ environment_is_ready() { [ -z "$new_environment" ] || echo "$new_environment" >"
 # the versions of poetry.lock, for pip's -c
 constraints=$(mktemp)
 trap 'rm -f "$constraints"' EXIT
-"$python" scripts/lock_to_constraints.py poetry.lock >"$constraints"
+"$base" scripts/lock_to_constraints.py poetry.lock >"$constraints"

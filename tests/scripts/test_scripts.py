@@ -1,6 +1,7 @@
 """The set-up and its scripts, without running the set-up."""
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -106,19 +107,40 @@ def test_example_env_has_every_key_commented_and_none_empty() -> None:
     assert {"HF_TOKEN", "HF_HOME", "WANDB_API_KEY", "WANDB_PROJECT", "TEMPORAL_SAES_CACHE"} <= set(keys)
 
 
-def test_without_a_fitting_python_the_set_up_is_one_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("python", "sentence"),
+    [
+        (None, "error: no Python 3.11"),
+        ("bash", "error: PYTHON is bash, which is no Python 3.11, 3.12 or 3.13"),
+    ],
+)
+def test_without_a_fitting_python_the_set_up_is_one_sentence(python, sentence, tmp_path: Path) -> None:
     (tmp_path / "scripts").mkdir()
-    script = tmp_path / "scripts" / "bootstrap.sh"
-    script.write_bytes((ROOT / "scripts" / "bootstrap.sh").read_bytes())
+    for name in ("bootstrap.sh", "python.sh"):
+        (tmp_path / "scripts" / name).write_bytes((ROOT / "scripts" / name).read_bytes())
     tools = tmp_path / "tools"
     tools.mkdir()
     for name in ("bash", "dirname"):
         tool = subprocess.run(["bash", "-c", f"command -v {name}"], capture_output=True, text=True).stdout
         (tools / name).symlink_to(tool.strip())
     result = subprocess.run(
-        [str(tools / "bash"), str(script)], env={"PATH": str(tools)}, capture_output=True, text=True
+        [str(tools / "bash"), str(tmp_path / "scripts" / "bootstrap.sh")],
+        env={"PATH": str(tools)} | ({"PYTHON": python} if python else {}),
+        capture_output=True,
+        text=True,
     )
     assert result.returncode == 2
-    assert result.stderr.startswith("error: no Python 3.11")
+    assert result.stderr.startswith(sentence)
     assert result.stderr.count("\n") == 1
     assert not (tmp_path / ".venv").exists()
+
+
+def test_the_set_up_takes_the_pythons_that_are_admitted_and_documented() -> None:
+    admitted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    first, stop = (int(minor) for minor in re.fullmatch(r">=3\.(\d+),<3\.(\d+)", admitted).groups())
+    script = (ROOT / "scripts" / "python.sh").read_text()
+    assert f"(3, {first}) <= sys.version_info < (3, {stop})" in script
+    assert " ".join(f"python3.{minor}" for minor in range(first, stop)) in script
+    *others, last = (f"3.{minor}" for minor in range(first, stop))
+    for text in (script, (ROOT / "README.md").read_text(), (ROOT / "docs" / "start.md").read_text()):
+        assert f"Python {', '.join(others)} or {last} with its " in text
