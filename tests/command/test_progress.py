@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from dictionary_learning.command import progress
-from dictionary_learning.command.progress import LoopProgress
+from dictionary_learning.command.progress import LoopProgress, describe
 
 
 class Terminal(io.StringIO):
@@ -90,3 +90,8 @@ def test_what_fails_is_not_done(clock: SimpleNamespace, capsys: pytest.CaptureFi
         with shown.piece():
             pass
     assert capsys.readouterr().err.splitlines() == ["demo:0: 0 of 5 fits"]
+
+
+def test_a_speed_that_was_not_measured_yet_is_left_out():
+    assert describe({"loss": 0.3125, "l0": 20.0}, 0.0) == "loss 0.312, L0 20"
+    assert describe({"loss": 0.3125}, 8200.4) == "loss 0.312, 8,200 tokens/s"

@@ -18,7 +18,9 @@ SECONDS_BETWEEN_PIECES = 20.0
 def describe(metrics: Mapping[str, float], tokens_per_second: float) -> str:
     """`loss 0.31, FVE 0.72, L0 20, dead 0.01, 8,200 tokens/s`; what was not measured is left out."""
     parts = [f"{label} {metrics[name]:.3g}" for name, label in SHOWN.items() if name in metrics]
-    return ", ".join([*parts, f"{tokens_per_second:,.0f} tokens/s"])
+    if tokens_per_second:
+        parts.append(f"{tokens_per_second:,.0f} tokens/s")
+    return ", ".join(parts)
 
 
 class Speed(NamedTuple):
