@@ -1,8 +1,8 @@
 """A device that has no values: what would make a host wait for a card raises, and so does mixing devices.
 
-Torch's fake tensors have shapes, types and a device. "cuda" needs no card, but a build of PyTorch
-with CUDA; in others the same is a device of torch's own for backends in Python. It is registered for the
-whole process, so tests use this in a process of their own (`card_steps`).
+Torch's fake tensors have shapes, types and a device. "cuda" needs a driver where PyTorch is built with CUDA;
+where no card is, the same is a device of torch's own for backends in Python. It is registered for the whole
+process, so tests use this in a process of their own (`card_steps`).
 """
 
 from collections import Counter
@@ -15,10 +15,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-if torch.version.cuda is None:
+if not torch.cuda.is_available():
     _setup_privateuseone_for_python_backend("card")
     torch.card.get_amp_supported_dtype = lambda: [torch.bfloat16]  # type: ignore[attr-defined]
-CARD = torch.device("cuda:0" if torch.version.cuda is not None else "card:0")
+CARD = torch.device("cuda:0" if torch.cuda.is_available() else "card:0")
 
 
 class Operations(TorchDispatchMode):
