@@ -166,6 +166,18 @@ def test_rows_that_a_screen_cannot_tell_are_left_to_one_product_for_all_tiles(ki
     assert set(heavy.tolist()) <= set(entries.row_N.tolist())
 
 
+def test_a_row_that_is_not_finite_has_no_finite_codes_and_leaves_those_of_others_as_they_are():
+    x_BD, weights = torch.randn(6, 8), (torch.randn(8, 32), torch.zeros(32), torch.zeros(8))
+    (usual,) = TokenTopKEncoder()(x_BD, *weights, k=3)
+    x_BD[2, 5] = torch.nan
+    (code,) = TokenTopKEncoder()(x_BD, *weights, k=3)
+    assert code.row_N.tolist() == usual.row_N.tolist()
+    is_other_N = code.row_N != 2
+    assert code.values_N[~is_other_N].isnan().all()
+    torch.testing.assert_close(code.values_N[is_other_N], usual.values_N[is_other_N])
+    torch.testing.assert_close(code.col_N[is_other_N], usual.col_N[is_other_N])
+
+
 def test_a_first_tile_of_small_rows_leads_to_a_lower_floor(monkeypatch):
     # the first tile is every second row: the floor that it suggests lets nothing of the others through
     monkeypatch.setattr(search, "ENTRIES", 0)

@@ -253,6 +253,18 @@ def test_batches_that_cannot_be_trained_on_are_told(x: torch.Tensor, sentence: s
     torch.testing.assert_close(one.ae.state_dict(), before, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [1e30, torch.nan])
+def test_a_training_that_has_diverged_is_told_whatever_novel_codes_are(kind: str, size: float) -> None:
+    one = trainer(sae_diff_type=kind)
+    with torch.no_grad():
+        one.ae.D.fill_(size)
+    before = copy.deepcopy(one.ae.state_dict())
+    with pytest.raises(UserError, match=r"is (inf|nan) at step 3.* smaller --lr"):
+        one.update(3, walks(2, 9))
+    torch.testing.assert_close(one.ae.state_dict(), before, rtol=0, atol=0, equal_nan=True)
+
+
 # --- in the training loop ---
 
 

@@ -105,6 +105,18 @@ class Places(NamedTuple):
     def of_arrays(arrays: tuple[np.ndarray, np.ndarray]) -> "Places":
         return Places(*(torch.from_numpy(of_N) for of_N in arrays))
 
+    def filled_up(self, n_rows: int, k: int) -> "Places":
+        """The same, with the first `k` latents of rows that have fewer places.
+
+        Those are rows of NaN, which exceed no floor: their codes are to be NaN, not those of other rows.
+        """
+        lacking_R = (self.row_N.bincount(minlength=n_rows) < k).nonzero().squeeze(1)
+        if not len(lacking_R):
+            return self
+        kept_N = ~torch.isin(self.row_N, lacking_R)
+        filled = Places(lacking_R.repeat_interleave(k), torch.arange(k).repeat(len(lacking_R)))
+        return Places.joined([Places(*(of_N[kept_N] for of_N in self)), filled])
+
     @staticmethod
     def none() -> "Places":
         return Places(*torch.empty(2, 0, dtype=torch.int64))
@@ -253,7 +265,7 @@ class Search:
             floor_T = self._kth_of_some(x_TD, k, screens[0])
             return self._over_floors(x_TD, floor_T, screens, is_multiplied=True)
 
-        places = self._of_all_tiles(self._tiles(range(len(x_BD))), look)
+        places = self._of_all_tiles(self._tiles(range(len(x_BD))), look).filled_up(len(x_BD), k)
         entries = self._values(x_BD, places).in_order(len(x_BD), len(self._W_FD))
         kept = [
             (pre_CR.topk(k, dim=1, sorted=False).indices + start_C1).flatten()

@@ -222,8 +222,8 @@ class Watch:
     SENTENCES: ClassVar[dict[str, str]] = {
         "batch": "the batch of step {step} holds NaN or infinite activations: try --lm_dtype float32 or "
         "another layer.",
-        "loss": "the loss is {value} at step {step}, so training diverged: try a smaller --lr.",
-        "gradient": "the gradient's norm is {value} at step {step}: try a smaller --lr.",
+        "loss": "the loss is {value} at step {step}: try a smaller --lr, or weaker penalties.",
+        "gradient": "the gradient's norm is {value} at step {step}: try a smaller --lr, or weaker penalties.",
     }
 
     KEPT: ClassVar[int] = 4096
