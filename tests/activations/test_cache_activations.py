@@ -6,7 +6,9 @@ import re
 import shlex
 import shutil
 import signal
+import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,11 @@ from stopping import stop_at
 
 from dictionary_learning import cache_activations
 from dictionary_learning.activations.cache import ActivationCache
+from dictionary_learning.activations.piece import PieceInProgress
 from dictionary_learning.command import progress
 from dictionary_learning.command.lock import locked
 from dictionary_learning.command.options import read_preset
+from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 
 # --- writing ---
@@ -238,6 +242,35 @@ def test_a_cache_that_was_killed_and_stopped_ends_with_the_bytes_of_one_that_was
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
     assert [path.name for path in cut.iterdir() if path.suffix not in (".json", ".safetensors")] == []
     assert [path.read_bytes() for path in shards(cut)] == [path.read_bytes() for path in shards(whole)]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_index_that_takes_long_is_not_written_for_every_shard_and_lacks_none_at_the_end(
+    cache_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    folder, times = tmp_path / "cache", []
+    save, finish = ActivationCache.save_index, PieceInProgress.finish
+
+    def slow(self: ActivationCache) -> None:
+        times.append(time.monotonic())
+        save(self)
+        time.sleep(0.1)
+
+    def failing(self: PieceInProgress) -> Any:
+        if fails and self.piece.number == 3:
+            raise UserError("the fourth shard fails.")
+        return finish(self)
+
+    monkeypatch.setattr(ActivationCache, "save_index", slow)
+    monkeypatch.setattr(PieceInProgress, "finish", failing)
+    with pytest.raises(UserError, match="fourth shard") if fails else nullcontext():
+        write(*cache_flags, "--activations", str(folder))
+    entries = index(folder)["parts"]["train"]["shards"]
+    assert len(entries) >= 4
+    assert len(times) <= 3, "the plan, the first shard, and the end"
+    is_there = [(folder / entry["file"]).is_file() for entry in entries]
+    assert [entry["sha256"] is not None for entry in entries] == is_there
+    assert sum(is_there) == (3 if fails else len(entries))
 
 
 def half_a_shard(cache_flags: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -19,7 +19,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any, Literal, Self
 
 import torch
@@ -159,10 +159,15 @@ class ActivationCache:
             "version": VERSION,
             "options": scrub_values(self.options),
             "facts": self.facts,
-            "parts": {name: asdict(part) for name, part in self.parts.items()},
+            # `asdict` would copy every shard's entry
+            "parts": {
+                name: {"max_tokens": part.max_tokens, "shards": [vars(shard) for shard in part.shards]}
+                for name, part in self.parts.items()
+            },
             "provenance": self.provenance,
         }
-        save_text(self.path / INDEX, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        # without indent, which would take 20 times as long
+        save_text(self.path / INDEX, json.dumps(content, ensure_ascii=False) + "\n")
 
     def check(
         self,

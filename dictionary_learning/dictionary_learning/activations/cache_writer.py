@@ -33,6 +33,9 @@ from dictionary_learning.remote.path import AnyPath
 
 # How often several processes report to each other.
 _SECONDS_BETWEEN_REPORTS = 5.0
+# The index is written whole, which takes long where there are thousands of shards: at most this share of the
+# time. Shards on this disk that are full and not in it yet are found by whoever goes on (`cache_plan`).
+_SHARE_OF_INDEX = 0.05
 
 
 def write(caches: Sequence[ActivationCache], stores: Mapping[str, ActivationStore], folder: AnyPath) -> None:
@@ -120,6 +123,8 @@ class _Writer:
         self.pace = 1  # batches between two reports
         self.failure: Exception | None = None
         self.unsaid: list[tuple[int, Sequence[Any]]] = []  # pieces that are finished, and not yet in an index
+        self.unsaved: list[ActivationCache] = []  # caches whose index on the disk lacks shards
+        self.save_from = 0.0  # on the monotonic clock
 
     def go(self) -> None:
         """Write until all is there.
@@ -141,8 +146,11 @@ class _Writer:
                     self._stop()
                 is_busy = any(report.is_busy for report in reports)
         finally:
-            if self.backstage is not None:
-                self.backstage.close()
+            try:
+                self._save_indices()
+            finally:
+                if self.backstage is not None:
+                    self.backstage.close()
 
     def _work(self) -> _Report:
         """Some batches of the language model, if there are any to do."""
@@ -222,18 +230,26 @@ class _Writer:
         return reports
 
     def _record(self, finished: Sequence[tuple[int, Sequence[Any]]]) -> None:
-        """Put shards that are finished into the indices, which the first process saves."""
-        changed = []
+        """Put shards that are finished into the indices, which the first process saves from time to time."""
         for number, written in finished:
             piece = self.pieces[number]
             for cache, entry, (facts, line) in zip(piece.caches, piece.entries, written, strict=True):
                 for name, value in facts.items():
                     setattr(entry, name, value)
-                changed += [cache] if cache not in changed else []
+                self.unsaved += [cache] if cache not in self.unsaved else []
                 say(line)
-        if distributed.is_first():
-            for cache in changed:
+        is_found = all(cache.files.finds_full for cache in self.unsaved)
+        if not is_found or time.monotonic() >= self.save_from:
+            self._save_indices()
+
+    def _save_indices(self) -> None:
+        began = time.monotonic()
+        while self.unsaved:
+            cache = self.unsaved.pop()
+            if distributed.is_first():
                 cache.save_index()
+        ended = time.monotonic()
+        self.save_from = ended + (ended - began) / _SHARE_OF_INDEX
 
     def _stop(self) -> None:
         """Have everything on the disk, in all processes.

@@ -11,7 +11,7 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from dictionary_learning.activations.block import BlockStart
 from dictionary_learning.activations.shard import Shard, ShardInProgress, file_sha256, map_shard, read_shard
@@ -88,6 +88,9 @@ class FilesHere:
         folder: where it is written.
     """
 
+    finds_full: ClassVar[bool] = True
+    """Whether a full shard that the index does not know is found by whoever goes on."""
+
     def __init__(self, folder: Path) -> None:
         self.address: AnyPath = folder
         self.folder = folder
@@ -149,6 +152,8 @@ class FilesHere:
 
 class FilesAtUrl(FilesHere):
     """The files of a cache at a URL."""
+
+    finds_full = False
 
     def __init__(self, remote: RemotePath, local_bytes: int) -> None:
         """Args: local_bytes: what the fetched shards of all caches may take of this disk."""
