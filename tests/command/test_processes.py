@@ -1,5 +1,7 @@
 """What a process ends with when another one failed, by what torchrun's store still says."""
 
+import io
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -17,6 +19,11 @@ class Gone:
             raise RuntimeError("Connection reset by peer")
 
         return fail
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 @pytest.fixture
@@ -67,3 +74,35 @@ def test_what_a_process_leaves_to_the_first_is_what_it_would_have_said_itself(
 ) -> None:
     assert processes._sentence(error).startswith(said)
     assert "\n" not in processes._sentence(error)
+
+
+SLURM = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "launcher"),
+    [
+        ({**SLURM, "SLURM_STEP_NUM_TASKS": "8"}, "srun"),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, "mpirun"),
+        ({"PMI_SIZE": "2"}, "mpiexec"),
+        ({**SLURM, "SLURM_STEP_NUM_TASKS": "8", "WORLD_SIZE": "1"}, None),  # each has work of its own
+        (SLURM, None),  # a batch script, which may start 8 tasks and runs once
+        ({**SLURM, "SLURM_STEP_NUM_TASKS": "1"}, None),  # the shell of salloc
+    ],
+)
+def test_equal_processes_that_nothing_joins_are_refused_and_a_single_one_is_not(
+    environment: dict[str, str], launcher: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.stdin", None)
+    sentence = rf"{launcher} started . processes of this command .* one torchrun a machine"
+    with pytest.raises(UserError, match=sentence) if launcher else nullcontext(), processes.together():
+        pass
+
+
+def test_a_shell_in_a_task_of_srun_is_a_single_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
+    monkeypatch.setattr("sys.stdin", Terminal())
+    with processes.together():
+        pass

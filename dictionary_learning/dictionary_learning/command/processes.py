@@ -29,6 +29,9 @@ _SECONDS_TO_TELL = 5.0
 _SECONDS_TO_BE_HEARD = 1.0  # from then on, for what it still has to do before it speaks
 _FAILURE, _TELLING = "temporal_saes/failure", "temporal_saes/telling"
 _TAKEN, _READY = "temporal_saes/taken", "temporal_saes/ready"
+# Where launchers that join nothing say how many equal processes they started. SLURM_NTASKS is no sign of it:
+# a batch script, which runs once, has the number of the tasks that it may start.
+_LAUNCHERS = {"srun": "SLURM_STEP_NUM_TASKS", "mpirun": "OMPI_COMM_WORLD_SIZE", "mpiexec": "PMI_SIZE"}
 
 
 def n_processes() -> int:
@@ -148,8 +151,10 @@ def together(timeout: int = DEFAULT_TIMEOUT) -> Iterator[None]:
         timeout: seconds that a process waits for the others before it gives up.
 
     Raises:
-        UserError: they cannot find each other, or another one has failed: with its sentence, in the first.
+        UserError: they cannot find each other, or another one has failed: with its sentence, in the first;
+            several were started without torchrun.
     """
+    _check_joined()
     if n_processes() == 1:
         yield
         return
@@ -170,6 +175,25 @@ def together(timeout: int = DEFAULT_TIMEOUT) -> Iterator[None]:
         sys.stdout, sys.stderr = speaking
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _check_joined() -> None:
+    """Refuse several equal processes that are to know nothing of each other, and would do all the same.
+
+    Raises:
+        UserError: srun or the like started several of this command.
+    """
+    # who types here is in a shell that `srun --pty` opened
+    if os.environ.get("WORLD_SIZE") or (sys.stdin is not None and sys.stdin.isatty()):
+        return
+    for launcher, name in _LAUNCHERS.items():
+        n = os.environ.get(name, "")
+        if n.isdigit() and int(n) > 1:
+            raise UserError(
+                f"{launcher} started {n} processes of this command ({name}), and only torchrun joins them to "
+                f"one: have {launcher} start one torchrun a machine, with --nnodes, --nproc_per_node and "
+                "--rdzv_endpoint; or set WORLD_SIZE=1 if each is to do something else."
+            )
 
 
 def _begin(timeout: int) -> None:
