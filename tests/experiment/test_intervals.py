@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from temporal_saes.experiment.intervals import as_json, in_words, mean_interval, shares_of_pairs
+from temporal_saes.probing.probes import interval as interval_of_splits
 
 
 def test_an_interval_in_words_is_the_mean_with_half_of_it():
@@ -17,6 +18,14 @@ def test_a_single_value_has_no_interval_and_none_at_all_is_a_dash():
     assert in_words(as_json(mean_interval([-0.25]))) == "-0.250"
     assert in_words(as_json(mean_interval([]))) == "–"
     assert in_words({"mean": None, "low": None, "high": None}) == "–"
+
+
+@pytest.mark.parametrize("values", [[0.75, 0.75], [0.1 + 0.2, 0.3, 0.3], [0.0] * 100])
+def test_equal_values_are_no_certainty(values: list[float]) -> None:
+    of_texts, of_splits = mean_interval(values), interval_of_splits(values, n_train=800, n_test=200)
+    assert of_texts is not None
+    assert (of_texts.low, of_texts.high) == (of_splits.low, of_splits.high) == (None, None)
+    assert in_words(as_json(of_texts), 2) == f"{values[0]:.2f}"
 
 
 def test_a_mean_over_pairs_of_three_has_the_interval_of_the_jackknife() -> None:

@@ -10,9 +10,9 @@ from temporal_saes.autointerp.options import LIMITS, AutointerpOptions
 from temporal_saes.autointerp.sample import Sample
 from temporal_saes.autointerp.scores import CHANCE, MEASURES
 from temporal_saes.autointerp.study import Interpretation
-from temporal_saes.experiment.intervals import as_json, mean_interval
+from temporal_saes.experiment.intervals import NONE_OF_EQUAL, as_json, mean_interval
 
-INTERVAL = "t-interval, 95 %, over latents"
+INTERVAL = f"t-interval, 95 %, over latents; {NONE_OF_EQUAL}"
 SHORT = {
     "detection": "detection",
     "fuzzing": "fuzzing",

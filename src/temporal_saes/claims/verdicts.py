@@ -65,7 +65,8 @@ def verdict(interval: Interval | None, better: Literal["higher", "lower"], margi
     """What an interval of a difference says of "ours is better, or worse by less than the margin".
 
     Returns:
-        "holds" where the whole interval is on that side of the margin, "does not" where none of it is.
+        "holds" where the whole interval is on that side of the margin, "does not" where none of it is;
+        "cannot be told" else, and without an interval.
     """
     if interval is None or interval.low is None or interval.high is None:
         return "cannot be told"

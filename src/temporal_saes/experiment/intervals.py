@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     import numpy as np
 
-INTERVAL = "t-interval, 95 %, over independent texts"
+NONE_OF_EQUAL = "none where all values are equal, which says nothing of how far others may lie"
+INTERVAL = f"t-interval, 95 %, over independent texts; {NONE_OF_EQUAL}"
+_ROUNDING = 1e-12  # of a mean in double precision
 OF_PAIRS = "jackknife"
 """The field of a result for the `shares_of_pairs` of a mean over pairs."""
 
 
 class Interval(NamedTuple):
-    """A mean with its 95 % interval; the ends are None for a single value."""
+    """A mean with its 95 % interval; the ends are None for a single value, and for equal ones."""
 
     mean: float
     low: float | None
@@ -21,7 +23,10 @@ class Interval(NamedTuple):
 
 
 def mean_interval(values: Sequence[float]) -> Interval | None:
-    """Mean of independent values with mean ± t(.975, n - 1) s / sqrt(n); None without a value."""
+    """Mean of independent values with mean ± t(.975, n - 1) s / sqrt(n); None without a value.
+
+    No ends where all values are equal: ± 0 would be certainty, and two splits that agree are none.
+    """
     import numpy as np
 
     if not len(values):
@@ -33,8 +38,11 @@ def mean_interval(values: Sequence[float]) -> Interval | None:
 
 
 def around(mean: float, error: float, n: int) -> Interval:
-    """The interval of a mean with this standard error, from n independent values."""
+    """The interval of a mean with this standard error, from n independent values; without ends if it is 0."""
     from scipy.stats import t
+
+    if error <= _ROUNDING * abs(mean):
+        return Interval(mean, None, None)
 
     half = float(t.ppf(0.975, n - 1)) * error
     return Interval(mean, mean - half, mean + half)

@@ -40,9 +40,8 @@ def _curve(axis: Any, lags: Sequence[int], values: Sequence[Mapping[str, Any] | 
         return
     at = [lag for lag, _ in known]
     axis.plot(at, [value["mean"] for _, value in known], **style)
-    if all(value["high"] is not None for _, value in known):
-        low, high = (np.array([value[end] for _, value in known]) for end in ("low", "high"))
-        axis.fill_between(at, low, high, color=style["color"], alpha=0.2, linewidth=0)
+    low, high = (np.array([value[end] for _, value in known], float) for end in ("low", "high"))
+    axis.fill_between(at, low, high, color=style["color"], alpha=0.2, linewidth=0)
 
 
 def _draw_stability(axis: Any, results: Sequence[Mapping[str, Any]]) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from scipy import sparse
 
 from dictionary_learning.errors import UserError
-from temporal_saes.experiment.intervals import Interval, around
+from temporal_saes.experiment.intervals import NONE_OF_EQUAL, Interval, around
 from temporal_saes.probing.regression import Regression, Rows
 
 MIN_EXAMPLES = 10  # of a class; a rarer one cannot be both learnt and tested
@@ -35,7 +35,7 @@ ROUGH_GAIN = 3e-5  # nats an example
 DENSE = 0.2  # share of entries that are not zero from which on dense products are faster
 INTERVAL = (
     "t-interval, 95 %, over repeated random splits of the same examples, its variance enlarged by "
-    "n_test / n_train because the training parts overlap (Nadeau and Bengio, 2003)"
+    f"n_test / n_train because the training parts overlap (Nadeau and Bengio, 2003); {NONE_OF_EQUAL}"
 )
 
 

@@ -158,8 +158,8 @@ def _draw_scores(axis: Any, results: Sequence[Result], options: SimilarityOption
         scores = [result["detectors"][detector][number] for detector, number in groups]
         at = np.arange(len(groups)) + (i - (len(results) - 1) / 2) * width
         mean = np.array([one["f1"]["mean"] for one in scores])
-        high = [one["f1"]["high"] for one in scores]
-        error = None if None in high else np.array(high) - mean
+        high = np.array([one["f1"]["high"] for one in scores], float)
+        error = np.nan_to_num(high - mean)
         axis.bar(
             at, mean, 0.92 * width, yerr=error, color=colour, label=figure_label(result), ecolor="#333333"
         )

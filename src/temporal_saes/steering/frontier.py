@@ -13,11 +13,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from temporal_saes.experiment.intervals import as_json, mean_interval
+from temporal_saes.experiment.intervals import NONE_OF_EQUAL, as_json, mean_interval
 
 Record = Mapping[str, Any]
 MEASURES = ("nll", "repetition", "domain_probability", "activation", "own_tokens", "success", "coherence")
-INTERVAL = "t-interval, 95 %, over latents"
+INTERVAL = f"t-interval, 95 %, over latents; {NONE_OF_EQUAL}"
 
 MAX_NLL_ADDED = 1.0  # nats a token: the unsteered model finds each token 2.7 times less likely
 MAX_REPETITION_ADDED = 0.1

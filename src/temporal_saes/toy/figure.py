@@ -102,16 +102,10 @@ def _draw_parts(axis: Any, methods: Mapping[str, Any], controls: Mapping[str, An
     axis.set_xlabel("AUC of a linear probe for the truths (dotted: chance)")
 
 
-def _errors(values: list[Mapping[str, Any]]) -> np.ndarray | None:
-    """Lower and upper lengths [2, n]; None where there is a single seed."""
-    if any(value["high"] is None for value in values):
-        return None
-    return np.array(
-        [
-            [value["mean"] - value["low"] for value in values],
-            [value["high"] - value["mean"] for value in values],
-        ]
-    )
+def _errors(values: list[Mapping[str, Any]]) -> np.ndarray:
+    """Lower and upper lengths [2, n]; 0 where there is no interval."""
+    ends = np.array([[value[end] for value in values] for end in ("low", "mean", "high")], float)
+    return np.nan_to_num(np.diff(ends, axis=0))
 
 
 def _broken(name: str) -> str:
