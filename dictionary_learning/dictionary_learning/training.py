@@ -79,7 +79,7 @@ def trainSAE(
 
     Raises:
         UserError: the run folder is taken or another process trains in it, a trainer has no such option,
-            activations or the loss are not finite, the disk is full.
+            no step is asked for, activations or the loss are not finite, the disk is full.
         SystemExit: interrupted by Ctrl-C (130) or SIGTERM (143), after saving.
     """
     if isinstance(trainer_configs, Mapping):
@@ -89,8 +89,8 @@ def trainSAE(
     if resume and save_dir is None:
         raise UserError("resume=True needs save_dir: there is no folder to go on from.")
     steps = whole_number("steps", steps)
-    if steps < 0:
-        raise UserError(f"steps is {steps}, and must be 0 or more.")
+    if steps < 1:
+        raise UserError(f"steps is {steps}, and must be at least 1.")
     if data_config is None:
         data_config = getattr(data, "config", None)
     plan = Plan(

@@ -519,7 +519,10 @@ def test_a_generator_may_fill_the_same_tensor_again_and_give_empty_ones(normaliz
     assert all(torch.equal(a[name], b[name]) for name in a)  # the threshold, too
 
 
-@pytest.mark.parametrize(("steps", "sentence"), [(2.5, "must be a whole number"), (-1, "must be 0 or more")])
+@pytest.mark.parametrize(
+    ("steps", "sentence"),
+    [(2.5, "must be a whole number"), (-1, "must be at least 1"), (0, "must be at least 1")],
+)
 def test_steps_that_cannot_be_taken_are_told(steps: Any, sentence: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"steps is {steps}, and {sentence}"):
         trainSAE(Batches(), [batch_top_k()], steps, save_dir=tmp_path / "run")
