@@ -257,6 +257,25 @@ def test_text_files_are_said_to_be_a_document_each(tmp_path: Path, capfd: pytest
     assert "is read as 2 files of .txt, a document each; left out: README.md" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("asked", [{"split": "test"}, {"subset": "en"}])
+def test_a_split_or_subset_of_a_single_file_or_of_the_demo_is_refused(
+    tmp_path: Path, asked: dict[str, str]
+) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_bytes(lines(["one"]))
+    sentence = r"is read as a whole, and .* would choose nothing: leave out --(split|subset)"
+    for name in (str(file), "demo"):
+        with pytest.raises(UserError, match=sentence):
+            DocumentStream.open(name, **asked)
+    assert documents(file, split="train") == ["one"]
+    if "split" in asked:
+        for name in (str(file), "demo"):
+            with pytest.raises(UserError, match=sentence):
+                load_labelled(name, **asked)
+    with pytest.raises(UserError, match=sentence):
+        load_pairs("demo", **asked)
+
+
 def test_preference_pairs_are_read_by_the_same_rule(tmp_path: Path) -> None:
     pair = {"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: a\n\nAssistant: c"}
     pairs = [json.dumps({key: value + str(i) for key, value in pair.items()}) for i in range(12)]

@@ -17,7 +17,7 @@ from dictionary_learning.errors import UserError
 from dictionary_learning.remote.file_system import told
 from dictionary_learning.texts.chat import ChatTemplate
 from dictionary_learning.texts.data_sets import TEXTS
-from dictionary_learning.texts.folder import local_records
+from dictionary_learning.texts.folder import check_undivided, local_records
 from dictionary_learning.texts.hub_stream import hub_records
 from dictionary_learning.texts.records import Record, is_local, is_unicode, read_records
 from dictionary_learning.texts.spans import Spans
@@ -287,6 +287,7 @@ def _hash(data: bytes, purpose: bytes = b"") -> int:
 def open_records(dataset: str, split: str, subset: str | None, start: int) -> Iterator[Record]:
     """The records of a data set, named as for `DocumentStream.open`, from number `start` on."""
     if dataset in DEMO_CORPORA:
+        check_undivided(dataset, None if split == "train" else split, subset)
         return islice(_demo_records(dataset), start, None)
     entry = TEXTS.get(dataset)
     if entry is not None and entry.hub_id is not None:

@@ -51,11 +51,12 @@ def local_records(
         subset: a configuration that the data set's card names, or a folder in this one.
 
     Raises:
-        UserError: there is no such file, nothing in the folder can be read, the split is not there, its files
-            are of two formats; (while reading) as `read_records`.
+        UserError: there is no such file, or it is asked for a split or subset; nothing in the folder can be
+            read, the split is not there, its files are of two formats; (while reading) as `read_records`.
     """
     path = path_of(path)
     if not path.is_dir():
+        check_undivided(str(path), None if split == usual_split else split, subset)
         return read_records(path)
     if subset is not None and (path / subset).is_dir():
         path, subset = path / subset, None
@@ -94,6 +95,20 @@ def local_records(
     if suffix == TEXT:
         return _documents(files)
     return chain.from_iterable(read_records(file) for file in files)
+
+
+def check_undivided(name: str, split: str | None, subset: str | None = None) -> None:
+    """Refuse a split or subset that is asked of what is read as a whole: a file, or the demo's texts.
+
+    Raises:
+        UserError: there is one.
+    """
+    for flag, value in (("split", split), ("subset", subset)):
+        if value is not None:
+            raise UserError(
+                f"{name} is read as a whole, and {flag} {value!r} would choose nothing: leave out --{flag}, "
+                "or give the file that is meant."
+            )
 
 
 def visible_files(folder: AnyPath) -> list[AnyPath]:

@@ -24,7 +24,7 @@ from dictionary_learning.remote.path import path_of
 from dictionary_learning.texts.chat import CHANGED, NO_MESSAGES, ChatTemplate, are_messages
 from dictionary_learning.texts.data_sets import PREFERENCES
 from dictionary_learning.texts.documents import document_id
-from dictionary_learning.texts.folder import local_records
+from dictionary_learning.texts.folder import check_undivided, local_records
 from dictionary_learning.texts.hub_stream import hub_records
 from dictionary_learning.texts.records import Record, is_local, is_unicode, read_records
 from dictionary_learning.texts.spans import Spans
@@ -129,6 +129,7 @@ def _open(
     if data_path is not None and not path.exists():
         raise UserError(f"there is no file or folder {path}: check --data_path.")
     if dataset == "demo" and data_path is None:
+        check_undivided(dataset, split, subset)
         return read_records(DEMO_PAIRS)
     entry = PREFERENCES.get(dataset)
     if entry is None and not path.is_dir() and not is_local(dataset):

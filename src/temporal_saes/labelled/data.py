@@ -32,7 +32,7 @@ from dictionary_learning.texts.documents import (
     told_left_out,
     told_odd,
 )
-from dictionary_learning.texts.folder import CARD, local_records
+from dictionary_learning.texts.folder import CARD, check_undivided, local_records
 from dictionary_learning.texts.hub_stream import hub_records
 from dictionary_learning.texts.records import HEAD, Record, as_unicode, fields_of, is_local, read_records
 from dictionary_learning.texts.sae_probes import PREFIX, is_sae_probes, sae_probes_file
@@ -212,6 +212,7 @@ def _open(entry: DataSet, dataset: str, data_path: str | Path | None, split: str
     usual = entry.split or "train"
     if data_path is None and dataset in LABELLED:
         if entry.corpora:
+            check_undivided(dataset, split)
             from dictionary_learning.texts.demo_assets import corpus_path
 
             return chain.from_iterable(read_records(corpus_path(corpus)) for corpus in entry.corpora)
@@ -219,6 +220,7 @@ def _open(entry: DataSet, dataset: str, data_path: str | Path | None, split: str
         records = hub_records(entry.hub_id, subset=entry.subset, split=split or usual)
         return _with_progress(records, entry.hub_id)
     if data_path is None and is_sae_probes(dataset):
+        check_undivided(dataset, split)
         return read_records(sae_probes_file(dataset))
     path = path_of(data_path if data_path is not None else dataset)
     if data_path is not None and not path.exists():
@@ -231,7 +233,7 @@ def _open(entry: DataSet, dataset: str, data_path: str | Path | None, split: str
         records = local_records(path, split=split, usual_split=usual, subset=subset)
         return _with_progress(records, str(path))
     if path.is_file() or (data_path is None and is_local(dataset)):
-        return read_records(path)
+        return local_records(path, split=split, usual_split=usual)
     return _with_progress(hub_records(dataset, subset=entry.subset, split=split or usual), dataset)
 
 
