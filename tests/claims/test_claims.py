@@ -157,6 +157,18 @@ def test_results_are_read_by_method_budget_chunk_measure_and_seed(tmp_path: Path
     assert found["baseline_model", 0, 2, "semantics, k = all"] == {-1: 0.4}
 
 
+def test_two_results_that_contradict_each_other_are_told_with_the_one_that_counts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in (("a", 0.1), ("b", 0.25), ("c", 0.25)):
+        write(tmp_path / f"{name}.json", evaluation("tsae-20480", 0, smoothness_lipschitz=value))
+    write(tmp_path / "d.json", evaluation("tsae-20480", 1, smoothness_lipschitz=0.3))
+    assert readings.read(tmp_path)["tsae", 20480, 0, "smoothness"] == {0: 0.25, 1: 0.3}
+    (said,) = capsys.readouterr().err.splitlines()
+    told = f"taken from {tmp_path / 'b.json'}: smoothness 0.25 and not 0.1, as in {tmp_path / 'a.json'};"
+    assert said.startswith(told)
+
+
 def test_numbers_of_single_texts_are_read_and_make_an_interval_of_their_own(tmp_path: Path) -> None:
     for seed in (0, 1):
         for run, leans in (("tfa-20480", [0.5, 0.3, 0.4]), ("running_mean", [0.1, 0.1, 0.1])):

@@ -27,14 +27,24 @@ _WHOLE = 2
 def read(runs: Path) -> Readings:
     """Every number of the runs in a folder that `methods.run_name` named, and of what was not trained.
 
-    A file that is damaged is left out with a line that says so.
+    A file that is damaged is left out with a line that says so, and so is what a file has otherwise than one
+    that comes later in the order of names: which of them is meant nobody can say.
 
     Raises:
         UserError: there are none.
     """
     readings: Readings = {}
-    for place, seed, number in _all_numbers(runs, is_told=True):
-        readings.setdefault(place, {})[seed] = number.value
+    sources: dict[tuple[Place, int], Path] = {}
+    contradictions: dict[tuple[Path, Path], list[str]] = {}
+    for path, place, seed, number in _all_numbers(runs, is_told=True):
+        before = readings.setdefault(place, {}).get(seed, number.value)
+        if before != number.value:
+            told = f"{place[-1]} {number.value:.4g} and not {before:.4g}"
+            contradictions.setdefault((path, sources[place, seed]), []).append(told)
+        readings[place][seed], sources[place, seed] = number.value, path
+    for (path, other), numbers in contradictions.items():
+        more = f" and {len(numbers) - 1} more" if len(numbers) > 1 else ""
+        say(f"taken from {path}: {numbers[0]}{more}, as in {other}; remove the one that is not meant.")
     if not readings:
         raise UserError(f"there are no results of claims in {runs}: run benchmarks/claims.py first.")
     return readings
@@ -43,20 +53,22 @@ def read(runs: Path) -> Readings:
 def read_of_texts(runs: Path) -> OfTexts:
     """The same, text by text, of the experiments that keep these."""
     found: OfTexts = {}
-    for place, seed, number in _all_numbers(runs, is_told=False):
+    for _, place, seed, number in _all_numbers(runs, is_told=False):
         if number.of_texts:
             found.setdefault(place, {})[seed] = number.of_texts
     return found
 
 
-def _all_numbers(runs: Path, *, is_told: bool) -> Iterator[tuple[Place, int, Number]]:
+def _all_numbers(runs: Path, *, is_told: bool) -> Iterator[tuple[Path, Place, int, Number]]:
     for path in sorted(runs.rglob("*.json")):
         try:
             content = read_json(path, "a result")
-            yield from list(_numbers(content)) if isinstance(content, dict) else ()
+            numbers = list(_numbers(content)) if isinstance(content, dict) else []
         except (UserError, LookupError, TypeError, AttributeError, ValueError) as error:
             if is_told:
                 say(f"left out: {path} ({error})")
+            continue
+        yield from ((path, *found) for found in numbers)
 
 
 def _numbers(content: Mapping[str, Any]) -> Iterator[tuple[Place, int, Number]]:
