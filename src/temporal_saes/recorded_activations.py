@@ -22,7 +22,7 @@ from torch import Tensor
 
 from dictionary_learning.command.files import cache_folder, check_writable, save_atomically
 from dictionary_learning.command.lock import if_free, in_turn
-from dictionary_learning.command.progress import LoopProgress, say
+from dictionary_learning.command.progress import LoopProgress, n_of, say
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel, Place
 from dictionary_learning.language_model.fingerprint import remembered_fingerprint
@@ -106,7 +106,7 @@ class RecordedActivations:
             size = n_tokens * self.lm.d_model * self.lm.dtype.itemsize
             kept = f", kept in {self.folder} ({size / 1e6:,.0f} MB)" if self.folder and self.keeps else ""
             self.log(
-                f"running {self.lm.name} to {self.place} over {sum(map(len, missing)):,} texts, "
+                f"running {self.lm.name} to {self.place} over {n_of(sum(map(len, missing)), 'text')}, "
                 f"{n_tokens:,} tokens{kept}"
             )
 

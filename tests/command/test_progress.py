@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from dictionary_learning.command import progress
-from dictionary_learning.command.progress import LoopProgress, describe
+from dictionary_learning.command.progress import LoopProgress, describe, n_of
 
 
 class Terminal(io.StringIO):
@@ -23,6 +23,21 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     made = SimpleNamespace(now=1000.0)
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: made.now))
     return made
+
+
+@pytest.mark.parametrize(
+    ("n", "noun", "told"),
+    [
+        (1, "latent", "1 latent"),
+        (0, "latent", "0 latents"),
+        (1348, "joined text", "1,348 joined texts"),
+        (2, "class", "2 classes"),
+        (2, "batch", "2 batches"),
+        (3, "dictionary", "3 dictionaries"),
+    ],
+)
+def test_a_number_of_things_is_told_as_one_or_as_several(n: int, noun: str, told: str) -> None:
+    assert n_of(n, noun) == told
 
 
 def test_a_log_file_gets_a_line_every_twenty_seconds(

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from dictionary_learning.activations.contexts import MIN_TEXT_TOKENS, PackedTokens
+from dictionary_learning.command.progress import n_of
 from dictionary_learning.language_model.token_text import Sentences, token_texts
 
 # Beside its activation a position has a token id, a mask and a norm, its row and context number, and a place
@@ -175,8 +176,9 @@ class Statistics(NamedTuple):
         )
         sinks = told_tokens(self.high_norm_tokens(tokenizer))
         return (
-            f"{self.n_tokens:,} tokens in {self.n_contexts:,} contexts of {self.n_documents:,} documents"
-            f" (dropped: {shares}{sinks}; median norm {self.median_norm:.4g})"
+            f"{n_of(self.n_tokens, 'token')} in {n_of(self.n_contexts, 'context')} of"
+            f" {n_of(self.n_documents, 'document')} (dropped: {shares}{sinks};"
+            f" median norm {self.median_norm:.4g})"
         )
 
 

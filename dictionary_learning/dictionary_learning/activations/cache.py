@@ -39,6 +39,7 @@ from dictionary_learning.activations.store import Store
 from dictionary_learning.command.files import save_text
 from dictionary_learning.command.memory import memory_for_data, parse_bytes
 from dictionary_learning.command.options import difference, is_plain_name, shown
+from dictionary_learning.command.progress import n_of
 from dictionary_learning.command.secrets import scrub_values
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model.places import Place
@@ -248,8 +249,8 @@ class ActivationCache:
         n_written, n_shards = self.parts[part].n_written, len(self.parts[part].shards)
         if n_written < n_shards:
             raise UserError(
-                f"{self.address} is half-written ({n_written} of {n_shards} shards of the part {part!r}):"
-                f" finish it with {WRITE} {self.address}."
+                f"{self.address} is half-written ({n_written} of {n_of(n_shards, 'shard')} of the part"
+                f" {part!r}): finish it with {WRITE} {self.address}."
             )
 
     def is_written(self, parts: Collection[str]) -> bool:
@@ -342,8 +343,8 @@ class CachedStore(Store):
         self._entries = self._within_max_tokens()
         log(
             f"activations of {cache.place} of {options['model']} in contexts of"
-            f" {options['context_length']} tokens from {cache.address}: {len(self._entries)}"
-            f" shard{'s' * (len(self._entries) != 1)} of the part {part!r}{self._told_tokens()}"
+            f" {options['context_length']} tokens from {cache.address}:"
+            f" {n_of(len(self._entries), 'shard')} of the part {part!r}{self._told_tokens()}"
         )
 
     def _told_tokens(self) -> str:

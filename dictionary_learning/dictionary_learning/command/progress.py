@@ -15,6 +15,15 @@ SECONDS_BETWEEN_LINES = 30.0
 SECONDS_BETWEEN_PIECES = 20.0
 
 
+def n_of(n: int, noun: str) -> str:
+    """`1 latent`, `1,348 latents`, `2 classes`, `3 dictionaries`."""
+    if n == 1:
+        return f"1 {noun}"
+    if noun.endswith(("s", "ch")):
+        return f"{n:,} {noun}es"
+    return f"{n:,} {noun.removesuffix('y')}ies" if noun.endswith("ry") else f"{n:,} {noun}s"
+
+
 def describe(metrics: Mapping[str, float], tokens_per_second: float) -> str:
     """`loss 0.31, FVE 0.72, L0 20, dead 0.01, 8,200 tokens/s`; what was not measured is left out."""
     parts = [f"{label} {metrics[name]:.3g}" for name, label in SHOWN.items() if name in metrics]

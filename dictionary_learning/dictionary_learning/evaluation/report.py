@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dictionary_learning.command import figures
+from dictionary_learning.command.progress import n_of
 
 Results = Mapping[str, Mapping[str, Any]]  # name of a run: its results
 
@@ -210,5 +211,5 @@ def _swatch(colour: str, label: str) -> Any:
 def _counted(results: Results) -> str:
     counts = {(result["tokens"], result["contexts"]) for result in results.values()}
     return "; ".join(
-        f"{tokens:,} text tokens in {contexts:,} contexts" for tokens, contexts in sorted(counts)
+        f"{n_of(tokens, 'text token')} in {n_of(contexts, 'context')}" for tokens, contexts in sorted(counts)
     )

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from dictionary_learning.command.progress import n_of
 from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.dictionaries.temporal_sae import TemporalSAE
 from dictionary_learning.exchange import names
@@ -147,7 +148,7 @@ def _training(trainer: Mapping[str, Any], buffer: Mapping[str, Any], model: str 
     if buffer.get("max_tokens"):
         lines.append(f"at most {buffer['max_tokens']:,} tokens of text")
     if trainer.get("steps_done") and buffer.get("out_batch_size"):
-        lines.append(f"{trainer['steps_done']:,} batches of {buffer['out_batch_size']:,}")
+        lines.append(f"{n_of(trainer['steps_done'], 'batch')} of {buffer['out_batch_size']:,}")
     if buffer.get("lm_dtype"):
         lines.append(f"{model} in {buffer['lm_dtype']}")
     for key, label in _SETTINGS:
@@ -171,7 +172,7 @@ def _figures(name: str, results: Mapping[str, Any] | None) -> str:
     from dictionary_learning.evaluation.report import table
 
     setting = results.get("setting") or {}
-    said = f"{results['tokens']:,} held-out tokens in {results['contexts']:,} contexts"
+    said = f"{n_of(results['tokens'], 'held-out token')} in {n_of(results['contexts'], 'context')}"
     if setting.get("dataset"):
         said += f" of `{setting['dataset']}`"
     return (

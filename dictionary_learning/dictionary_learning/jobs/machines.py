@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dictionary_learning.command.devices import multiplies, times_as_long
+from dictionary_learning.command.progress import n_of
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def this_cpu(d_model: int, n_latents: int, lm_dtype: str) -> Machine:
         name="this CPU",
         network=1e9,
         disk=1e9,
-        source=f"timed just now on {n_threads} {'thread' if n_threads == 1 else 'threads'}: "
+        source=f"timed just now on {n_of(n_threads, 'thread')}: "
         f"{rates['lm_flops'] / 1e9:.0f} GFLOP/s in the language model, {rates['float32_flops'] / 1e9:.0f} in "
         f"products of float32 and {rates['bfloat16_flops'] / 1e9:.0f} of bfloat16, "
         f"{rates['memory'] / 1e9:.1f} GB/s of memory, {rates['gather'] / 1e9:.1f} gathered; assumed: 1 GB/s "

@@ -30,7 +30,7 @@ from dictionary_learning.command.processes import (
     n_restarts,
     together,
 )
-from dictionary_learning.command.progress import say
+from dictionary_learning.command.progress import n_of, say
 from dictionary_learning.command.secrets import scrub, scrub_values
 from dictionary_learning.errors import UserError
 from dictionary_learning.jobs import train_command
@@ -225,7 +225,7 @@ def _unfinished(sweep: Sweep, resume: bool) -> list[int]:
         UserError: a member's folder holds something and the sweep is not resumed, or another run.
     """
     total = sum(member.cost for member in sweep.members)
-    say(f"sweep of {len(sweep.members)} members, {sweep.folder}-*, on the same activations:")
+    say(f"sweep of {n_of(len(sweep.members), 'member')}, {sweep.folder}-*, on the same activations:")
     todo = []
     for i, member in enumerate(sweep.members):
         mirror.pull(member.run.path)
@@ -266,7 +266,9 @@ def _size(options: TrainOptions) -> str:
         latents = f"{options.expansion_factor:g} latents for each number of an activation"
     seeds = f", {len(options.seeds)} seeds" if len(options.seeds) > 1 else ""
     unit = batch_unit(options)
-    return f"{options.arch} of {latents}, {options.steps:,} steps of {options.batch_size:,} {unit}{seeds}"
+    return (
+        f"{options.arch} of {latents}, {n_of(options.steps, 'step')} of {options.batch_size:,} {unit}{seeds}"
+    )
 
 
 # --- the activations ---

@@ -20,7 +20,7 @@ from dictionary_learning.command.processes import (
     n_restarts,
     together,
 )
-from dictionary_learning.command.progress import say
+from dictionary_learning.command.progress import n_of, say
 from dictionary_learning.command.secrets import scrub_values
 from dictionary_learning.dictionaries.config_file import read_run_config
 from dictionary_learning.errors import UserError
@@ -260,13 +260,13 @@ def train_on(
     what = "atoms" if options.arch == "attention" else "latents"
     say(
         f"{options.arch}: {options.dict_size:,} {what} on {options.place} of {options.model}, "
-        f"{options.steps:,} steps of {options.batch_size:,} {batch_unit(options)}{_divided(options)}, "
+        f"{n_of(options.steps, 'step')} of {options.batch_size:,} {batch_unit(options)}{_divided(options)}, "
         f"in {run.path}"
     )
     tell_if_slow(options.autocast, find_device(options.device), "--autocast")
     with overlapped(store, options) as blocks:
         result = train(_plan(batches(blocks, options), store.d_model, options, preset, beginning))
-    say(f"{result.steps_done} steps done: {run.path}")
+    say(f"{n_of(result.steps_done, 'step')} done: {run.path}")
 
 
 def _plan(

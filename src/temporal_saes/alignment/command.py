@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from dictionary_learning.command.files import save_text
 from dictionary_learning.command.options import Parser
-from dictionary_learning.command.progress import say
+from dictionary_learning.command.progress import n_of, say
 from dictionary_learning.errors import UserError
 from temporal_saes.alignment.names import named
 from temporal_saes.alignment.options import UNUSED, AlignmentOptions
@@ -133,7 +133,8 @@ def _pairs(options: AlignmentOptions, subjects: Sequence[Subject]) -> Preference
     )
     if data.skipped:
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in data.skipped.items())
-        say(f"{options.dataset}: {len(data.pairs):,} pairs of {data.n_read:,} records; skipped {reasons}.")
+        found = f"{n_of(len(data.pairs), 'pair')} of {n_of(data.n_read, 'record')}"
+        say(f"{options.dataset}: {found}; skipped {reasons}.")
     return data
 
 

@@ -18,6 +18,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
+from dictionary_learning.command.progress import n_of
 from dictionary_learning.errors import UserError
 from dictionary_learning.remote.file_system import told
 from dictionary_learning.remote.path import path_of
@@ -116,8 +117,8 @@ def load_pairs(
     if len(pairs) < MIN_PAIRS:
         reasons = "".join(f", {n:,} {reason}" for reason, n in skipped.items())
         raise UserError(
-            f"{name} gives {len(pairs)} pairs that can be used ({n_read:,} records{reasons}), and a test "
-            f"needs at least {MIN_PAIRS}: give more (a larger file, --max_pairs, --max_records)."
+            f"{name} gives {n_of(len(pairs), 'pair')} that can be used ({n_of(n_read, 'record')}{reasons}), "
+            f"and a test needs at least {MIN_PAIRS}: give more (a larger file, --max_pairs, --max_records)."
         )
     return PreferenceData(list(pairs.values()), n_read, dict(skipped))
 

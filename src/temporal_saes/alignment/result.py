@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dictionary_learning.command.progress import n_of
 from temporal_saes.alignment.differences import LENGTH, VIEWS, Differences, smallest_effect
 from temporal_saes.alignment.examples import Answer, Shown
 from temporal_saes.alignment.pairs import PreferenceData
@@ -201,7 +202,7 @@ def _number(value: float) -> float | None:
 def units(result: Mapping[str, Any], n: int) -> str:
     """`1 latent`, `1,348 latents`; of dense activations `576 dimensions`."""
     noun = "dimension" if result["subject"]["trainer_folder"] is None else "latent"
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+    return n_of(n, noun)
 
 
 def summary(result: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from dictionary_learning.command.progress import n_of
 from temporal_saes.autointerp.interpreter import KINDS, templates_hash
 from temporal_saes.autointerp.options import LIMITS, AutointerpOptions
 from temporal_saes.autointerp.sample import Sample
@@ -121,8 +122,9 @@ def table(result: Mapping[str, Any]) -> str:
         failed = {what: kinds for what, kinds in about["failures"].items() if kinds}
         tokens = about["tokens"]
         lines.append(
-            f"{about['model']}: {about['complete']} latents, {sum(about['asked'].values()):,} questions, "
-            f"failed: {failed or 'none'}; {tokens['prompt'] + tokens['answer']:,} tokens"
+            f"{about['model']}: {n_of(about['complete'], 'latent')}, "
+            f"{n_of(sum(about['asked'].values()), 'question')}, failed: {failed or 'none'}; "
+            f"{tokens['prompt'] + tokens['answer']:,} tokens"
             + (f" ({tokens['calls_estimated']:,} calls estimated)" if tokens["calls_estimated"] else "")
         )
     return "\n".join(lines)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dictionary_learning.command.progress import SECONDS_BETWEEN_LINES, say
+from dictionary_learning.command.progress import SECONDS_BETWEEN_LINES, n_of, say
 from dictionary_learning.language_model import LanguageModel
 from dictionary_learning.language_model.token_text import Stretch, stretches
 from temporal_saes.autointerp.interpreter import (
@@ -209,8 +209,8 @@ class Interpretation:
             limit = f"; {budget.left:,} of --max_cost_tokens {budget.limit:,} are left"
             if budget.left is not None and total > budget.left:
                 affordable = np.searchsorted(np.cumsum(list(costs.values())), budget.left, side="right")
-                limit += f", enough for about {affordable} latents"
-        say(f"{self.chat.name}: {len(costs)} latents, about {total:,} tokens{found}{limit}.")
+                limit += f", enough for about {n_of(int(affordable), 'latent')}"
+        say(f"{self.chat.name}: {n_of(len(costs), 'latent')}, about {n_of(total, 'token')}{found}{limit}.")
 
     def _affordable(self, block: list[int], costs: Mapping[int, int]) -> list[int]:
         """The first of these latents, as many as the budget has room for."""
@@ -288,7 +288,7 @@ class Interpretation:
         now = time.monotonic()
         if not sys.stderr.isatty() and now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
-            say(f"{done} of {len(self.records)} latents, {self.chat.budget.spent:,} tokens")
+            say(f"{done} of {n_of(len(self.records), 'latent')}, {n_of(self.chat.budget.spent, 'token')}")
 
     def log(self, k: int) -> str:
         """The windows a latent was explained from, as a person reads them."""

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from dictionary_learning.command.files import save_text
-from dictionary_learning.command.progress import say
+from dictionary_learning.command.progress import n_of, say
 from dictionary_learning.language_model.token_text import token_texts
 from temporal_saes.browser.delphi import DelphiCache
 from temporal_saes.experiment.short_text import shortened
@@ -90,7 +90,7 @@ def write_browser(folder: Path, browser: Browser, tokenizer: Any) -> None:
     _save(folder, "vocabulary", tokens.texts())  # the last: only now all of it is known
     save_text(folder / "index.html", _html(browser))
     save_text(folder / "browser.json", json.dumps(_record(browser), indent=1, ensure_ascii=False) + "\n")
-    say(f"written: {len(browser.shown):,} latents")
+    say(f"written: {n_of(len(browser.shown), 'latent')}")
 
 
 class _Tokens:

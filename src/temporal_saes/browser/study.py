@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dictionary_learning.command import figures
+from dictionary_learning.command.progress import n_of
 from dictionary_learning.command.secrets import scrub_values
 from dictionary_learning.dictionaries.base import Dictionary, check_width, chunk_slice
 from dictionary_learning.exchange.names import public_name
@@ -123,5 +124,5 @@ def _about(subject: Subject, facts: LatentFacts, source: Source) -> dict[str, st
         "dictionary": f"{figures.method_of(subject.dict_class)}, {facts.n_latents:,} latents",
         "language model": f"{public_name(subject.model)}, {subject.place}",
         "texts": source.name,
-        "read": f"{facts.examples.n_tokens:,} tokens in {facts.examples.n_contexts:,} contexts",
+        "read": f"{n_of(facts.examples.n_tokens, 'token')} in {n_of(facts.examples.n_contexts, 'context')}",
     }

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from dictionary_learning.command.progress import n_of
 from temporal_saes.experiment.intervals import as_json, in_words, mean_interval
 
 
@@ -10,7 +11,7 @@ def table(result: Mapping[str, Any]) -> str:
     """The leans as text."""
     lines = [
         f"{result['name']}: leans to the right reading by {in_words(result['lean'])} in "
-        f"{result['n_texts']} triples, {result['share_right']:.0%} of them to the right one"
+        f"{n_of(result['n_texts'], 'triple')}, {result['share_right']:.0%} of them to the right one"
     ]
     lines += [f"  {kind:12}{in_words(lean)}" for kind, lean in result["lean_of_kinds"].items()]
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dictionary_learning.command.progress import n_of
 from temporal_saes.experiment.intervals import in_words
 from temporal_saes.experiment.results import label
 
@@ -34,7 +35,8 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
     width = max(24, *(len(label(result)) for result in results))
     first = results[0]
     lines = [
-        f"{first['n_texts']} texts of {first['n_positions']} usable tokens; mean ± half of the 95 % interval"
+        f"{n_of(first['n_texts'], 'text')} of {n_of(first['n_positions'], 'usable token')}; "
+        "mean ± half of the 95 % interval"
     ]
     lines.append(" " * width + "".join(f"{name:>17}" for _, name, _ in _COLUMNS))
     for result in results:

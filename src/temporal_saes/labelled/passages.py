@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
+from dictionary_learning.command.progress import n_of
 from dictionary_learning.errors import UserError
 from dictionary_learning.remote.path import AnyPath, path_of
 from dictionary_learning.texts.encoding import read_text
@@ -215,9 +216,9 @@ def draw_joined(
         passages = _draw_passages(queues, lm, n_passages, context_length, shortest, longest, generator)
         if passages is None:
             raise UserError(
-                f"the data give {len(joined)} joined texts of {n_passages} passages of whole sentences with "
-                f"{shortest} to {longest} tokens each, and {n} were asked for: ask for fewer (--n_texts), "
-                f"change --n_passages or --context_length, or give more data."
+                f"the data give {n_of(len(joined), 'joined text')} of {n_of(n_passages, 'passage')} of whole "
+                f"sentences with {shortest} to {longest} tokens each, and {n} were asked for: ask for "
+                "fewer (--n_texts), change --n_passages or --context_length, or give more data."
             )
         made = join(passages)
         # passages were counted apart, and a tokenizer may cut the whole another way

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from dictionary_learning.command.progress import n_of
 from temporal_saes.experiment.intervals import in_words
 from temporal_saes.maps.options import COLOURINGS
 
@@ -44,7 +45,9 @@ def _number(one: Mapping[str, Any]) -> str:
 def table(result: Result) -> str:
     """Scores as text, a row a measure."""
     silent = f", {result['n_silent']:,} more without an active latent" if result["n_silent"] else ""
-    lines = [f"{result['name']}: {result['n_points']:,} tokens of {result['n_texts']:,} texts{silent}"]
+    lines = [
+        f"{result['name']}: {n_of(result['n_points'], 'token')} of {n_of(result['n_texts'], 'text')}{silent}"
+    ]
     rows = score_rows(result)
     width = max(len(name) for name, _ in rows)
     lines.append(f"{'':{width}}{'all features':>26}{'map':>26}")

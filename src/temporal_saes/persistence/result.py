@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dictionary_learning.command.progress import n_of
 from temporal_saes.experiment.intervals import OF_PAIRS, as_json, in_words, mean_interval
 
 
@@ -10,8 +11,8 @@ def table(result: Mapping[str, Any]) -> str:
     """Persistence by lag, with and without the order of the tokens, and stability."""
     seeds = result["of_seeds"]
     latents = ", ".join(f"{one['latents']:,}" for one in seeds)
-    n = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
-    lines = [f"{result['name']}: {n}, {latents} latents, {result['n_tokens']:,} tokens"]
+    n_seeds = n_of(len(seeds), "seed")
+    lines = [f"{result['name']}: {n_seeds}, {latents} latents, {result['n_tokens']:,} tokens"]
     lines.append(f"{'lag in tokens':22}" + "".join(f"{lag:>16}" for lag in result["lags"]))
     for key, name in (("persistence", "persistence"), ("persistence_in_any_order", "in any order")):
         lines.append(f"{name:22}" + "".join(f"{in_words(one):>16}" for one in result[key]))

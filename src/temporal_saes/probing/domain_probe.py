@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dictionary_learning.command.progress import n_of
 from dictionary_learning.errors import UserError
 from temporal_saes.probing.probes import learn_best, split
 from temporal_saes.probing.regression import Regression
@@ -51,9 +52,9 @@ def train_domain_probe(pooled_ND: np.ndarray, labels: list[str], seed: int = 0) 
     classes, y, counts = np.unique(np.array(labels), return_inverse=True, return_counts=True)
     if counts.min() < MIN_TEXTS:
         raise UserError(
-            f"the class {str(classes[counts.argmin()])!r} has {counts.min()} texts, too few to learn it: "
-            f"give more of it (a --max_texts of at least {MIN_TEXTS * len(classes)}, if the data have them), "
-            "or data without it."
+            f"the class {str(classes[counts.argmin()])!r} has {n_of(counts.min(), 'text')}, too few to "
+            f"learn it: give more of it (a --max_texts of at least {MIN_TEXTS * len(classes)}, if the "
+            "data have them), or data without it."
         )
     n_test = max(1, round(HELD_OUT_SHARE * len(y)))
     train, test = split(y, len(y) - n_test, n_test, seed)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from dictionary_learning.command.progress import n_of
 from temporal_saes.experiment.intervals import in_words
 
 
@@ -10,7 +11,7 @@ def table(result: Mapping[str, Any]) -> str:
     """Accuracies as text, a row a task."""
     pool = result["options"].get("pool")
     told = "" if pool is None else f", --pool {pool}"
-    lines = [f"{result['name']}: test accuracy{told}, mean of {result['options']['repeats']} splits"]
+    lines = [f"{result['name']}: test accuracy{told}, mean of {n_of(result['options']['repeats'], 'split')}"]
     columns = [f"k={k}" for k in result["options"]["k"]]
     lines.append(f"{'':10}" + "".join(f"{name:>16}" for name in columns) + f"{'majority':>10}{'chance':>8}")
     for task, numbers in result["tasks"].items():

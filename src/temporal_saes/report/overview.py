@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dictionary_learning.command import figures
+from dictionary_learning.command.progress import n_of
 from temporal_saes.pages import page
 from temporal_saes.pages.page import Html, element
 from temporal_saes.report.run_files import RunFiles
@@ -156,7 +157,7 @@ def _decimal(value: object) -> str | None:
 
 def _machine(machine: dict[str, Any], trainer: dict[str, Any]) -> str:
     parts = [machine.get("accelerator"), machine.get("processor"), machine.get("system")]
-    parts.append(f"{machine['cores']} cores" if machine.get("cores") else None)
+    parts.append(n_of(machine["cores"], "core") if machine.get("cores") else None)
     parts.append(f"trained on {trainer['device']}" if trainer.get("device") else None)
     return ", ".join(str(part) for part in parts if part)
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dictionary_learning.command.progress import n_of
 from dictionary_learning.texts.names import slug
 from temporal_saes.experiment.names import OfData, dataset_name
 from temporal_saes.pages import page
@@ -254,7 +255,8 @@ def _probing_table(task: str, results: Sequence[dict[str, Any]]) -> Html:
         rows.append([_subject(result, differing), *cells, *told])
     first = having[0]["tasks"][task]
     sizes = (
-        f"{first['n_classes']} classes, {first['n_train']:,} training and {first['n_test']:,} test examples"
+        f"{first['n_classes']} classes, {first['n_train']:,} training and "
+        f"{n_of(first['n_test'], 'test example')}"
     )
     headers = ["latents a class", *ks, "majority", "chance"]
     return page.table(headers, rows, f"{task.capitalize()}: test accuracy with its 95 % interval; {sizes}.")

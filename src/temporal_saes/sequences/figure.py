@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dictionary_learning.command import figures
+from dictionary_learning.command.progress import n_of
 from temporal_saes.experiment.results import colours, figure_label
 from temporal_saes.experiment.short_text import fitting, shortened
 from temporal_saes.pages.token_colours import visible
@@ -184,4 +185,4 @@ def _scores(axis: Any, results: Sequence[Result], name: str, title: str, *, firs
     axis.set_yticks(range(len(results)), [figure_label(result) for result in results[::-1]], fontsize=8)
     axis.tick_params(axis="y", length=0, labelleft=first)
     if first:
-        axis.set_title(f"{results[0]['n_texts']} joined texts", fontsize=10)
+        axis.set_title(n_of(results[0]["n_texts"], "joined text"), fontsize=10)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from dictionary_learning.command.progress import n_of
 from temporal_saes.experiment.intervals import as_json, in_words, mean_interval
 from temporal_saes.sequences.options import SETS
 
@@ -22,7 +23,7 @@ COLUMNS = {
 
 def table(result: Result) -> str:
     """Means over texts as text, a row a set of latents."""
-    lines = [f"{result['name']}: {result['n_texts']} texts, {result['n_tokens']:,} tokens"]
+    lines = [f"{result['name']}: {n_of(result['n_texts'], 'text')}, {n_of(result['n_tokens'], 'token')}"]
     lines.append(f"{'latents':16}" + "".join(f"{name:>10}" for name in COLUMNS.values()))
     for which in SETS:
         scores = result["scores"][which]

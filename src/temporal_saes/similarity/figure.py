@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from dictionary_learning.command import figures
+from dictionary_learning.command.progress import n_of
 from temporal_saes.experiment.results import colours, figure_label
 from temporal_saes.labelled.passages import Joined
 from temporal_saes.similarity.options import DETECTORS, SimilarityOptions
@@ -182,5 +183,6 @@ def _draw_scores(axis: Any, results: Sequence[Result], options: SimilarityOption
     axis.set_ylabel("F1 of boundaries")
     first = results[0]
     axis.set_title(
-        f"{first['n_texts']} joined texts, boundaries within {options.tolerance} tokens", fontsize=10
+        f"{n_of(first['n_texts'], 'joined text')}, boundaries within {n_of(options.tolerance, 'token')}",
+        fontsize=10,
     )

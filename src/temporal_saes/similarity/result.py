@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from dictionary_learning.command.progress import n_of
 from temporal_saes.experiment.intervals import as_json, in_words, mean_interval
 
 
 def table(result: Mapping[str, Any]) -> str:
     """Scores as text, a row a detector."""
-    title = f"{result['name']}: boundaries in {result['n_texts']} texts"
+    title = f"{result['name']}: boundaries in {n_of(result['n_texts'], 'text')}"
     if not result["detectors"]:
         name = result["options"]["detector"]
         places = zip(result["shown"]["found"][name], result["shown"]["words_at_found"][name], strict=True)

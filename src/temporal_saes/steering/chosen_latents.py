@@ -6,7 +6,7 @@ Shapes: n tokens.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dictionary_learning.command.progress import say
+from dictionary_learning.command.progress import n_of, say
 from dictionary_learning.dictionaries.base import Dictionary
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
@@ -40,7 +40,7 @@ def choose(table: LatentTable, options: SteeringOptions) -> list[int]:
             f"read: read more (--max_texts), or choose another --chunk."
         )
     if len(chosen) < options.n_latents:
-        say(f"{len(chosen)} latents instead of {options.n_latents}: the rule finds no more.")
+        say(f"{n_of(len(chosen), 'latent')} instead of {options.n_latents}: the rule finds no more.")
     return chosen
 
 

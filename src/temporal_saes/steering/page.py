@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dictionary_learning.command.progress import n_of
 from temporal_saes.experiment.results import label, model_and_place
 from temporal_saes.pages.page import Html, element, facts, image, page, table
 from temporal_saes.pages.token_colours import visible
@@ -28,7 +29,10 @@ def steering_page(result: Mapping[str, Any], figure_png: bytes | None = None) ->
                 ("mode, positions", f"{options['mode']}, {options['positions']}"),
                 ("latents chosen", "as given" if options["latents"] else RULES[options["choose"]]),
                 ("maxima measured on", f"{corpus['n_tokens']:,} tokens of {options['dataset']}"),
-                ("domain probe", f"{probe['accuracy']:.0%} right of {probe['n_test']} held-out texts"),
+                (
+                    "domain probe",
+                    f"{probe['accuracy']:.0%} right of {n_of(probe['n_test'], 'held-out text')}",
+                ),
                 ("judge", None if judge is None else _judged(judge)),
             ]
         ),
@@ -49,7 +53,7 @@ def steering_page(result: Mapping[str, Any], figure_png: bytes | None = None) ->
 
 def _judged(judge: Mapping[str, Any]) -> str:
     failures = ", ".join(f"{n:,} {kind}" for kind, n in judge["failures"].items())
-    return f"{judge['model']}, {judge['asked']:,} answers, failed: {failures or 'none'}"
+    return f"{judge['model']}, {n_of(judge['asked'], 'answer')}, failed: {failures or 'none'}"
 
 
 def _latent(latent: Mapping[str, Any], result: Mapping[str, Any]) -> Html:

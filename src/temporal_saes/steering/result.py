@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from dictionary_learning.command.progress import n_of
+
 COLUMNS = {
     "nll_added": "surprise",
     "repetition_added": "repetition",
@@ -19,8 +21,9 @@ def table(result: Mapping[str, Any]) -> str:
     summary = result["summary"]
     names = list(COLUMNS) if result["judge"] else list(COLUMNS)[:-2]
     lines = [
-        f"{result['name']}: {len(result['latents'])} latents, {len(result['prompts'])} prompts; change "
-        f"against no steering (surprise in nats a token, own tokens in powers of ten)"
+        f"{result['name']}: {n_of(len(result['latents']), 'latent')}, "
+        f"{n_of(len(result['prompts']), 'prompt')}; change against no steering (surprise in nats a token, "
+        "own tokens in powers of ten)"
     ]
     lines.append(f"{'strength':>20}" + "".join(f"{COLUMNS[name]:>12}" for name in names))
     for part, word in (("steered", ""), ("control", "random ")):
@@ -38,6 +41,6 @@ def table(result: Mapping[str, Any]) -> str:
         lines.append(f"most gain of the domain while texts stay coherent: {', '.join(gains)}")
     if judge := result["judge"]:
         lines.append(
-            f"judge {judge['model']}: {judge['asked']:,} answers, failed: {judge['failures'] or 'none'}"
+            f"judge {judge['model']}: {n_of(judge['asked'], 'answer')}, failed: {judge['failures'] or 'none'}"
         )
     return "\n".join(lines)

@@ -26,6 +26,7 @@ from pathlib import Path
 from dictionary_learning.command.devices import find_device
 from dictionary_learning.command.files import check_writable
 from dictionary_learning.command.options import Parser, add_options, build
+from dictionary_learning.command.progress import n_of
 from dictionary_learning.command.rehearsal import about_to
 from temporal_saes.experiment.command import print_files
 from temporal_saes.toy.options import ToyOptions
@@ -51,7 +52,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = Path(options.output_dir)
     check_writable(folder, "--output_dir")
     find_device(options.device)
-    about_to(f"train {len(options.methods)} dictionaries for each of {len(options.seeds)} seeds")
+    about_to(
+        f"train {n_of(len(options.methods), 'dictionary')} for each of {n_of(len(options.seeds), 'seed')}"
+    )
 
     from dictionary_learning.runs.provenance import provenance
     from temporal_saes.experiment.intervals import as_json, mean_interval

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dictionary_learning.command.progress import n_of
 from temporal_saes.experiment.intervals import as_json, in_words, mean_interval
 
 NAMES = {
@@ -72,8 +73,8 @@ def table(result: Mapping[str, Any]) -> str:
     """The scores as text."""
     methods, controls = result["mean"]["methods"], result["mean"]["controls"]
     width = max(map(len, NAMES.values())) + 2
-    n = len(result["options"]["seeds"])
-    lines = [f"{n} world{'s' if n > 1 else ''}, mean ± half of the 95 % interval over them", ""]
+    worlds = n_of(len(result["options"]["seeds"]), "world")
+    lines = [f"{worlds}, mean ± half of the 95 % interval over them", ""]
     lines.append(f"{'truths found':{width}}" + "".join(f"{name:>16}" for _, name in _RECOVERY))
     for method, scores in methods.items():
         cells = [in_words(scores["recovery"][key]["all"]) for key, _ in _RECOVERY]

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dictionary_learning.command.options import Parser, add_options, build
-from dictionary_learning.command.progress import say
+from dictionary_learning.command.progress import n_of, say
 from dictionary_learning.command.rehearsal import about_to
 from temporal_saes.upload.bodies import read_bodies
 from temporal_saes.upload.options import UploadOptions
@@ -41,8 +41,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     n_sent = len(sending.already_sent(bodies, options.address))
     there = f", of which {n_sent} have arrived already" if n_sent else ""
     say(
-        f"{bodies.source} of {bodies.model}: {bodies.n_latents:,} latents, {bodies.n_explained:,} with an "
-        f"explanation, {bodies.n_bytes / 1e6:.1f} MB in {len(bodies.bodies)} files{there}"
+        f"{bodies.source} of {bodies.model}: {n_of(bodies.n_latents, 'latent')}, {bodies.n_explained:,} with "
+        f"an explanation, {bodies.n_bytes / 1e6:.1f} MB in {n_of(len(bodies.bodies), 'file')}{there}"
     )
     if not options.send:
         say(f"nothing was sent: add --send to put them on {options.address}")
@@ -50,4 +50,4 @@ def main(argv: Sequence[str] | None = None) -> None:
     sending.api_key()
     about_to(f"send latents to {options.address}")
     n = sending.send(bodies, options)
-    say(f"sent: {n} files; see {options.address}/{bodies.model}/{bodies.source}")
+    say(f"sent: {n_of(n, 'file')}; see {options.address}/{bodies.model}/{bodies.source}")
