@@ -673,7 +673,7 @@ def explanations_file(tmp_path: Path, content: dict) -> str:
         (["--latents", "40", "--chunk", "0"], "--latents 40 is not in chunk 0"),
         (["--latents", "1", "1"], "names a latent twice"),
         (["--run_name", "baseline_model", "--model", "x", "--layer", "1"], "has no latents"),
-        (["--run_name", "plain", "--chunk", "1"], "--chunk 1 needs groups"),
+        (["--run_name", "plain", "--chunk", "1"], "chunk 1 needs groups"),
         (["--explainer_url", "http://localhost:1/v1"], "--explainer_url needs a model"),
         (["--max_cost_tokens", "5"], "--max_cost_tokens needs a model"),
         (["--explainer_model", "m", "--max_cost_tokens", "0"], "--max_cost_tokens 0 is too small"),

@@ -205,10 +205,10 @@ def test_chunks_are_the_first_split_the_rest_and_all():
 
 def test_a_dictionary_without_splits_has_one_chunk():
     assert chunk_slice(AutoEncoder(D, F), 0) == chunk_slice(AutoEncoder(D, F), 2) == slice(0, F)
-    with pytest.raises(UserError, match="--chunk 1 needs groups, and AutoEncoder has none"):
+    with pytest.raises(UserError, match="chunk 1 needs groups, and AutoEncoder has none"):
         chunk_slice(AutoEncoder(D, F), 1)
 
 
 def test_an_unknown_chunk_is_refused():
-    with pytest.raises(UserError, match="--chunk 3 does not exist"):
+    with pytest.raises(UserError, match="chunk 3 does not exist"):
         chunk_slice(TwoGroups(D, F), 3)

@@ -116,7 +116,7 @@ def test_a_chunk_that_says_nothing_has_no_numbers_and_still_a_figure(runs, tiny_
     [
         ([], "--run_name is missing"),
         (["--run_name", "nobody"], "no run 'nobody'"),
-        (["--run_name", "plain", "--chunk", "1"], "--chunk 1 needs groups"),
+        (["--run_name", "plain", "--chunk", "1"], "chunk 1 needs groups"),
         (["--run_name", "plain", "--n_texts", "4"], "--n_texts 4 is too small: give at least 5"),
         (["--run_name", "plain", "--slow", "1"], "--slow 1.0"),
         (["--run_name", "plain", "--max_lag", "47"], "do not fit into texts of 48 tokens: give at most 46"),

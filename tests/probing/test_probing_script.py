@@ -300,7 +300,7 @@ def test_a_mistake_is_one_sentence_exit_code_2_and_leaves_nothing(runs, corpus, 
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.strip().splitlines() == [
-        "error: --chunk 1 needs groups, and BatchTopKSAE has none: use --chunk 2."
+        "error: chunk 1 needs groups, and BatchTopKSAE has none: use chunk 2."
     ]
     assert not list(runs.glob("*/probing"))
 

@@ -260,7 +260,7 @@ def test_a_member_that_fails_does_not_stop_the_others(
     assert "| lr1e+38 (failed) | 2 |" in told
     faults = {row["member"]: row["fault"] for row in results(tmp_path)}
     assert faults["lr0.001"] is None
-    assert "try a smaller --lr" in faults["lr1e+38"]
+    assert "try a smaller lr" in faults["lr1e+38"]
 
 
 def test_a_member_that_memory_does_not_hold_does_not_stop_the_others(

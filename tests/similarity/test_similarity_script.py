@@ -131,7 +131,7 @@ def test_results_for_other_files_do_not_overwrite_each_other(runs, tiny_corpus, 
     [
         ([], "--run_name is missing"),
         (["--run_name", "nobody"], "no run 'nobody'"),
-        (["--run_name", "plain", "--chunk", "1"], "--chunk 1 needs groups"),
+        (["--run_name", "plain", "--chunk", "1"], "chunk 1 needs groups"),
         (["--run_name", "plain", "--n_texts", "0"], "--n_texts 0"),
         (["--run_name", "plain", "--show", "4"], "--show 4 does not exist: there are the texts 0 to 3"),
         (["--run_name", "plain", "--cut", "2"], "--cut 2.0 is no cosine"),

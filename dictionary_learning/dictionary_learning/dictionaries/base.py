@@ -173,12 +173,12 @@ def chunk_slice(dictionary: Dictionary, chunk: int) -> slice:
     splits = list(dictionary.splits().values())
     if chunk not in (0, 1, 2):
         raise UserError(
-            f"--chunk {chunk} does not exist: 0 is the high-level split, 1 the rest, 2 all latents."
+            f"chunk {chunk} does not exist: 0 is the high-level split, 1 the rest, 2 all latents."
         )
     if chunk == 2 or (chunk == 0 and not splits):
         return slice(0, dictionary.dict_size)
     if not splits:
-        raise UserError(f"--chunk 1 needs groups, and {type(dictionary).__name__} has none: use --chunk 2.")
+        raise UserError(f"chunk 1 needs groups, and {type(dictionary).__name__} has none: use chunk 2.")
     return splits[0] if chunk == 0 else slice(splits[0].stop, dictionary.dict_size)
 
 

@@ -68,7 +68,7 @@ class Keeper:
             return
         if not self._weights_are_finite():
             raise self.failure(
-                f"the weights hold NaN or infinity after step {self.state.done}: try a smaller --lr."
+                f"the weights hold NaN or infinity after step {self.state.done}: try a smaller lr."
             )
         self._check_same_weights()
         positions = self._positions()

@@ -99,7 +99,7 @@ class _Loop:
                 for trainer in self.trainers:
                     beginning.set(trainer, self.scaling, self.source)
             if state.done < self.plan.steps and not turn.n_tokens and state.done == 0:
-                raise UserError("the data gave not one batch: use more text or a smaller --batch_size.")
+                raise UserError("the data gave not one batch: use more text or smaller batches.")
         self.keeper.begin()
         self.log.start()
 
@@ -154,7 +154,7 @@ class _Loop:
                 raise self.keeper.failure(f"trainer_{i} stopped at {where}: {error}", i) from error
             if loss is not None and not math.isfinite(loss):
                 raise self.keeper.failure(
-                    f"the loss of trainer_{i} is {loss} at {where}: try a smaller --lr.", i + 1
+                    f"the loss of trainer_{i} is {loss} at {where}: try a smaller lr.", i + 1
                 )
         state.done += 1
         state.tokens += turn.n_tokens

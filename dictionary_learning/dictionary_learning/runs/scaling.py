@@ -49,14 +49,14 @@ class Scaling:
             if not distributed.is_all(is_finite(x)):
                 raise UserError(
                     f"the activations of batch {i} (counted from 0) hold NaN or infinity: "
-                    "try --lm_dtype float32."
+                    "try the language model in float32."
                 )
             squared_norms = x.square().sum(-1)
             total += float(squared_norms.sum())
             n_rows += squared_norms.numel()
         total, n_rows = distributed.total_numbers(total, n_rows)
         if n_rows and not total:
-            raise UserError(f"the first {n_rows:.0f} activations are all zero: try another --layer.")
+            raise UserError(f"the first {n_rows:.0f} activations are all zero: try another layer.")
         self.factor = math.sqrt(total / n_rows) if n_rows else 1.0
 
     def scaled(self, batch: Batch) -> Batch:

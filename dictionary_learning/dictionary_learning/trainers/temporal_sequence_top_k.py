@@ -95,7 +95,7 @@ class TemporalMatryoshkaBatchTopKTrainer(MatryoshkaBatchTopKTrainer):
             if len(text_N.unique()) < 2:
                 raise UserError(
                     "the first batch is of one text alone, so that no pair has a negative among other_texts: "
-                    "give more texts, or --negatives all."
+                    "give more texts, or all other pairs as negatives (negatives all)."
                 )
         return super()._step(step, x)
 

@@ -220,10 +220,10 @@ class Watch:
     """
 
     SENTENCES: ClassVar[dict[str, str]] = {
-        "batch": "the batch of step {step} holds NaN or infinite activations: try --lm_dtype float32 or "
-        "another layer.",
-        "loss": "the loss is {value} at step {step}: try a smaller --lr, or weaker penalties.",
-        "gradient": "the gradient's norm is {value} at step {step}: try a smaller --lr, or weaker penalties.",
+        "batch": "the batch of step {step} holds NaN or infinite activations: try the language model in "
+        "float32, or another layer.",
+        "loss": "the loss is {value} at step {step}: try a smaller lr, or weaker penalties.",
+        "gradient": "the gradient's norm is {value} at step {step}: try a smaller lr, or weaker penalties.",
     }
 
     KEPT: ClassVar[int] = 4096
