@@ -5,7 +5,9 @@ Shapes: B texts, L positions, D model width, V vocabulary.
 
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -629,6 +631,17 @@ def test_a_model_that_comes_in_training_mode_is_used_without_dropout(tokenizer) 
     lm = LanguageModel.wrap(model, tokenizer)
     tokens_BL, mask_BL, _ = lm.tokenize(TEXTS, 64)
     assert torch.equal(lm.logits(tokens_BL, mask_BL), lm.logits(tokens_BL, mask_BL))
+
+
+@pytest.mark.parametrize("kind", ["PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "LORA"])
+def test_an_adapter_that_puts_virtual_tokens_in_front_of_texts_is_refused(
+    kind: str, tiny_lm_folder: Path
+) -> None:
+    lm = LanguageModel.load(str(tiny_lm_folder), device="cpu")
+    lm.model.active_peft_config = SimpleNamespace(peft_type=kind)  # as PEFT's models have it
+    is_refused = kind in ("PROMPT_TUNING", "P_TUNING")
+    with pytest.raises(UserError, match="virtual tokens") if is_refused else nullcontext():
+        LanguageModel.wrap(lm.model, lm.tokenizer)
 
 
 def test_a_wrapped_model_without_a_tokenizer_brings_its_own(tiny_lm_folder: Path) -> None:

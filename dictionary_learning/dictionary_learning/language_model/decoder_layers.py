@@ -32,6 +32,8 @@ _NORMS = {
     "attn": ("post_self_attn_layernorm", "post_attention_layernorm"),
     "mlp": ("post_mlp_layernorm", "post_feedforward_layernorm"),
 }
+# Adapters of PEFT that put vectors of their own in front of a text's: positions are no longer its tokens'.
+_WITH_VIRTUAL_TOKENS = {"PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "CPT"}
 _PROBE_TOKENS = 8
 _TOLERANCE = 1e-3  # of the lengths of what is added, beside the rounding of the sums
 
@@ -56,8 +58,15 @@ def find_decoder_layers(model: Any) -> tuple[str, nn.ModuleList]:
     the largest one if there are several.
 
     Raises:
-        UserError: the model has no such list.
+        UserError: the model has no such list, or an adapter with virtual tokens.
     """
+    adapter = getattr(getattr(model, "active_peft_config", None), "peft_type", None)
+    if adapter in _WITH_VIRTUAL_TOKENS:
+        raise UserError(
+            f"the adapter of {type(model).__name__} ({adapter.lower()}) puts virtual tokens in front of each "
+            "text, so that its activations are not those of the text's tokens: take the model without it "
+            "(model.get_base_model()), or an adapter that has none, such as LoRA or prefix tuning."
+        )
     n_layers = getattr(model.config.get_text_config(decoder=True), "num_hidden_layers", None)
     other_towers = ("vision", "visual", "audio", "encoder.")
     found = [
