@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from dictionary_learning.errors import UserError
-from temporal_saes.probing.domain_probe import train_domain_probe
+from temporal_saes.labelled.data import LabelledText
+from temporal_saes.probing.domain_probe import of_frequent_classes, train_domain_probe
 
 
 def clouds(n: int, seed: int = 0) -> tuple[np.ndarray, list[str]]:
@@ -37,6 +38,20 @@ def test_it_is_tested_on_points_that_it_did_not_learn():
 
 def test_nothing_to_judge_is_no_verdict():
     assert train_domain_probe(*clouds(10))(np.zeros((0, 3))).shape == (0, 3)
+
+
+def test_classes_of_a_few_texts_are_left_out_and_told_where_the_others_suffice(capsys):
+    texts = [
+        LabelledText(f"{i}", label, "", "", i)
+        for label, n in (("a", 5), ("b", 6), ("c", 4))
+        for i in range(n)
+    ]
+    assert of_frequent_classes(texts) == texts[:11]
+    assert "left out, with fewer than 5 texts, which no probe can learn: c (4)." in capsys.readouterr().err
+    assert of_frequent_classes(texts[:11]) == texts[:11]
+    assert capsys.readouterr().err == ""
+    with pytest.raises(UserError, match=r"fewer than two classes have 5 texts.* at least 10, if"):
+        of_frequent_classes(texts[5:][:6] + texts[11:])
 
 
 def test_a_class_of_a_few_texts_is_told():

@@ -569,7 +569,7 @@ def test_mistakes_are_told_before_the_language_model_is_loaded(flags, tmp_path, 
         (["--run_name", "grouped", "--latents", str(DEAD)], f"--latents {DEAD} is dead: .*--max_texts"),
         (["--run_name", "wide"], "width 40"),
         (["--run_name", "plain", "--max_new_tokens", "511"], "no room for 511 more in its 512 positions"),
-        (["--run_name", "plain", "--max_texts", "6"], "too few to learn"),
+        (["--run_name", "plain", "--max_texts", "6"], "fewer than two classes have 5 texts"),
     ],
 )
 def test_what_only_the_model_shows_is_told_before_anything_is_written(flags, monkeypatch, more, sentence):

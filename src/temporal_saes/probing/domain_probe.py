@@ -9,12 +9,15 @@ A text is the mean of its activations, so no dictionary has a say, and dictionar
 Shapes: N labelled texts, M texts to judge, D model width, C classes.
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from dictionary_learning.command.progress import n_of
+from dictionary_learning.command.progress import n_of, say
 from dictionary_learning.errors import UserError
+from temporal_saes.labelled.data import LabelledText
 from temporal_saes.probing.probes import learn_best, split
 from temporal_saes.probing.regression import Regression
 
@@ -39,6 +42,25 @@ class DomainProbe(NamedTuple):
         if not len(pooled_MD):
             return np.zeros((0, len(self.classes)))
         return self.model.probabilities((pooled_MD - self.mean_D) / self.std_D)
+
+
+def of_frequent_classes(texts: Sequence[LabelledText]) -> list[LabelledText]:
+    """The texts whose class can be learnt; says which classes are left out.
+
+    Raises:
+        UserError: fewer than two are left.
+    """
+    counts = Counter(text.label for text in texts)
+    rare = {label: n for label, n in sorted(counts.items()) if n < MIN_TEXTS}
+    if len(counts) - len(rare) < 2:
+        raise UserError(
+            f"fewer than two classes have {MIN_TEXTS} texts, so that no probe can tell them apart: give more "
+            f"(a --max_texts of at least {MIN_TEXTS * len(counts)}, if the data have them), or other data."
+        )
+    if rare:
+        told = ", ".join(f"{label} ({n})" for label, n in rare.items())
+        say(f"left out, with fewer than {MIN_TEXTS} texts, which no probe can learn: {told}.")
+    return [text for text in texts if text.label not in rare]
 
 
 def train_domain_probe(pooled_ND: np.ndarray, labels: list[str], seed: int = 0) -> DomainProbe:

@@ -97,6 +97,7 @@ def run(options: SteeringOptions) -> list[dict[str, Any]]:
     check_places(subjects, options, EXPERIMENT)
     explanations = [_check_subject(subject, options) for subject in subjects]
 
+    from temporal_saes.probing.domain_probe import of_frequent_classes
     from temporal_saes.steering.figure import draw
     from temporal_saes.steering.judge import templates_hash
     from temporal_saes.steering.study import Study
@@ -104,7 +105,7 @@ def run(options: SteeringOptions) -> list[dict[str, Any]]:
     def rename(path: Path, question: Mapping[str, Any]) -> Path:
         return told_apart(path, options.mode, question)
 
-    texts = labelled_texts(options, options.max_texts or MAX_TEXTS)
+    texts = of_frequent_classes(labelled_texts(options, options.max_texts or MAX_TEXTS))
     read = [*identities(texts), *prompts, templates_hash()]
     cases = [
         case_of(EXPERIMENT, subject, options, [*read, json.dumps(said)], rename)
