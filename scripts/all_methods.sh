@@ -19,7 +19,7 @@ source scripts/experiments.sh
 SECONDS=0
 train batch_top_k "$train/train_baseline.py" --config demo --arch batch_top_k --activations "$cache"
 # more texts than the others have: what attention predicts is learnt from many contexts
-"$python" -m dictionary_learning.cache_activations --config demo --activations "$runs/activations_tfa" \
+run "$python" -m dictionary_learning.cache_activations --config demo --activations "$runs/activations_tfa" \
   --max_tokens 300000
 train tfa "$train/train_attention.py" --config demo --activations "$runs/activations_tfa"
 

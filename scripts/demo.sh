@@ -18,16 +18,16 @@ case $config in
     exit 2
     ;;
 esac
-bash scripts/bootstrap.sh
+source scripts/steps.sh
+run bash scripts/bootstrap.sh
 
 runs=runs/$config
 cache=$runs/activations
 train=dictionary_learning/dictionary_learning
 baselines=(matryoshka)
-source scripts/steps.sh
 
 SECONDS=0
-fetch() { "$python" -m dictionary_learning.texts.demo_assets "$@"; }
+fetch() { run "$python" -m dictionary_learning.texts.demo_assets "$@"; }
 
 echo
 echo "== the demo's language model and texts"
@@ -38,7 +38,7 @@ until_all_are_done
 # once for all trainings and the evaluation; goes on by itself where it was stopped
 echo
 echo "== record the language model's activations"
-"$python" -m dictionary_learning.cache_activations --config "$config" --activations "$cache" \
+run "$python" -m dictionary_learning.cache_activations --config "$config" --activations "$cache" \
   --parts train eval --eval_tokens 20000
 
 names=(tsae "${baselines[@]}")
@@ -47,7 +47,7 @@ names=(tsae "${baselines[@]}")
 probe() {
   echo
   echo "== probe for meaning, syntax and context: $*"
-  "$python" src/experiments/probing.py --checkpoints_path "$runs" --dataset demo \
+  run "$python" src/experiments/probing.py --checkpoints_path "$runs" --dataset demo \
     --n_train 1000 --n_test 400 --repeats 3 --k 1 10 --compare "$@"
 }
 
@@ -67,7 +67,8 @@ evaluate() {
 name_latents() {
   echo
   echo "== name latents by what they are held over"
-  "$python" src/experiments/naming.py --checkpoints_path "$runs" --dataset demo --max_texts 550 --compare tsae:2
+  run "$python" src/experiments/naming.py --checkpoints_path "$runs" --dataset demo --max_texts 550 \
+    --compare tsae:2
 }
 
 names_and_probes() {
@@ -89,7 +90,7 @@ until_all_are_done
 
 echo
 echo "== the page"
-"$python" -m temporal_saes.report --checkpoints_path "$runs" --run_name tsae --compare "${baselines[@]}" \
+run "$python" -m temporal_saes.report --checkpoints_path "$runs" --run_name tsae --compare "${baselines[@]}" \
   --output "$runs/report.html"
 
 echo

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Steps that are done once. Sourced by demo.sh and, through experiments.sh, by all_methods.sh and reproduce_*.sh,
-# with $runs set.
+# which set $runs before the first step.
 #
 # Where $plan names a file, nothing is done: every step is written there, for check_arguments.py to check and print.
 python=${STEPS_PYTHON:-.venv/bin/python}
@@ -25,7 +25,7 @@ step() {
     return
   fi
   echo "== $what"
-  "$python" "$@"
+  run "$python" "$@"
 }
 
 # train NAME SCRIPT FLAGS...: start a run, or go on with it; the script knows one that is finished.
@@ -41,10 +41,35 @@ train() {
   echo
   echo "== train $name"
   if [ -e "$runs/$name/config.yaml" ]; then
-    "$python" "$1" "${where[@]}" --resume
+    run "$python" "$1" "${where[@]}" --resume
   else
-    "$python" "$@" "${where[@]}"
+    run "$python" "$@" "${where[@]}"
   fi
+}
+
+# run COMMAND...: do it in the foreground. A signal that this script alone gets, as by kill, is passed on: bash would
+# leave the command behind, or hear of the signal only when it has ended.
+running='' is_beside=''
+run() {
+  local code=0
+  if [ -n "$is_beside" ]; then
+    "$@"
+    return
+  fi
+  hear_signals
+  set -m
+  "$@" &
+  set +m
+  running=$!
+  wait "$running" || code=$?
+  running=''
+  return $code
+}
+
+hear_signals() {
+  trap 'stop_all 130' INT
+  trap 'stop_all 143' TERM
+  trap 'stop_all 129' HUP # a terminal that is closed does not tell process groups of ours
 }
 
 # beside NAME COMMAND...: start COMMAND beside others, with half of the cores; its lines begin with NAME.
@@ -58,11 +83,11 @@ beside() {
     "$@"
     return
   fi
-  trap 'stop_all 130' INT
-  trap 'stop_all 143' TERM
+  hear_signals
   set -m # a process group for each, so that all that it started can be asked to stop
   (
     trap : INT TERM # its command is asked, too, and waited for
+    is_beside=yes
     export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores / 2))}
     { trap : INT TERM && "$@"; } 2>&1 | headed "$name"
   ) &
@@ -96,7 +121,7 @@ until_all_are_done() {
   for i in ${beside_groups[@]+"${!beside_groups[@]}"}; do
     end_of "$i" || failed=$?
   done
-  trap - INT TERM
+  trap - INT TERM HUP
   return $failed
 }
 
@@ -112,8 +137,8 @@ end_of() {
 # Commands that were asked to stop save first: they are waited for.
 stop_all() {
   local group
-  trap '' INT TERM
-  for group in ${beside_groups[@]+"${beside_groups[@]}"}; do
+  trap '' INT TERM HUP
+  for group in $running ${beside_groups[@]+"${beside_groups[@]}"}; do
     kill -TERM -- "-$group" 2>/dev/null || true
   done
   wait

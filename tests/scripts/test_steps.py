@@ -117,6 +117,25 @@ def test_a_stop_reaches_all_of_them_and_waits_until_they_have_saved(number: int,
     assert sorted(out.splitlines()) == ["one | saved", "two | saved"]
 
 
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+)
+def test_a_stop_of_the_script_alone_reaches_a_command_in_the_foreground(number: int, code: int) -> None:
+    saving = "trap 'sleep .2; echo saved; exit 143' TERM; echo begun; sleep 30 & wait"
+    process = start(f'step() {{ run bash -c "{saving}"; }}\nrun echo before\nstep\necho not reached')
+    assert process.stdout
+    assert [process.stdout.readline() for _ in range(2)] == ["before\n", "begun\n"]
+    process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out, err) == (code, "saved\n", "")
+
+
+def test_a_command_in_the_foreground_that_fails_ends_the_script_with_its_code() -> None:
+    process = start("run bash -c 'exit 3'\necho not reached")
+    assert process.communicate(timeout=20) == ("", "")
+    assert process.returncode == 3
+
+
 def test_with_one_core_or_in_a_plan_they_run_in_turn(tmp_path: Path) -> None:
     for setting in ("getconf() { echo 1; }", f"plan={tmp_path / 'plan'}"):
         process = start(f"{setting}\nbeside first echo 1\nbeside second echo 2\nuntil_all_are_done\necho 3\n")
