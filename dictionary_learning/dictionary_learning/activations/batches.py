@@ -332,7 +332,7 @@ class Batches(Iterator[Batch]):
         if batch_size > store.capacity:
             raise UserError(
                 f"a batch of {batch_size:,} {view.what} is larger than the {store.capacity:,} tokens that are"
-                " in memory together: ask for more with --memory, or choose a smaller batch."
+                " in memory together: ask for more with --memory (memory_bytes), or choose a smaller batch."
             )
         self.epoch = 0
         self._store = store

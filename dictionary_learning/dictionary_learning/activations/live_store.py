@@ -130,8 +130,8 @@ class ActivationStore(Store):
         capacity = memory_bytes // self._bytes_per_row
         if capacity < context_length:
             raise UserError(
-                f"{format_bytes(memory_bytes)} hold {capacity:,} tokens of width {lm.d_model}, less"
-                f" than one context of {context_length}: ask for more with --memory, such as 4GB."
+                f"{format_bytes(memory_bytes)} hold {capacity:,} tokens of width {lm.d_model}, less than one"
+                f" context of {context_length}: ask for more with --memory (memory_bytes), such as 4GB."
             )
         config: dict[str, Any] = {
             "d_submodule": lm.d_model,
@@ -245,7 +245,7 @@ class ActivationStore(Store):
                 raise UserError(
                     f"the activation store would take more than the {format_bytes(free_bytes)} of memory that"
                     f" are free: ask for less than {format_bytes(self.capacity * self._bytes_per_row)} with"
-                    " --memory."
+                    " --memory (memory_bytes)."
                 )
             contexts.append(context)
         if not contexts:
@@ -307,7 +307,7 @@ class ActivationStore(Store):
             raise UserError(
                 f"{self.n_blocks} blocks of activations, one read while the other is trained on, take"
                 f" {format_bytes(needed)} of memory, and {format_bytes(free_bytes)} are free: ask for less"
-                " with --memory, or for one block with --no_overlap."
+                " with --memory (memory_bytes), or for one block with --no_overlap."
             )
 
     def _room(self, device: torch.device) -> int:
