@@ -210,6 +210,20 @@ def test_saebench_gets_the_predicted_part_of_the_same_batch_alone() -> None:
     torch.testing.assert_close(everything.decode(everything.encode(x)), whole)
 
 
+@pytest.mark.parametrize(("kind", "codes"), [("relu", "novel"), ("temporal", "novel"), ("temporal", "all")])
+def test_saebench_finds_nothing_to_ablate_in_padding(kind: str, codes: str) -> None:
+    """SCR and TPP ablate latents also where SAEBench has set the activations of padding to zero."""
+    from dictionary_learning.exchange.saebench import SAEBenchSAE
+
+    sae = SAEBenchSAE(make(kind), CONFIG, codes=codes)
+    x, padded = normal(2, 5, D), normal(2, 5, D)
+    padded[0, 3:] = 0
+    f = sae.encode(padded)
+    assert not f[0, 3:].any()
+    assert f[0, :3].any()
+    assert torch.equal(f[1], sae.encode(x)[1])
+
+
 def test_saebench_is_not_given_a_dictionary_of_nowhere() -> None:
     from dictionary_learning.exchange.saebench import SAEBenchSAE
 

@@ -7,6 +7,9 @@ The code is computed in float32 whatever `.to(dtype=...)` says, which is the typ
 shorter float would move latents over their threshold. Where the decoder's rows are not of norm 1, their
 norms are taken into the codes, and reconstructions stay as they are.
 
+An activation of zeros has no codes: so SAEBench marks padding and special tokens. Its SCR and TPP ablate
+latents there, too, and would add what that changes to the mean of a text's tokens.
+
 A TemporalSAE needs whole texts [B, L, D]. SAEBench's core, sparse probing, SCR and TPP give those;
 absorption, RAVEL and others give single activations, which is refused. Its latents are the novel codes, and
 what the context predicts is added to the reconstruction of the batch that was encoded last.
@@ -137,7 +140,7 @@ class SAEBenchSAE(nn.Module):
         return self._held[0]
 
     def encode(self, x: Tensor) -> Tensor:
-        """Latents [..., F] of activations [..., D].
+        """Latents [..., F] of activations [..., D]; none where all D are 0.
 
         Raises:
             UserError: a TemporalSAE gets something else than texts [B, L, D].
@@ -150,11 +153,12 @@ class SAEBenchSAE(nn.Module):
                 "sparse_probing, scr or tpp, which give [texts, tokens, width]."
             )
         with torch.no_grad():
+            blank = ~x.any(-1, keepdim=True)
             if not self._is_novel:
-                return self._out(dictionary.encode(x.float()))
+                return self._out(dictionary.encode(x.float())).masked_fill(blank, 0)
             assert isinstance(dictionary, TemporalSAE)
             _, parts = dictionary(x.float())
-            f = self._out(parts["novel_codes"])
+            f = self._out(parts["novel_codes"]).masked_fill(blank, 0)
             self._last = _Encoded(f, parts["pred_recons"])
         return f
 
