@@ -39,6 +39,17 @@ def n_processes() -> int:
     return 1 if _apart else int(os.environ.get("WORLD_SIZE") or 1)
 
 
+def told_shares(n_items: int, n: int, together: int = 1) -> str:
+    """How `n` processes share a batch: `8 processes x 1,024`, or `3 processes x 2,731 at most`.
+
+    Args:
+        together: so many items always go to one process.
+    """
+    largest = -(-n_items // together // n) * together
+    at_most = "" if largest * n == n_items else " at most"
+    return f"{n} process{'es' * (n > 1)} x {largest:,}{at_most}"
+
+
 def n_restarts() -> int:
     """How often torchrun has started the processes again after a failure."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0)

@@ -218,22 +218,23 @@ class TrainOptions(
         return n
 
     def check_processes(self, n: int | None = None) -> None:
-        """Refuse a batch that the processes cannot divide into equal parts.
+        """Refuse a batch in which a process would have no item of its own: a pair, a token, a text or a run.
+
+        Shares need not be equal, so that a run goes on with as many processes as a machine still has.
 
         Args:
             n: how many there are; those that torchrun started when None.
 
         Raises:
-            UserError: names one that they can.
+            UserError: names the smallest batch for so many.
         """
         n = n or n_processes()
-        unit = n * self.run_length
-        runs = "" if self.run_length == 1 else f", each with whole runs of {self.run_length} pairs"
+        each = "something" if self.run_length == 1 else f"a run of {self.run_length} pairs"
+        least = n * self.run_length
         self._require(
-            self.batch_size % unit == 0,
+            self.batch_size >= least,
             "batch_size",
-            f"must be a multiple of the {n} processes{runs}, such as "
-            f"{max(1, self.batch_size // unit) * unit}",
+            f"must give each of {n} processes {each}: at least {least}",
         )
 
     def check_memory(self, d_model: int = 1) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dictionary_learning.command.devices import QUICKEST
 from dictionary_learning.command.memory import format_bytes
-from dictionary_learning.command.processes import is_first, n_processes
+from dictionary_learning.command.processes import is_first, n_processes, told_shares
 from dictionary_learning.errors import UserError
 from dictionary_learning.jobs.costs import Cost, Sizes, beside_gradients, plan
 from dictionary_learning.jobs.data import batch_unit
@@ -131,7 +131,7 @@ def sizes_of(options: TrainOptions, model: ModelSizes, processes: int) -> Sizes:
     """The sizes that the formulas need.
 
     Raises:
-        UserError: no such layer, or a batch that the processes cannot divide.
+        UserError: no such layer, or a batch too small for the processes.
     """
     from dictionary_learning.language_model.source import check_layer
 
@@ -193,7 +193,7 @@ def table(
         f"plan on {machine.name} ({machine.source})",
         f"{sizes.arch}: {sizes.n_latents:,} {places} of width {sizes.d_model:,}, k {sizes.k}, on layer "
         f"{sizes.n_read_layers - 1} of {model}; {sizes.steps:,} steps of {sizes.batch_size:,} {sizes.unit} "
-        f"({sizes.processes} x {sizes.share:,}), {sizes.distinct_tokens:.3g} tokens",
+        f"({told_shares(sizes.batch_size, sizes.processes)}), {sizes.distinct_tokens:.3g} tokens",
         "",
         f"{'':<16}{'time':>12}{'on disk':>12}{'sent':>12}{'memory':>12}",
         *(f"{name:<16}{_row(cost)}" for name, cost in costs.items()),

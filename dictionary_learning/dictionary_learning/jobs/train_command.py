@@ -19,6 +19,7 @@ from dictionary_learning.command.processes import (
     n_processes,
     n_restarts,
     together,
+    told_shares,
 )
 from dictionary_learning.command.progress import n_of, say
 from dictionary_learning.command.secrets import scrub_values
@@ -310,7 +311,7 @@ def _tracker(options: TrainOptions) -> Tracker | None:
 def _divided(options: TrainOptions) -> str:
     """` (8 processes x 1,024)`; nothing for one process."""
     n = n_processes()
-    return f" ({n} processes x {options.batch_size // n:,})" if n > 1 else ""
+    return f" ({told_shares(options.batch_size, n, options.run_length)})" if n > 1 else ""
 
 
 def trainer_config(options: TrainOptions, d_model: int, seed: int) -> dict[str, Any]:
