@@ -230,5 +230,5 @@ class _Loop:
 
 
 def _waiting(interruption: Interruption) -> AbstractContextManager[None]:
-    """A single process is stopped while it waits for data; several stop together, in their next turn."""
+    """A single process is stopped while it waits for data; several stop together, in their turn."""
     return interruption.waiting() if distributed.size() == 1 else nullcontext()

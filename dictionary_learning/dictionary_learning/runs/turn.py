@@ -5,6 +5,7 @@ have to do the same at the same step. For one process a turn is its own mind.
 """
 
 import signal
+from contextlib import suppress
 from typing import NamedTuple
 
 from dictionary_learning import distributed
@@ -31,16 +32,16 @@ def take_turn(source: Source, interruption: Interruption, is_due: bool) -> Turn:
         UserError: one process's data cannot be read, in all processes.
         Interrupted: one of several processes was asked to stop; a single one is stopped elsewhere.
     """
+    if distributed.size() == 1:
+        return Turn(_n_rows(source), is_due)
     n_rows, fault = 0, ""
     try:
-        batch = source.peek()
-        n_rows = 0 if batch is None else n_tokens_of(batch)
+        # a block may take minutes to read, and whoever asks a process to stop kills it after some seconds
+        with suppress(Interrupted), interruption.waiting():
+            interruption.check()
+            n_rows = _n_rows(source)
     except UserError as error:
-        if distributed.size() == 1:
-            raise
         fault = str(error)
-    if distributed.size() == 1:
-        return Turn(n_rows, is_due)
     flags = (bool(fault), not n_rows, interruption.signal is not None, is_due and distributed.is_first())
     n_tokens, n_faults, n_without, n_stopped, recorded = distributed.total_numbers(n_rows, *flags)
     if n_faults:
@@ -49,3 +50,9 @@ def take_turn(source: Source, interruption: Interruption, is_due: bool) -> Turn:
         interruption.signal = interruption.signal or signal.SIGTERM
         raise Interrupted
     return Turn(0 if n_without else int(n_tokens), bool(recorded))
+
+
+def _n_rows(source: Source) -> int:
+    """Rows of this process's next batch; 0 where there is none."""
+    batch = source.peek()
+    return 0 if batch is None else n_tokens_of(batch)
