@@ -11,6 +11,8 @@ from safetensors.torch import save_file
 
 from dictionary_learning import cache_activations, train_temporal
 from dictionary_learning.activations.cache import ActivationCache
+from dictionary_learning.command.files import save_text
+from dictionary_learning.command.lock import locked
 from dictionary_learning.errors import UserError
 from dictionary_learning.language_model import LanguageModel
 
@@ -112,6 +114,19 @@ def test_safetensors_flat_arrays_and_small_shards_give_the_same_contexts(
         found = rows_of(cache)
         assert found.keys() == expected.keys()
         assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+def test_a_second_import_into_the_same_folder_leaves_the_first_one_at_work(
+    harvest: Path, flags: list[str], tmp_path: Path
+) -> None:
+    at_work = tmp_path / ".cache.import"
+    with locked(at_work, "importing activations into"):
+        save_text(at_work / "cache" / "train-00000.safetensors.part", "half")
+        with pytest.raises(UserError, match=r"importing activations into .*wait for it"):
+            imported(harvest, tmp_path / "cache", flags)
+        assert [path.name for path in (at_work / "cache").iterdir()] == ["train-00000.safetensors.part"]
+    assert imported(harvest, tmp_path / "cache", flags).parts  # as if that one had been killed
+    assert not at_work.exists()
 
 
 def test_another_layer_width_or_model_is_refused_and_nothing_is_left(

@@ -65,8 +65,8 @@ def write(asked: Mapping[str, Any]) -> None:
     check_writable(folder.parent, "--activations")
     about_to(f"import {harvest.path}")
     part = folder.with_name(f".{folder.name}.import")
-    shutil.rmtree(part, ignore_errors=True)
     with locked(part, "importing activations into"), _removed_at_the_end(part):
+        shutil.rmtree(part / "cache", ignore_errors=True)  # of an import that was killed
         facts, never = _model_facts(harvest, options)
         own = _cache_options(harvest, options)
         cache = ActivationCache(part / "cache", own, facts, provenance())
