@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from dictionary_learning.command import progress
-from dictionary_learning.command.progress import LoopProgress, describe, n_of
+from dictionary_learning.command.progress import LoopProgress, describe, n_of, time_left
 
 
 class Terminal(io.StringIO):
@@ -75,6 +75,13 @@ def test_pieces_before_which_nothing_is_done_have_no_time_left(
         "layer 3: 0 of 300 texts",
         "layer 3: 100 of 300 texts, 2.0 min left",
     ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0, "0.0 min"), (7000, "116.7 min"), (7200, "2.0 h"), (874_000, "10.1 days")]
+)
+def test_the_time_left_of_days_is_not_told_in_minutes(seconds: float, told: str) -> None:
+    assert time_left(seconds) == f"{told} left"
 
 
 def test_a_terminal_shows_one_line_that_is_rewritten(

@@ -1,6 +1,7 @@
 """`--plan`: what a run would cost, from its options and formulas."""
 
 import dataclasses
+import io
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,34 @@ def test_the_parameters_are_those_of_the_dictionary() -> None:
         assert planned.parameters + n_biases == sum(weight.numel() for weight in attention.parameters())
     full = dataclasses.replace(planned, value_rank=None)
     assert costs.step(planned, UNIT).seconds < costs.step(full, UNIT).seconds
+
+
+def test_each_token_of_a_run_is_encoded_once_and_runs_stay_whole() -> None:
+    # 8 pairs of 2 processes: 8 rows as pairs, 2 runs of 3 tokens, or a run of 5
+    assert [sizes(run_length=r).n_rows for r in (1, 2, 4)] == [8, 6, 5]
+    # 6 runs of 4 pairs for 5 processes: one of them has 2
+    assert sizes(run_length=4, batch_size=24, processes=5).share == 8
+
+
+def test_a_quicker_product_that_looks_for_what_is_kept_shortens_a_step_by_its_operations() -> None:
+    quick = dataclasses.replace(UNIT, screen_flops=4.0)
+    # 2 x 8 rows x 10 x 50 operations, of which three in four are spared
+    saved = costs.step(sizes(), UNIT).seconds - costs.step(sizes(), quick).seconds
+    assert saved == pytest.approx(2 * 8 * 10 * 50 * 3 / 4)
+    dense = [costs.step(sizes(arch="standard", unit="tokens"), machine).seconds for machine in (UNIT, quick)]
+    assert dense[0] == dense[1]
+
+
+def test_the_steps_take_the_disk_of_a_runs_state_weights_and_checkpoints() -> None:
+    trainer = TemporalMatryoshkaBatchTopKTrainer(steps=2, activation_dim=64, dict_size=512, k=5, seed=0)
+    trainer.update(0, torch.randn(8, 2, 64))
+    n_bytes = []
+    for content in (trainer.state_dict(), trainer.ae.state_dict()):
+        torch.save(content, written := io.BytesIO())
+        n_bytes.append(len(written.getvalue()))
+    asked = sizes(d_model=64, n_latents=512, n_checkpoints=2)
+    measured = n_bytes[0] + 3 * n_bytes[1]
+    assert costs.plan(asked, UNIT)["3 steps"].disk == pytest.approx(measured, rel=0.02)
 
 
 def test_an_evaluation_is_planned_with_the_amounts_that_it_has() -> None:

@@ -89,7 +89,7 @@ def format_bytes(n_bytes: float) -> str:
         if n_bytes < 999.5:
             return f"{n_bytes:.3g} {unit}"
         n_bytes /= 1000
-    return f"{n_bytes:.3g} TB"
+    return f"{n_bytes:.3g} TB" if n_bytes < 999.5 else f"{n_bytes:.0f} TB"
 
 
 def available_memory(device: "str | torch.device" = "cpu") -> int:

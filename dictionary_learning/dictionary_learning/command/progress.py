@@ -32,6 +32,14 @@ def describe(metrics: Mapping[str, float], tokens_per_second: float) -> str:
     return ", ".join(parts)
 
 
+def time_left(seconds: float) -> str:
+    """`5.5 min left`; from two of them on in hours or days."""
+    for unit, length in (("days", 86_400), ("h", 3600)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit} left"
+    return f"{seconds / 60:.1f} min left"
+
+
 class Speed(NamedTuple):
     """Per second, since the last measurement."""
 
@@ -81,7 +89,7 @@ class Progress:
         now = time.monotonic()
         if now - self._last_line >= SECONDS_BETWEEN_LINES or done == self.steps:
             self._last_line = now
-            left = f", {(self.steps - done) / speed.steps / 60:.1f} min left" if speed.steps else ""
+            left = f", {time_left((self.steps - done) / speed.steps)}" if speed.steps else ""
             print(f"step {done}/{self.steps}: {text}{left}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
@@ -139,8 +147,7 @@ class TokenProgress:
         said = f"{self._what}: {self.done:,} of {self.total:,} tokens"
         speed = (self.done - self._n_found) / (now - self._began)
         if speed:
-            left = (self.total - self.done) / speed / 60
-            said += f", {speed:,.0f} tokens/s, {left:.1f} min left"
+            said += f", {speed:,.0f} tokens/s, {time_left((self.total - self.done) / speed)}"
         print(f"{said}; {self._note}" if self._note else said, file=sys.stderr, flush=True)
 
     def close(self) -> None:
@@ -199,7 +206,7 @@ class LoopProgress:
         parts.append(f"{self._done:,} of {self._total:,} {self._unit}")
         if self._done:
             left = (self._total - self._done) * (now - self._began) / self._done
-            parts.append(f"{left / 60:.1f} min left")
+            parts.append(time_left(left))
         print(f"{self._what}: {', '.join(parts)}", file=sys.stderr, flush=True)
 
 

@@ -14,7 +14,7 @@ from dictionary_learning.activations.live_store import ActivationStore
 from dictionary_learning.activations.store import Numbered, Store
 from dictionary_learning.command.memory import parse_bytes
 from dictionary_learning.command.processes import check_alike, n_processes
-from dictionary_learning.command.progress import TokenProgress, say
+from dictionary_learning.command.progress import TokenProgress, say, time_left
 from dictionary_learning.dictionaries.base import Dictionary, check_width
 from dictionary_learning.errors import UserError
 from dictionary_learning.evaluation.measures import evaluate_together
@@ -209,7 +209,7 @@ class Study:
         began, first = self._loss_began
         said = f"cross-entropy {min(done, total):,} of {total:,}"
         if done > first and done < total:
-            said += f", {(total - done) * (now - began) / (done - first) / 60:.1f} min left"
+            said += f", {time_left((total - done) * (now - began) / (done - first))}"
         self._progress.note(said)
 
 

@@ -4,7 +4,8 @@ Every formula counts operations and bytes, and a `Machine` says how many of them
 gives them in words, and how far they are off.
 
     b pairs (tokens, contexts) of a process, B of all W processes; R rows that are encoded; D width;
-    F latents; P parameters of the dictionary; k latents a token; C tokens a context; a float has 4 bytes
+    F latents; P parameters of the dictionary; k latents a token; C tokens a context; r pairs of a run;
+    a float has 4 bytes
 """
 
 from dataclasses import dataclass, replace
@@ -16,7 +17,8 @@ _HISTOGRAMS = 4 * (2**15 + 2**16)  # bytes of the two histograms of a selection 
 _ADAM = 58  # bytes a parameter: Adam 28, clipping 12, what keeps decoder rows at norm 1 36 of a half
 _LOGIT_PASSES = 100  # bytes a logit of the contrastive loss: softmax by rows and by columns, and the gradient
 _CALLS = 600  # operations of a step: 269 were counted for a T-SAE, and autograd is about as much again
-_ENTRY = 4500  # bytes an entry that is kept: it is sorted, looked up and divided; set on measured steps
+_ENTRY = 2500  # bytes an entry that is kept: it is sorted and looked up; set on measured steps
+_EVALUATED_ENTRY = 4500  # the same of an evaluation; set on measured ones
 _LOSS = 20  # bytes a logit of a cross-entropy: written, exponentials, their sum
 _SUMS = 510  # bytes a token and dimension: the sums in float64 of x and of three reconstructions
 _OTHERS = (
@@ -34,9 +36,11 @@ class Sizes:
         n_read_layers: decoder layers up to the one that is read.
         layer_parameters: of all decoder layers.
         unit: what `batch_size` counts: pairs, tokens or contexts.
+        run_length: pairs that are drawn together, as r + 1 adjacent tokens.
         high_share: of the latents, in the first group.
         tokens: that the language model reads for the run; `distinct_tokens` that there are.
         memory: bytes for stored activations.
+        n_checkpoints: weights that are kept on the way.
     """
 
     n_layers: int
@@ -62,7 +66,9 @@ class Sizes:
     high_share: float = 0.2
     n_groups: int = 2
     contrastive: bool = True
+    run_length: int = 1
     n_seeds: int = 1
+    n_checkpoints: int = 0
     n_attn_layers: int = 1
     bottleneck_factor: int = 1
     value_rank: int | None = None
@@ -72,13 +78,15 @@ class Sizes:
 
     @property
     def n_rows(self) -> int:
-        """Rows that a process encodes a step."""
-        return self.share * {"pairs": 2, "tokens": 1, "contexts": self.context_length}[self.unit]
+        """Rows that a process encodes a step: each token of a run once."""
+        if self.unit == "pairs":
+            return self.share + self.share // self.run_length
+        return self.share * (self.context_length if self.unit == "contexts" else 1)
 
     @property
     def share(self) -> int:
-        """Of a batch, what a process takes: the largest share."""
-        return -(-self.batch_size // self.processes)
+        """Of a batch, what a process takes, in whole runs: the largest share."""
+        return -(-self.batch_size // self.run_length // self.processes) * self.run_length
 
     @property
     def parameters(self) -> int:
@@ -119,10 +127,17 @@ def plan(sizes: Sizes, machine: Machine) -> dict[str, Cost]:
         "cache": cache(sizes, machine),
         "one step": one,
         f"{sizes.steps:,} steps": replace(
-            one, seconds=one.seconds * sizes.steps, wire=one.wire * sizes.steps
+            one, seconds=one.seconds * sizes.steps, disk=saved(sizes), wire=one.wire * sizes.steps
         ),
         "evaluation": evaluation(sizes, machine),
     }
+
+
+def saved(sizes: Sizes) -> float:
+    """Bytes of a run's folder: the full state, the weights by themselves, and checkpoints."""
+    weights = _FLOAT * sizes.parameters
+    moments, counters = 2 * weights, 8 * sizes.n_latents  # tokens since each latent fired
+    return sizes.n_seeds * (weights + moments + counters + (1 + sizes.n_checkpoints) * weights)
 
 
 # --- the language model ---
@@ -174,7 +189,7 @@ def _evaluated(sizes: Sizes, machine: Machine) -> float:
     """Seconds that one dictionary takes for a token."""
     D, F, C, k = sizes.d_model, sizes.n_latents, sizes.context_length, sizes.k
     product = 2 * D * F / machine.flops("float32")
-    codes = (9 * F + _ENTRY * k) / machine.memory + 8 * D * k / machine.gather
+    codes = (9 * F + _EVALUATED_ENTRY * k) / machine.memory + 8 * D * k / machine.gather
     sums = _SUMS * D / machine.memory
     n_active = min(F, _OTHERS * k * C)  # latents of a context, whose columns are made for the smoothness
     smooth = 150 * n_active / machine.memory + 2 * C * n_active / machine.flops("float32")
@@ -220,7 +235,7 @@ def _has_contrast(sizes: Sizes) -> bool:
 def _sparse(sizes: Sizes, machine: Machine) -> float:
     """The encoder's product, the selection, and the gathers of what was selected, forward and back."""
     D, F, n_rows = sizes.d_model, sizes.n_latents, sizes.n_rows
-    product = 2 * n_rows * D * F / machine.flops(sizes.encoder_dtype)
+    product = 2 * n_rows * D * F / machine.search_flops(sizes.encoder_dtype)
     # written once, compared once; the mask is written once and read twice
     selection = n_rows * F * (2 * _BYTES[sizes.encoder_dtype] + 3) / machine.memory
     # encoding and decoding: two gathers and two for the gradients each; earlier tokens are not decoded

@@ -19,6 +19,8 @@ class Machine:
     Attributes:
         lm_flops: operations a second of the language model's forward pass.
         float32_flops, bfloat16_flops: of one large product.
+        screen_flops: of the product in which a selection looks for what it keeps, in whatever number format
+            is quickest; 0 where that is one of the above.
         memory: bytes a second, read and written by operations on every number of a tensor.
         gather: bytes a second, of rows that are gathered and added.
         network: bytes a second that a process sends and receives.
@@ -37,10 +39,15 @@ class Machine:
     disk: float
     call: float
     source: str
+    screen_flops: float = 0.0
 
     def flops(self, dtype: str) -> float:
         """Operations a second of a large product."""
         return self.float32_flops if dtype == "float32" else self.bfloat16_flops
+
+    def search_flops(self, dtype: str) -> float:
+        """Operations a second of the product from which entries are selected."""
+        return max(self.flops(dtype), self.screen_flops)
 
     def lm(self, dtype: str) -> float:
         """Operations a second of the language model, which is no faster than a product."""
@@ -73,6 +80,8 @@ def this_cpu(d_model: int, n_latents: int, lm_dtype: str) -> Machine:
     import torch
     import torch.nn.functional as F
 
+    from dictionary_learning.selection.quickest import screens_for
+
     n_rows, width, n_latents = 512, min(d_model, 1024), min(n_latents, 8192)
     x, weight = torch.randn(n_rows, width), torch.randn(n_latents, width)
     out = torch.empty(n_rows, n_latents)
@@ -83,6 +92,9 @@ def this_cpu(d_model: int, n_latents: int, lm_dtype: str) -> Machine:
         rates["bfloat16_flops"] = n_product / _seconds(lambda: torch.mm(low[0], low[1].T, out=low[2]))
     else:  # a product of that size would take many seconds
         rates["bfloat16_flops"] = rates["float32_flops"] / times_as_long("bfloat16")
+    screen = screens_for(weight, torch.zeros(n_latents), torch.float32)[0]
+    screen.set_weights(weight, torch.zeros(n_latents))
+    rates["screen_flops"] = n_product / _seconds(lambda: screen.multiply(x))
     longer, one = torch.rand(2**21), torch.zeros(1)
     # what the passes of a step are: a mask, an exponential, a sum (5 + 8 + 8 bytes a number)
     mask, result = torch.empty(len(longer), dtype=torch.bool), torch.empty_like(longer)
@@ -109,7 +121,8 @@ def this_cpu(d_model: int, n_latents: int, lm_dtype: str) -> Machine:
         disk=1e9,
         source=f"timed just now on {n_of(n_threads, 'thread')}: "
         f"{rates['lm_flops'] / 1e9:.0f} GFLOP/s in the language model, {rates['float32_flops'] / 1e9:.0f} in "
-        f"products of float32 and {rates['bfloat16_flops'] / 1e9:.0f} of bfloat16, "
+        f"products of float32, {rates['bfloat16_flops'] / 1e9:.0f} of bfloat16 and "
+        f"{rates['screen_flops'] / 1e9:.0f} of {screen.name} that look for what is kept, "
         f"{rates['memory'] / 1e9:.1f} GB/s of memory, {rates['gather'] / 1e9:.1f} gathered; assumed: 1 GB/s "
         "of network and of disk",
         **rates,

@@ -171,7 +171,9 @@ def sizes_of(options: TrainOptions, model: ModelSizes, processes: int) -> Sizes:
         high_share=options.group_fractions[0],
         n_groups=len(options.group_fractions) if options.arch in ("temporal", "matryoshka") else 1,
         contrastive=options.contrastive,
+        run_length=options.run_length,
         n_seeds=len(options.seeds),
+        n_checkpoints=len(options.save_steps),
         n_attn_layers=options.n_attn_layers,
         bottleneck_factor=options.bottleneck_factor,
         value_rank=options.value_rank,
@@ -189,16 +191,18 @@ def table(
     """
     costs = plan(sizes, machine)
     places = "atoms" if sizes.arch == "attention" else "latents"
+    shares = told_shares(sizes.batch_size, sizes.processes, sizes.run_length)
     lines = [
         f"plan on {machine.name} ({machine.source})",
         f"{sizes.arch}: {sizes.n_latents:,} {places} of width {sizes.d_model:,}, k {sizes.k}, on layer "
         f"{sizes.n_read_layers - 1} of {model}; {sizes.steps:,} steps of {sizes.batch_size:,} {sizes.unit} "
-        f"({told_shares(sizes.batch_size, sizes.processes)}), {sizes.distinct_tokens:.3g} tokens",
+        f"({shares}), {sizes.distinct_tokens:.3g} tokens",
         "",
         f"{'':<16}{'time':>12}{'on disk':>12}{'sent':>12}{'memory':>12}",
         *(f"{name:<16}{_row(cost)}" for name, cost in costs.items()),
         "",
-        "sent and memory: of each process. cache: in place of the harvest, once for all runs on it.",
+        "sent and memory: of each process. cache: in place of the harvest, once for all runs on it. On disk, "
+        "of the steps: the run's folder.",
     ]
     if sizes.processes > 1:
         n_bytes = sum(beside_gradients(sizes).values())
