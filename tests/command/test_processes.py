@@ -1,13 +1,14 @@
 """What a process ends with when another one failed, by what torchrun's store still says."""
 
 import io
+import sys
 from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import torch.distributed as dist
 
-from dictionary_learning.command import processes
+from dictionary_learning.command import processes, program
 from dictionary_learning.errors import UserError
 
 
@@ -106,3 +107,29 @@ def test_a_shell_in_a_task_of_srun_is_a_single_process(monkeypatch: pytest.Monke
     monkeypatch.setattr("sys.stdin", Terminal())
     with processes.together():
         pass
+
+
+@pytest.mark.parametrize(
+    ("environment", "started_as", "told"),
+    [
+        ({}, (), "python train.py --k 4"),
+        ({"WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "8"}, (), "torchrun --nproc_per_node 8 train.py --k 4"),
+        (
+            {"WORLD_SIZE": "16", "LOCAL_WORLD_SIZE": "8", "GROUP_WORLD_SIZE": "2"},
+            ("temporal-saes", "train"),
+            "torchrun --nnodes 2 --rdzv_backend c10d --rdzv_endpoint HOST:29500 --nproc_per_node 8 "
+            "-m temporal_saes train --k 4",
+        ),
+    ],
+    ids=["one", "a machine", "two machines"],
+)
+def test_a_command_of_several_processes_is_told_with_what_starts_them(
+    environment: dict[str, str], started_as: tuple[str, ...], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    argv = ["temporal_saes", "train", "--k", "4"] if started_as else ["train.py", "--k", "4"]
+    monkeypatch.setattr(sys, "argv", argv)
+    monkeypatch.setattr(sys, "executable", "/bin/python")
+    monkeypatch.setattr(program, "_started_as", list(started_as))
+    assert " ".join(program.typed()) == told

@@ -204,7 +204,7 @@ _Loop._step = slow_step
     wait_for((tmp_path / "step5").exists, process)
     os.kill(process.pid, signal.SIGTERM)  # torchrun hands it on
     done = end(process)
-    assert "to go on:" in done.said, done.said
+    assert "to go on: torchrun --nproc_per_node 2 " in done.said, done.said
     run = tmp_path / "runs" / "stopped"
     assert (run / "resume" / "state.pt").is_file()
     resume = ["--run_name", "stopped", "--checkpoints_path", str(tmp_path / "runs"), "--resume"]

@@ -17,8 +17,24 @@ def sub_command() -> str | None:
 
 
 def words() -> list[str]:
-    """What is typed to start this command, without its flags."""
-    return list(_started_as) or [Path(sys.executable).name, sys.argv[0]]
+    """What is typed to start this command, without its flags; torchrun and its own flags are part of it.
+
+    Of several machines it says HOST, as torchrun does not tell its processes where they were to meet.
+    """
+    from dictionary_learning.command.processes import machine, n_processes
+
+    script = list(_started_as) or [sys.argv[0]]
+    if n_processes() == 1:
+        return script if _started_as else [Path(sys.executable).name, *script]
+    place = machine()
+    several = [
+        "--nnodes",
+        str(place.n_machines),
+        *["--rdzv_backend", "c10d", "--rdzv_endpoint", "HOST:29500"],
+    ]
+    module = ["-m", "temporal_saes", *script[1:]] if _started_as else script
+    meeting = several if place.n_machines > 1 else []
+    return ["torchrun", *meeting, "--nproc_per_node", str(place.size), *module]
 
 
 def typed() -> list[str]:
