@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from dictionary_learning.command.devices import agreed
 from dictionary_learning.command.files import sentence
 from dictionary_learning.command.memory import shared_among
+from dictionary_learning.command.progress import n_of
 from dictionary_learning.errors import UserError
 
 DEFAULT_TIMEOUT = 1800
@@ -47,7 +48,7 @@ def told_shares(n_items: int, n: int, together: int = 1) -> str:
     """
     largest = -(-n_items // together // n) * together
     at_most = "" if largest * n == n_items else " at most"
-    return f"{n} process{'es' * (n > 1)} x {largest:,}{at_most}"
+    return f"{n_of(n, 'process')} x {largest:,}{at_most}"
 
 
 def n_restarts() -> int:
