@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# minicons 0.3.39: conditional_word_score_tokenized, the log-probability of each word of a stimulus after a prefix, by a byte-level BPE
-# tokenizer as GPT-2's, for which " hunted" is one token and "hunted", without a blank before it, is two.
+# minicons 0.3.39: conditional_word_score_tokenized, the log-probability of each word of a stimulus after a prefix, by a byte-level
+# BPE tokenizer as GPT-2's, for which " hunted" is one token and "hunted", without a blank before it, is two.
 #
 # Expected: each word's log-probability, the sum of its own tokens'.
-# Seen (2026-11-29): the first word has the sum of its own token and that of the next word, every later word has the score of the next
-# one, and the last has 0: tokens of the first word are counted without the blank that stands between the prefix and
-# it. A first word that is one token either way ("the") is right. word_score_tokenized of the whole text with
-# bos_token=True gives each word its own.
+# Seen (2026-11-29): the first word has the sum of its own token and that of the next word, every later word has the score of the
+# next one, and the last has 0: tokens of the first word are counted without the blank that stands between the prefix and it.
+# A first word that is one token either way ("the") is right. word_score_tokenized of the whole text with bos_token=True gives
+# each word its own.
 # What follows: surprisal at a region, as of a garden path's verb, may be another word's; score the whole text and take its words.
 set -euo pipefail
 folder=$(mktemp -d)
