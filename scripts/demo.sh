@@ -19,7 +19,8 @@ case $config in
     ;;
 esac
 source scripts/steps.sh
-run bash scripts/bootstrap.sh
+# pip can ask for an index's password in the foreground of a terminal alone, where `run` starts nothing
+if [ -t 0 ]; then bash scripts/bootstrap.sh; else run bash scripts/bootstrap.sh; fi
 
 runs=runs/$config
 cache=$runs/activations

@@ -134,12 +134,14 @@ end_of() {
   return $code
 }
 
-# Commands that were asked to stop save first: they are waited for.
+# Commands that were asked to stop save first: they are waited for. One that is suspended, as by asking the terminal
+# for something from the background, hears nothing until it goes on.
 stop_all() {
   local group
   trap '' INT TERM HUP
   for group in $running ${beside_groups[@]+"${beside_groups[@]}"}; do
     kill -TERM -- "-$group" 2>/dev/null || true
+    kill -CONT -- "-$group" 2>/dev/null || true
   done
   wait
   exit "$1"

@@ -130,6 +130,15 @@ def test_a_stop_of_the_script_alone_reaches_a_command_in_the_foreground(number: 
     assert (process.returncode, out, err) == (code, "saved\n", "")
 
 
+def test_a_stop_reaches_a_command_that_is_suspended_as_it_would_be_for_reading_from_the_terminal() -> None:
+    process = start("run bash -c '(sleep .4; echo begun) & sleep .2; kill -STOP $$; echo not reached'")
+    assert process.stdout
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=10)[0] == ""
+    assert process.returncode == 143
+
+
 def test_a_command_in_the_foreground_that_fails_ends_the_script_with_its_code() -> None:
     process = start("run bash -c 'exit 3'\necho not reached")
     assert process.communicate(timeout=20) == ("", "")
