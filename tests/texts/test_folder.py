@@ -268,6 +268,7 @@ def test_a_split_or_subset_of_a_single_file_or_of_the_demo_is_refused(
         with pytest.raises(UserError, match=sentence):
             DocumentStream.open(name, **asked)
     assert documents(file, split="train") == ["one"]
+    assert load_pairs("demo", split="train").pairs, "the one that is read anyway"
     if "split" in asked:
         for name in (str(file), "demo"):
             with pytest.raises(UserError, match=sentence):

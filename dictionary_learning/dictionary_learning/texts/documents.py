@@ -287,7 +287,7 @@ def _hash(data: bytes, purpose: bytes = b"") -> int:
 def open_records(dataset: str, split: str, subset: str | None, start: int) -> Iterator[Record]:
     """The records of a data set, named as for `DocumentStream.open`, from number `start` on."""
     if dataset in DEMO_CORPORA:
-        check_undivided(dataset, None if split == "train" else split, subset)
+        check_undivided(dataset, split, subset)
         return islice(_demo_records(dataset), start, None)
     entry = TEXTS.get(dataset)
     if entry is not None and entry.hub_id is not None:

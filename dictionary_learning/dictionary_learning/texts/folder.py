@@ -56,7 +56,7 @@ def local_records(
     """
     path = path_of(path)
     if not path.is_dir():
-        check_undivided(str(path), None if split == usual_split else split, subset)
+        check_undivided(str(path), split, subset, usual_split)
         return read_records(path)
     if subset is not None and (path / subset).is_dir():
         path, subset = path / subset, None
@@ -97,14 +97,19 @@ def local_records(
     return chain.from_iterable(read_records(file) for file in files)
 
 
-def check_undivided(name: str, split: str | None, subset: str | None = None) -> None:
+def check_undivided(
+    name: str, split: str | None, subset: str | None = None, usual_split: str = "train"
+) -> None:
     """Refuse a split or subset that is asked of what is read as a whole: a file, or the demo's texts.
 
+    Args:
+        usual_split: the one that is read where none is asked for, and so may be asked for.
+
     Raises:
-        UserError: there is one.
+        UserError: there is another one.
     """
-    for flag, value in (("split", split), ("subset", subset)):
-        if value is not None:
+    for flag, value, usual in (("split", split, usual_split), ("subset", subset, None)):
+        if value not in (None, usual):
             raise UserError(
                 f"{name} is read as a whole, and {flag} {value!r} would choose nothing: leave out --{flag}, "
                 "or give the file that is meant."

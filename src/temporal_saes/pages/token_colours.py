@@ -62,7 +62,7 @@ def _chosen_for(shown: Shown, latent: Latent) -> str:
         f"{on} of {n} tokens of {_ordinal(part, shown)}" for part, (on, n) in enumerate(latent.on_in_parts)
     ]
     chosen = f"Chosen for {_ordinal(latent.part, shown)}. " if len(shown.parts) > 1 else ""
-    return f"{chosen}On at {' and at '.join(counts)}; steadiness {latent.steadiness:.2f}."
+    return f"{chosen}On at {' and at '.join(counts)}; steadiness {latent.steadiness:z.2f}."
 
 
 def _ordinal(part: int, shown: Shown) -> str:
