@@ -135,3 +135,9 @@ def test_a_run_of_one_seed_has_its_place_in_the_figure_beside_others():
         _draw_stability(axis, results)
     assert axis.get_xlim() == (-0.5, 2.5)
     assert [text.get_position()[0] for text in axis.texts if "one" in text.get_text()] == [0, 2]
+
+
+def test_texts_are_asked_for_in_one_way(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        persistence.main(["--run_name", "anyone", "--max_texts", "20"])
+    assert "--max_texts" in capsys.readouterr().err

@@ -1,12 +1,16 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import warm
 from caches import forbid_language_model
 from toy_runs import EXPERIMENTS, JUDGES, LAYER, load_script, make_run, make_runs, passage_files
 
+from dictionary_learning.command import figures
 from dictionary_learning.errors import UserError
+from temporal_saes.similarity.figure import _draw_scores
+from temporal_saes.similarity.options import DETECTORS, SimilarityOptions
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -100,6 +104,27 @@ def test_given_files_are_joined_in_their_order(runs, tiny_corpus, tmp_path):
     assert result["shown"]["passages"] == ["passage0", "passage1"]
     assert result["detectors"]["novelty"]["own_number"]["f1"]["low"] is None
     assert result["detectors"]["novelty"]["own_number"]["true_a_text"] == 1
+
+
+def test_bars_of_equal_scores_have_no_interval_of_no_width() -> None:
+    def score(high: float | None) -> dict:
+        chance = {"chance_f1": None, "chance_f1_sentence_starts": None}
+        return {"f1": {"mean": 0.5, "low": high and 1 - high, "high": high}, **chance}
+
+    of_detector = {"own_number": score(0.75), "given_number": score(None)}
+    result = {
+        "name": "plain:2",
+        "subject": {"dict_class": "BatchTopKSAE", "split": "all", "trainer_folder": None},
+        "detectors": dict.fromkeys(DETECTORS, of_detector),
+        "n_texts": 2,
+    }
+    with figures.style():
+        _, axis = figures.subplots()
+        _draw_scores(axis, [result], SimilarityOptions(run_name="plain"))
+    (bars,) = (container for container in axis.containers if hasattr(container, "patches"))
+    caps = np.array([cap.get_ydata() for cap in bars.errorbar.lines[1]], float)
+    assert caps[:, ::2].tolist() == [[0.25] * 2, [0.75] * 2]
+    assert np.isnan(caps[:, 1::2]).all()
 
 
 def test_one_file_has_a_kernel_and_no_score(runs, tiny_corpus, tmp_path, capsys):

@@ -2,8 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 
+from temporal_saes.steering.figure import _Line
 from temporal_saes.steering.frontier import MEASURES, points, summarise
 
 
@@ -120,3 +122,10 @@ def test_nothing_steered_is_no_summary_of_nothing():
     summary = summarise([record(1, None, **numbers(2.0, 0.0, 0.1))])
     assert summary["steered"] == summary["control"] == []
     assert summary["while_coherent"]["steered"]["domain_gain"] is None
+
+
+def test_points_without_an_interval_have_no_error_bar_of_no_width() -> None:
+    ends = [{"mean": 0.5, "low": 0.25, "high": 0.75}, {"mean": 0.5, "low": None, "high": None}, None]
+    points = [{"measures": {"success": one}} for one in ends]
+    errors = _Line(points, {}, "black", is_control=False, shift=0.0).errors("success")
+    np.testing.assert_array_equal(errors, [[0.25, np.nan, np.nan]] * 2)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import warm
 from toy_runs import EXPERIMENTS, load_script
@@ -74,6 +75,9 @@ def test_a_part_without_a_score_and_one_below_chance_have_their_place_in_the_fig
         _, axis = figures.subplots()
         _draw_parts(axis, {"top_k": {"parts": {"all": {"slow": None, "fast": None}}}}, controls)
     assert axis.get_xlim()[0] < 0.3
+    caps = np.array([cap.get_xdata() for bar in axis.containers for cap in bar.lines[1]], float)
+    assert caps.size
+    assert np.isnan(caps).all(), "no interval of no width"
     assert len(axis.get_yticks()) == 5
 
 

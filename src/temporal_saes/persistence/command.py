@@ -47,11 +47,12 @@ from temporal_saes.persistence.options import PersistenceOptions
 from temporal_saes.persistence.result import minus_first, table
 
 EXPERIMENT = "persistence"
+UNUSED = ("max_texts",)  # each of --n_texts is read
 
 
 def parser() -> Parser:
     """The command line."""
-    return command_line(__doc__, PersistenceOptions)
+    return command_line(__doc__, PersistenceOptions, UNUSED)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

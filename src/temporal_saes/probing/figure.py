@@ -39,7 +39,7 @@ def draw(results: Sequence[Mapping[str, Any]], path: Path) -> list[Path]:
                     axis.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=0)
                 else:  # a band of one k has no width
                     beside = at + (number - (len(results) - 1) / 2) * 0.8 / len(results)
-                    errors = np.nan_to_num(np.stack([mean - low, high - mean]))
+                    errors = np.stack([mean - low, high - mean])
                     axis.errorbar(
                         beside, mean, yerr=errors, linestyle="none", color=colour, label=label, **look
                     )

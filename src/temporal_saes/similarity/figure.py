@@ -160,9 +160,14 @@ def _draw_scores(axis: Any, results: Sequence[Result], options: SimilarityOption
         at = np.arange(len(groups)) + (i - (len(results) - 1) / 2) * width
         mean = np.array([one["f1"]["mean"] for one in scores])
         high = np.array([one["f1"]["high"] for one in scores], float)
-        error = np.nan_to_num(high - mean)
         axis.bar(
-            at, mean, 0.92 * width, yerr=error, color=colour, label=figure_label(result), ecolor="#333333"
+            at,
+            mean,
+            0.92 * width,
+            yerr=high - mean,  # NaN, which draws nothing, where there is no interval
+            color=colour,
+            label=figure_label(result),
+            ecolor="#333333",
         )
         for key, style in (("chance_f1", ":"), ("chance_f1_sentence_starts", "--")):
             chance = [one[key] for one in scores]

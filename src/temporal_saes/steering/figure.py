@@ -28,11 +28,11 @@ class _Line(NamedTuple):
         return [self._end(point, measure, "mean") for point in self.points]
 
     def errors(self, measure: str) -> np.ndarray:
-        """Distances [2, points] of the interval's ends from the means; 0 where there is no interval."""
+        """Distances [2, points] of the interval's ends from the means; NaN where there is no interval."""
         ends = np.array(
             [[self._end(point, measure, end) for point in self.points] for end in ("low", "mean", "high")]
         )
-        return np.nan_to_num(np.diff(ends, axis=0))
+        return np.diff(ends, axis=0)
 
     def start(self, measure: str) -> float:
         """The mean without steering; NaN where there is none."""
@@ -135,7 +135,7 @@ def _plot_from(
     error: np.ndarray,
 ) -> None:
     """A line that begins at `start`, its points named by their strengths."""
-    _plot(axis, line, [start[0], *x], [start[1], *y], np.hstack([np.zeros((2, 1)), error]))
+    _plot(axis, line, [start[0], *x], [start[1], *y], np.hstack([np.full((2, 1), np.nan), error]))
     if line.is_control:
         return
     for point, at_x, at_y in zip(line.points, x, y, strict=True):

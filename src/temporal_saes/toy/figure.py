@@ -103,9 +103,9 @@ def _draw_parts(axis: Any, methods: Mapping[str, Any], controls: Mapping[str, An
 
 
 def _errors(values: list[Mapping[str, Any]]) -> np.ndarray:
-    """Lower and upper lengths [2, n]; 0 where there is no interval."""
+    """Lower and upper lengths [2, n]; NaN, which draws nothing, where there is no interval."""
     ends = np.array([[value[end] for value in values] for end in ("low", "mean", "high")], float)
-    return np.nan_to_num(np.diff(ends, axis=0))
+    return np.diff(ends, axis=0)
 
 
 def _broken(name: str) -> str:
