@@ -202,6 +202,17 @@ def test_a_batch_with_fewer_positive_entries_than_are_kept_gives_all_of_them():
     assert 0 < len(code.values_N) < 8 * 300
 
 
+@pytest.mark.parametrize("name", SCREENS)
+@pytest.mark.parametrize("value", [0.0, torch.nan])
+def test_a_batch_of_zeros_or_of_nan_has_no_entries_and_no_error(name, value, monkeypatch):
+    monkeypatch.setattr(search, "ENTRIES", 0)
+    found = search_with(name)
+    W_FD, _ = weights(640, 16)
+    found.set_weights(W_FD, torch.zeros(640))
+    for n in (200, 600):  # rows of a tile, and of several
+        assert found.largest(torch.full((n, 16), value), [range(n)], 3, 3 * n)[1] == [0]
+
+
 def test_equal_entries_at_the_edge_are_kept_in_order():
     x_BD, W_DF = torch.ones(3, 1), torch.tensor([[2.0, 1.0, 1.0, 1.0]])
     (code,) = Encoder()(x_BD, W_DF, torch.zeros(4), torch.zeros(1), 2)

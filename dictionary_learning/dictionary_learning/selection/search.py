@@ -298,7 +298,7 @@ class Search:
         while n_first < n_entries / 2:
             sample = screen.sample(stride)
             tried = float(sample.kthvalue(len(sample) - math.ceil(n_first / stride) + 1).values)
-            if tried <= 0:
+            if not tried > 0:  # NaN, too, which nothing exceeds
                 break
             tried_T = torch.full((len(x_TD),), tried)
             here = self._values(x_TD, self._over(x_TD, tried_T, [range(len(x_TD))], is_multiplied=True))
@@ -384,6 +384,8 @@ class Search:
 
 
 def _spread(row_N: Tensor, n_rows: int) -> float:
-    """How much rows differ in their number of entries: standard deviation over mean."""
+    """How much rows differ in their number of entries: standard deviation over mean; 0 without entries."""
+    if not len(row_N):
+        return 0.0
     counts_B = row_N.bincount(minlength=n_rows).float()
     return float(counts_B.std(correction=0) / counts_B.mean())
