@@ -464,6 +464,8 @@ WRONG: list[tuple[list[str], str, Callable[[Path], None] | None]] = [
     (["--max_offset", "5"], "--pair_mode random", None),
     (["--run_length", "0"], "--run_length is 0", None),
     (["--run_length", "3"], "must be a multiple of the 3 pairs of a run, such as ", None),
+    (["--batch_size", "1"], "its batch: give 2 or more, or --no_contrastive", None),
+    (["--batch_size", "4", "--run_length", "4"], "or runs of pairs, of its batch: give 8 or more", None),
     (["--run_length", "2", "--pair_mode", "random"], "is for pairs with the previous token", None),
     (["--run_length", "2", "--no_temporal"], "is for pairs with the previous token", None),
     (["--negatives", "other_texts", "--no_contrastive"], "is for the contrastive loss", None),

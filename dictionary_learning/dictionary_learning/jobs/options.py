@@ -181,6 +181,14 @@ class TrainOptions(
             f"{max(1, self.batch_size // self.run_length) * self.run_length}",
         )
         self._require(
+            self.batch_size > self.run_length
+            or self.arch != "temporal"
+            or not (self.temporal and self.contrastive),
+            "batch_size",
+            "must be larger, as a pair's negatives are the other pairs, or runs of pairs, of its batch: "
+            f"give {2 * self.run_length} or more, or --no_contrastive",
+        )
+        self._require(
             all(0 < share <= 1 for share in self.save_fractions), "save_fractions", "must lie in (0, 1]"
         )
         self._require(
