@@ -305,7 +305,7 @@ def test_what_does_not_fit_is_told_in_a_sentence(lm):
         extract(TEXTS, lm, LAYER, dictionary(16))
     with pytest.raises(UserError, match="layer 9"):
         extract(TEXTS, lm, 9, None)
-    with pytest.raises(UserError, match="--chunk 3"):
+    with pytest.raises(UserError, match="chunk 3 does not exist"):
         extract(TEXTS, lm, LAYER, dictionary(), 3)
     broken = dictionary()
     with torch.no_grad():
