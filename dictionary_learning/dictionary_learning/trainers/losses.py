@@ -81,7 +81,7 @@ class _Reconstruction(torch.autograd.Function):
         ctx.n_tokens = n_tokens
         last_BD = residual_BGD[:, -1]
         ctx.mark_non_differentiable(last_BD)
-        return residual_BGD.square().sum((0, 2)) / n_tokens, last_BD
+        return torch.linalg.vector_norm(residual_BGD, dim=2).square().sum(0) / n_tokens, last_BD
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
