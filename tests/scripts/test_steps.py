@@ -10,14 +10,20 @@ STEPS = Path(__file__).parents[2] / "scripts" / "steps.sh"
 BEGINNING = f"set -euo pipefail\nruns=nowhere\nsource {STEPS}\ngetconf() {{ echo 4; }}\n"
 
 
+def hear_signals() -> None:
+    """In the background tests ignore Ctrl-C, under nohup the end of the terminal, and a shell cannot catch
+    what it was started to ignore."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def start(script: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         ["bash", "-c", BEGINNING + script],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # in the background tests ignore Ctrl-C, and a shell cannot catch what it was started to ignore
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=hear_signals,
     )
 
 

@@ -81,7 +81,7 @@ class _Reconstruction(torch.autograd.Function):
         ctx.n_tokens = n_tokens
         last_BD = residual_BGD[:, -1]
         ctx.mark_non_differentiable(last_BD)
-        return torch.linalg.vector_norm(residual_BGD, dim=2).square().sum(0) / n_tokens, last_BD
+        return _squares(residual_BGD) / n_tokens, last_BD
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
@@ -93,6 +93,13 @@ class _Reconstruction(torch.autograd.Function):
         d_values = sampled(grad_CD, W_dec_FD, bag_N, col_N, start_b)
         d_W_dec = gather_sum_transposed(values_N, grad_CD, bag_N, col_N, len(W_dec_FD))
         return d_values, d_W_dec, grad_BGD[:, 0].sum(0), None, None, None, None, None
+
+
+def _squares(residual_BGD: Tensor) -> Tensor:
+    """Summed squares of each group, [G]; on a CPU row by row, without a copy of all of them."""
+    if on_cpu(residual_BGD):
+        return torch.linalg.vector_norm(residual_BGD, dim=2).square().sum(0)
+    return residual_BGD.square().sum((0, 2))
 
 
 def matryoshka_weights(group_weights: Sequence[float], form: str) -> list[float]:
